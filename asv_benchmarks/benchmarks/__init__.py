@@ -1,0 +1,1 @@
+"""The benchmarks of fastbp, run by asv from the folder above."""
