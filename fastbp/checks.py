@@ -1,0 +1,140 @@
+"""Checks of what users pass: each error names the argument, what was found, what was expected."""
+
+import math
+import numbers
+
+import numpy as np
+
+from .backend import Targets
+
+ROWS_AT_ONCE = 4096  # finite checks make no temporary as large as the data
+
+
+def one_of(name, value, allowed):
+    """Return value if it is one of the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}")
+    return value
+
+
+def positive_int(name, value):
+    """Return value as an int, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a positive integer; found {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be a positive integer; found {value}")
+    return int(value)
+
+
+def positive_float(name, value):
+    """Return value as a finite float above zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a positive number; found {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive, finite number; found {value}")
+    return float(value)
+
+
+def layer_sizes(sizes):
+    """Return the sizes as a tuple of at least two positive ints."""
+    try:
+        sizes = tuple(sizes)
+    except TypeError:
+        raise TypeError(
+            f"sizes must be a sequence such as [784, 30, 10]; found {sizes!r}"
+        ) from None
+    if len(sizes) < 2:
+        raise ValueError(
+            f"sizes needs at least the inputs and one layer, as [784, 10]; found {list(sizes)}"
+        )
+    return tuple(positive_int(f"sizes[{l}]", n) for l, n in enumerate(sizes))
+
+
+def numbers_array(name, value):
+    """Return value as an array of bools, integers or floats in native byte order."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold numbers; found dtype {array.dtype}")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def samples(X, n_in, name="X"):
+    """Return X as `(batch, n_in)`, with at least one row."""
+    X = numbers_array(name, X)
+    if X.ndim == 2 and X.shape[1] == 1 != n_in and X.shape[0] == n_in:
+        raise ValueError(
+            f"{name} must be (batch, {n_in}): samples are rows; found a column vector {X.shape}: "
+            f"pass {name}.T"
+        )
+    if X.ndim != 2 or X.shape[1] != n_in:
+        raise ValueError(f"{name} must be (batch, {n_in}): samples are rows; found {X.shape}")
+    if not len(X):
+        raise ValueError(f"{name} must hold at least one sample; found shape {X.shape}")
+    return X
+
+
+def finite(name, array):
+    """Return the array if it holds neither NaN nor infinity."""
+    if array.dtype.kind == "f":
+        for first in range(0, len(array), ROWS_AT_ONCE):
+            bad = ~np.isfinite(array[first : first + ROWS_AT_ONCE])
+            if bad.any():
+                _report_not_finite(name, array, first, bad)
+    return array
+
+
+def _report_not_finite(name, array, first, bad):
+    place = np.argwhere(bad)[0]
+    place[0] += first
+    where = tuple(int(i) for i in place)
+    raise ValueError(
+        f"{name} must be finite; found {array[where]} at {name}[{', '.join(map(str, where))}]"
+    )
+
+
+def targets(y, n, n_out, dtype, name="y"):
+    """Return the targets of n samples: integer labels, or rows of n_out values.
+
+    One-hot rows become labels. With a single output, a flat y holds one value per sample.
+    """
+    y = numbers_array(name, y)
+    if len(y) != n if y.ndim else True:
+        raise ValueError(f"{name} must have one entry per sample of X, {n}; found shape {y.shape}")
+    if y.ndim == 1 and n_out == 1:
+        y = y[:, None]
+    if y.ndim == 1:
+        return Targets(labels(y, n_out, name), np.empty((0, n_out), dtype))
+    if y.shape != (n, n_out):
+        raise ValueError(
+            f"{name} must be ({n},) integer labels or ({n}, {n_out}) targets; found {y.shape}"
+        )
+    if n_out > 1 and _is_one_hot(y):
+        return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
+    values = finite(name, y).astype(dtype)
+    return Targets(np.empty(0, np.int64), finite(name, values))
+
+
+def _is_one_hot(y):
+    return bool(((y == 0) | (y == 1)).all() and (np.count_nonzero(y, axis=1) == 1).all())
+
+
+def labels(y, n_out, name="labels"):
+    """Return class labels as int64, each in range(n_out)."""
+    y = numbers_array(name, y)
+    if y.ndim != 1:
+        raise ValueError(f"{name} must be one integer per sample; found shape {y.shape}")
+    if y.dtype.kind not in "ui":
+        raise TypeError(f"{name} must be integer labels; found dtype {y.dtype}")
+    wrong = (y < 0) | (y >= n_out)
+    if wrong.any():
+        where = int(wrong.argmax())
+        raise ValueError(
+            f"{name} must be labels from 0 to {n_out - 1}, one per output; "
+            f"found {y[where]} at {name}[{where}]"
+        )
+    return y.astype(np.int64)

@@ -1,0 +1,573 @@
+"""`Network`: a multi-layer perceptron in one flat buffer, trained by back-propagation."""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from . import activations, checkpoint, checks, losses, training
+from .backend import get_backend
+from .errors import ModelFileError
+from .reference import Model
+from .storage import Layout
+
+logger = logging.getLogger("fastbp")
+
+
+def _lecun_normal(rng, W, b):
+    W[...] = rng.standard_normal(W.shape) / np.sqrt(W.shape[1])
+
+
+def _normal(rng, W, b):
+    W[...] = rng.standard_normal(W.shape)
+    b[...] = rng.standard_normal(b.shape)
+
+
+def _uniform(rng, W, b):
+    W[...] = rng.uniform(-1, 1, W.shape)
+    b[...] = rng.uniform(-1, 1, b.shape)
+
+
+INITS = {"lecun_normal": _lecun_normal, "normal": _normal, "uniform": _uniform}
+
+
+def _initializer(init):
+    if isinstance(init, str):
+        return INITS[checks.one_of("init", init, (*INITS, "or a number"))]
+    std = checks.positive_float("init", init)
+
+    def scaled_normal(rng, W, b):
+        W[...] = std * rng.standard_normal(W.shape)
+
+    return scaled_normal
+
+
+class Gradient(NamedTuple):
+    """The gradient of the mean loss of a batch.
+
+    Attributes
+    ----------
+    weights : tuple of (n_out, n_in) arrays
+    biases : tuple of (n_out,) arrays
+        Empty if the network has no biases.
+    loss : float
+        The mean loss.
+    """
+
+    weights: tuple
+    biases: tuple
+    loss: float
+
+    def to_vector(self):
+        """Return the gradient in the order of `Network.to_vector`."""
+        if not self.biases:
+            return np.concatenate([W.ravel() for W in self.weights])
+        pairs = zip(self.weights, self.biases, strict=True)
+        return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+
+class Network:
+    """A multi-layer perceptron.
+
+    a_0 = input_scale * x;  z_l = W_l a_(l-1) + b_l;  a_l = f_l(z_l)
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Neurons per layer, the inputs first: `[784, 30, 10]`.
+    activation : {"sigmoid", "tanh", "relu", "identity"}
+        Of the hidden layers.
+    output : {"sigmoid", "tanh", "relu", "identity", "softmax"}, optional
+        By default softmax for cross-entropy; for the quadratic loss sigmoid where the hidden
+        activation is sigmoid, else identity.
+    loss : {"quadratic", "cross-entropy"}
+        `sum((a - y)**2) / 2`, or `-sum(y log a)` with softmax, or its element-wise form
+        `-sum(y log a + (1 - y) log(1 - a))` with a sigmoid output.
+    bias : bool
+        Without, the network has no biases and `biases` is empty.
+    dtype : {"float32", "float64"}
+    backend : {"numba", "numpy"}
+        The compiled kernels, or the reference.
+    init : {"lecun_normal", "normal", "uniform"} or float
+        Weights from N(0, 1/n_in), N(0, 1), U(-1, 1), or a normal distribution with this standard
+        deviation. Biases start as the weights do for "normal" and "uniform", else at zero.
+    input_scale : float
+        Inputs are multiplied by it on the fly: 1/255 for images of type uint8.
+    seed : int, optional
+        Of the start and of the order of samples. The same seed gives the same start and order with
+        either backend and dtype.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+    num_layers : int
+        The inputs included.
+    weights : tuple of (n_out, n_in) arrays
+        Views into `params`: write into them.
+    biases : tuple of (n_out,) arrays
+    params : flat array
+        All parameters as stored, padding included. `to_vector` gives them without.
+    config : dict
+        The constructor's arguments that describe the network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> X_train, y_train, X_test, y_test = fastbp.datasets.load("digits")
+    >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=1)
+    >>> history = net.fit(X_train, y_train, epochs=20, batch_size=10, learning_rate=0.5)
+    >>> net.accuracy(X_test, y_test) > 0.9
+    True
+    """
+
+    def __init__(
+        self, sizes, activation="sigmoid", output=None, loss="quadratic", bias=True,
+        dtype="float32", backend="numba", init="lecun_normal", input_scale=1.0, seed=None,
+    ):  # fmt: skip
+        sizes = checks.layer_sizes(sizes)
+        checks.one_of("activation", activation, activations.HIDDEN)
+        checks.one_of("loss", loss, losses.NAMES)
+        output = output or activations.default_output(activation, loss)
+        checks.one_of("output", output, activations.OUTPUT)
+        checks.one_of(f"output, with loss {loss!r},", output, losses.outputs(loss))
+        initializer = _initializer(init)
+        self.config = {
+            "sizes": list(sizes), "activation": activation, "output": output, "loss": loss,
+            "bias": bool(bias), "dtype": _dtype_name(dtype),
+            "input_scale": checks.positive_float("input_scale", input_scale),
+        }  # fmt: skip
+        self.backend = get_backend(backend).name
+        self.rng = np.random.default_rng(_seed(seed))
+        self._build()
+        for W, b in zip(*self._layout.views(self.params), strict=True):
+            initializer(self.rng, W, b)
+            if not bias:
+                b[...] = 0
+
+    def _build(self):
+        """Make buffer, views and engine from `config` and `backend`."""
+        c = self.config
+        self.sizes = tuple(c["sizes"])
+        self.num_layers = len(self.sizes)
+        self.dtype = np.dtype(c["dtype"])
+        hidden = [c["activation"]] * (self.num_layers - 2)
+        model = Model(self.sizes, (*hidden, c["output"]), c["loss"], c["bias"], c["input_scale"])
+        self._layout = Layout(self.sizes, self.dtype, c["bias"])
+        self.params = self._layout.zeros()
+        self.weights, biases = self._layout.views(self.params)
+        self.biases = biases if c["bias"] else ()
+        self._engine = get_backend(self.backend).engine(model, self._layout)
+
+    def __getstate__(self):
+        return {
+            "config": self.config, "backend": self.backend, "rng": self.rng,
+            "vector": self.to_vector(),
+        }  # fmt: skip
+
+    def __setstate__(self, state):
+        self.config, self.backend, self.rng = state["config"], state["backend"], state["rng"]
+        self._build()
+        self.from_vector(state["vector"])
+
+    def __repr__(self):
+        c = self.config
+        words = ", ".join(
+            f"{k}={c[k]!r}" for k in ("activation", "output", "loss", "bias", "dtype")
+        )
+        return f"Network({c['sizes']}, {words}, backend={self.backend!r})"
+
+    # -- parameters ------------------------------------------------------------------------------
+
+    def to_vector(self):
+        """Return a copy of all parameters, without padding.
+
+        W row by row, then b, layer by layer.
+
+        Returns
+        -------
+        (n_parameters,) array
+        """
+        return self._layout.to_vector(self.params)
+
+    def from_vector(self, v):
+        """Set all parameters from a vector in the order of `to_vector`.
+
+        Parameters
+        ----------
+        v : (n_parameters,) array
+
+        Raises
+        ------
+        ValueError
+            If the length does not fit or a value is not finite; the network is left as it was.
+        """
+        v = checks.numbers_array("v", v)
+        if v.shape != (self._layout.num_parameters,):
+            raise ValueError(
+                f"v must hold {self._layout.num_parameters} parameters; found shape {v.shape}"
+            )
+        self._layout.from_vector(checks.finite("v", v), self.params)
+
+    # -- forward ---------------------------------------------------------------------------------
+
+    def _rows(self, X):
+        """Return X as rows, and whether it was a single flat sample."""
+        X = checks.numbers_array("X", X)
+        single = X.ndim == 1
+        return checks.samples(X[None] if single else X, self.sizes[0]), single
+
+    def feedforward(self, X):
+        """Return the network's outputs.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array, or (n_in,) for one sample
+            Any real dtype; uint8 is taken as it is.
+
+        Returns
+        -------
+        (batch, n_out) array, or (n_out,)
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit, or X holds NaN or infinity.
+        TypeError
+            If X does not hold numbers.
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> fastbp.Network([3, 2], seed=0).feedforward(np.zeros((1, 3)))
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        X, single = self._rows(X)
+        out = self._engine.feedforward(self.params, X)
+        if out is None:
+            checks.finite("X", X)
+            raise ValueError(f"X must be finite in {self.dtype} once scaled by input_scale")
+        return out[0] if single else out
+
+    def predict(self, X):
+        """Return the class of each sample: the index of the largest output.
+
+        Takes what `feedforward` takes; returns (batch,) integers, or one integer for one sample.
+        """
+        return self.feedforward(X).argmax(axis=-1)
+
+    def _batch(self, X, y):
+        X = checks.finite("X", checks.samples(X, self.sizes[0]))
+        if X.dtype == np.float64 and self.dtype == np.float32:
+            checks.finite("X, as float32,", _narrowed(X))
+        return X, checks.targets(y, len(X), self.sizes[-1], self.dtype)
+
+    def loss(self, X, y):
+        """Return the mean loss over a batch.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        y : (batch,) integer labels, or (batch, n_out) targets
+        """
+        X, targets = self._batch(X, y)
+        return float(self._engine.evaluate(self.params, X, targets)[0]) / len(X)
+
+    def evaluate(self, X, labels):
+        """Return how many samples are classified right.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        labels : (batch,) integers, or (batch, n_out) one-hot rows
+        """
+        X, targets = self._batch(X, labels)
+        if not targets.labels.size:
+            raise ValueError(
+                f"labels must be integers or one-hot rows; found shape {np.shape(labels)} "
+                "of real values"
+            )
+        return self._engine.evaluate(self.params, X, targets)[1]
+
+    def accuracy(self, X, labels):
+        """Return the share of samples classified right, 0 to 1. Takes what `evaluate` takes."""
+        return self.evaluate(X, labels) / len(X)
+
+    # -- backward --------------------------------------------------------------------------------
+
+    def gradient(self, X, y):
+        """Return the gradient of the mean loss over a batch.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        y : (batch,) integer labels, or (batch, n_out) targets
+
+        Returns
+        -------
+        Gradient
+            With `weights`, `biases`, `loss` and `to_vector()`.
+
+        References
+        ----------
+        Nielsen, *Neural Networks and Deep Learning*, ch. 2, (BP1) to (BP4).
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> net = fastbp.Network([3, 2], seed=0)
+        >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
+        (2, 3)
+        """
+        X, targets = self._batch(X, y)
+        grads, loss = self._engine.gradient(self.params, X, targets)
+        weights, biases = self._layout.views(grads)
+        return Gradient(weights, biases if self.config["bias"] else (), float(loss))
+
+    def backprop(self, x, y):
+        """Return the gradient of one sample's loss, as the book does.
+
+        Parameters
+        ----------
+        x : (n_in,) array
+        y : integer label, or (n_out,) targets
+
+        Returns
+        -------
+        nabla_b, nabla_w : tuples of arrays
+            Layer by layer, shaped as `biases` and `weights`.
+        """
+        x = checks.numbers_array("x", x)
+        gradient = self.gradient(x if x.ndim == 2 else x[None], np.asarray(y)[None])
+        return gradient.biases, gradient.weights
+
+    # -- training --------------------------------------------------------------------------------
+
+    def update_mini_batch(self, X, y, learning_rate):
+        """Take one step of gradient descent on the mean loss of a batch.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        y : (batch,) integer labels, or (batch, n_out) targets
+        learning_rate : float
+
+        Raises
+        ------
+        DivergenceError
+            If loss or weights would not be finite; the network is left as it was.
+        """
+        X, targets = self._batch(X, y)
+        learning_rate = checks.positive_float("learning_rate", learning_rate)
+        with self._engine.trainer(self.params, X, targets, len(X)) as trainer:
+            epochs = training.Epochs(trainer, self.params, len(X))
+            epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
+
+    def fit(
+        self, X, y, *, epochs, batch_size, learning_rate, shuffle=True, validation_data=None,
+        callbacks=(), progress=False, threads=1,
+    ):  # fmt: skip
+        """Train by stochastic gradient descent.
+
+        Parameters
+        ----------
+        X : (n, n_in) array
+            Any real dtype; uint8 is taken as it is. Never modified.
+        y : (n,) integer labels, or (n, n_out) targets
+        epochs : int
+        batch_size : int
+            Each step follows the mean gradient of this many samples; a last, smaller batch is
+            trained too.
+        learning_rate : float
+        shuffle : bool
+            Draw a new order for each epoch; else take the samples as they lie.
+        validation_data : (X, y), optional
+            Evaluated after each epoch.
+        callbacks : sequence
+            Objects with `on_epoch_end(net, history)`.
+        progress : bool
+            Show a progress bar (needs tqdm).
+        threads : int
+            How many threads may take part; the result has the same bits for any number.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        DivergenceError
+            If loss or weights become NaN or infinite. The network keeps the weights from before
+            the first such step.
+        TypeError, ValueError
+            If an argument does not fit; the network is left as it was.
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [0, 1, 1, 0]
+        >>> net = fastbp.Network([2, 8, 2], loss="cross-entropy", seed=0)
+        >>> history = net.fit(X, y, epochs=2000, batch_size=4, learning_rate=1.0)
+        >>> net.predict(X)
+        array([0, 1, 1, 0])
+        """
+        X, targets = self._batch(X, y)
+        batch_size = checks.positive_int("batch_size", batch_size)
+        if batch_size > len(X):
+            raise ValueError(f"batch_size must be at most the {len(X)} samples; found {batch_size}")
+        epochs = checks.positive_int("epochs", epochs)
+        learning_rate = checks.positive_float("learning_rate", learning_rate)
+        threads = checks.positive_int("threads", threads)
+        for callback in callbacks:
+            if not callable(getattr(callback, "on_epoch_end", None)):
+                raise TypeError(
+                    f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
+                )
+        validate = self._validator(validation_data)
+        with self._engine.trainer(self.params, X, targets, batch_size, threads) as trainer:
+            return training.fit(
+                self, trainer, self.params, len(X), epochs=epochs, batch_size=batch_size,
+                learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,
+                classes=bool(targets.labels.size), validate=validate, callbacks=callbacks,
+                progress=progress,
+            )  # fmt: skip
+
+    def _validator(self, data):
+        """Return a function that gives loss and accuracy on validation data, or None."""
+        if data is None:
+            return None
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise TypeError(f"validation_data must be a pair (X, y); found {type(data).__name__}")
+        X, targets = self._batch(*data)
+
+        def validate():
+            loss, hits = self._engine.evaluate(self.params, X, targets)
+            accuracy = hits / len(X) if targets.labels.size else float("nan")
+            return float(loss) / len(X), accuracy
+
+        return validate
+
+    def SGD(self, training_data, epochs, mini_batch_size, eta, test_data=None):
+        """Train in the words of the book; a thin face of `fit`.
+
+        Parameters
+        ----------
+        training_data : (X, y)
+        epochs, mini_batch_size : int
+        eta : float
+            The learning rate.
+        test_data : (X, labels), optional
+            After each epoch, a line such as `Epoch 0: 9129 / 10000` goes to the logger "fastbp" at
+            level INFO.
+
+        Returns
+        -------
+        History
+
+        References
+        ----------
+        Nielsen, *Neural Networks and Deep Learning*, ch. 1.
+        """
+        return self.fit(
+            *training_data, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta,
+            callbacks=() if test_data is None else (_EpochLines(*test_data),),
+        )  # fmt: skip
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path):
+        """Write the network to a safetensors file: dense arrays and the configuration.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced atomically if it exists.
+
+        Examples
+        --------
+        >>> import fastbp, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+        >>> net = fastbp.Network([3, 2], seed=0)
+        >>> net.save(path)
+        >>> bool((fastbp.load(path).to_vector() == net.to_vector()).all())
+        True
+        """
+        checkpoint.write(path, dict(self._named_arrays()), self.config)
+
+    def _named_arrays(self):
+        for l, W in enumerate(self.weights):
+            yield f"layers.{l}.weight", W
+        for l, b in enumerate(self.biases):
+            yield f"layers.{l}.bias", b
+
+
+class _EpochLines:
+    """Reports each epoch as the book's program does."""
+
+    def __init__(self, X, labels):
+        self.X, self.labels = X, labels
+
+    def on_epoch_end(self, net, history):
+        right = net.evaluate(self.X, self.labels)
+        logger.info("Epoch %d: %d / %d", len(history) - 1, right, len(self.X))
+
+
+def load(path, backend="numba"):
+    """Read a network that `Network.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    backend : {"numba", "numpy"}
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    FileNotFoundError
+    ModelFileError
+        If the file is damaged, or is no model of fastbp.
+    """
+    arrays, config = checkpoint.read(path)
+    try:
+        net = Network(**config, backend=backend)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the configuration is not a network's: {error}") from None
+    expected = dict(net._named_arrays())
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in arrays.items()}:
+        raise ModelFileError(
+            f"{path}: the arrays do not fit a network of sizes {list(net.sizes)}: "
+            f"found { ({k: v.shape for k, v in arrays.items()}) }"
+        )
+    for name, target in expected.items():
+        if arrays[name].dtype != net.dtype or not np.isfinite(arrays[name]).all():
+            raise ModelFileError(f"{path}: {name} must hold finite {net.dtype} values")
+        target[...] = arrays[name]
+    return net
+
+
+def _narrowed(X):
+    with np.errstate(over="ignore"):
+        return X.astype(np.float32)
+
+
+def _dtype_name(dtype):
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    return checks.one_of("dtype", name, ("float32", "float64"))
+
+
+def _seed(seed):
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a non-negative integer or None; found {seed!r}")
+    return int(seed)

@@ -1,0 +1,86 @@
+"""One flat buffer holds all parameters of a network; here is where each of them lies.
+
+W of a layer is input-major, `(n_in, stride)`, one row of outputs per input, followed by the row of
+biases. Rows are whole lines of 64 bytes on every CPU; what lies beyond n_out is zero and stays so.
+"""
+
+import numpy as np
+
+LINE = 64  # bytes
+
+
+def stride(n, dtype):
+    """Return the length of a storage row of n elements.
+
+    Whole lines; where eight lines or more would be a multiple of eight, one more, since rows at
+    such distances share few cache sets.
+    """
+    lines = -(-n * np.dtype(dtype).itemsize // LINE)
+    if lines >= 8 and lines % 8 == 0:
+        lines += 1
+    return lines * LINE // np.dtype(dtype).itemsize
+
+
+def aligned(size, dtype):
+    """Return an uninitialised array that starts on a line."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.empty(size * itemsize + LINE, np.uint8)
+    skip = -raw.ctypes.data % LINE
+    return raw[skip : skip + size * itemsize].view(dtype)
+
+
+class Layout:
+    """Places of all weights and biases in the flat buffer, for given sizes and dtype."""
+
+    def __init__(self, sizes, dtype, bias=True):
+        self.sizes = tuple(sizes)
+        self.dtype = np.dtype(dtype)
+        self.bias = bias
+        self.strides = [stride(n, dtype) for n in self.sizes]
+        self.w, self.b, place = [0], [0], 0  # layer 0, the inputs, has none
+        for n_in, row in zip(self.sizes[:-1], self.strides[1:], strict=True):
+            self.w.append(place)
+            self.b.append(place + n_in * row)
+            place += (n_in + 1) * row
+        self.size = place
+        self.num_parameters = sum(
+            (n_in + bias) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)
+        )
+
+    def zeros(self):
+        """Return a new buffer, padding included."""
+        flat = aligned(self.size, self.dtype)
+        flat[:] = 0
+        return flat
+
+    def matrix(self, flat, l):
+        """Return layer l's weights as stored, `(n_in, stride)`."""
+        return flat[self.w[l] : self.b[l]].reshape(self.sizes[l - 1], self.strides[l])
+
+    def row(self, flat, l):
+        """Return layer l's biases as stored, `(stride,)`."""
+        return flat[self.b[l] : self.b[l] + self.strides[l]]
+
+    def views(self, flat):
+        """Return the weights `(n_out, n_in)` and biases `(n_out,)` of all layers, as views."""
+        layers = range(1, len(self.sizes))
+        weights = tuple(self.matrix(flat, l)[:, : self.sizes[l]].T for l in layers)
+        biases = tuple(self.row(flat, l)[: self.sizes[l]] for l in layers)
+        return weights, biases
+
+    def _parts(self, flat):
+        for W, b in zip(*self.views(flat), strict=True):
+            yield W
+            if self.bias:
+                yield b
+
+    def to_vector(self, flat):
+        """Return the parameters without padding: W (row by row), then b, layer by layer."""
+        return np.concatenate([part.ravel() for part in self._parts(flat)])
+
+    def from_vector(self, vector, flat):
+        """Fill the buffer from what `to_vector` returned."""
+        done = 0
+        for part in self._parts(flat):
+            part[...] = vector[done : done + part.size].reshape(part.shape)
+            done += part.size

@@ -1,0 +1,174 @@
+"""The fit loop: epochs, time slices, validation, history.
+
+It works on a trainer (see `backend`), whose `run` learns a stretch of an epoch in one compiled
+call. Stretches are short, so that Ctrl-C, the progress bar and the check for divergence get their
+turn; they do not show in the result.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import DivergenceError
+
+logger = logging.getLogger("fastbp")
+
+SLICE_SECONDS = 0.05  # Ctrl-C is answered within two of these
+
+
+@dataclass
+class History:
+    """What `fit` saw: one entry per epoch.
+
+    Attributes
+    ----------
+    loss, accuracy : list of float
+        Means over the epoch's samples as they were seen, each before its own step. The accuracy is
+        NaN where the targets are no classes.
+    val_loss, val_accuracy : list of float
+        On the validation data, after the epoch; empty without.
+    seconds : list of float
+        Training time, validation not included.
+    samples_per_second : list of float
+    """
+
+    loss: list = field(default_factory=list)
+    accuracy: list = field(default_factory=list)
+    val_loss: list = field(default_factory=list)
+    val_accuracy: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+    samples_per_second: list = field(default_factory=list)
+
+    def __len__(self):
+        """Return the number of epochs."""
+        return len(self.loss)
+
+
+class Epochs:
+    """Runs epochs of a trainer in time slices."""
+
+    def __init__(self, trainer, params, batch_size):
+        self.trainer, self.params, self.batch_size = trainer, params, batch_size
+        self.batches = 1  # per slice; grows until a slice takes its time
+
+    def run(self, epoch, order, learning_rate, progress):
+        """Train on the samples of `order`; return the sums of losses and hits."""
+        self.trainer.totals[:] = 0
+        first = 0
+        while first < len(order):
+            last = min(len(order), first + self.batches * self.batch_size)
+            before = self._state()
+            started = time.perf_counter()
+            self.trainer.run(order, first, last, learning_rate)
+            seconds = time.perf_counter() - started
+            if not self._healthy():
+                step = self._rewind(before, order, first, last, learning_rate)
+                raise DivergenceError(
+                    f"loss or weights were no longer finite in epoch {epoch + 1}, step {step + 1}, "
+                    f"at learning rate {learning_rate:g}; the network keeps the weights from "
+                    "before that step. Try a smaller learning rate or scaled inputs."
+                )
+            progress(last - first)
+            first = last
+            if seconds < SLICE_SECONDS / 2:
+                self.batches *= 2
+            elif seconds > SLICE_SECONDS:
+                self.batches = max(1, self.batches // 2)
+        return self.trainer.totals.copy()
+
+    def _state(self):
+        return self.params.copy(), self.trainer.totals.copy()
+
+    def _restore(self, state):
+        self.params[:], self.trainer.totals[:] = state
+        self.trainer.stopped = False
+
+    def _healthy(self):
+        return not self.trainer.stopped and bool(np.isfinite(self.params).all())
+
+    def _rewind(self, before, order, first, last, learning_rate):
+        """Go back to before the first step that was not finite, by bisection; return its number.
+
+        The same steps give the same bits, so running them again finds it, and training itself pays
+        nothing for the check.
+        """
+        while last - first > self.batch_size:
+            middle = first + (last - first) // self.batch_size // 2 * self.batch_size
+            middle = max(middle, first + self.batch_size)
+            self._restore(before)
+            self.trainer.run(order, first, middle, learning_rate)
+            if self._healthy():
+                before, first = self._state(), middle
+            else:
+                last = middle
+        self._restore(before)
+        return first // self.batch_size
+
+
+def fit(
+    net, trainer, params, n, *, epochs, batch_size, learning_rate, rng, shuffle, classes, validate,
+    callbacks, progress,
+):  # fmt: skip
+    """Run epochs and record them.
+
+    Parameters
+    ----------
+    net : object
+        Handed to the callbacks.
+    trainer : trainer of a backend's engine
+    params : flat array
+        What the trainer trains.
+    n : int
+        Number of samples.
+    classes : bool
+        Whether the targets are classes, so that hits make an accuracy.
+    validate : callable or None
+        Returns loss and accuracy after an epoch.
+
+    Returns
+    -------
+    History
+    """
+    history = History()
+    runner = Epochs(trainer, params, batch_size)
+    with _progress_bar(progress, epochs * n) as bar:
+        for epoch in range(epochs):
+            started = time.perf_counter()
+            order = rng.permutation(n) if shuffle else np.arange(n)
+            loss, hits = runner.run(epoch, order, learning_rate, bar.update)
+            seconds = time.perf_counter() - started
+            history.loss.append(float(loss) / n)
+            history.accuracy.append(float(hits) / n if classes else float("nan"))
+            history.seconds.append(seconds)
+            history.samples_per_second.append(n / seconds)
+            if validate:
+                val_loss, val_accuracy = validate()
+                history.val_loss.append(val_loss)
+                history.val_accuracy.append(val_accuracy)
+            for callback in callbacks:
+                callback.on_epoch_end(net, history)
+    return history
+
+
+class _NoBar:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def update(self, samples):
+        pass
+
+
+def _progress_bar(wanted, total):
+    if not wanted:
+        return _NoBar()
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        logger.warning("no progress bar: tqdm is missing (pip install fastbp[progress])")
+        return _NoBar()
+    return tqdm(total=total, unit="samples", unit_scale=True, leave=False)
