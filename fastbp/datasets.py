@@ -1,0 +1,308 @@
+"""Images and labels from IDX files, Keras-style ``.npz``, ``mnist.pkl.gz``; the bundled digits.
+
+Every file is taken for hostile: no file runs code, or makes the loader allocate more than it holds
+(see `untrusted` and `pickles`). ``.npy`` headers are matched, never evaluated.
+"""
+
+import os
+import re
+import reprlib
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .pickles import read_pickle
+from .untrusted import (
+    DEFLATE_RATIO,
+    MAX_UNPACKED,
+    DataError,
+    blaming,
+    byte_count,
+    opened,
+    plain_dtype,
+    read_array,
+    read_exactly,
+    unpacked,
+)
+
+MAX_LABEL = 65_535  # a label sizes a network's output layer: one wild value must not ask for GiB
+
+_DIGITS = Path(__file__).parent / "data" / "digits.npz"
+# Data sets of four IDX files, and where the system may have them.
+_SYSTEM_FOLDERS: dict[str, tuple[Path, ...]] = {
+    "mnist": (),
+    "fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"),),  # Debian: dataset-fashion-mnist
+}
+NAMES = ("digits", *_SYSTEM_FOLDERS)
+_CACHES = {  # sys.platform: (variable that names the cache folder, the folder below home)
+    "win32": ("LOCALAPPDATA", "AppData/Local"),
+    "darwin": ("", "Library/Caches"),
+    "": ("XDG_CACHE_HOME", ".cache"),  # all others
+}
+_IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+_IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NPZ_RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: DEFLATE_RATIO}
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"  # version 1: later ones serve structured dtypes alone
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<>=|])(\w+)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,19}L?,? ?){1,4})\), \}\s*"
+)
+
+
+class Dataset(NamedTuple):
+    """Images and labels, for training and for testing; unpacks into four arrays.
+
+    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64.
+    """
+
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+def load(name_or_path, data_dir=None) -> Dataset:
+    """Load a data set by its name, or from a folder or file.
+
+    Parameters
+    ----------
+    name_or_path : str or os.PathLike
+        ``"digits"``: 1,797 images of 8x8 pixels, 0 to 16, which come with the package; in each
+        class, every fifth image is for testing. ``"mnist"`` or ``"fashion-mnist"``: four IDX
+        files, which are looked for. Or a path: a folder of IDX files (plain or ``.gz``), a
+        Keras-style ``.npz`` (``x_train, y_train, x_test, y_test``), or the classic
+        ``mnist.pkl.gz``, whose training and test parts are returned. A name goes before a path;
+        write ``./mnist`` for a folder of that name.
+    data_dir : str or os.PathLike, optional
+        Where to look first for ``mnist`` and ``fashion-mnist``: a folder that holds the files,
+        or has a subfolder with the data set's name. Then come ``$FASTBP_DATA``, read in the same
+        way, the folder ``fastbp/<name>`` of the user's cache, and for ``fashion-mnist`` that of
+        Debian's package ``dataset-fashion-mnist``.
+
+    Returns
+    -------
+    Dataset
+        ``X_train, y_train, X_test, y_test``. Pixels keep the dtype found (uint8 in IDX, float32
+        in ``mnist.pkl.gz``; bool comes as uint8) in native byte order, and nothing is scaled.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there; the message says where which files belong.
+    DataError
+        A file is damaged or of another kind. It is a ValueError.
+    ValueError
+        The name is unknown, and no path.
+    PermissionError
+        The file may not be read.
+
+    Examples
+    --------
+    >>> from fastbp import datasets
+    >>> X_train, y_train, X_test, y_test = datasets.load("digits")
+    >>> X_train.shape, X_test.shape, str(X_train.dtype)
+    ((1442, 64), (355, 64), 'uint8')
+    """
+    path, loader = _choose(name_or_path, data_dir)
+    with blaming(path):
+        return _dataset(*loader(path))
+
+
+def load_pickle(path):
+    """Read all three parts of ``mnist.pkl.gz``: ``((X, y), (X, y), (X, y))``.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Plain or compressed by gzip; pickle protocol 1 to 5, written by Python 2 or 3.
+
+    Returns
+    -------
+    train, validation, test : tuple of (X, y)
+        X (n, n_in) of the dtype found, y (n,) int64.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        The file is not there, or may not be read.
+    DataError
+        It is damaged, or asks for anything but plain numeric arrays in tuples.
+    """
+    with blaming(path):
+        return tuple(_pair(X, y) for X, y in read_pickle(path))
+
+
+# --- Finding ------------------------------------------------------------------------------------
+
+
+def _choose(name_or_path, data_dir):
+    """Find the path that is meant, and the loader for it."""
+    if isinstance(name_or_path, str) and name_or_path in NAMES:
+        if name_or_path == "digits":
+            return _DIGITS, _load_npz
+        return _find(name_or_path, data_dir), _load_folder
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path, _load_folder
+    if path.exists():
+        for suffix, loader in _LOADERS.items():
+            if path.name.lower().endswith(suffix):
+                return path, loader
+        raise DataError(
+            f"{path}: cannot tell what kind of file this is; expected {', '.join(_LOADERS)}, or "
+            "the folder of four IDX files"
+        )
+    known = f"a known name ({', '.join(NAMES)}) nor a path"
+    if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
+        raise ValueError(f"no data set {name_or_path!r}: this is neither {known}")
+    raise FileNotFoundError(f"{path}: no such file or folder; this is neither {known}")
+
+
+def _find(name, data_dir):
+    """Return the first folder that holds IDX files of data set `name`."""
+    if data_dir is not None and not os.path.isdir(data_dir):
+        raise FileNotFoundError(f"data_dir={os.fspath(data_dir)!r} is no folder")
+    roots = [Path(root) for root in (data_dir, os.environ.get("FASTBP_DATA")) if root]
+    folders = [folder for root in roots for folder in (root / name, root)]
+    # A root called mnist that holds the files itself must not be taken for fashion-mnist.
+    others = set(_SYSTEM_FOLDERS) - {name}
+    folders = [f for f in folders if os.path.basename(os.path.realpath(f)) not in others]
+    folders += [*_cache_folders(name), *_SYSTEM_FOLDERS[name]]
+    for folder in folders:
+        if any(_idx_path(folder, stem) for stem in _IDX_FILES):
+            return folder
+    looked = "".join(f"\n  {folder}" for folder in folders)
+    files = ", ".join(f"{stem}-ubyte" for stem in _IDX_FILES)
+    raise FileNotFoundError(
+        f"{name} was not found. Put the four files {files} (plain or .gz) into a folder, and name "
+        f"it by --data-dir (data_dir=) or $FASTBP_DATA. Looked in:{looked or ' no folder at all'}"
+    )
+
+
+def _cache_folders(name):
+    """``fastbp/<name>`` in the user's cache; none where there is neither cache nor home."""
+    variable, below_home = _CACHES.get(sys.platform, _CACHES[""])
+    cache = Path(os.environ.get(variable, ""))
+    if not cache.is_absolute():  # unset; and XDG says that a relative path is to be ignored
+        try:
+            cache = Path.home() / below_home
+        except RuntimeError:
+            return ()
+    return (cache / "fastbp" / name,)
+
+
+def _idx_path(folder, stem):
+    """Path of an IDX file in either spelling, plain or compressed; None if there is none."""
+    for spelling in (stem, stem.replace("-idx", ".idx")):
+        for suffix in ("-ubyte", "-ubyte.gz"):
+            path = folder / (spelling + suffix)
+            if os.path.isfile(path):  # Path.is_file() raises where a folder above is closed to us
+                return path
+    return None
+
+
+def _pair(X, y):
+    """Check that images and labels fit; flatten the images and make the labels int64."""
+    if X.ndim < 2 or y.shape not in ((len(X),), (len(X), 1)):
+        raise ValueError(
+            f"images of shape {X.shape} and labels of shape {y.shape} do not fit; expected "
+            "(n, ...) and (n,)"
+        )
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"labels are {y.dtype}; expected integers")
+    if y.min() < 0 or y.max() > MAX_LABEL:
+        raise ValueError(f"labels run from {y.min()} to {y.max()}; expected 0 to {MAX_LABEL}")
+    X = np.ascontiguousarray(X.reshape(len(X), -1), dtype=X.dtype.newbyteorder("="))
+    return X, y.reshape(-1).astype(np.int64)
+
+
+def _dataset(train, test):
+    """Put two raw pairs together, if their images are of one size."""
+    train, test = _pair(*train), _pair(*test)
+    if train[0].shape[1] != test[0].shape[1]:
+        pixels = f"{train[0].shape[1]} pixels for training and {test[0].shape[1]} for testing"
+        raise ValueError(f"images have {pixels}; expected as many")
+    return Dataset(*train, *test)
+
+
+# --- IDX ----------------------------------------------------------------------------------------
+
+
+def _read_idx(path):
+    """Read one IDX file: two zero bytes, dtype, rank, sizes, data; all big-endian."""
+    with unpacked(path) as (stream, limit):
+        zeros, code, rank = struct.unpack(">HBB", read_exactly(stream, 4, limit))
+        if zeros or code not in _IDX_DTYPES or not 1 <= rank <= 4:
+            magic = f"0x{zeros:04x}{code:02x}{rank:02x}"
+            raise ValueError(f"magic number {magic} is not IDX's, such as 0x00000803 for images")
+        shape = struct.unpack(f">{rank}I", read_exactly(stream, 4 * rank, limit))
+        return read_array(stream, np.dtype(_IDX_DTYPES[code]), shape, limit)
+
+
+def _load_folder(folder):
+    """Read four IDX files."""
+    paths = {stem: _idx_path(folder, stem) for stem in _IDX_FILES}
+    missing = ", ".join(f"{stem}-ubyte" for stem, path in paths.items() if not path)
+    if missing:
+        raise FileNotFoundError(f"{folder}: this folder lacks {missing} (plain or .gz)")
+    arrays = [_read_idx(path) for path in paths.values()]
+    return arrays[:2], arrays[2:]
+
+
+# --- npz ----------------------------------------------------------------------------------------
+
+
+def _load_npz(path):
+    """Read a Keras-style npz; members that are not wanted are not touched.
+
+    Not by `numpy.load`: that allocates what a header declares before it reads, and runs Python's
+    parser on the header.
+    """
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
+        members = [_npz_member(archive, key) for key in _NPZ_KEYS]
+        if sum(m.compress_size for m in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its members overlap or are cut off")
+        if sum(m.file_size for m in members if m.compress_type) > MAX_UNPACKED:
+            raise ValueError(f"it unpacks to over {MAX_UNPACKED:,} bytes; save it uncompressed")
+        arrays = [_read_npy(archive, member) for member in members]
+    return arrays[:2], arrays[2:]
+
+
+def _npz_member(archive, key):
+    """Directory entry of an array, if it is there once and packed in a way that has a bound."""
+    members = [m for m in archive.infolist() if m.filename == f"{key}.npy"]
+    if len(members) != 1:
+        found = reprlib.repr(archive.namelist())
+        raise ValueError(f"{len(members)} arrays {key!r} among {found}; expected {_NPZ_KEYS}")
+    if members[0].compress_type not in _NPZ_RATIOS:  # LZMA's header, for one, sizes a dictionary
+        raise ValueError(f"{key!r} is neither stored nor deflated")
+    return members[0]
+
+
+def _read_npy(archive, member):
+    limit = min(member.file_size, member.compress_size * _NPZ_RATIOS[member.compress_type])
+    with archive.open(member) as stream:
+        start = bytes(read_exactly(stream, len(_NPY_MAGIC) + 2, limit))
+        header = read_exactly(stream, int.from_bytes(start[-2:], "little"), limit)
+        fields = _NPY_HEADER.fullmatch(header)
+        if not start.startswith(_NPY_MAGIC) or not fields:
+            raise ValueError(f"{member.filename} is no plain numeric array of npy version 1.0")
+        order, code, fortran, sizes = (bytes(field).decode("ascii") for field in fields.groups())
+        shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
+        dtype, layout = plain_dtype(code, order), "F" if fortran == "True" else "C"
+        size = len(start) + len(header) + byte_count(shape, dtype)
+        if size != member.file_size:
+            raise ValueError(f"{member.filename} has {member.file_size:,} bytes, not {size:,}")
+        return read_array(stream, dtype, shape, limit, layout)
+
+
+def _load_pickle(path):
+    return read_pickle(path)[::2]  # training and test
+
+
+_LOADERS = {".npz": _load_npz, ".pkl.gz": _load_pickle, ".pkl": _load_pickle}  # by end of name

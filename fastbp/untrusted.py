@@ -1,0 +1,126 @@
+"""Reading files that may be damaged or hostile: memory grows with what arrives.
+
+* Sizes that a file declares are multiplied as Python integers, which do not overflow, and compared
+  with what the file can hold at most, before anything is read. A plain file holds its own length,
+  a compressed one `DEFLATE_RATIO` times that, and never over `MAX_UNPACKED` bytes.
+* Data are read in pieces of `PIECE` bytes, whatever was promised.
+
+What is wrong with a file is a ValueError; `blaming` makes it a `DataError` that names the file.
+"""
+
+import gzip
+import math
+import os
+import reprlib
+from contextlib import contextmanager
+from io import BufferedReader, FileIO
+from pathlib import Path
+
+import numpy as np
+
+MAX_UNPACKED = 1 << 30  # bytes that a compressed file may unpack to; MNIST as float32 needs 220 MB
+DEFLATE_RATIO = 1032  # deflate's densest code: 258 bytes from two bits
+PIECE = 1 << 18  # bytes
+_PLAIN_DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
+
+
+class DataError(ValueError):
+    """A file of data is damaged, hostile, or of another kind than its name says."""
+
+
+@contextmanager
+def blaming(path):
+    """Whatever goes wrong inside becomes a DataError that names `path`."""
+    try:
+        yield
+    # Not MemoryError: a file that makes us ask for too much is a defect of ours.
+    except (DataError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # gzip, zipfile and pickle raise a dozen kinds on damaged input
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise DataError(f"{path}: {kind}{error}. Get an intact copy, or name another.") from error
+
+
+class _PieceReader(BufferedReader):
+    """Refuses to read much at once: a zip file's directory, for one, is read in a single call."""
+
+    def read(self, size: int | None = -1, /):
+        if size is None or size < 0:
+            size = PIECE  # zipfile: "to the end", from at most 64 KiB before it
+        if size > PIECE:
+            raise ValueError(f"the file makes its reader ask for {size:,} bytes at once")
+        return super().read(size)
+
+
+@contextmanager
+def opened(path):
+    """Open a regular file for reading."""
+    with blaming(path):
+        if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for ever
+            raise ValueError("not a regular file")
+        with _PieceReader(FileIO(path)) as file:
+            yield file
+
+
+@contextmanager
+def unpacked(path):
+    """Give the stream in a plain or gzip file, and how many bytes it can hold at most."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.peek(2)[:2] != b"\x1f\x8b":  # not by the suffix: browsers unpack and keep the name
+            yield file, size
+            return
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield stream, min(size * DEFLATE_RATIO, MAX_UNPACKED)
+
+
+def read_exactly(stream, size, limit):
+    """Read exactly `size` bytes, growing only with what arrives."""
+    if size > limit:
+        raise ValueError(
+            f"it needs {size:,} bytes where at most {limit:,} can follow (compressed files may "
+            f"hold {MAX_UNPACKED:,}; larger ones have to be unpacked first)"
+        )
+    data = bytearray()
+    while len(data) < size:
+        piece = stream.read(min(size - len(data), PIECE))
+        if not piece:
+            raise ValueError(f"it ends after {len(data):,} of {size:,} declared bytes")
+        data += piece
+    return data
+
+
+def expect_end(stream):
+    """Refuse trailing bytes; reaching the end also makes gzip and zip verify their checksum."""
+    if stream.read(1):
+        raise ValueError("there are bytes after the end of the data")
+
+
+def read_array(stream, dtype, shape, limit, order="C"):
+    """Read the body of an IDX or npy file, which must end with it."""
+    data = read_exactly(stream, byte_count(shape, dtype), limit)
+    expect_end(stream)
+    return as_array(data, dtype, shape, order)
+
+
+def plain_dtype(code, order):
+    """Build the dtype of a type code such as ``f4``; none but plain numbers."""
+    if code not in _PLAIN_DTYPES or order not in ("<", ">", "=", "|"):
+        raise ValueError(f"dtype {reprlib.repr(code)} is no plain bool, integer or float")
+    return np.dtype(order + code.replace("b", "u"))  # any byte is a uint8, but not a bool
+
+
+def byte_count(shape, dtype):
+    """Size of an array in bytes, as a Python integer; the shape must be one of data."""
+    if type(shape) is not tuple or len(shape) > 4 or {type(d) for d in shape} != {int}:
+        raise ValueError("an array's shape is not a tuple of 1 to 4 integers")
+    if min(shape) < 1:
+        raise ValueError(f"an array has shape {shape}, so it is empty; expected data")
+    return math.prod(shape) * dtype.itemsize
+
+
+def as_array(data, dtype, shape, order="C"):
+    """View bytes as an array, if they are exactly as many as dtype and shape say."""
+    if len(data) != byte_count(shape, dtype):
+        raise ValueError(f"{len(data):,} bytes of data do not make shape {shape} of {dtype}")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
