@@ -11,20 +11,32 @@ True
 from . import datasets
 from .backend import get_backend
 from .errors import DivergenceError, ModelFileError
+from .gradients import gradcheck
+from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
 from .network import Gradient, Network, load
+from .sequential import Sequential
 from .training import History
-from .verification import gradcheck
+from .verification import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Add",
+    "Affine",
     "DivergenceError",
     "Gradient",
     "History",
     "ModelFileError",
+    "Mul",
     "Network",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "SoftmaxWithLoss",
+    "Tanh",
     "datasets",
     "get_backend",
     "gradcheck",
     "load",
+    "verify",
 ]

@@ -330,10 +330,11 @@ class NumpyTrainer:
     def run(self, order, first, last, learning_rate):
         """Train on the batches that start at first <= position < last of the order."""
         n_out = self.engine.model.sizes[-1]
+        batches = -(-(min(len(order), last) - first) // self.batch_size)
         steps = reference.sgd_epoch(
             self.engine.model, *self.engine.layout.views(self.params), self.X,
             lambda batch: self.targets.rows(batch, n_out),
-            order[first : min(len(order), last)], self.batch_size, learning_rate,
+            order[first : first + batches * self.batch_size], self.batch_size, learning_rate,
         )  # fmt: skip
         with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
             for batch, losses, outputs in steps:
@@ -392,12 +393,9 @@ class NumbaEngine:
         place = layout.strides[0]  # its first element holds 1.0
         places = {"a": [], "delta": [], "flipped": []}
         for l, row in enumerate(layout.strides):
-            below = layout.strides[max(l - 1, 0)]
-            for name, size in (
-                ("a", chunk * row),
-                ("delta", chunk * row),
-                ("flipped", widths[l] * below),
-            ):
+            # Only above the first layer does a delta go down through transposed weights.
+            flipped = widths[l] * layout.strides[l - 1] if l > 1 else 0
+            for name, size in (("a", chunk * row), ("delta", chunk * row), ("flipped", flipped)):
                 places[name].append(place)
                 place += size
         codes = [0, *(kernels.ACTIVATION_CODES[name] for name in model.activations)]
@@ -417,8 +415,9 @@ class NumbaEngine:
         return min(chunk, batch_size)
 
     def _work(self, plan, size, grads=None, data=None, team=1):
-        entries = 0
+        inputs, entries, small = 0, 0, np.uint16
         if isinstance(data, kernels.Sparse):
+            inputs, small = self.model.sizes[0], data.position.dtype
             entries = int(np.diff(data.start).max(initial=0)) * plan.chunk
         scratch = aligned(size, self.dtype)
         scratch[0] = 1
@@ -427,8 +426,8 @@ class NumbaEngine:
             aligned(0, self.dtype) if grads is None else grads,
             losses=np.empty(plan.chunk), hits=np.empty(plan.chunk, np.int64),
             sync=np.zeros(kernels.SYNC_SIZE, np.int64), totals=np.zeros(2),
-            ends=np.empty(self.model.sizes[0] if entries else 0, np.int64),
-            samples=np.empty(entries, data.position.dtype if entries else np.uint16),
+            ends=np.empty(inputs, np.int64),
+            samples=np.empty(entries, small),
             values=np.empty(entries, self.dtype),
         )  # fmt: skip
 

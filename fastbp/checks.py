@@ -1,6 +1,6 @@
 """Checks of what users pass: each error names the argument, what was found, what was expected."""
 
-import math
+import contextlib
 import numbers
 
 import numpy as np
@@ -12,9 +12,16 @@ ROWS_AT_ONCE = 4096  # finite checks make no temporary as large as the data
 
 def one_of(name, value, allowed):
     """Return value if it is one of the allowed ones."""
-    if value not in allowed:
+    if not (isinstance(value, str) and value in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}")
     return value
+
+
+def flag(name, value):
+    """Return value as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; found {value!r}")
+    return bool(value)
 
 
 def positive_int(name, value):
@@ -26,13 +33,33 @@ def positive_int(name, value):
     return int(value)
 
 
-def positive_float(name, value):
-    """Return value as a finite float above zero."""
+def batch_size(name, value, n):
+    """Return value as an int, from 1 to the n samples there are."""
+    if positive_int(name, value) > n:
+        raise ValueError(f"{name} must be at most the {n} samples; found {value}")
+    return int(value)
+
+
+def positive_float(name, value, dtype=np.float64):
+    """Return value as a float that is above zero and finite, in dtype too."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a positive number; found {value!r}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive, finite number; found {value}")
-    return float(value)
+    with contextlib.suppress(OverflowError):  # an int beyond float64 is too large as it is
+        value = float(value)
+    info = np.finfo(dtype)
+    if not float(info.tiny) <= value <= float(info.max):
+        raise ValueError(f"{name} must be a positive number, finite in {info.dtype}; found {value}")
+    return value
+
+
+def pair(name, value):
+    """Return value as two parts, samples and their labels or targets."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        found = type(value).__name__
+        if isinstance(value, (tuple, list)):
+            found += f" of {len(value)}"
+        raise TypeError(f"{name} must be a pair (X, y); found {found}")
+    return value
 
 
 def layer_sizes(sizes):
@@ -59,7 +86,8 @@ def numbers_array(name, value):
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers; found dtype {array.dtype}")
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
+        with np.errstate(over="ignore"):  # `finite` reports what is too large
+            array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -78,22 +106,26 @@ def samples(X, n_in, name="X"):
     return X
 
 
-def finite(name, array):
-    """Return the array if it holds neither NaN nor infinity."""
+def finite(name, array, dtype=np.float64, scale=1.0):
+    """Return the array if all values are finite, in dtype and multiplied by scale too."""
     if array.dtype.kind == "f":
+        limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
         for first in range(0, len(array), ROWS_AT_ONCE):
-            bad = ~np.isfinite(array[first : first + ROWS_AT_ONCE])
-            if bad.any():
-                _report_not_finite(name, array, first, bad)
+            part = array[first : first + ROWS_AT_ONCE]
+            with np.errstate(invalid="ignore"):
+                fine = part.size == 0 or (part.min() >= -limit and part.max() <= limit)
+            if not fine:
+                _report_not_finite(name, array, first, ~(np.abs(part) <= limit), limit)
     return array
 
 
-def _report_not_finite(name, array, first, bad):
+def _report_not_finite(name, array, first, bad, limit):
     place = np.argwhere(bad)[0]
     place[0] += first
     where = tuple(int(i) for i in place)
     raise ValueError(
-        f"{name} must be finite; found {array[where]} at {name}[{', '.join(map(str, where))}]"
+        f"{name} must be finite, at most {limit:.3g} in size; "
+        f"found {array[where]:g} at {name}[{', '.join(map(str, where))}]"
     )
 
 
@@ -104,7 +136,7 @@ def targets(y, n, n_out, dtype, name="y"):
     """
     y = numbers_array(name, y)
     if len(y) != n if y.ndim else True:
-        raise ValueError(f"{name} must have one entry per sample of X, {n}; found shape {y.shape}")
+        raise ValueError(f"{name} must have one entry per sample, {n}; found shape {y.shape}")
     if y.ndim == 1 and n_out == 1:
         y = y[:, None]
     if y.ndim == 1:
@@ -115,8 +147,7 @@ def targets(y, n, n_out, dtype, name="y"):
         )
     if n_out > 1 and _is_one_hot(y):
         return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
-    values = finite(name, y).astype(dtype)
-    return Targets(np.empty(0, np.int64), finite(name, values))
+    return Targets(np.empty(0, np.int64), finite(name, y, dtype).astype(dtype))
 
 
 def _is_one_hot(y):

@@ -1,6 +1,7 @@
 """`Network`: a multi-layer perceptron in one flat buffer, trained by back-propagation."""
 
 import logging
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from .reference import Model
 from .storage import Layout
 
 logger = logging.getLogger("fastbp")
+
+EVALUATED_AT_ONCE = 2**30  # weights x samples: a few hundredths of a second, for Ctrl-C
 
 
 def _lecun_normal(rng, W, b):
@@ -31,10 +34,12 @@ def _uniform(rng, W, b):
 INITS = {"lecun_normal": _lecun_normal, "normal": _normal, "uniform": _uniform}
 
 
-def _initializer(init):
+def _initializer(init, dtype):
     if isinstance(init, str):
-        return INITS[checks.one_of("init", init, (*INITS, "or a number"))]
-    std = checks.positive_float("init", init)
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, or a number; found {init!r}")
+        return INITS[init]
+    std = checks.positive_float("init", init, dtype)
 
     def scaled_normal(rng, W, b):
         W[...] = std * rng.standard_normal(W.shape)
@@ -129,24 +134,14 @@ class Network:
         self, sizes, activation="sigmoid", output=None, loss="quadratic", bias=True,
         dtype="float32", backend="numba", init="lecun_normal", input_scale=1.0, seed=None,
     ):  # fmt: skip
-        sizes = checks.layer_sizes(sizes)
-        checks.one_of("activation", activation, activations.HIDDEN)
-        checks.one_of("loss", loss, losses.NAMES)
-        output = output or activations.default_output(activation, loss)
-        checks.one_of("output", output, activations.OUTPUT)
-        checks.one_of(f"output, with loss {loss!r},", output, losses.outputs(loss))
-        initializer = _initializer(init)
-        self.config = {
-            "sizes": list(sizes), "activation": activation, "output": output, "loss": loss,
-            "bias": bool(bias), "dtype": _dtype_name(dtype),
-            "input_scale": checks.positive_float("input_scale", input_scale),
-        }  # fmt: skip
-        self.backend = get_backend(backend).name
+        self.config = _config(sizes, activation, output, loss, bias, dtype, input_scale)
+        initializer = _initializer(init, self.config["dtype"])
+        self.backend = _backend(backend)
         self.rng = np.random.default_rng(_seed(seed))
         self._build()
         for W, b in zip(*self._layout.views(self.params), strict=True):
             initializer(self.rng, W, b)
-            if not bias:
+            if not self.config["bias"]:
                 b[...] = 0
 
     def _build(self):
@@ -172,7 +167,7 @@ class Network:
     def __setstate__(self, state):
         self.config, self.backend, self.rng = state["config"], state["backend"], state["rng"]
         self._build()
-        self.from_vector(state["vector"])
+        self._layout.from_vector(state["vector"], self.params)
 
     def __repr__(self):
         c = self.config
@@ -205,21 +200,24 @@ class Network:
         ------
         ValueError
             If the length does not fit or a value is not finite; the network is left as it was.
+        TypeError
+            If v does not hold numbers.
         """
         v = checks.numbers_array("v", v)
         if v.shape != (self._layout.num_parameters,):
             raise ValueError(
                 f"v must hold {self._layout.num_parameters} parameters; found shape {v.shape}"
             )
-        self._layout.from_vector(checks.finite("v", v), self.params)
+        self._layout.from_vector(checks.finite("v", v, self.dtype), self.params)
 
     # -- forward ---------------------------------------------------------------------------------
 
     def _rows(self, X):
         """Return X as rows, and whether it was a single flat sample."""
         X = checks.numbers_array("X", X)
-        single = X.ndim == 1
-        return checks.samples(X[None] if single else X, self.sizes[0]), single
+        if X.shape == self.sizes[:1]:
+            return X[None], True
+        return checks.samples(X, self.sizes[0]), False
 
     def feedforward(self, X):
         """Return the network's outputs.
@@ -247,9 +245,10 @@ class Network:
         array([[0.5, 0.5]], dtype=float32)
         """
         X, single = self._rows(X)
-        out = self._engine.feedforward(self.params, X)
+        with np.errstate(over="ignore"):  # in X, which is looked at if the kernels saw infinity
+            out = self._engine.feedforward(self.params, X)
         if out is None:
-            checks.finite("X", X)
+            checks.finite("X", X, self.dtype, self.config["input_scale"])
             raise ValueError(f"X must be finite in {self.dtype} once scaled by input_scale")
         return out[0] if single else out
 
@@ -260,11 +259,32 @@ class Network:
         """
         return self.feedforward(X).argmax(axis=-1)
 
-    def _batch(self, X, y):
-        X = checks.finite("X", checks.samples(X, self.sizes[0]))
-        if X.dtype == np.float64 and self.dtype == np.float32:
-            checks.finite("X, as float32,", _narrowed(X))
-        return X, checks.targets(y, len(X), self.sizes[-1], self.dtype)
+    def _batch(self, X, y, names=("X", "y")):
+        """Return samples and targets, checked."""
+        X = checks.samples(X, self.sizes[0], names[0])
+        checks.finite(names[0], X, self.dtype, self.config["input_scale"])
+        return X, checks.targets(y, len(X), self.sizes[-1], self.dtype, names[1])
+
+    def _classes(self, X, labels, names=("X", "labels")):
+        """Return samples and targets, checked, that are classes."""
+        X, targets = self._batch(X, labels, names)
+        if not targets.labels.size:
+            raise ValueError(
+                f"{names[1]} must be integers or one-hot rows, for two outputs or more; found "
+                f"shape {np.shape(labels)} for {self.sizes[-1]}"
+            )
+        return X, targets
+
+    def _evaluate(self, X, targets):
+        """Return the mean loss and the count of right classes."""
+        rows = max(128, EVALUATED_AT_ONCE // self._layout.num_parameters)
+        loss, hits = 0.0, 0
+        for first in range(0, len(X), rows):
+            part = slice(first, first + rows)
+            few = type(targets)(*(values[part] for values in targets))
+            found = self._engine.evaluate(self.params, X[part], few)
+            loss, hits = loss + float(found[0]), hits + found[1]
+        return loss / len(X), hits
 
     def loss(self, X, y):
         """Return the mean loss over a batch.
@@ -275,7 +295,7 @@ class Network:
         y : (batch,) integer labels, or (batch, n_out) targets
         """
         X, targets = self._batch(X, y)
-        return float(self._engine.evaluate(self.params, X, targets)[0]) / len(X)
+        return self._evaluate(X, targets)[0]
 
     def evaluate(self, X, labels):
         """Return how many samples are classified right.
@@ -285,13 +305,8 @@ class Network:
         X : (batch, n_in) array
         labels : (batch,) integers, or (batch, n_out) one-hot rows
         """
-        X, targets = self._batch(X, labels)
-        if not targets.labels.size:
-            raise ValueError(
-                f"labels must be integers or one-hot rows; found shape {np.shape(labels)} "
-                "of real values"
-            )
-        return self._engine.evaluate(self.params, X, targets)[1]
+        X, targets = self._classes(X, labels)
+        return self._evaluate(X, targets)[1]
 
     def accuracy(self, X, labels):
         """Return the share of samples classified right, 0 to 1. Takes what `evaluate` takes."""
@@ -323,7 +338,9 @@ class Network:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        X, targets = self._batch(X, y)
+        return self._gradient(*self._batch(X, y))
+
+    def _gradient(self, X, targets):
         grads, loss = self._engine.gradient(self.params, X, targets)
         weights, biases = self._layout.views(grads)
         return Gradient(weights, biases if self.config["bias"] else (), float(loss))
@@ -341,8 +358,11 @@ class Network:
         nabla_b, nabla_w : tuples of arrays
             Layer by layer, shaped as `biases` and `weights`.
         """
-        x = checks.numbers_array("x", x)
-        gradient = self.gradient(x if x.ndim == 2 else x[None], np.asarray(y)[None])
+        x, y = checks.numbers_array("x", x), checks.numbers_array("y", y)
+        rows = checks.samples(x[None] if x.shape == self.sizes[:1] else x, self.sizes[0], "x")
+        if len(rows) > 1:
+            raise ValueError(f"x must be one sample, ({self.sizes[0]},); found {x.shape}")
+        gradient = self._gradient(*self._batch(rows, y[None], ("x", "y")))
         return gradient.biases, gradient.weights
 
     # -- training --------------------------------------------------------------------------------
@@ -362,7 +382,7 @@ class Network:
             If loss or weights would not be finite; the network is left as it was.
         """
         X, targets = self._batch(X, y)
-        learning_rate = checks.positive_float("learning_rate", learning_rate)
+        learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
         with self._engine.trainer(self.params, X, targets, len(X)) as trainer:
             epochs = training.Epochs(trainer, self.params, len(X))
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
@@ -416,17 +436,12 @@ class Network:
         array([0, 1, 1, 0])
         """
         X, targets = self._batch(X, y)
-        batch_size = checks.positive_int("batch_size", batch_size)
-        if batch_size > len(X):
-            raise ValueError(f"batch_size must be at most the {len(X)} samples; found {batch_size}")
+        batch_size = checks.batch_size("batch_size", batch_size, len(X))
         epochs = checks.positive_int("epochs", epochs)
-        learning_rate = checks.positive_float("learning_rate", learning_rate)
+        learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
         threads = checks.positive_int("threads", threads)
-        for callback in callbacks:
-            if not callable(getattr(callback, "on_epoch_end", None)):
-                raise TypeError(
-                    f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
-                )
+        shuffle = checks.flag("shuffle", shuffle)
+        callbacks = _callbacks(callbacks)
         validate = self._validator(validation_data)
         with self._engine.trainer(self.params, X, targets, batch_size, threads) as trainer:
             return training.fit(
@@ -440,14 +455,12 @@ class Network:
         """Return a function that gives loss and accuracy on validation data, or None."""
         if data is None:
             return None
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError(f"validation_data must be a pair (X, y); found {type(data).__name__}")
-        X, targets = self._batch(*data)
+        names = "validation_data[0]", "validation_data[1]"
+        X, targets = self._batch(*checks.pair("validation_data", data), names)
 
         def validate():
-            loss, hits = self._engine.evaluate(self.params, X, targets)
-            accuracy = hits / len(X) if targets.labels.size else float("nan")
-            return float(loss) / len(X), accuracy
+            loss, hits = self._evaluate(X, targets)
+            return loss, hits / len(X) if targets.labels.size else float("nan")
 
         return validate
 
@@ -472,8 +485,15 @@ class Network:
         ----------
         Nielsen, *Neural Networks and Deep Learning*, ch. 1.
         """
+        X, y = checks.pair("training_data", training_data)
+        X, _ = self._batch(X, y, ("training_data[0]", "training_data[1]"))
+        checks.batch_size("mini_batch_size", mini_batch_size, len(X))
+        checks.positive_float("eta", eta, self.dtype)
+        if test_data is not None:
+            names = "test_data[0]", "test_data[1]"
+            self._classes(*checks.pair("test_data", test_data), names)
         return self.fit(
-            *training_data, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta,
+            X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta,
             callbacks=() if test_data is None else (_EpochLines(*test_data),),
         )  # fmt: skip
 
@@ -496,13 +516,16 @@ class Network:
         >>> bool((fastbp.load(path).to_vector() == net.to_vector()).all())
         True
         """
-        checkpoint.write(path, dict(self._named_arrays()), self.config)
+        checkpoint.write(path, self._named_arrays(), self.config)
 
     def _named_arrays(self):
-        for l, W in enumerate(self.weights):
-            yield f"layers.{l}.weight", W
-        for l, b in enumerate(self.biases):
-            yield f"layers.{l}.bias", b
+        """Return weights and biases by their names in a file."""
+        parts = {"weight": self.weights, "bias": self.biases}
+        return {
+            f"layers.{l}.{part}": array
+            for part, arrays in parts.items()
+            for l, array in enumerate(arrays)
+        }
 
 
 class _EpochLines:
@@ -534,35 +557,77 @@ def load(path, backend="numba"):
     ModelFileError
         If the file is damaged, or is no model of fastbp.
     """
+    backend = _backend(backend)
     arrays, config = checkpoint.read(path)
     try:
-        net = Network(**config, backend=backend)
+        config = _config(**config)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the configuration is not a network's: {error}") from None
-    expected = dict(net._named_arrays())
-    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in arrays.items()}:
-        raise ModelFileError(
-            f"{path}: the arrays do not fit a network of sizes {list(net.sizes)}: "
-            f"found { ({k: v.shape for k, v in arrays.items()}) }"
-        )
-    for name, target in expected.items():
-        if arrays[name].dtype != net.dtype or not np.isfinite(arrays[name]).all():
-            raise ModelFileError(f"{path}: {name} must hold finite {net.dtype} values")
+    shapes = _array_shapes(config)
+    for name in sorted(shapes.keys() | arrays.keys()):
+        found = arrays[name].shape if name in arrays else None
+        if found != shapes.get(name):  # before a network of that size takes its memory
+            raise ModelFileError(
+                f"{path}: array {name} must have shape {shapes.get(name)}, for sizes "
+                f"{config['sizes']} and bias {config['bias']}; found {found}"
+            )
+        if arrays[name].dtype != config["dtype"] or not np.isfinite(arrays[name]).all():
+            raise ModelFileError(f"{path}: array {name} must hold finite {config['dtype']} values")
+    net = Network(**config, backend=backend)
+    for name, target in net._named_arrays().items():
         target[...] = arrays[name]
     return net
 
 
-def _narrowed(X):
-    with np.errstate(over="ignore"):
-        return X.astype(np.float32)
+def _array_shapes(config):
+    """Return the shapes of a network's arrays by their names in a file."""
+    layers = list(enumerate(pairwise(config["sizes"])))
+    shapes = {f"layers.{l}.weight": (n_out, n_in) for l, (n_in, n_out) in layers}
+    if config["bias"]:
+        shapes |= {f"layers.{l}.bias": (n_out,) for l, (_, n_out) in layers}
+    return shapes
+
+
+def _config(sizes, activation, output, loss, bias, dtype, input_scale):
+    """Return what describes a network, checked."""
+    sizes = checks.layer_sizes(sizes)
+    checks.one_of("activation", activation, activations.HIDDEN)
+    checks.one_of("loss", loss, losses.NAMES)
+    if output is None:
+        output = activations.default_output(activation, loss)
+    checks.one_of("output", output, activations.OUTPUT)
+    checks.one_of(f"output, with loss {loss!r},", output, losses.outputs(loss))
+    dtype = _dtype_name(dtype)
+    return {
+        "sizes": list(sizes), "activation": activation, "output": output, "loss": loss,
+        "bias": checks.flag("bias", bias), "dtype": dtype,
+        "input_scale": checks.positive_float("input_scale", input_scale, dtype),
+    }  # fmt: skip
+
+
+def _backend(name):
+    if not isinstance(name, str):
+        raise TypeError(f"backend must be a name; found {name!r}")
+    return get_backend(name).name
 
 
 def _dtype_name(dtype):
+    if isinstance(dtype, (type, np.dtype)):
+        dtype = np.dtype(dtype).name
+    return checks.one_of("dtype", dtype, ("float32", "float64"))
+
+
+def _callbacks(callbacks):
     try:
-        name = np.dtype(dtype).name
+        callbacks = tuple(callbacks)
     except TypeError:
-        name = str(dtype)
-    return checks.one_of("dtype", name, ("float32", "float64"))
+        raise TypeError(f"callbacks must be a sequence; found {callbacks!r}") from None
+    for callback in callbacks:
+        if not callable(getattr(callback, "on_epoch_end", None)):
+            raise TypeError(
+                f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
+            )
+    return callbacks
 
 
 def _seed(seed):

@@ -1,161 +1,349 @@
-"""Gradient checking: back-propagation against central differences."""
+"""`verify`: on this machine, the compiled kernels against the reference, and that against theory.
 
-from dataclasses import dataclass
+Every comparison belongs to a cell of the matrix kernel x dtype x path x threads; the report has one
+row a cell, with the largest error seen beside the one allowed.
+"""
 
+import time
+from itertools import chain, cycle, product
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
 import numpy as np
 
+from . import activations, checks, losses
+from .backend import get_backend
+from .cases import ROUNDINGS, Case
+from .gradients import TOLERANCE, gradcheck
+from .matrix import Matrix, VerificationReport
 from .network import Network
+from .reference import Model
 
-# Of a central difference in float64: the best step is near eps**(1/3), scaled to the parameter.
-STEP = 6e-6
-TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
-
-
-@dataclass(frozen=True)
-class LayerCheck:
-    """One array's comparison.
-
-    Attributes
-    ----------
-    name : str
-    size : int
-        Number of parameters, all of them checked.
-    error : float
-        Largest difference over the largest analytic gradient of the array.
-    index : tuple of int
-        Where the largest difference is.
-    analytic, numerical : float
-        The two values there.
-    """
-
-    name: str
-    size: int
-    error: float
-    index: tuple
-    analytic: float
-    numerical: float
+DTYPES = ("float32", "float64")
+PATHS = ("dense", "sparse")
+THREADS = (1, 2, 3, 4)
+OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
+# Where sigmoid, tanh and exp saturate or end, in both dtypes.
+SATURATED = np.array([-1e3, -746, -709, -104, -89, -37, -1e-30, 0, 1e-30, 37, 89, 709, 1e3])
 
 
-@dataclass(frozen=True)
-class GradientReport:
-    """What `gradcheck` found; print it for a table.
+class Scope(NamedTuple):
+    """How much is looked at."""
 
-    Attributes
-    ----------
-    layers : tuple of LayerCheck
-    tolerance : float
-    """
-
-    layers: tuple
-    tolerance: float
-
-    @property
-    def max_error(self):
-        """The largest relative error of any layer."""
-        return max(layer.error for layer in self.layers)
-
-    @property
-    def ok(self):
-        """Whether every layer is within the tolerance; never with a NaN."""
-        return all(layer.error <= self.tolerance for layer in self.layers)
-
-    def __str__(self):
-        """Return a table, one line per array."""
-        lines = [
-            f"{'parameter':<12}{'count':>8}  {'error':>9}  {'worst at':<12}"
-            f"{'backprop':>14}{'numerical':>14}"
-        ]
-        for c in self.layers:
-            mark = "" if c.error <= self.tolerance else "  <-- differs"
-            lines.append(
-                f"{c.name:<12}{c.size:>8}  {c.error:>9.2e}  {c.index!s:<12}"
-                f"{c.analytic:>14.6e}{c.numerical:>14.6e}{mark}"
-            )
-        verdict = "ok" if self.ok else "NOT ok"
-        lines.append(f"{verdict}: largest error {self.max_error:.2e}, allowed {self.tolerance:.0e}")
-        return "\n".join(lines)
+    widths: tuple  # of single layers
+    batches: tuple
+    networks: tuple  # (sizes, batch) for every activation, loss and bias
+    chunked: tuple  # the same, for a few: batches larger than the scratch
+    both_targets: bool  # labels and real values for each, not in turns
 
 
-def gradcheck(net, X, y, tolerance=TOLERANCE):
-    """Compare back-propagation with central differences, for every parameter, in float64.
+QUICK = Scope(
+    (1, 7, 17, 64), (1, 6), (((17, 7, 3), 6), ((5, 3, 2, 2), 1)), (((7, 5, 3), 1030),), False
+)
+FULL = Scope(
+    (1, 2, 7, 17, 64, 100), (1, 2, 6, 33),
+    (
+        ((17, 7, 3), 6), ((5, 3, 2, 2), 1), ((1, 1, 1), 1), ((64, 100, 17), 33), ((100, 2), 7),
+        ((7, 64, 1, 17, 100, 2), 9),
+    ),
+    (((7, 5, 3), 1030), ((100, 17, 4), 2100), ((70_000, 2), 3)),
+    True,
+)  # fmt: skip
 
-    dC/dw is compared with (C(w + h) - C(w - h)) / 2h.
+
+def verify(quick=False, seed=0):
+    """Check, on this machine, that the kernels compute what the reference says.
+
+    - Every operation on a layer, over shapes, memory layouts and saturated values: kernel against
+      reference.
+    - Whole networks, for all activations, losses, biases on and off: feedforward, evaluate,
+      gradient, and the fused step, (W_before - W_after) / learning_rate against the reference's
+      gradient, on dense and zero-skipping input, by teams of one to four threads (as many as there
+      are cores), which must agree to the last bit.
+    - The reference against finite differences.
 
     Parameters
     ----------
-    net : Network
-        Left as it is; a copy in float64, on the same backend, is checked.
-    X : (batch, n_in) array
-        A few samples: the cost is two evaluations per parameter.
-    y : (batch,) integer labels, or (batch, n_out) targets
-    tolerance : float
-        On `max|analytic - numerical| / max|analytic|` of each array.
+    quick : bool
+        Fewer shapes: a few seconds, once the kernels are compiled.
+    seed : int
+        Of the random numbers that are computed with.
 
     Returns
     -------
-    GradientReport
-        With `ok`, `max_error`, `layers`; `str()` gives a table.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `net` is no Network, or X and y do not fit it.
-
-    Notes
-    -----
-    At the kink of ReLU the derivative does not exist: a parameter whose step crosses it shows an
-    error that is not the network's. Check with other samples then.
+    VerificationReport
+        With `ok`, `rows`, `failures` and `to_dict()`; `str()` gives a table.
 
     Examples
     --------
-    >>> import fastbp, numpy as np
-    >>> net = fastbp.Network([3, 4, 2], seed=0)
-    >>> fastbp.gradcheck(net, np.eye(3), [0, 1, 0]).ok
+    >>> import fastbp
+    >>> report = fastbp.verify(quick=True)
+    >>> report.ok
     True
     """
-    if not isinstance(net, Network):
-        raise TypeError(f"net must be a fastbp.Network; found {type(net).__name__}")
-    copy = _in_float64(net)
-    gradient = copy.gradient(X, y)
-    arrays = [(f"W{l}", W, dW) for l, (W, dW) in _numbered(copy.weights, gradient.weights)]
-    arrays += [(f"b{l}", b, db) for l, (b, db) in _numbered(copy.biases, gradient.biases)]
-    checks = [
-        _compare(name, analytic, _central_differences(parameter, lambda: copy.loss(X, y)))
-        for name, parameter, analytic in arrays
-    ]
-    return GradientReport(tuple(checks), tolerance)
+    started, quick = time.perf_counter(), checks.flag("quick", quick)
+    matrix, rng = Matrix(), np.random.default_rng(seed)
+    scope = QUICK if quick else FULL
+    for dtype in DTYPES:
+        _verify_operations(matrix, scope, dtype, rng)
+        _verify_index(matrix, scope, dtype, rng)
+        _verify_networks(matrix, scope, dtype, rng)
+        _verify_threads(matrix, dtype, rng)
+    _verify_reference(matrix, rng)
+    rows = tuple(sorted(matrix.rows.values(), key=lambda row: row.kernel == "reference"))
+    cpu = llvm.get_host_cpu_name()
+    return VerificationReport(rows, quick, cpu, time.perf_counter() - started)
 
 
-def _numbered(parameters, gradients):
-    return enumerate(zip(parameters, gradients, strict=True), start=1)
+# -- operations of one layer -----------------------------------------------------------------------
 
 
-def _in_float64(net):
-    copy = Network(**{**net.config, "dtype": "float64"}, backend=net.backend)
-    copy.from_vector(net.to_vector())
-    return copy
+def _elementwise():
+    """Yield name, kind, arguments (from draw, batch, n, m), and how many of them are written to."""
+    for name, suffix in product(activations.HIDDEN, ("", "_prime")):
+        yield name + suffix, "elementwise", lambda draw, b, n, m: [3 * draw(b, n)], 0
+        yield name + suffix, "elementwise", lambda draw, b, n, m: [SATURATED + 0 * draw(1)], 0
+    for name in activations.HIDDEN:
+        from_a = name + "_prime_from_a"
+        yield from_a, "elementwise", lambda draw, b, n, m: [np.tanh(draw(b, n))], 0
+    yield "softmax", "elementwise", lambda draw, b, n, m: [3 * draw(b, n)], 0
+    yield "softmax", "elementwise", lambda draw, b, n, m: [SATURATED + 0 * draw(b, 1)], 0
 
 
-def _central_differences(parameter, loss):
-    numerical = np.empty(parameter.shape)
-    for index in np.ndindex(parameter.shape):
-        value = parameter[index]
-        step = STEP * max(1.0, abs(value))
-        parameter[index] = value + step
-        above, high = loss(), parameter[index]
-        parameter[index] = value - step
-        below, low = loss(), parameter[index]
-        parameter[index] = value
-        numerical[index] = (above - below) / (high - low)
-    return numerical
-
-
-def _compare(name, analytic, numerical):
-    difference = np.abs(analytic - numerical)
-    worst = np.unravel_index(difference.argmax(), difference.shape)
-    scale = max(np.abs(analytic).max(), np.abs(numerical).max())
-    error = difference[worst] / scale if scale else 0.0
-    return LayerCheck(
-        name, analytic.size, float(error), tuple(int(i) for i in worst),
-        float(analytic[worst]), float(numerical[worst]),
+def _contractions():
+    """Yield the like for sums of products."""
+    yield "affine", "contraction", lambda draw, b, n, m: [draw(b, m), draw(n, m), draw(n)], 0
+    yield "weight_gradient", "contraction", lambda draw, b, n, m: [draw(b, m), draw(b, n)], 0
+    yield "bias_gradient", "contraction", lambda draw, b, n, m: [draw(b, n)], 0
+    yield (
+        "outer_update", "contraction",
+        lambda draw, b, n, m: [draw(n, m), draw(n), draw(m), draw(n), 0.3], 2,
     )  # fmt: skip
+    yield (
+        "batch_update", "contraction",
+        lambda draw, b, n, m: [draw(n, m), draw(n), draw(b, m), draw(b, n), 0.3], 2,
+    )  # fmt: skip
+    for name in activations.HIDDEN:
+        yield (
+            "backprop_delta", "contraction",
+            lambda draw, b, n, m, f=name: [draw(m, n), draw(b, m), np.tanh(draw(b, n)), f], 0,
+        )  # fmt: skip
+    for pair, size in product(OUTPUTS, (1, 300)):
+        yield (
+            "output_delta", "contraction",
+            lambda draw, b, n, m, p=pair, s=size: [*p, s * draw(b, n), np.abs(draw(b, n))], 0,
+        )  # fmt: skip
+
+
+def _strided(array):
+    """Return an equal array, every other element of a larger one."""
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]
+
+
+LAYOUTS = {"C": np.ascontiguousarray, "Fortran": np.asfortranarray, "strided": _strided}
+
+
+def _verify_operations(matrix, scope, dtype, rng):
+    def draw(*shape):
+        return rng.standard_normal(shape)
+
+    layouts, inputs = cycle(LAYOUTS.items()), cycle((1, 17, 5))
+    for name, kind, arguments, written in chain(_elementwise(), _contractions()):
+        for batch, n in product(scope.batches, scope.widths):
+            m, (layout, arrange) = next(inputs), next(layouts)
+            where = f"batch {batch}, {m} to {n}, {layout}"
+            args = [
+                arrange(x.astype(dtype)) if isinstance(x, np.ndarray) else x
+                for x in arguments(draw, batch, n, m)
+            ]
+            _compare_operation(matrix, name, kind, dtype, where, args, written)
+
+
+def _compare_operation(matrix, name, kind, dtype, where, args, written):
+    results, row = {}, matrix.row(name, dtype)
+    # Of a (1 - a), and of (a - y) a (1 - a), saturation leaves nothing but the rounding of 1.
+    cancels = name.endswith(("_prime", "_from_a")) or name == "output_delta"
+    slack = ROUNDINGS * np.finfo(dtype).eps if cancels else 0.0
+    with matrix.attempt(row, where):
+        for backend in ("numpy", "numba"):
+            fresh = [*(np.array(x) for x in args[:written]), *args[written:]]
+            out = getattr(get_backend(backend), name)(*fresh)
+            results[backend] = fresh[:written] if written else out
+        pairs = (x if isinstance(x, (tuple, list)) else [x] for x in results.values())
+        for want, got in zip(*pairs, strict=True):
+            matrix.compare(row, where, got, want, kind, slack)
+
+
+# -- whole networks --------------------------------------------------------------------------------
+
+
+def _models(sizes):
+    """Yield the model for every activation, loss, output and bias; every third one takes bytes."""
+    scales = cycle((1.0, 1 / 256, 1.0))
+    # Softmax of a single output is constant: its gradient would be rounding and nothing else.
+    outputs = [pair for pair in OUTPUTS if sizes[-1] > 1 or pair[1] != "softmax"]
+    for hidden, (loss, output), bias in product(activations.HIDDEN, outputs, (True, False)):
+        names = (*[hidden] * (len(sizes) - 2), output)
+        yield Model(tuple(sizes), names, loss, bias, next(scales))
+
+
+def _verify_networks(matrix, scope, dtype, rng):
+    turns = cycle((True, False))
+    for sizes, batch in scope.networks:
+        for model in _models(sizes):
+            for labels in (True, False) if scope.both_targets else (next(turns),):
+                case = Case(rng, model, dtype, batch, labels)
+                compare_engines(matrix, case)
+                for path in PATHS:
+                    compare_step(matrix, case, path)
+    for sizes, batch in scope.chunked:
+        for model in list(_models(sizes))[:: 3 * len(OUTPUTS)]:
+            case = Case(rng, model, dtype, batch, labels=True)
+            compare_engines(matrix, case)
+            for path in PATHS:
+                compare_step(matrix, case, path)
+                compare_epoch(matrix, case, path)
+
+
+def compare_engines(matrix, case):
+    """Feedforward, evaluate and gradient of the two engines."""
+    where, slack, args = case.where, case.slack, (case.params, case.X)
+    row = matrix.row("feedforward", case.dtype, "dense")
+    with matrix.attempt(row, where):
+        got, want = case.fast.feedforward(*args), case.slow.feedforward(*args)
+        matrix.compare(row, where, got, want, slack=slack["outputs"])
+    args, row = (*args, case.targets), matrix.row("evaluate", case.dtype, "dense")
+    with matrix.attempt(row, where):
+        (got, hits), (_, right) = case.fast.evaluate(*args), case.slow.evaluate(*args)
+        matrix.compare(row, where, got / case.batch, case.loss, slack=slack["loss"])
+        matrix.same(row, f"{where}, right classes {hits} and {right}", hits, right)
+    row = matrix.row("gradient", case.dtype, "dense")
+    with matrix.attempt(row, where):
+        grads, loss = case.fast.gradient(*args)
+        matrix.compare(row, f"{where}, loss", loss, case.loss, slack=slack["loss"])
+        _compare_gradient(matrix, row, case, grads)
+
+
+def _compare_gradient(matrix, row, case, grads, more=None):
+    """Array by array; what is no parameter must stay zero. `more` adds to the slack."""
+    want, more = case.parts(case.grads), case.parts(more) if more is not None else {}
+    for name, got in case.parts(grads).items():
+        slack = case.slack[name] + more.get(name, 0.0)
+        matrix.compare(row, f"{case.where}, {name}", got, want[name], slack=slack)
+    padding = grads.copy()
+    for part in case.parts(padding).values():
+        part[...] = 0
+    matrix.same(row, f"{case.where}, padding", padding, np.zeros_like(padding))
+
+
+def compare_step(matrix, case, path, threads=1, alone=None):
+    """One fused step against the gradient; return the parameters after it.
+
+    `alone` are those that one thread came to.
+    """
+    params, rate = case.copy(), case.rate()
+    row = matrix.row("sgd_epoch", case.dtype, path, threads)
+    if not _runs(matrix, path, case.dtype):
+        return params
+    with matrix.attempt(row, case.where):
+        args = params, case.X, case.targets, case.batch, threads
+        with case.fast.trainer(*args, path=path) as trainer:
+            trainer.run(np.arange(case.batch), 0, case.batch, rate)
+        step = (case.params - params) / params.dtype.type(rate)
+        more = np.finfo(case.dtype).eps * (np.abs(case.params) + np.abs(params)) / rate
+        _compare_gradient(matrix, row, case, step, more)
+        loss = trainer.totals[0] / case.batch
+        matrix.compare(row, f"{case.where}, loss", loss, case.loss, slack=case.slack["loss"])
+        if alone is not None:
+            matrix.same(row, f"{case.where}: other bits than one thread's", params, alone)
+    return params
+
+
+def compare_epoch(matrix, case, path):
+    """Ten steps in one call, the last of them with a smaller batch, against the reference's."""
+    row = matrix.row("sgd_epoch", case.dtype, path)
+    if not _runs(matrix, path, case.dtype):
+        return
+    ends, n = [], min(case.batch, 95)
+    with matrix.attempt(row, case.where):
+        for engine, forced in ((case.slow, {}), (case.fast, {"path": path})):
+            params = case.copy()
+            with engine.trainer(params, case.X, case.targets, 10, **forced) as trainer:
+                trainer.run(np.arange(n)[::-1].copy(), 0, n, 0.1)
+            ends.append(case.parts(params))
+        for name, want in ends[0].items():
+            matrix.compare(row, f"{case.where}, an epoch, {name}", ends[1][name], want)
+
+
+def _verify_threads(matrix, dtype, rng):
+    """Teams of one to four, as far as there are cores; their bits must be those of one thread."""
+    sizes, batch = (64, 100, 17), 100  # enough work for a team of four
+    for model in list(_models(sizes))[:: len(OUTPUTS) - 1]:
+        case = Case(rng, model, dtype, batch, labels=True)
+        for path in PATHS:
+            alone = compare_step(matrix, case, path)
+            for threads in _teams(case)[1:]:
+                compare_step(matrix, case, path, threads, alone)
+
+
+def _teams(case):
+    """Return the sizes of the teams that come together here."""
+    teams = []
+    for threads in THREADS:
+        args = case.copy(), case.X, case.targets, case.batch, threads
+        with case.fast.trainer(*args) as trainer:
+            teams.append(trainer.team)
+    return sorted(set(teams))
+
+
+# -- zero-skipping input ---------------------------------------------------------------------------
+
+INDEX_KERNELS = ("count_rows", "index_rows")
+
+
+def _index_rows(matrix, dtype):
+    return [matrix.row(name, dtype, "sparse", against="numpy.nonzero") for name in INDEX_KERNELS]
+
+
+def _runs(matrix, path, dtype):
+    """Return whether a path may be taken: a wrong index would lead kernels astray in memory."""
+    return path == "dense" or all(row.ok for row in _index_rows(matrix, dtype))
+
+
+def _verify_index(matrix, scope, dtype, rng):
+    """The compressed rows against NumPy's own `nonzero`."""
+    counts, indices = _index_rows(matrix, dtype)
+    for (batch, n), scale in product(product(scope.batches, scope.widths), (1.0, 1 / 256)):
+        model = Model((n, 2), ("sigmoid",), "quadratic", True, scale)
+        case = Case(rng, model, dtype, batch, labels=True)
+        where = f"{batch} rows of {n}, {case.X.dtype}"
+        rows, columns = np.nonzero(case.X)
+        start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=batch))])
+        with matrix.attempt(counts, where):
+            with case.fast.trainer(
+                case.copy(), case.X, case.targets, batch, path="sparse"
+            ) as trainer:
+                data = trainer.data
+            matrix.same(counts, where, data.start, start)
+        if counts.ok:
+            with matrix.attempt(indices, where):
+                matrix.same(indices, where, data.position, columns)
+                values = case.X[rows, columns].astype(dtype) * np.dtype(dtype).type(scale)
+                matrix.compare(indices, where, data.value, values, "elementwise")
+
+
+# -- the reference itself --------------------------------------------------------------------------
+
+
+def _verify_reference(matrix, rng):
+    """Back-propagation in the reference against central differences."""
+    row = matrix.row("reference", "float64", against="differences")
+    for hidden, (loss, output), bias in product(activations.HIDDEN, OUTPUTS, (True, False)):
+        net = Network(
+            [4, 3, 3, 2], hidden, output, loss, bias, "float64", "numpy", "normal", seed=7
+        )  # fmt: skip
+        report = gradcheck(net, rng.standard_normal((3, 4)), rng.random((3, 2)))
+        where = f"4-3-3-2, {hidden}, {output}, {loss}, bias {bias}"
+        matrix.note(row, where, report.max_error, TOLERANCE)

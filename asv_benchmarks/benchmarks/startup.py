@@ -1,0 +1,36 @@
+"""Fresh processes: import, and the first training step with kernels from the cache or without."""
+
+FIRST_STEP = """
+import fastbp
+net = fastbp.Network([4, 3, 2], seed=0)
+net.fit([[0.0, 1.0, 2.0, 3.0]], [1], epochs=1, batch_size=1, learning_rate=0.1)
+"""
+
+
+class Startup:
+    """Each measurement is a process of its own."""
+
+    number, repeat, rounds = 1, (3, 10, 5.0), 1
+    timeout = 300
+
+    def timeraw_import(self):
+        return "import fastbp"
+
+    def timeraw_import_numba(self):
+        """What `import fastbp` is measured against."""
+        return "import numba"
+
+    def timeraw_first_step_cached(self):
+        return FIRST_STEP
+
+
+class Compilation:
+    """The first step of a machine's first process."""
+
+    number, repeat, rounds, warmup_time = 1, 1, 1, 0
+    timeout = 300
+
+    def timeraw_first_step_compiled(self):
+        """Compile into an empty cache."""
+        empty = "import os, tempfile; os.environ['NUMBA_CACHE_DIR'] = tempfile.mkdtemp()"
+        return f"{empty}\n{FIRST_STEP}"

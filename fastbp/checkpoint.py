@@ -1,0 +1,243 @@
+"""Arrays and a configuration in, a file out, and back. Knows nothing of networks.
+
+The file is `safetensors`: dense arrays behind a JSON header, no code. The header's metadata holds
+`format`, `format_version` and the configuration as one JSON string. A file is written whole or not
+at all, and read as if a stranger had sent it.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+import struct
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .errors import ModelFileError
+
+FORMAT = "fastbp"
+FORMAT_VERSION = 1
+DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
+# Room for a hundred thousand layers. JSON grows some twentyfold as Python objects, so that the
+# text is bounded before it is parsed.
+MOST_CONFIG = 2**20  # characters
+
+
+# -- write -----------------------------------------------------------------------------------------
+
+
+def write(path, arrays, config):
+    """Write arrays and a configuration to a file, whole or not at all.
+
+    The bytes go to a temporary file in the same folder, which is synchronised and then renamed. If
+    anything fails on the way, what lay at `path` before still lies there. The same arrays and
+    configuration give the same bytes.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where to write. An existing file is replaced and its permissions are kept; through a
+        symbolic link, the file that it points to.
+    arrays : dict of str to ndarray
+        float32 or float64, of any shape and memory order.
+    config : dict
+        What JSON can hold; neither NaN nor infinity.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or not writable, or the disk is full.
+    TypeError
+        If an array has another dtype, or JSON cannot hold the configuration.
+    ValueError
+        If the configuration holds NaN or infinity, or is longer than 1 MiB.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> write(path, {"w": np.ones((2, 3))}, {"sizes": [3, 2]})
+    >>> arrays, config = read(path)
+    >>> arrays["w"].shape, config
+    ((2, 3), {'sizes': [3, 2]})
+    """
+    blob = _serialize(arrays, config)
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(
+                blob
+            )  # /dev/null and its like: there is nothing to keep, nor to rename
+        else:
+            _replace(target, blob)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if not target.parent.is_dir():
+            reason = "its folder does not exist"
+        raise OSError(error.errno, f"cannot write the file, {reason}", os.fspath(path)) from error
+
+
+def _serialize(arrays, config):
+    text = json.dumps(config, allow_nan=False)
+    if len(text) > MOST_CONFIG:
+        raise ValueError(
+            f"config must be at most {MOST_CONFIG} characters of JSON; {len(text)} found"
+        )
+    dense = {}
+    for name, array in arrays.items():
+        dtype = array.dtype.newbyteorder("=")
+        if dtype not in DTYPES.values():
+            raise TypeError(f"array {name!r} must be float32 or float64; found {array.dtype}")
+        # safetensors writes the memory as it lies: a transposed view would be scrambled.
+        dense[name] = np.asarray(array, dtype, order="C")
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text}
+    return _sorted_metadata(safetensors.numpy.save(dense, metadata))
+
+
+def _sorted_metadata(blob):
+    """Return the file with its metadata in order; safetensors puts them down in a random one."""
+    end = 8 + struct.unpack("<Q", blob[:8])[0]
+    header = json.loads(blob[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data stay aligned
+    return struct.pack("<Q", len(text)) + text + blob[end:]
+
+
+def _replace(target, blob):
+    """Put the bytes where `target` is, in one step."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    temporary = target.parent / f".fastbp-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:  # unlike mkstemp, this respects the umask
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder):
+    """Make the rename last through a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# -- read ------------------------------------------------------------------------------------------
+
+
+def read(path):
+    """Read what `write` wrote.
+
+    No file can run code, or make this allocate more than a small multiple of what it holds. What
+    the arrays and the configuration say is for the caller to check.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        float32 or float64, C-contiguous.
+    config : dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    OSError
+        If it cannot be read.
+    ModelFileError
+        If it is damaged, truncated, no file of fastbp's, or of a newer format version.
+    """
+    path = os.fspath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, "there is no such file", path) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a model file was expected, not a folder", path)
+    if not stat.S_ISREG(mode):  # a pipe would make us wait
+        raise ModelFileError(f"{path} is not a regular file")
+    try:
+        # Checks the header's length, offsets and sizes against the file before it allocates.
+        with safetensors.safe_open(path, framework="np") as file:
+            config = _config(file.metadata() or {}, path)
+            return {name: _array(file, name, path) for name in file.keys()}, config
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(f"{path} is damaged, or is no safetensors file: {error}") from error
+
+
+def _config(metadata, path):
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise ModelFileError(
+            f"{path} is no model of fastbp: its metadata must say format {FORMAT!r}; "
+            f"found {_short(found)}"
+        )
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 9 and int(version) > 0):
+        raise ModelFileError(f"{path} is damaged: {_short(version)} is no format version")
+    if int(version) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} was written by a newer fastbp: it has format version {int(version)}, "
+            f"this one reads up to {FORMAT_VERSION}. Upgrade with: pip install -U fastbp"
+        )
+    text = metadata.get("config", "")
+    if len(text) > MOST_CONFIG:
+        raise ModelFileError(
+            f"{path} is damaged: its configuration has {len(text)} characters, "
+            f"more than {MOST_CONFIG}"
+        )
+    try:
+        config = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its configuration is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelFileError(f"{path} is damaged: its configuration is no JSON object")
+    return config
+
+
+def _unique(pairs):
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name appears twice")
+    return dict(pairs)
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is not allowed")
+
+
+def _short(text):
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _array(file, name, path):
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in DTYPES:
+        raise ModelFileError(
+            f"{path} is no model of fastbp: array {_short(name)} must be one of "
+            f"{', '.join(DTYPES)}; found {dtype}"
+        )
+    try:
+        return file.get_tensor(name)
+    except (ValueError, MemoryError) as error:  # shapes such as (0, 2**62), or of a hundred axes
+        raise ModelFileError(f"{path} is damaged: array {_short(name)}: {error}") from error

@@ -1,0 +1,563 @@
+"""The command `fastbp`: parses, calls, prints; computes nothing.
+
+What is wrong with the input becomes one line on stderr and exit code 2. Exit code 1 says that a
+check did not hold, 130 that Ctrl-C was pressed. Anything else is a defect and shows its traceback.
+"""
+
+import argparse
+import errno
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import platform
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from . import activations, backend, datasets, kernels, losses, plots
+from .network import INITS, Network, load
+from .verification import gradcheck
+
+MODEL = "fastbp-model.safetensors"
+CURVES = "fastbp-curves.png"
+PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm")
+FAILED, WRONG, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+# What a user's input can lead to. All else is a defect of ours.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
+
+
+def main(argv=None):
+    """Run the command `fastbp`.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 (a check did not hold), 2 (wrong input), 130 (Ctrl-C).
+
+    Examples
+    --------
+    >>> main(["gradcheck", "--sizes", "3,2", "--json"])  # doctest: +ELLIPSIS
+    {"ok": true, "max_error": ...}
+    0
+    """
+    with _log_to_stderr():
+        try:
+            args = _parser().parse_args(argv)
+            code = args.run(args) or 0
+            sys.stdout.flush()
+        except KeyboardInterrupt as interrupt:
+            return _complain(str(interrupt) or "interrupted", INTERRUPTED)
+        except BrokenPipeError:  # as in `fastbp predict | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except EXPECTED as error:
+            return _complain(f"error: {_one_line(error)}", WRONG)
+    return code
+
+
+def _complain(message, code):
+    print(f"fastbp: {message}", file=sys.stderr)
+    return code
+
+
+def _one_line(error):
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"out of memory: {text}" if isinstance(error, MemoryError) else text
+
+
+@contextmanager
+def _log_to_stderr():
+    """Show what the library logs: the first compilation, for one."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("fastbp: %(message)s"))
+    logger = logging.getLogger("fastbp")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+# -- train ---------------------------------------------------------------------------------------
+
+
+def _train(args):
+    _check_paths(args)
+    data = datasets.load(args.data, args.data_dir)
+    net = _network(args, data)
+    say = _sayer(args)
+    if not args.quiet:
+        say(
+            f"{args.data}: {len(data.X_train):,} samples for training, {len(data.X_test):,} for "
+            f"testing; {_title(net)}; {net.dtype}, {net.backend}"
+        )
+    history = _fit(net, data, args, say)
+    correct = net.evaluate(data.X_test, data.y_test)
+    result = {
+        "test_accuracy": correct / len(data.X_test),
+        "train_seconds": sum(history.seconds),
+        "samples_per_second": len(data.X_train) * len(history) / sum(history.seconds),
+        "epochs": len(history), "seed": args.seed, "loss": history.loss[-1],
+        "sizes": list(net.sizes), "data": args.data, "backend": net.backend,
+        "threads": args.threads, "dtype": str(net.dtype),
+    }  # fmt: skip
+    say(f"test accuracy {result['test_accuracy']:.4f} ({correct:,} of {len(data.X_test):,})")
+    net.save(args.output)
+    result["model"] = os.path.abspath(args.output)
+    say(f"model:  {result['model']}")
+    result["plot"] = _draw(history, f"{args.data}: {_title(net)}", args, say)
+    _print_json(args, result)
+
+
+def _check_paths(args):
+    """Say now, not after the training, that its result would have no place."""
+    for path in (args.output, args.plot or CURVES):
+        folder = Path(path).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", path)
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a file was expected, not a folder", path)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "its folder is not writable", path)
+    if args.plot:
+        plots.check(args.plot)
+
+
+def _network(args, data):
+    classes = int(max(data.y_train.max(), data.y_test.max())) + 1
+    return Network(
+        [data.X_train.shape[1], *args.hidden, classes], activation=args.activation, loss=args.loss,
+        bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
+        input_scale=_input_scale(data.X_train), seed=args.seed,
+    )  # fmt: skip
+
+
+def _input_scale(X):
+    """Bring integers to [0, 1]: 1/16 for the digits, 1/255 for images of bytes."""
+    return 1 / max(int(X.max()), 1) if X.dtype.kind in "iu" else 1.0
+
+
+def _title(net):
+    sizes = "-".join(map(str, net.sizes))
+    return f"{sizes}, {net.config['activation']}, {net.config['loss']}"
+
+
+def _sayer(args):
+    """Return what prints a line: beside the JSON, lines go to stderr, or nowhere if quiet."""
+    if args.json and args.quiet:
+        return lambda line: None
+    return partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+
+def _fit(net, data, args, say):
+    progress = not args.quiet and sys.stderr.isatty()
+    lines = [] if args.quiet else [_EpochLines(args.epochs, say, progress)]
+    try:
+        return net.fit(
+            data.X_train, data.y_train, epochs=args.epochs, batch_size=args.batch_size,
+            learning_rate=args.learning_rate, validation_data=(data.X_test, data.y_test),
+            callbacks=lines, progress=progress, threads=args.threads,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("training was interrupted; nothing was saved") from None
+
+
+class _EpochLines:
+    """Prints a line after each epoch, above the progress bar if there is one."""
+
+    def __init__(self, epochs, say, progress):
+        self.epochs, self.say, self.progress = epochs, say, progress
+
+    def on_epoch_end(self, net, history):
+        line = (
+            f"epoch {len(history):{len(str(self.epochs))}}/{self.epochs}: "
+            f"loss {history.loss[-1]:.4f}, accuracy {history.accuracy[-1]:.4f}, "
+            f"validation accuracy {history.val_accuracy[-1]:.4f}, {history.seconds[-1]:.3f} s, "
+            f"{history.samples_per_second[-1]:,.0f} samples/s"
+        )
+        with _bar_aside(self.progress):
+            self.say(line)
+
+
+@contextmanager
+def _bar_aside(progress):
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        progress = False
+    if progress:
+        with tqdm.external_write_mode():
+            yield
+    else:
+        yield
+
+
+def _draw(history, title, args, say):
+    """Draw the curves and return where; without matplotlib nothing, unless they were asked for."""
+    if not args.plot:
+        try:
+            plots.check()
+        except ImportError as error:
+            say(f"curves: none; {error}")
+            return None
+    path = args.plot or CURVES
+    plots.learning_curves(history, path, title)
+    say(f"curves: {os.path.abspath(path)}")
+    return os.path.abspath(path)
+
+
+def _print_json(args, result):
+    if args.json:
+        print(json.dumps(result))
+
+
+# -- evaluate, predict ---------------------------------------------------------------------------
+
+
+def _evaluate(args):
+    net = load(args.model, backend=args.backend)
+    data = datasets.load(args.data, args.data_dir)
+    loss, correct = net.loss(data.X_test, data.y_test), net.evaluate(data.X_test, data.y_test)
+    samples = len(data.X_test)
+    result = {
+        "test_accuracy": correct / samples, "test_loss": loss, "correct": correct,
+        "samples": samples, "data": args.data, "model": os.path.abspath(args.model),
+    }  # fmt: skip
+    if args.json:
+        return _print_json(args, result)
+    print(f"test accuracy {correct / samples:.4f} ({correct:,} of {samples:,})")
+    print(f"test loss     {loss:.6f}")
+
+
+def _predict(args):
+    net = load(args.model, backend=args.backend)
+    X = _samples(args)
+    rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
+    if args.output is None:
+        np.savetxt(sys.stdout, rows, fmt, delimiter=",")
+    else:
+        with open(args.output, "w", encoding="ascii") as file:
+            np.savetxt(file, rows, fmt, delimiter=",")
+
+
+def _samples(args):
+    """Return the rows of a .npy file, or the test images of a data set."""
+    if not args.data.endswith(".npy"):
+        return datasets.load(args.data, args.data_dir).X_test
+    try:
+        # Maps the file: nothing is allocated on the header's word, nothing unpickled.
+        X = np.lib.format.open_memmap(args.data, mode="r")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{args.data}: no intact .npy file of numbers: {error}") from error
+    return X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim else X
+
+
+# -- gradcheck, warmup, info ---------------------------------------------------------------------
+
+
+def _gradcheck(args):
+    if args.model:
+        net = load(args.model, backend=args.backend)
+    else:
+        net = Network(
+            args.sizes, activation=args.activation, loss=args.loss, bias=args.bias,
+            dtype="float64", backend=args.backend, seed=args.seed,
+        )  # fmt: skip
+    rng = np.random.default_rng(args.seed)
+    X = rng.random((args.samples, net.sizes[0])) / net.config["input_scale"]
+    report = gradcheck(net, X, rng.integers(net.sizes[-1], size=args.samples))
+    if args.json:
+        _print_json(args, {"ok": report.ok, "max_error": report.max_error})
+    else:
+        print(f"{net}\n{report}")
+    return 0 if report.ok else FAILED
+
+
+def _warmup(args):
+    started = time.perf_counter()
+    backend.warmup(("float32", "float64") if args.dtype == "both" else (args.dtype,))
+    seconds = time.perf_counter() - started
+    print(f"kernels are ready after {seconds:.1f} s")
+    print(f"cache: {kernels.cache_dir() or 'none, no folder is writable'}")
+
+
+def _info(args):
+    width = kernels.vector_bytes()
+    facts = {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": llvm.get_host_cpu_name(),
+        "vector_bytes": width,
+        "cores": backend.available_cores(),
+        "cache_folder": str(kernels.cache_dir() or "none, no folder is writable"),
+        "compiled": backend.compiled(),
+    }
+    if args.json:
+        return _print_json(args, facts)
+    facts["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
+    facts["compiled"] = "yes" if facts["compiled"] else "no; `fastbp warmup` does it"
+    for name, fact in facts.items():
+        print(f"{name.replace('_', ' '):<14}{fact}")
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message):
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the examples, and shows defaults, but not that of a switch."""
+
+    def _get_help_string(self, action):
+        silent = action.default in (None, argparse.SUPPRESS) or isinstance(action.default, bool)
+        return action.help if silent else f"{action.help} (default: %(default)s)"
+
+
+def _widths(text):
+    try:
+        return [int(width) for width in text.split(",")] if text else []
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected widths such as 100,100; found {text!r}"
+        ) from None
+
+
+def _init(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text  # a name; Network knows which
+
+
+def _add_data(parser, what="the test images of this data set"):
+    parser.add_argument(
+        "--data", default="digits", metavar="DATA",
+        help=f"{what}: digits (bundled), mnist, fashion-mnist, a folder of IDX files, a "
+        "Keras-style .npz or mnist.pkl.gz",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help="look here first for mnist and fashion-mnist; then come $FASTBP_DATA, the "
+        "user's cache and the system's",
+    )
+
+
+def _add_model(parser, **settings):
+    parser.add_argument("model", nargs="?", metavar="MODEL", **settings)
+
+
+def _add_backend(parser):
+    parser.add_argument(
+        "--backend", default="numba", choices=("numba", "numpy"),
+        help="compiled kernels, or the reference in NumPy",
+    )  # fmt: skip
+
+
+def _add_json(parser, more=""):
+    text = "print the result as one JSON object, the last line of stdout"
+    parser.add_argument("--json", action="store_true", help=f"{text}; {more}" if more else text)
+
+
+def _add_function(parser, activation, loss):
+    parser.add_argument(
+        "--activation", default=activation, choices=activations.HIDDEN, help="of hidden layers"
+    )
+    parser.add_argument(
+        "--loss", default=loss, choices=losses.NAMES,
+        help="cross-entropy has a softmax output; quadratic a sigmoid one after sigmoid layers, "
+        "else identity",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-bias", dest="bias", action="store_false", default=True, help="weights only"
+    )
+
+
+def _train_options(parser):
+    _add_data(parser, "what to learn")
+    parser.add_argument(
+        "--hidden", type=_widths, default="100", metavar="N,N",
+        help="widths of the hidden layers, as 100,100; '' for none",
+    )  # fmt: skip
+    _add_function(parser, "relu", "cross-entropy")
+    parser.add_argument(
+        "--epochs", type=int, default=30, metavar="N", help="times each sample is seen"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=10, metavar="N", help="samples per step; 1: online"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=0.05, metavar="RATE",
+        help="length of a step along a batch's mean gradient; sigmoid layers want 0.3 to 3",
+    )  # fmt: skip
+    parser.add_argument(
+        "--init", type=_init, default="lecun_normal", metavar="INIT",
+        help=f"start of the weights: {', '.join(INITS)}, or a standard deviation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "float64"), help="precision"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many may take part; the result has the same bits for any number",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the start and of the samples' order"
+    )
+    _add_backend(parser)
+    parser.add_argument("--output", default=MODEL, metavar="FILE", help="the model")
+    parser.add_argument(
+        "--plot", metavar="FILE",
+        help=f"curves of loss and accuracy: .png, .svg or .pdf (default: {CURVES}, if "
+        "matplotlib is installed)",
+    )  # fmt: skip
+    _add_json(parser, "all else goes to stderr")
+    parser.add_argument("--quiet", action="store_true", help="print the result only")
+
+
+def _evaluate_options(parser):
+    _add_model(parser, default=MODEL, help="a file that train wrote")
+    _add_data(parser)
+    _add_backend(parser)
+    _add_json(parser)
+
+
+def _predict_options(parser):
+    _add_model(parser, default=MODEL, help="a file that train wrote")
+    _add_data(parser, "the rows of a .npy file, or the test images of a data set")
+    _add_backend(parser)
+    parser.add_argument(
+        "--proba", action="store_true", help="print the outputs, comma-separated, not the class"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write here (default: stdout)")
+
+
+def _gradcheck_options(parser):
+    _add_model(parser, help="check this one (default: a random network as the options say)")
+    parser.add_argument(
+        "--sizes",
+        type=_widths,
+        default="4,5,3",
+        metavar="N,N",
+        help="neurons per layer, the inputs first",
+    )
+    _add_function(parser, "sigmoid", "quadratic")
+    parser.add_argument("--samples", type=int, default=5, metavar="N", help="random ones")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of network and samples")
+    _add_backend(parser)
+    _add_json(parser)
+
+
+def _warmup_options(parser):
+    parser.add_argument(
+        "--dtype", default="both", choices=("float32", "float64", "both"),
+        help="precision",
+    )  # fmt: skip
+
+
+def _info_options(parser):
+    _add_json(parser)
+
+
+class _Command(NamedTuple):
+    run: object
+    options: object
+    help: str
+    more: str
+
+
+COMMANDS = {
+    "train": _Command(
+        _train, _train_options, "train a network, save it, draw its curves",
+        """\
+Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
+for images of bytes); the model keeps the scale. The test images serve as validation data: they
+are evaluated after each epoch, and nothing is chosen by them.
+
+examples:
+  fastbp train                                  the bundled digits, a second
+  fastbp train --data mnist --hidden 100,100 --threads 2
+  fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \\
+      --init normal --learning-rate 3.0         the network of Nielsen's book
+  fastbp train --quiet --json | jq .test_accuracy""",
+    ),
+    "evaluate": _Command(
+        _evaluate, _evaluate_options, "print a model's loss and accuracy on test images",
+        """examples:
+  fastbp evaluate                               what `fastbp train` has just left
+  fastbp evaluate mnist.safetensors --data mnist --json""",
+    ),
+    "predict": _Command(
+        _predict, _predict_options, "print the class of each image, one a line",
+        """examples:
+  fastbp predict | head
+  fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv""",
+    ),
+    "gradcheck": _Command(
+        _gradcheck, _gradcheck_options, "compare back-propagation with central differences",
+        """In float64, for every parameter. Exit code 1 if they differ.
+
+examples:
+  fastbp gradcheck --sizes 10,20,5 --activation tanh --loss cross-entropy
+  fastbp gradcheck fastbp-model.safetensors""",
+    ),
+    "warmup": _Command(
+        _warmup, _warmup_options, "compile the kernels, once per machine",
+        "Training does it by itself when it first needs them. In an image or on a cluster, do it "
+        "beforehand.",
+    ),
+    "info": _Command(
+        _info, _info_options, "show versions, CPU, vector width, cores and kernel cache",
+        "Put its output into a bug report.",
+    ),
+}  # fmt: skip
+
+
+def _parser():
+    parser = _Parser(
+        prog="fastbp", formatter_class=_Help, allow_abbrev=False,
+        description="Train multi-layer perceptrons by back-propagation, fast.",
+        epilog="`fastbp train` starts with handwritten digits; `fastbp COMMAND --help` says more.",
+    )  # fmt: skip
+    version = f"fastbp {_version('fastbp')}"
+    parser.add_argument("--version", action="version", version=version, help="show the version")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=command.more, formatter_class=_Help, allow_abbrev=False,
+        )  # fmt: skip
+        command.options(sub)
+        sub.set_defaults(run=command.run)
+    return parser

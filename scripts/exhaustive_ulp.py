@@ -1,0 +1,186 @@
+"""Accuracy of the float32 activations over every float there is, in units in the last place.
+
+    python scripts/exhaustive_ulp.py                 # all 2**32 bit patterns: minutes
+    python scripts/exhaustive_ulp.py --stride 4096   # every 4096th: a second
+
+Floats are visited in their order on the line, from -inf to inf, so that monotony is checked between
+neighbours; then come all NaNs. The truth is computed in float64, whose own error is below 1e-8 of a
+float32 unit. Softmax is the first of the two outputs for (z, 0) and for it no promise is given.
+
+The exit code is 1 if a promise is broken: at most 2 units where the truth is a normal number, an
+error of at most 2**-126 below that, monotone, exact limits, NaN for NaN.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+
+import fastbp
+
+CHUNK = 2**15  # elements at once: all temporaries stay in the second level cache
+INFINITY = 0x7F800000  # the bits of float32 infinity: so many floats lie below it, from 0.0
+LINE = 2 * (INFINITY + 1)  # floats from -inf to inf, both zeros counted
+PROMISED_ULP = 2.0
+SMALLEST_NORMAL = 2.0**-126
+EXPONENT = np.int64(0x7FF) << 52  # of a float64
+PLACES_KEPT = 10
+
+
+def sigmoid(x):
+    """The truth, in float64."""
+    t = np.exp(-np.abs(x))
+    return np.where(x < 0, t, 1) / (1 + t)
+
+
+def _softmax_with_zero(z):
+    rows = np.zeros((len(z), 2), np.float32)
+    rows[:, 0] = z
+    finite = np.isfinite(z) | np.isnan(z)
+    rows[~finite] = 0  # softmax of an infinity has no value
+    out = fastbp.get_backend("numba").softmax(rows)[:, 0]
+    return np.where(finite, out, z > 0).astype(np.float32)
+
+
+# By name: what is measured, the truth, its values at -inf, 0 and inf, and whether it is promised.
+FUNCTIONS = {
+    "sigmoid": (fastbp.get_backend("numba").sigmoid, sigmoid, (0.0, 0.5, 1.0), True),
+    "tanh": (fastbp.get_backend("numba").tanh, np.tanh, (-1.0, 0.0, 1.0), True),
+    "softmax": (_softmax_with_zero, sigmoid, (0.0, 0.5, 1.0), False),
+}
+
+
+def from_bits(bits):
+    return bits.astype(np.uint32).view(np.float32)
+
+
+def chunks(count, stride):
+    """Yield the numbers 0, stride, 2 * stride, ... below count, in pieces."""
+    for first in range(0, count, CHUNK * stride):
+        yield np.arange(first, min(first + CHUNK * stride, count), stride)
+
+
+def on_the_line(k):
+    """The k-th float from -inf to inf."""
+    return from_bits(np.where(k <= INFINITY, 0xFF800000 - k, k - (INFINITY + 1)))
+
+
+def nans(stride):
+    """Yield all NaNs, of both signs."""
+    for k in chunks(2**23 - 1, stride):
+        yield from_bits(INFINITY + 1 + k)
+        yield from_bits(0xFF800001 + k)
+
+
+class Accuracy:
+    """What was seen of one function so far."""
+
+    def __init__(self):
+        self.max_ulp, self.worst_at = 0.0, 0.0
+        self.max_error_below_normal = 0.0
+        self.drops, self.largest_drop, self.places = 0, 0.0, []
+        self.last = np.float32(-np.inf), np.float32(-np.inf)
+
+    def add(self, z, got, truth):
+        """Take in one piece of the line."""
+        error = np.abs(got - truth)
+        error[np.isnan(error)] = np.inf
+        binade = (truth.view(np.int64) & EXPONENT).view(np.float64)
+        normal = binade >= SMALLEST_NORMAL
+        ulp = np.where(normal, error / np.maximum(binade, SMALLEST_NORMAL) * 2.0**23, 0)
+        worst = ulp.argmax()
+        if ulp[worst] > self.max_ulp:
+            self.max_ulp, self.worst_at = float(ulp[worst]), float(z[worst])
+        if not normal.all():
+            below = float(np.where(normal, 0, error).max())
+            self.max_error_below_normal = max(self.max_error_below_normal, below)
+        self._add_order(z, got)
+
+    def _add_order(self, z, got):
+        before = np.concatenate([[self.last[1]], got[:-1]])
+        fell = ~(got >= before)
+        if fell.any():
+            self.drops += int(fell.sum())
+            self.largest_drop = max(self.largest_drop, float((before[fell] - got[fell]).max()))
+            room = PLACES_KEPT - len(self.places)
+            self.places += [float(x) for x in z[fell][:room]]
+        self.last = z[-1], got[-1]
+
+
+def measure(name, stride):
+    """Return the accuracy of one function as a dict."""
+    function, truth, limits, promised = FUNCTIONS[name]
+    started, seen = time.perf_counter(), Accuracy()
+    for k in chunks(LINE, stride):
+        z = on_the_line(k)
+        seen.add(z, function(z), truth(z.astype(np.float64)))
+    ends = function(np.array([-np.inf, 0, np.inf], np.float32))
+    row = {
+        "function": name,
+        "max_ulp": seen.max_ulp,
+        "worst_at": seen.worst_at,
+        "max_error_below_normal": seen.max_error_below_normal,
+        "monotone": seen.drops == 0,
+        "drops": seen.drops,
+        "largest_drop": seen.largest_drop,
+        "drops_at": seen.places,
+        "limits": [float(x) for x in ends] == list(limits),
+        "nan": all(np.isnan(function(z)).all() for z in nans(stride)),
+    }
+    kept = (
+        row["max_ulp"] <= PROMISED_ULP
+        and row["max_error_below_normal"] <= SMALLEST_NORMAL
+        and row["monotone"] and row["limits"] and row["nan"]
+    )  # fmt: skip
+    return row | {"promised": promised, "ok": kept, "seconds": time.perf_counter() - started}
+
+
+def table(rows):
+    """Return the rows as text."""
+    lines = [
+        f"{'function':<10}{'max ULP':>9}  {'at z =':>15}  {'error below 2**-126':>20}"
+        f"  {'monotone':<9}{'limits':<8}{'NaN':<5}{'seconds':>8}"
+    ]
+    for r in rows:
+        words = {key: "yes" if r[key] else "NO" for key in ("monotone", "limits", "nan")}
+        verdict = "" if r["ok"] else "  not ok" if r["promised"] else "  (not promised)"
+        lines.append(
+            f"{r['function']:<10}{r['max_ulp']:>9.4f}  {r['worst_at']:>15.8g}"
+            f"  {r['max_error_below_normal']:>20.3e}  {words['monotone']:<9}{words['limits']:<8}"
+            f"{words['nan']:<5}{r['seconds']:>8.1f}{verdict}"
+        )
+        if r["drops"]:
+            places = ", ".join(f"{z:.9g}" for z in r["drops_at"])
+            lines.append(
+                f"    falls {r['drops']} times, by up to {r['largest_drop']:.3g}: {places}"
+            )
+    return "\n".join(lines)
+
+
+def numeric(value):
+    """JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("functions", nargs="*", help=f"of {', '.join(FUNCTIONS)}; all by default")
+    parser.add_argument("--stride", type=int, default=1, help="visit every so manieth float only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    options = parser.parse_args(arguments)
+    unknown = set(options.functions) - set(FUNCTIONS)
+    if unknown or options.stride < 1:
+        parser.error(f"no such function: {unknown}" if unknown else "--stride must be at least 1")
+    rows = [measure(name, options.stride) for name in options.functions or FUNCTIONS]
+    if options.json:
+        rows_as_json = [{k: numeric(v) for k, v in row.items()} for row in rows]
+        print(json.dumps({"stride": options.stride, "rows": rows_as_json}, allow_nan=False))
+    else:
+        print(table(rows))
+    return 0 if all(row["ok"] for row in rows if row["promised"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

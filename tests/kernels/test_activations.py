@@ -1,0 +1,192 @@
+"""Activations: how many units in the last place they miss by, and what they keep exactly."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastbp import kernels, reference
+
+ELEMENTWISE = [
+    name + suffix
+    for name in ("sigmoid", "tanh", "relu", "identity")
+    for suffix in ("", "_prime", "_prime_from_a")
+]
+INF, BIG = np.inf, 1000.0
+# name: values at -inf, -1000, -0.0, 1000, inf
+LIMITS = {
+    "sigmoid": [0, 0, 0.5, 1, 1],
+    "sigmoid_prime": [0, 0, 0.25, 0, 0],
+    "tanh": [-1, -1, 0, 1, 1],
+    "tanh_prime": [0, 0, 1, 0, 0],
+    "relu": [0, 0, 0, BIG, INF],
+    "relu_prime": [0, 0, 0, 1, 1],
+    "identity": [-INF, -BIG, 0, BIG, INF],
+    "identity_prime": [1, 1, 1, 1, 1],
+}
+PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+
+def apply(name, z):
+    """Call a kernel; its output starts as NaN, with guards behind it."""
+    z = np.asarray(z)
+    around = np.full(z.size + 20, np.nan, z.dtype)
+    around[z.size :] = -77
+    view = z.view()
+    view.flags.writeable = False
+    getattr(kernels, name)(view, around[: z.size])
+    assert (around[z.size :] == -77).all()
+    return around[: z.size].copy()
+
+
+# -- against the reference -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_kernels_are_their_twins(name, dtype, rng, assert_close):
+    for size in (0, 1, 2, 7, 17, 64, 100, 1000):
+        z = (4 * rng.standard_normal(size)).astype(dtype)
+        if name.endswith("from_a"):
+            z = np.tanh(z)
+        before, expected = z.copy(), np.empty_like(z)
+        getattr(reference, name)(z, expected)
+        found = apply(name, z)
+        assert_close(found, expected, "elementwise", where=f"size {size}")
+        assert np.array_equal(z, before)
+        assert found.any() or size < 7
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 17, 64, 100])
+def test_softmax_is_its_twin(n, dtype, rng, assert_close):
+    for scale in (1, 30, 1000):
+        z = (scale * rng.standard_normal((5, n))).astype(dtype)
+        found, expected = np.full_like(z, np.nan), np.empty_like(z)
+        reference.softmax(z, expected)
+        read_only = z.view()
+        read_only.flags.writeable = False
+        kernels.softmax(read_only, found)
+        assert_close(found, expected, "contraction")
+        assert_close(found.sum(axis=1), np.ones(5, dtype))
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_saturated_inputs_give_the_limits(name, dtype):
+    """In the vectors and in the masked tail alike."""
+    z = np.array([-INF, -BIG, -0.0, BIG, INF], dtype)
+    assert apply(name, np.tile(z, 13)).tolist() == 13 * LIMITS[name]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "sigmoid_prime", "tanh", "tanh_prime", "relu"])
+def test_nan_stays_nan_and_in_its_lane(name, dtype):
+    z = np.zeros(67, dtype)
+    z[[0, 5, 40, 66]] = np.nan
+    assert np.array_equal(np.isnan(apply(name, z)), np.isnan(z))
+
+
+def test_softmax_of_a_nan_is_nan(dtype):
+    for place in range(5):
+        z, out = np.zeros((1, 5), dtype), np.zeros((1, 5), dtype)
+        z[0, place] = np.nan
+        z.flags.writeable = False
+        kernels.softmax(z, out)
+        assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("name", ["tanh", "identity"])
+def test_the_sign_of_zero_stays(name, dtype):
+    assert np.signbit(apply(name, np.array([-0.0, 0.0], dtype))).tolist() == [True, False]
+
+
+# -- accuracy --------------------------------------------------------------------------------------
+
+# Where the result is a normal number.
+DOMAINS = {
+    ("sigmoid", "float32"): (-87.3, 30),
+    ("sigmoid", "float64"): (-708.3, 60),
+    ("tanh", "float32"): (-12, 12),
+    ("tanh", "float64"): (-22, 22),
+}
+
+
+def samples(name, dtype, count, rng):
+    """Evenly over the domain, densely around zero, and down to tiny arguments."""
+    low, high = DOMAINS[name, dtype]
+    tiny = np.exp(rng.uniform(-60, 0, count // 4)) * rng.choice([-1, 1], count // 4)
+    parts = [np.linspace(low, high, count // 2), rng.uniform(-2, 2, count // 4), tiny]
+    return np.sort(np.concatenate(parts).astype(dtype))
+
+
+def ulps(found, exact):
+    """Largest error in units in the last place of the exact value."""
+    unit = np.spacing(np.abs(exact).astype(found.dtype)).astype(exact.dtype)
+    return float(np.max(np.abs(found - exact) / unit))
+
+
+EXACT = {  # in float64, for float32
+    "sigmoid": lambda z: np.where(z < 0, np.exp(-abs(z)), 1) / (1 + np.exp(-abs(z))),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float32_is_within_one_unit_in_the_last_place(name, rng):
+    z = samples(name, "float32", 400_000, rng)
+    assert ulps(apply(name, z), EXACT[name](z.astype(np.float64))) < 1
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float64_is_within_one_unit_in_the_last_place(name, rng):
+    """Against 40 digits; found and exact are subtracted there too."""
+    mpmath = pytest.importorskip("mpmath")
+    exact = {"sigmoid": lambda z: 1 / (1 + mpmath.exp(-z)), "tanh": mpmath.tanh}[name]
+    z = samples(name, "float64", 8_000, rng)
+    found = apply(name, z)
+    with mpmath.workdps(40):
+        values = [exact(mpmath.mpf(x)) for x in z.tolist()]
+        units = np.spacing(np.abs([float(v) for v in values]))
+        errors = [
+            abs(mpmath.mpf(f) - v) / u
+            for f, v, u in zip(found.tolist(), values, units.tolist(), strict=True)
+        ]
+    assert max(errors) < 1
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_rising_input_never_gives_a_falling_output(name, dtype):
+    low, high = DOMAINS[name, dtype]
+    sweep = apply(name, np.linspace(low - 10, high + 10, 500_000).astype(dtype))
+    assert (np.diff(sweep) >= 0).all()
+    assert sweep[0] == (-1 if name == "tanh" else 0)
+    assert sweep[-1] == 1
+
+
+# -- properties ------------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(z=st.floats(-800, 800, width=32))
+def test_sigmoid_of_the_opposite_is_the_rest_to_one(dtype, z):
+    a, b = apply("sigmoid", np.array([z, -z], dtype))
+    assert abs(b - (1 - a)) <= np.finfo(dtype).eps
+
+
+@PROPERTY
+@given(z=st.floats(-30, 30, width=32))
+def test_tanh_is_odd(dtype, z):
+    a, b = apply("tanh", np.array([z, -z], dtype))
+    assert a == -b
+
+
+@PROPERTY
+@given(
+    z=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20),
+    shift=st.integers(-500, 500),
+)
+def test_softmax_ignores_a_shift(dtype, z, shift):
+    """To what rounding z + shift leaves: half a unit of 550 in the exponent."""
+    z = np.array([z], dtype)
+    shifted, a, b = z + np.dtype(dtype).type(shift), np.empty_like(z), np.empty_like(z)
+    for row, out in ((z, a), (shifted, b)):
+        row.flags.writeable = False
+        kernels.softmax(row, out)
+    assert np.abs(a - b).max() <= 2 * 550 * np.finfo(dtype).eps

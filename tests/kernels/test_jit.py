@@ -1,0 +1,305 @@
+"""How kernels are cached: what a second process, an edited source or a damaged file leads to.
+
+The processes here see a copy of the kernels alone, and a cache of their own.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastbp.kernels import _jit
+
+SOURCES = [path.name for path in _jit.kernel_sources()]
+ANNOUNCEMENT = "compiling kernels for this CPU; this happens once per machine ..."
+SCRIPT = """
+import json, logging, os, sys
+import numpy as np
+from fastbp import kernels
+before = os.path.exists(os.environ["NUMBA_CACHE_DIR"])
+z, out = np.array([-1.0, 0.0, 3.0]), np.empty(3)
+z.flags.writeable = False
+{extra}
+kernels.sigmoid(z, out)
+folder = kernels.cache_dir()
+print(json.dumps({{
+    "out": out.tolist(), "hits": sum(kernels.sigmoid._cache_hits.values()),
+    "folder": folder and str(folder), "before": before,
+}}))
+"""
+
+
+class House:
+    """A copy of the kernels, and the cache that its processes use."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.cache = folder / "cache"
+        self.package = folder / "fastbp"
+        self.package.mkdir(parents=True)
+        (self.package / "__init__.py").touch()
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(_jit.__file__).parent, self.package / "kernels", ignore=ignore)
+
+    def start(self, extra="", **environment):
+        """Start a process that calls one kernel."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "XDG_"))}
+        env |= {"NUMBA_CACHE_DIR": str(self.cache), "PYTHONPATH": str(self.folder), **environment}
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SCRIPT.format(extra=extra)],
+            env=env, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    @staticmethod
+    def end(process):
+        """What it found, and the lines it wrote to standard error."""
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        return json.loads(out), err.splitlines()
+
+    def run(self, extra="", right=True, **environment):
+        found, lines = self.end(self.start(extra, **environment))
+        assert (found["out"][1] == 0.5) == right
+        return found, lines
+
+    def edit(self, source, old, new):
+        path = self.package / "kernels" / source
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def files(self, pattern):
+        found = [path for path in self.cache.rglob("*") if re.search(pattern, path.name)]
+        assert found
+        return found
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A house whose cache is warm; for reading only."""
+    house = House(tmp_path_factory.mktemp("warm"))
+    found, lines = house.run()
+    assert not found["before"], "import touches no disk"
+    assert lines == [ANNOUNCEMENT]
+    assert found["hits"] == 0
+    return house
+
+
+@pytest.fixture
+def house(warm, tmp_path):
+    """A house of one's own, with a warm cache."""
+    house = House(tmp_path / "house")
+    shutil.copytree(warm.cache, house.cache)
+    return house
+
+
+# -- the cache at work -----------------------------------------------------------------------------
+
+
+def test_a_second_process_compiles_nothing(house):
+    """Nor does one that finds the same sources in another folder: `warm` compiled for this one."""
+    found, lines = house.run()
+    assert found["hits"] == 1
+    assert lines == []
+
+
+def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house):
+    """Numba's own key is the file of the kernel: sigmoid's, which stays as it was."""
+    old, _ = house.run()
+    house.edit("simd.py", 'self._binary(other, "fmul")', 'self._binary(other, "fadd")')
+    new, lines = house.run(right=False)
+    assert new["hits"] == 0
+    assert lines == [ANNOUNCEMENT]
+    assert new["folder"] != old["folder"]
+
+
+def test_first_starts_at_the_same_time(tmp_path):
+    house = House(tmp_path)
+    for found, lines in map(house.end, [house.start() for _ in range(3)]):
+        assert found["hits"] == 0 or lines == []
+        assert set(lines) <= {ANNOUNCEMENT}
+    found, lines = house.run()
+    assert found["hits"] == 1
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        ("nbi$", b""),
+        ("nbi$", b"\x80\x05cut off"),
+        ("nbc$", b"\x80\x05cut off"),
+        ("nb[ic]$", bytes(range(256))),
+    ],
+)
+def test_a_damaged_cache_is_made_anew(house, kind, damage):
+    """Index, machine code, or both: one line says so, and the next process finds it mended."""
+    for path in house.files(kind):
+        path.write_bytes(damage)
+    found, lines = house.run()
+    assert found["hits"] == 0
+    assert len(lines) == 2
+    assert lines[0].startswith("a damaged kernel cache file is compiled anew")
+    assert lines[1] == ANNOUNCEMENT
+    found, lines = house.run()
+    assert found["hits"] == 1
+    assert lines == []
+
+
+def test_a_cache_without_its_machine_code_is_made_anew(house):
+    for path in house.files("nbc$"):
+        path.unlink()
+    found, lines = house.run()
+    assert (found["hits"], lines) == (0, [ANNOUNCEMENT])
+
+
+# -- no cache at all -------------------------------------------------------------------------------
+
+
+def test_without_a_writable_folder_one_line_says_so(tmp_path):
+    """A read-only install and no home: os.devnull stands for folders that cannot be made."""
+    found, lines = House(tmp_path).run(
+        NUMBA_CACHE_DIR=os.devnull, HOME=os.devnull, LOCALAPPDATA=os.devnull
+    )
+    assert found["folder"] is None
+    (line,) = lines
+    assert line.startswith("no writable cache folder: kernels are compiled anew in each process.")
+    assert "NUMBA_CACHE_DIR" in line
+
+
+def test_where_the_first_folder_is_closed_the_next_is_taken(tmp_path):
+    found, lines = House(tmp_path).run(
+        NUMBA_CACHE_DIR=os.devnull, LOCALAPPDATA=os.devnull, HOME=str(tmp_path / "home")
+    )
+    assert Path(found["folder"]).is_relative_to(tmp_path / "home")
+    assert lines == [ANNOUNCEMENT]
+
+
+def test_a_full_disk_does_not_stop_training(tmp_path):
+    """The kernel runs, and one line says what was not kept."""
+    full = """
+from numba.core.caching import IndexDataCacheFile
+def save(*args):
+    raise OSError(28, "No space left on device")
+IndexDataCacheFile.save = save
+kernels.tanh(z, out)
+"""
+    found, lines = House(tmp_path).run(full)
+    assert found["hits"] == 0
+    assert lines[0] == ANNOUNCEMENT
+    (line,) = lines[1:]
+    assert re.fullmatch("kernels cannot be kept in .* [(]No space left on device[)]", line)
+
+
+# -- the stamp -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_stamp_covers_every_source(source, tmp_path, monkeypatch):
+    shutil.copytree(Path(_jit.__file__).parent, tmp_path / "k")
+    monkeypatch.setattr(_jit, "kernel_sources", lambda: sorted((tmp_path / "k").glob("*.py")))
+    assert _jit.stamp.__wrapped__() == _jit.stamp()
+    with (tmp_path / "k" / source).open("a") as file:
+        file.write("#")
+    assert _jit.stamp.__wrapped__() != _jit.stamp()
+
+
+def test_the_stamp_covers_the_vector_width(monkeypatch):
+    stamps = set()
+    for width in (16, 32, 64):
+        monkeypatch.setattr(_jit, "vector_bytes", lambda width=width: width)
+        stamps.add(_jit.stamp.__wrapped__())
+    assert len(stamps) == 3
+
+
+def test_all_kernel_sources_are_found():
+    assert {"_jit.py", "simd.py", "sgd.py", "__init__.py"} <= set(SOURCES)
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+def test_old_caches_are_cleared_away(tmp_path):
+    """Each edit of a kernel makes a new one; the newest are kept, and what else lies there."""
+    for age in range(_jit.CACHES_KEPT + 3):
+        folder = tmp_path / f"kernels-{age:02}"
+        folder.mkdir()
+        (folder / "file").touch()
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    (tmp_path / "mnist").mkdir()
+    _jit._prune(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [*(f"kernels-{age:02}" for age in range(_jit.CACHES_KEPT)), "mnist"]
+
+
+def test_clearing_away_survives_another_that_does_the_same(tmp_path, monkeypatch):
+    (tmp_path / "kernels-gone").symlink_to(tmp_path / "nowhere")
+    _jit._prune(tmp_path)
+
+
+def test_the_users_choice_of_a_folder_comes_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(_jit.config, "CACHE_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    roots = list(_jit._cache_roots())
+    assert roots[0] == tmp_path / "mine" / "fastbp"
+    assert roots[-1] == tmp_path / "xdg" / "fastbp"
+    monkeypatch.setattr(_jit.config, "CACHE_DIR", "")
+    assert next(_jit._cache_roots()) != tmp_path / "mine" / "fastbp"
+
+
+def test_a_user_without_a_home_has_no_folder_there(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(_jit.config, "CACHE_DIR", "")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(_jit.Path, "home", no_home)
+    assert list(_jit._cache_roots()) == []
+
+
+# -- vector width ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", ["16", "32", "64"])
+def test_the_vector_width_can_be_forced(width, monkeypatch):
+    monkeypatch.setenv("FASTBP_VECTOR_BYTES", width)
+    assert _jit.vector_bytes.__wrapped__() == int(width)
+
+
+@pytest.mark.parametrize("width", ["8", "0", "128", "wide", "32.0", "-16", " "])
+def test_another_width_is_refused(width, monkeypatch):
+    monkeypatch.setenv("FASTBP_VECTOR_BYTES", width)
+    with pytest.raises(ValueError, match="FASTBP_VECTOR_BYTES must be 16, 32 or 64, found"):
+        _jit.vector_bytes.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("features", "width"),
+    [
+        ("+sse2,+avx,+avx2,+avx512f", 64),
+        ("+avx,-avx512f", 32),
+        ("+sse2,-avx", 16),
+        ("+neon", 16),
+        ("", 16),
+    ],
+)
+def test_the_vector_width_follows_the_cpu(features, width, monkeypatch):
+    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
+    monkeypatch.setattr(_jit.config, "CPU_FEATURES", features)
+    assert _jit.vector_bytes.__wrapped__() == width
+
+
+def test_the_host_has_vectors(monkeypatch):
+    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
+    monkeypatch.setattr(_jit.config, "CPU_FEATURES", None)
+    assert _jit.vector_bytes.__wrapped__() in (16, 32, 64)
+
+
+def test_no_option_breaks_the_range_reduction_of_exp():
+    """`reassoc` folds it away, `nnan` makes isfinite(nan) true."""
+    assert _jit.OPTIONS["fastmath"] == {"contract"}

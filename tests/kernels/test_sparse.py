@@ -1,0 +1,78 @@
+"""Compressed rows, and how a batch of them is regrouped by input."""
+
+import numpy as np
+import pytest
+
+from fastbp import kernels
+from fastbp.kernels.parallel import share
+from fastbp.kernels.sparse import transpose_batch
+
+
+def compressed(X, scale, dtype, index_type):
+    X = X.copy()
+    X.flags.writeable = False
+    start = np.full(len(X) + 1, -1, np.int64)
+    kernels.count_rows(X, start)
+    index = np.full(start[-1], 999, index_type)
+    value = np.full(start[-1], np.nan, dtype)
+    kernels.index_rows(X, np.dtype(dtype).type(scale), start, index, value)
+    return start, index, value
+
+
+def mostly_zero(rng, shape, dtype):
+    X = rng.integers(1, 256, shape) * (rng.random(shape) < 0.3)
+    X[1] = 0  # a sample without any light
+    X[2] = 200  # and one with nothing but
+    return X.astype(dtype)
+
+
+@pytest.mark.parametrize("index_type", ["uint16", "uint32"])
+@pytest.mark.parametrize("input_type", ["uint8", None])
+def test_compressed_rows_hold_what_is_not_zero(input_type, index_type, dtype, rng):
+    X = mostly_zero(rng, (9, 40), input_type or dtype)
+    start, index, value = compressed(X, 1 / 255, dtype, index_type)
+    again = np.zeros(X.shape, dtype)
+    for s in range(len(X)):
+        row = slice(start[s], start[s + 1])
+        assert (np.diff(index[row].astype(int)) > 0).all()
+        again[s, index[row]] = value[row]
+    assert start[-1] == np.count_nonzero(X)
+    assert np.array_equal(again, X.astype(dtype) * np.dtype(dtype).type(1 / 255))
+
+
+def test_zeros_are_skipped_whatever_their_sign_and_nan_is_not(dtype):
+    X = np.array([[0.0, -0.0, np.nan, 1.0]], dtype)
+    start, index, value = compressed(X, 1, dtype, "uint16")
+    assert start.tolist() == [0, 2]
+    assert index.tolist() == [2, 3]
+    assert np.isnan(value[0])
+
+
+def test_a_set_of_zeros_has_no_entries(dtype):
+    start, index, value = compressed(np.zeros((3, 5), dtype), 1, dtype, "uint16")
+    assert start.tolist() == [0, 0, 0, 0]
+    assert index.size == value.size == 0
+
+
+@pytest.mark.parametrize("team", [1, 2, 3])
+def test_a_batch_is_regrouped_by_input_in_the_order_of_the_samples(team, dtype, rng):
+    """Each thread regroups its own inputs; together they give the whole."""
+    X = mostly_zero(rng, (12, 40), dtype)
+    start, index, value = compressed(X, 1, dtype, "uint16")
+    order = rng.permutation(12)
+    first, m = 2, 7
+    batch = X[order[first : first + m]]
+    entries = np.count_nonzero(batch)
+    samples, values = np.full(entries, 999, np.uint16), np.full(entries, np.nan, dtype)
+    for thread in range(team):
+        low, high = share(40, thread, team)
+        ends = np.full(high - low, -1, np.int64)
+        begin = transpose_batch(
+            start, index, value, order, first, m, low, high, ends, samples, values
+        )
+        for i, end in zip(range(low, high), ends, strict=True):
+            (lit,) = np.nonzero(batch[:, i])
+            assert samples[begin:end].tolist() == lit.tolist()
+            assert np.array_equal(values[begin:end], batch[lit, i])
+            begin = end
+    assert not np.isnan(values).any()

@@ -1,0 +1,404 @@
+"""The same operations from either backend, on logical arrays of any shape and memory order."""
+
+import inspect
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from fastbp import backend as backends
+from fastbp import kernels, reference
+from fastbp.backend import (
+    ELEMENTWISE,
+    NumbaEngine,
+    Targets,
+    choose_path,
+    get_backend,
+    team_size,
+)
+
+SIZES = (1, 2, 7, 17, 64, 100)
+BATCHES = (1, 6)
+
+
+def numba_and_numpy():
+    return get_backend("numba"), get_backend("numpy")
+
+
+# -- operations by name ----------------------------------------------------------------------------
+
+
+def _elementwise(name):
+    def arguments(random, batch, n, m):
+        z = 3 * random(batch, n)
+        return [np.tanh(z) if name.endswith("from_a") else z]
+
+    return arguments
+
+
+# Operation: its arguments for (random, batch, n, m), and how many of the first are written to.
+# Those with a choice of loss or activation stand once for each.
+OPERATIONS = {name: (name, _elementwise(name), 0) for name in ELEMENTWISE}
+OPERATIONS |= {
+    "softmax": ("softmax", lambda r, b, n, m: [r(b, n)], 0),
+    "affine": ("affine", lambda r, b, n, m: [r(b, m), r(n, m), r(n)], 0),
+    "weight_gradient": ("weight_gradient", lambda r, b, n, m: [r(b, m), r(b, n)], 0),
+    "bias_gradient": ("bias_gradient", lambda r, b, n, m: [r(b, n)], 0),
+    "outer_update": ("outer_update", lambda r, b, n, m: [r(n, m), r(n), r(m), r(n), 0.3], 2),
+    "batch_update": ("batch_update", lambda r, b, n, m: [r(n, m), r(n), r(b, m), r(b, n), 0.3], 2),
+}
+for _activation in ("sigmoid", "tanh", "relu", "identity"):
+    OPERATIONS[f"backprop_delta-{_activation}"] = (
+        "backprop_delta",
+        lambda r, b, n, m, f=_activation: [r(m, n), r(b, m), np.tanh(r(b, n)), f],
+        0,
+    )
+for _output in reference.LOSSES:
+    OPERATIONS["output_delta-" + "-".join(_output)] = (
+        "output_delta",
+        lambda r, b, n, m, output=_output: [*output, r(b, n), abs(r(b, n))],
+        0,
+    )
+
+
+def as_it_is(x):
+    return x.copy()
+
+
+def fortran(x):
+    return np.asfortranarray(x)
+
+
+def strided(x):
+    wide = np.ones([2 * n for n in x.shape], x.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+def backwards(x):
+    return x[::-1].copy()[::-1]
+
+
+def call(backend, operation, arguments, arrange):
+    """Call an operation on rearranged, read-only inputs; return all that it returns or writes."""
+    name, _, written = OPERATIONS[operation]
+    arrays = [arrange(x) if isinstance(x, np.ndarray) else x for x in arguments]
+    for x in arrays[written:]:
+        if isinstance(x, np.ndarray):
+            x.flags.writeable = False
+    found = getattr(backend, name)(*arrays)
+    for before, after in zip(arguments[written:], arrays[written:], strict=True):
+        assert np.array_equal(before, after), "an input was modified"
+    if written:
+        assert found is None
+        return arrays[:written]
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.fixture
+def random(rng, dtype):
+    return lambda *shape: rng.standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_is_the_same_from_both_backends(operation, random, dtype, assert_close):
+    """All pairs of widths, one sample and several."""
+    eps = np.finfo(dtype).eps  # of values near 1 that cancel: a - y, 1 - a, sums of deltas
+    for n in SIZES:
+        for m in SIZES:
+            for batch in BATCHES:
+                arguments = OPERATIONS[operation][1](random, batch, n, m)
+                fast, slow = (call(b, operation, arguments, as_it_is) for b in numba_and_numpy())
+                for mine, theirs in zip(fast, slow, strict=True):
+                    assert mine.dtype == theirs.dtype
+                    assert_close(
+                        mine,
+                        theirs,
+                        dtype=dtype,
+                        extra=8 * eps,
+                        where=f"n {n}, m {m}, batch {batch}",
+                    )
+                    assert mine.any() or n * batch < 7
+
+
+@pytest.mark.parametrize("arrange", [as_it_is, fortran, strided, backwards])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_inputs_of_any_memory_order_are_taken_and_left_alone(
+    operation, arrange, backend, random, dtype
+):
+    """Bit for bit what C-ordered ones give."""
+    chosen = get_backend(backend)
+    arguments = OPERATIONS[operation][1](random, 5, 7, 17)
+    expected = call(chosen, operation, arguments, as_it_is)
+    found = call(chosen, operation, arguments, arrange)
+    for mine, theirs in zip(found, expected, strict=True):
+        if backend == "numba":
+            assert np.array_equal(mine, theirs)
+        else:  # BLAS adds in another order
+            assert np.allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if OPERATIONS[o][2] == 0])
+def test_results_are_new_and_writable(operation, backend, random):
+    arguments = OPERATIONS[operation][1](random, 5, 7, 17)
+    for found in call(get_backend(backend), operation, arguments, as_it_is):
+        assert found.flags.writeable
+        assert found.flags.c_contiguous
+        assert not any(np.shares_memory(found, x) for x in arguments if isinstance(x, np.ndarray))
+
+
+def test_weights_that_are_views_learn_in_place(backend, random, make_net, dtype):
+    """weights[l] is a transposed view of storage: rows of biases and pads beside it stay."""
+    net = make_net((7, 5), dtype=dtype)
+    (W,), (b,) = net.layout.views(net.params)
+    old = W.copy(), b.copy()
+    get_backend(backend).batch_update(W, b, random(3, 7), random(3, 5), 0.5)
+    assert not np.array_equal(W, old[0])
+    assert not np.array_equal(b, old[1])
+    assert not net.params[net.padding()].any()
+
+
+def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
+    """By name: what is public in the reference is a kernel, and stands in the table above."""
+    whole_network = {"feedforward", "evaluate", "gradient", "sgd_epoch"}  # through the engines
+    only_there = {"forward", "backprop", "sgd_step"}  # steps that the kernels fuse
+    only_here = {"count_rows", "index_rows"}  # what zero-skipping needs
+    public = {
+        name
+        for name, value in inspect.getmembers(reference, inspect.isfunction)
+        if not name.startswith("_") and value.__module__ == reference.__name__
+    }
+    assert public - only_there == set(kernels.KERNELS) - only_here
+    assert public - only_there - whole_network == {name for name, *_ in OPERATIONS.values()}
+
+
+# -- choices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cuda", "Numba", None, 1])
+def test_an_unknown_backend_is_named_with_the_known_ones(name):
+    with pytest.raises(ValueError, match="backend must be one of numba, numpy; found"):
+        get_backend(name)
+
+
+def test_a_backend_knows_its_name_and_refuses_what_it_has_not(backend):
+    chosen = get_backend(backend)
+    assert chosen.name == backend
+    assert chosen is get_backend(backend)
+    with pytest.raises(AttributeError, match="softplus"):
+        chosen.softplus  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("threads", "weights", "batch", "expected"),
+    [
+        (1, 10**9, 1000, 1),
+        (4, 10**9, 1000, 4),
+        (16, 10**9, 1000, 8),  # no more than cores
+        (8, 10**9, 24, 3),  # than blocks of samples
+        (8, 10**9, 25, 4),
+        (8, 2**17, 3, 1),
+        (8, 2**12, 96, 3),  # than are worth it
+        (8, 10, 1000, 1),
+        (8, 10**9, 1, 1),
+    ],
+)
+def test_a_team_is_no_larger_than_it_pays(threads, weights, batch, expected, monkeypatch):
+    monkeypatch.setattr(backends, "available_cores", lambda: 8)
+    assert team_size(threads, weights, batch) == expected
+
+
+def test_there_is_a_core():
+    assert backends.available_cores() >= 1
+
+
+def test_cores_are_counted_where_affinity_is_unknown(monkeypatch):
+    monkeypatch.delattr(backends.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(backends.os, "cpu_count", lambda: 3)
+    assert backends.available_cores() == 3
+    monkeypatch.setattr(backends.os, "cpu_count", lambda: None)
+    assert backends.available_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("density", "batch", "path"),
+    [
+        (0.0, 1, "sparse"),
+        (0.2, 1, "sparse"),
+        (0.2, 10, "sparse"),
+        (0.5, 1, "sparse"),
+        (0.5, 10, "dense"),
+        (0.9, 1, "dense"),
+        (1.0, 10, "dense"),
+    ],
+)
+def test_the_path_follows_the_density(density, batch, path, rng):
+    """Of rows from the whole set, not its first ones."""
+    X = (rng.random((3000, 40)) < density).astype(np.uint8)
+    X[:300] = density < 0.5  # the first tenth is the opposite
+    assert choose_path(X, batch) == path
+    assert choose_path(X[:1], batch) in ("dense", "sparse")
+
+
+def test_the_chosen_path_is_the_one_taken(make_net, make_data):
+    net = make_net((40, 3))
+    for density, kind in ((0.1, kernels.Sparse), (1, kernels.Dense)):
+        X, targets = make_data(net, 50, density=density)
+        trainer = NumbaEngine(net.model, net.layout).trainer(net.copy_params(), X, targets, 10)
+        assert isinstance(trainer.data, kind)
+
+
+def test_scratch_has_room_for_what_is_used_and_no_more(make_net):
+    """Weights of the first layer are never transposed: with many inputs that would be gigabytes."""
+    net = make_net((5000, 16, 8), dtype="float32")
+    plan, size = NumbaEngine(net.model, net.layout)._plan(8)
+    assert size < 2 * 8 * sum(net.layout.strides) + 3 * max(net.layout.strides)
+    for places in (plan.a, plan.delta, plan.flipped):
+        assert (places % 16 == 0).all()  # each starts on a line
+
+
+# -- engines ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(backend, make_net, dtype):
+    """An engine of either backend, and its network."""
+    net = make_net((20, 9, 4), ("cross-entropy", "softmax"), dtype=dtype, scale=0.5)
+    return get_backend(backend).engine(net.model, net.layout), net
+
+
+ARRANGEMENTS = [as_it_is, fortran, strided, backwards]
+
+
+def results(engine, net, X, targets):
+    """All that an engine computes of a set."""
+    params = net.copy_params()
+    with engine.trainer(params, X, targets, 4) as trainer:
+        trainer.run(np.arange(len(X)), 0, len(X), 0.5)
+    return [
+        engine.feedforward(net.params, X),
+        *engine.evaluate(net.params, X, targets),
+        *engine.gradient(net.params, X, targets),
+        params,
+        trainer.totals,
+    ]
+
+
+@pytest.mark.parametrize("arrange", ARRANGEMENTS)
+def test_engines_take_inputs_of_any_memory_order(arrange, engine, make_data, assert_close, dtype):
+    engine, net = engine
+    for labels in (True, False):
+        X, targets = make_data(net, 10, labels)
+        other = Targets(arrange(targets.labels), arrange(targets.values))
+        arranged = arrange(X)
+        arranged.flags.writeable = other.values.flags.writeable = False
+        expected = results(engine, net, X, targets)
+        for mine, theirs in zip(results(engine, net, arranged, other), expected, strict=True):
+            assert_close(mine, theirs, dtype=dtype)
+        assert np.array_equal(arranged, X)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "bool", "float16", "float32", "float64"])
+def test_engines_take_numbers_of_any_kind(kind, engine, rng, assert_close, dtype):
+    engine, net = engine
+    X = rng.integers(0, 2, (10, 20))
+    targets = Targets(rng.integers(0, 4, 10), np.empty((0, 4), dtype))
+    expected = results(engine, net, X.astype(dtype), targets)
+    for mine, theirs in zip(results(engine, net, X.astype(kind), targets), expected, strict=True):
+        assert_close(mine, theirs, dtype=dtype)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_feedforward_refuses_what_is_not_finite(value, engine, make_data):
+    engine, net = engine
+    X, _ = make_data(net, 10)
+    X[9, 19] = value
+    assert engine.feedforward(net.params, X) is None
+
+
+def test_a_gradient_leaves_the_parameters_alone(engine, make_data):
+    engine, net = engine
+    X, targets = make_data(net, 10)
+    before = net.params.copy()
+    grads, loss = engine.gradient(net.params, X, targets)
+    total, _ = engine.evaluate(net.params, X, targets)
+    assert np.array_equal(net.params, before)
+    assert not np.shares_memory(grads, net.params)
+    assert loss == pytest.approx(total / 10, rel=1e-6)
+
+
+def test_a_slice_ends_with_the_batch_that_begins_in_it(engine, make_data):
+    """first <= start < last: a whole batch, also where `last` falls inside it."""
+    engine, net = engine
+    X, targets = make_data(net, 10)
+    params = []
+    for last in (5, 8):
+        params.append(net.copy_params())
+        with engine.trainer(params[-1], X, targets, 4) as trainer:
+            trainer.run(np.arange(10), 0, last, 0.5)
+    assert np.array_equal(*params)
+    with engine.trainer(params[0], X, targets, 4) as trainer:
+        trainer.run(np.arange(10), 8, 8, 0.5)  # none begins here
+    assert np.array_equal(*params)
+
+
+def test_totals_add_up_until_they_are_reset(engine, make_data):
+    engine, net = engine
+    X, targets = make_data(net, 10)
+    with engine.trainer(net.copy_params(), X, targets, 4) as trainer:
+        trainer.run(np.arange(10), 0, 10, 0.0)
+        once = trainer.totals.copy()
+        trainer.run(np.arange(10), 0, 10, 0.0)
+        assert np.allclose(trainer.totals, 2 * once)
+        trainer.totals[:] = 0
+        trainer.run(np.arange(10), 0, 10, 0.0)
+        assert np.array_equal(trainer.totals, once)
+
+
+def test_a_trainer_that_stopped_goes_on_when_told_to(engine, make_data):
+    engine, net = engine
+    X, targets = make_data(net, 8)
+    bad = X.copy()
+    bad[0, 0] = np.nan
+    params = net.copy_params()
+    with engine.trainer(params, bad, targets, 4) as trainer:
+        assert not trainer.stopped
+        trainer.run(np.arange(8), 0, 8, 0.5)
+        assert trainer.stopped
+        assert np.array_equal(params, net.params)
+        trainer.stopped = False
+        trainer.run(np.arange(8), 4, 8, 0.5)
+        assert not trainer.stopped
+        assert not np.array_equal(params, net.params)
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+class Interrupted(Future):
+    """The first to wait for it is interrupted; it ends a little later."""
+
+    def result(self, timeout=None):
+        """Raise KeyboardInterrupt the first time."""
+        if not hasattr(self, "timer"):
+            self.timer = threading.Timer(0.05, self.set_result, [None])
+            self.timer.start()
+            raise KeyboardInterrupt
+        return super().result(timeout)
+
+
+def test_an_interrupt_waits_for_the_team():
+    """None of the threads is left behind at a barrier, writing into the weights."""
+    future = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        backends._uninterrupted(future)
+    assert future.done()
+
+
+def test_an_error_in_a_team_is_raised():
+    future = Future()
+    future.set_exception(RuntimeError("in a thread"))
+    with pytest.raises(RuntimeError, match="in a thread"):
+        backends._uninterrupted(future)

@@ -1,0 +1,214 @@
+"""The checks of what users pass: what comes through, and what each error says."""
+
+import fractions
+
+import numpy as np
+import pytest
+
+from fastbp import checks
+
+
+def message_of(error, call, *arguments):
+    """The message of exactly this error."""
+    with pytest.raises(error) as caught:
+        call(*arguments)
+    assert type(caught.value) is error
+    return str(caught.value)
+
+
+def test_one_of_returns_what_is_allowed():
+    assert checks.one_of("loss", "quadratic", ("quadratic", "cross-entropy")) == "quadratic"
+
+
+@pytest.mark.parametrize("value", ["c", "", None, 1, ["a"], {"a"}, np.array(["a", "b"])])
+def test_one_of_names_all_that_would_do(value):
+    message = message_of(ValueError, checks.one_of, "letter", value, ("a", "b"))
+    assert message == f"letter must be one of a, b; found {value!r}"
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
+def test_flags_come_back_as_bools(value):
+    assert checks.flag("bias", value) is bool(value)
+
+
+@pytest.mark.parametrize("value", [0, 1, "True", None, np.array(True)])
+def test_what_is_no_flag(value):
+    message = message_of(TypeError, checks.flag, "bias", value)
+    assert message == f"bias must be True or False; found {value!r}"
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int8(7), np.uint64(2**63), 10**30])
+def test_positive_ints_come_back_as_ints(value):
+    assert checks.positive_int("epochs", value) == value
+    assert type(checks.positive_int("epochs", value)) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (0, ValueError), (-1, ValueError), (np.int64(-5), ValueError),
+        (1.0, TypeError), (True, TypeError), (np.True_, TypeError), ("1", TypeError),
+        (None, TypeError), (np.ones(1, int), TypeError), (1 + 0j, TypeError),
+    ],
+)  # fmt: skip
+def test_what_is_no_positive_int(value, error):
+    message = message_of(error, checks.positive_int, "epochs", value)
+    assert message.startswith("epochs must be a positive integer; found ")
+    assert str(value) in message
+
+
+def test_a_batch_is_at_most_the_set():
+    assert checks.batch_size("batch_size", np.int64(5), 5) == 5
+    message = message_of(ValueError, checks.batch_size, "batch_size", 6, 5)
+    assert message == "batch_size must be at most the 5 samples; found 6"
+    assert "positive integer" in message_of(ValueError, checks.batch_size, "batch_size", 0, 5)
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0.5, np.float32(0.5), np.int8(3), fractions.Fraction(1, 255), 1e-30, 1e30]
+)
+def test_positive_floats_come_back_as_floats(value, dtype):
+    assert checks.positive_float("init", value, dtype) == float(value)
+    assert type(checks.positive_float("init", value, dtype)) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (0, ValueError), (-0.0, ValueError), (-1e-9, ValueError), (np.nan, ValueError),
+        (np.inf, ValueError), (-np.inf, ValueError), (np.float32("nan"), ValueError),
+        (10**400, ValueError), ("1", TypeError), (None, TypeError), (True, TypeError),
+        (1j, TypeError), ([1.0], TypeError), (np.ones(1), TypeError),
+    ],
+)  # fmt: skip
+def test_what_is_no_positive_float(value, error, dtype):
+    message = message_of(error, checks.positive_float, "init", value, dtype)
+    assert message.startswith("init must be a positive number")
+    assert str(value) in message
+
+
+@pytest.mark.parametrize("value", [1e39, 1e-39, 1e300])
+def test_a_positive_float_is_one_in_its_dtype(value):
+    assert checks.positive_float("init", value, np.float64) == value
+    message = message_of(ValueError, checks.positive_float, "init", value, np.float32)
+    assert message == f"init must be a positive number, finite in float32; found {value}"
+
+
+@pytest.mark.parametrize("sizes", [[784, 10], (784, 10), np.array([784, 10]), range(1, 3)])
+def test_sizes_come_back_as_a_tuple_of_ints(sizes):
+    assert checks.layer_sizes(sizes) == tuple(sizes)
+    assert {type(n) for n in checks.layer_sizes(sizes)} == {int}
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(np.ones(2), "ndarray"), ((1,), "tuple of 1"), ([1, 2, 3], "list of 3")]
+)
+def test_a_pair_has_two_parts(value, found):
+    assert checks.pair("data", (1, 2)) == (1, 2)
+    message = message_of(TypeError, checks.pair, "data", value)
+    assert message == f"data must be a pair (X, y); found {found}"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("f2", "f4"), ("f4", "f4"), ("f8", "f8"), ("g", "f8"), (">f4", "f4"), (">f8", "f8"),
+        (">f2", "f4"), ("u1", "u1"), (">i4", "i4"), ("?", "?"),
+    ],
+)  # fmt: skip
+def test_numbers_come_back_in_a_native_dtype(dtype, expected):
+    array = checks.numbers_array("X", np.array([0, 1], dtype))
+    assert array.dtype == np.dtype(expected)
+    assert array.dtype.isnative
+    np.testing.assert_array_equal(array, [0, 1])
+
+
+def test_an_array_that_fits_is_not_copied():
+    X = np.ones((2, 3))
+    assert checks.numbers_array("X", X) is X
+    assert checks.samples(X, 3) is X
+    assert checks.finite("X", X) is X
+
+
+def test_a_long_double_beyond_float64_is_not_finite():
+    if np.finfo("g").max == np.finfo("f8").max:
+        pytest.skip("long double is float64 here")
+    X = checks.numbers_array("X", np.array([np.finfo("g").max]))
+    assert "inf at X[0]" in message_of(ValueError, checks.finite, "X", X)
+
+
+@pytest.mark.parametrize("rows", [1, 4095, 4096, 4097, 9000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_value_that_is_not_finite_is_named(value, rows, dtype):
+    X = np.zeros((rows, 3), dtype)
+    X[-1, 2] = value
+    message = message_of(ValueError, checks.finite, "X", X)
+    assert f"found {value} at X[{rows - 1}, 2]" in message
+    X[0, 1] = value
+    assert f"found {value} at X[0, 1]" in message_of(ValueError, checks.finite, "X", X)
+    X = np.zeros(rows, dtype)
+    X[-1] = value
+    assert f"at X[{rows - 1}]" in message_of(ValueError, checks.finite, "X", X)
+
+
+@pytest.mark.parametrize("found_in", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e8, 1.0, 1 / 255])
+def test_finite_means_in_dtype_and_scaled(scale, found_in, dtype):
+    """At both ends; a scale below one must not admit what is not finite before it is scaled."""
+    limit = min(float(np.finfo(kind).max) for kind in (dtype, found_in)) / max(1, scale)
+    for sign in (1, -1):
+        fits = np.array([sign * limit * 0.999], found_in)
+        assert checks.finite("X", fits, dtype, scale) is fits
+        with np.errstate(over="ignore"):
+            grows = np.array([sign * limit * 1.001], found_in)
+        message = message_of(ValueError, checks.finite, "X", grows, dtype, scale)
+        assert message == (
+            f"X must be finite, at most {limit:.3g} in size; found {grows[0]:g} at X[0]"
+        )
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "?"])
+def test_integers_are_always_finite(dtype):
+    X = np.ones((3, 2), dtype)
+    assert checks.finite("X", X, np.float32, 1e30) is X
+
+
+def test_targets_are_labels_where_they_can_be(dtype):
+    for y in ([2, 0], np.array([2, 0], "u1"), [[0, 0, 1], [1, 0, 0]], np.eye(3)[[2, 0]]):
+        found = checks.targets(y, 2, 3, dtype)
+        np.testing.assert_array_equal(found.labels, [2, 0])
+        assert found.labels.dtype == np.int64
+        assert found.values.shape == (0, 3)
+        assert found.values.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "y", [[[0, 1], [1, 1]], [[0, 0], [1, 0]], [[0.5, 0.5], [1, 0]], [[-1, 0], [0, 1]], [[2, 0]] * 2]
+)
+def test_targets_that_are_not_one_hot_stay_values(y, dtype):
+    found = checks.targets(y, 2, 2, dtype)
+    assert not found.labels.size
+    np.testing.assert_array_equal(found.values, y)
+    assert found.values.dtype == dtype
+
+
+def test_targets_of_one_output_are_values(dtype):
+    for y in ([0, 1], [[0], [1]], np.array([False, True])):
+        found = checks.targets(y, 2, 1, dtype)
+        assert not found.labels.size
+        np.testing.assert_array_equal(found.values, [[0], [1]])
+
+
+def test_targets_are_a_copy(dtype):
+    y = np.full((2, 3), 0.5, dtype)
+    assert not np.shares_memory(checks.targets(y, 2, 3, dtype).values, y)
+    labels = np.array([0, 1])
+    assert not np.shares_memory(checks.targets(labels, 2, 3, dtype).labels, labels)
+
+
+def test_labels_may_not_wrap_around():
+    wild = np.array([0, 2**64 - 1], "u8")  # -1 as an int64
+    message = message_of(ValueError, checks.labels, wild, 3)
+    assert message == (
+        f"labels must be labels from 0 to 2, one per output; found {2**64 - 1} at labels[1]"
+    )

@@ -1,0 +1,565 @@
+import builtins
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import backend, checkpoint, cli, kernels, plots
+from fastbp.cli import main
+
+FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
+kernels.cache_dir()  # found once, before tests change what home is
+# The tests run from anywhere; so do their children, with the same fastbp.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
+RESULT_KEYS = {
+    "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
+    "model", "plot", "data", "backend", "threads", "dtype",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of its own for each test: that is where train leaves its files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FASTBP_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # nobody's data sets
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; return exit code, stdout, stderr."""
+
+    def run(*argv):
+        capsys.readouterr()
+        code = main([str(part) for part in argv])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def model(folder):
+    """A small network for the digits, as train would have left it."""
+    net = fastbp.Network([64, 8, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    net.save(cli.MODEL)
+    return net
+
+
+def complaint(code, out, err):
+    """The one line in which wrong input is reported."""
+    assert code == 2
+    lines = err.splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("fastbp: error: ")
+    assert "Traceback" not in out + err
+    return lines[0]
+
+
+def process(*argv, **settings):
+    command = [sys.executable, "-m", "fastbp", *argv]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, **settings
+    )
+
+
+# -- train ---------------------------------------------------------------------------------------
+
+
+def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, folder):
+    code, out, err = run("train")
+    assert code == 0
+    assert "Traceback" not in err
+    lines = out.splitlines()
+    assert lines[0].startswith("digits: 1,442 samples for training, 355 for testing; 64-100-10")
+    assert sum(line.startswith("epoch ") for line in lines) == 30
+    epoch = lines[1]
+    for part in ("epoch  1/30:", "loss ", "accuracy ", "validation accuracy ", " s, ", "samples/s"):
+        assert part in epoch
+    assert float(lines[-3].split()[2]) >= 0.95
+    assert lines[-3].startswith("test accuracy 0.9")
+    assert lines[-2] == f"model:  {folder / cli.MODEL}"
+    assert lines[-1] == f"curves: {folder / cli.CURVES}"
+    assert (folder / cli.CURVES).read_bytes().startswith(b"\x89PNG")
+    net = fastbp.load(folder / cli.MODEL)
+    assert net.sizes == (64, 100, 10)
+    assert net.config["input_scale"] == 1 / 16
+    assert {path.name for path in folder.iterdir()} >= {cli.MODEL, cli.CURVES}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_defaults_learn_the_digits_with_any_seed(run, seed):
+    code, out, _ = run("train", "--seed", seed, "--quiet", "--json")
+    assert code == 0
+    assert json.loads(out)["test_accuracy"] >= 0.95
+
+
+def test_json_is_the_only_line_on_stdout(run, folder):
+    code, out, err = run("train", *FAST, "--json", "--seed", 3, "--threads", 2)
+    assert code == 0
+    (line,) = out.splitlines()
+    result = json.loads(line)
+    assert result.keys() == RESULT_KEYS
+    assert result["epochs"] == 2
+    assert result["seed"] == 3
+    assert result["threads"] == 2
+    assert result["sizes"] == [64, 8, 10]
+    assert result["model"] == str(folder / cli.MODEL)
+    assert result["plot"] == str(folder / cli.CURVES)
+    assert 0 <= result["test_accuracy"] <= 1
+    assert result["samples_per_second"] == pytest.approx(2 * 1442 / result["train_seconds"])
+    assert err.count("epoch ") == 2
+
+
+def test_quiet_prints_the_result_only(run):
+    out = run("train", *FAST, "--quiet")[1]
+    assert [line.split()[0] for line in out.splitlines()] == ["test", "model:", "curves:"]
+    code, out, err = run("train", *FAST, "--quiet", "--json")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
+
+
+def test_the_same_seed_gives_the_same_file_on_any_number_of_threads(run, folder):
+    for name, options in (
+        ("a", ["--seed", 1]), ("b", ["--seed", 1, "--threads", 2]), ("c", ["--seed", 2]),
+    ):  # fmt: skip
+        assert run("train", *FAST, *options, "--output", name)[0] == 0
+    assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
+    assert (folder / "a").read_bytes() != (folder / "c").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_every_option_reaches_the_network(run, folder, engine):
+    code, out, _ = run(
+        "train", "--data", "digits", "--data-dir", folder, "--hidden", "6,5", "--activation",
+        "tanh", "--loss", "quadratic", "--epochs", 1, "--batch-size", 7, "--learning-rate", 0.1,
+        "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 1, "--seed", 4,
+        "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads(out)
+    assert (result["backend"], result["dtype"], result["epochs"]) == (engine, "float64", 1)
+    net = fastbp.load("m.safetensors")
+    assert net.config == {
+        "sizes": [64, 6, 5, 10], "activation": "tanh", "output": "identity", "loss": "quadratic",
+        "bias": False, "dtype": "float64", "input_scale": 1 / 16,
+    }  # fmt: skip
+    data = fastbp.datasets.load("digits")
+    expected = fastbp.Network(
+        [64, 6, 5, 10], "tanh", loss="quadratic", bias=False, dtype="float64", init=0.5, seed=4,
+        input_scale=1 / 16, backend=engine,
+    )  # fmt: skip
+    expected.fit(data.X_train, data.y_train, epochs=1, batch_size=7, learning_rate=0.1)
+    np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
+    assert (folder / "p.svg").exists()
+
+
+def test_no_hidden_layer(run):
+    code, out, _ = run("train", *FAST, "--hidden", "", "--json")
+    assert code == 0
+    assert json.loads(out)["sizes"] == [64, 10]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top", "scale"),
+    [("uint8", 255, 1 / 255), ("uint8", 16, 1 / 16), ("int32", 1000, 1 / 1000),
+     ("uint8", 0, 1.0), ("float32", 200, 1.0)],
+)  # fmt: skip
+def test_integers_are_scaled_by_their_maximum(run, folder, dtype, top, scale):
+    X, y = np.zeros((4, 3), dtype), np.arange(4) % 2
+    X[0, 0] = top
+    np.savez("d.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    assert run("train", *FAST, "--batch-size", 2, "--data", folder / "d.npz", "--quiet")[0] == 0
+    assert fastbp.load(cli.MODEL).config["input_scale"] == scale
+
+
+def test_a_class_that_only_the_test_set_has_gets_an_output(run, folder):
+    X = np.ones((4, 3), "float32")
+    np.savez("d.npz", x_train=X, y_train=[0, 1, 0, 1], x_test=X, y_test=[0, 1, 2, 2])
+    out = run("train", *FAST, "--batch-size", 2, "--data", folder / "d.npz", "--json")[1]
+    assert json.loads(out)["sizes"] == [3, 8, 3]
+
+
+def hide_matplotlib(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name.split(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+
+
+def test_without_matplotlib_there_is_a_note_and_a_model(run, folder, monkeypatch):
+    hide_matplotlib(monkeypatch)
+    code, out, _ = run("train", *FAST)
+    assert code == 0
+    assert "pip install 'fastbp[plot]'" in out.splitlines()[-1]
+    assert not (folder / cli.CURVES).exists()
+    assert (folder / cli.MODEL).exists()
+    assert json.loads(run("train", *FAST, "--json")[1])["plot"] is None
+
+
+def test_without_matplotlib_an_explicit_plot_is_an_error_before_training(run, folder, monkeypatch):
+    hide_matplotlib(monkeypatch)
+    assert "pip install 'fastbp[plot]'" in complaint(*run("train", *FAST, "--plot", "a.png"))
+    assert not (folder / cli.MODEL).exists()
+
+
+def test_the_progress_bar_is_for_terminals(run, monkeypatch):
+    seen = []
+    fit = fastbp.Network.fit
+
+    def spy(self, *arguments, progress, **keywords):
+        seen.append(progress)
+        return fit(self, *arguments, progress=progress, **keywords)
+
+    monkeypatch.setattr(fastbp.Network, "fit", spy)
+    run("train", *FAST)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    code, out, _ = run("train", *FAST)
+    assert code == 0
+    assert out.count("epoch ") == 2
+    run("train", *FAST, "--quiet")
+    assert seen == [False, True, False]
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+BAD = {
+    "no command": ([], "required: COMMAND"),
+    "unknown command": (["fly"], "invalid choice: 'fly'"),
+    "unknown option": (["train", "--fast"], "unrecognized arguments: --fast"),
+    "abbreviated option": (["train", "--epoch", "3"], "unrecognized arguments: --epoch"),
+    "words for widths": (["train", "--hidden", "a,b"], "--hidden: expected widths such as 100,100"),
+    "a hole in the widths": (["train", "--hidden", "3,,3"], "found '3,,3'"),
+    "no neurons": (["train", "--hidden", "0"], r"sizes[1] must be a positive integer; found 0"),
+    "negative neurons": (["train", "--hidden", "5,-3"], "sizes[2] must be a positive integer"),
+    "too many neurons": (["train", "--hidden", "1" + "0" * 12], "out of memory"),
+    "far too many neurons": (["train", "--hidden", "1" + "0" * 40], "fastbp: error"),
+    "activation": (["train", "--activation", "swish"], "--activation: invalid choice: 'swish'"),
+    "softmax inside": (["train", "--activation", "softmax"], "invalid choice: 'softmax'"),
+    "loss": (["train", "--loss", "hinge"], "--loss: invalid choice: 'hinge'"),
+    "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, normal, uniform"),
+    "init zero": (["train", "--init", "0"], "init must be a positive"),
+    "init NaN": (["train", "--init", "nan"], "found nan"),
+    "dtype": (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
+    "backend": (["train", "--backend", "cuda"], "--backend: invalid choice: 'cuda'"),
+    "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer; found 0"),
+    "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
+    "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
+    "vast batch": (
+        ["train", "--batch-size", "2000"], "batch_size must be at most the 1442 samples; found 2000"
+    ),
+    "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
+    "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
+    "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
+    "divergence": (["train", "--learning-rate", "1e20"], "epoch 1, step 2, at learning rate 1e+20"),
+    "no threads": (["train", "--threads", "0"], "threads must be a positive integer; found 0"),
+    "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
+    "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
+    "missing data": (["train", "--data", "no/data.npz"], "no/data.npz: no such file or folder"),
+    "mnist nowhere": (["train", "--data", "mnist"], "mnist was not found. Put the four files"),
+    "data folder": (["train", "--data", "mnist", "--data-dir", "x"], "data_dir='x' is no folder"),
+    "damaged data": (["train", "--data", "damaged.npz"], "damaged.npz"),
+    "NaN in the data": (["train", "--data", "nan.npz", "--batch-size", "2"], "nan at X[0, 0]"),
+    "output nowhere": (["train", "--output", "no/m"], "no/m: its folder does not exist"),
+    "output a folder": (["train", "--output", "."], ".: a file was expected, not a folder"),
+    "plot nowhere": (["train", "--plot", "no/p.png"], "no/p.png: its folder does not exist"),
+    "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
+    "missing model": (["evaluate", "m"], "m: there is no such file"),
+    "no default model": (["evaluate"], f"{cli.MODEL}: there is no such file"),
+    "damaged model": (["predict", "damaged.npz"], "damaged.npz is damaged, or is no safetensors"),
+    "foreign model": (["gradcheck", "foreign"], "foreign is no model of fastbp"),
+    "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
+    "missing arrays": (["evaluate", "hollow"], "hollow: "),
+    "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
+    "model of another width": (["evaluate", "small"], "X must be (batch, 3)"),
+    "rows of another width": (["predict", "small", "--data", "rows.npy"], "X must be (batch, 3)"),
+    "rows of text": (["predict", "small", "--data", "text.npy"], "X must hold numbers"),
+    "rows of objects": (["predict", "small", "--data", "objects.npy"], "no intact .npy"),
+    "rows of terabytes": (["predict", "small", "--data", "vast.npy"], "vast.npy: no intact .npy"),
+    "a scalar": (["predict", "small", "--data", "scalar.npy"], "X must be (batch, 3)"),
+    "no rows": (["predict", "small", "--data", "empty.npy"], "X must hold at least one sample"),
+    "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
+    "rows that are text": (["predict", "small", "--data", "fake.npy"], "no intact .npy"),
+    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: No such"),
+    "one layer": (["gradcheck", "--sizes", "5"], "sizes needs at least the inputs and one layer"),
+    "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
+    "negative samples": (["gradcheck", "--samples", "-1"], "negative dimensions"),
+    "warmup": (["warmup", "--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def bad_files(folder):
+    """Files that are not what they should be, each by its name in BAD."""
+    good = fastbp.Network([3, 2], seed=0)
+    good.save("small")
+    arrays, config = checkpoint.read("small")
+    checkpoint.write("hollow", {}, config)
+    checkpoint.write("odd", arrays, {"sizes": "many"})
+    checkpoint.write("sick", arrays | {"layers.0.weight": np.full((2, 3), np.nan, "f4")}, config)
+    import safetensors.numpy
+
+    safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
+    X, y = np.full((4, 3), np.nan), np.zeros(4, int)
+    np.savez("nan.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
+    np.save("rows.npy", np.zeros((2, 4)))
+    np.save("three.npy", np.zeros((2, 3)))
+    np.save("text.npy", np.array([["a", "b", "c"]]))
+    np.save("objects.npy", np.array([{}, {}, {}], object), allow_pickle=True)
+    np.save("scalar.npy", np.array(1.0))
+    np.save("empty.npy", np.zeros((0, 3)))
+    (folder / "fake.npy").write_text("1,2,3\n")
+    blob = (folder / "three.npy").read_bytes()
+    vast = b"(9999999999, 3), }"
+    (folder / "vast.npy").write_bytes(blob.replace(b"(2, 3), }" + b" " * (len(vast) - 9), vast, 1))
+    assert (folder / "vast.npy").stat().st_size == len(blob)
+    return folder
+
+
+@pytest.mark.parametrize(("argv", "part"), BAD.values(), ids=BAD)
+def test_wrong_input_is_one_line_and_exit_code_2(run, bad_files, argv, part):
+    before = sorted(os.listdir(bad_files))
+    code, out, err = run(*argv)
+    assert part in complaint(code, out, err)
+    assert not {cli.MODEL, cli.CURVES} & set(os.listdir(bad_files))
+    assert sorted(os.listdir(bad_files)) == before  # nor anything else
+
+
+def test_a_full_disk_is_one_line(run, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "m")
+
+    monkeypatch.setattr(fastbp.Network, "save", full)
+    code, out, err = run("train", *FAST, "--quiet")
+    assert complaint(code, out, err) == "fastbp: error: m: No space left on device"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_noticed_before_training(run, folder):
+    folder.chmod(0o555)
+    assert "its folder is not writable" in complaint(*run("train", *FAST))
+
+
+def test_a_defect_shows_its_traceback(monkeypatch):
+    def defect(*arguments):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(fastbp.datasets, "load", defect)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["train"])
+
+
+# -- the other commands --------------------------------------------------------------------------
+
+
+def test_evaluate_prints_loss_and_accuracy(run, model):
+    data = fastbp.datasets.load("digits")
+    correct = model.evaluate(data.X_test, data.y_test)
+    code, out, err = run("evaluate")
+    assert (code, err) == (0, "")
+    accuracy, loss = out.splitlines()
+    assert accuracy == f"test accuracy {correct / 355:.4f} ({correct} of 355)"
+    assert float(loss.split()[-1]) == pytest.approx(model.loss(data.X_test, data.y_test), abs=1e-6)
+    result = json.loads(run("evaluate", cli.MODEL, "--json", "--backend", "numpy")[1])
+    assert result["correct"] == correct
+    assert result["samples"] == 355
+    assert result["test_accuracy"] == correct / 355
+    assert result["test_loss"] == pytest.approx(model.loss(data.X_test, data.y_test), rel=1e-5)
+
+
+def test_evaluate_agrees_with_what_train_said(run):
+    trained = json.loads(run("train", *FAST, "--json")[1])
+    evaluated = json.loads(run("evaluate", "--json")[1])
+    assert evaluated["test_accuracy"] == trained["test_accuracy"]
+
+
+def test_predict_prints_classes_or_outputs(run, model, folder):
+    X = fastbp.datasets.load("digits").X_test
+    code, out, err = run("predict")
+    assert (code, err) == (0, "")
+    assert [int(line) for line in out.splitlines()] == model.predict(X).tolist()
+    assert run("predict", cli.MODEL, "--proba", "--output", "p.csv")[1] == ""
+    outputs = np.loadtxt("p.csv", delimiter=",", dtype="float32")
+    np.testing.assert_array_equal(outputs, model.feedforward(X))
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (5, 8, 8)])
+def test_predict_reads_npy(run, model, shape):
+    X = np.random.default_rng(0).integers(0, 17, shape, dtype="uint8")
+    np.save("x.npy", X)
+    out = run("predict", "--data", "x.npy")[1]
+    assert [int(line) for line in out.splitlines()] == model.predict(X.reshape(5, 64)).tolist()
+
+
+@pytest.mark.parametrize("options", [
+    [], ["--activation", "tanh", "--loss", "cross-entropy"], ["--no-bias", "--sizes", "7,1"],
+    ["--activation", "relu", "--seed", 2, "--samples", 9, "--backend", "numpy"],
+])  # fmt: skip
+def test_gradcheck_agrees(run, options):
+    code, out, err = run("gradcheck", *options)
+    assert (code, err) == (0, "")
+    assert out.startswith("Network([")
+    assert out.splitlines()[-1].startswith("ok: largest error")
+
+
+def test_gradcheck_of_a_model(run, model):
+    code, out, _ = run("gradcheck", cli.MODEL, "--json", "--samples", 2)
+    assert code == 0
+    assert json.loads(out)["ok"] is True
+    assert json.loads(out)["max_error"] < 1e-7
+
+
+def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
+    gradient = fastbp.Network.gradient
+
+    def wrong(self, X, y):
+        found = gradient(self, X, y)
+        found.weights[0][0, 0] += 1e-3
+        return found
+
+    monkeypatch.setattr(fastbp.Network, "gradient", wrong)
+    code, out, err = run("gradcheck")
+    assert (code, err) == (1, "")
+    assert "NOT ok" in out
+    assert run("gradcheck", "--json")[0] == 1
+
+
+def test_warmup_compiles_what_is_asked_for(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backend, "warmup", asked.append)
+    code, out, _ = run("warmup")
+    assert code == 0
+    assert out.startswith("kernels are ready after 0.0 s\ncache: ")
+    run("warmup", "--dtype", "float64")
+    assert asked == [("float32", "float64"), ("float64",)]
+
+
+def test_info_says_what_there_is(run):
+    code, out, _ = run("info", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["numpy"] == np.__version__
+    assert facts["vector_bytes"] in (16, 32, 64)
+    assert facts["cores"] >= 1
+    assert isinstance(facts["compiled"], bool)
+    text = run("info")[1]
+    for name in facts:
+        assert f"\n{name.replace('_', ' ')} " in f"\n{text}"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_has_examples_and_defaults(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert f"usage: fastbp {command}" in text
+    assert "default: None" not in text
+    assert "default: True" not in text
+    assert "SUPPRESS" not in text
+    if command not in ("warmup", "info"):
+        assert "examples:\n" in text
+        assert f"\n  fastbp {command}" in text
+
+
+def test_help_of_train_names_every_option_and_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for option in (
+        "data data-dir hidden activation loss epochs batch-size learning-rate no-bias init dtype "
+        "threads seed backend output plot json quiet"
+    ).split():
+        assert f" --{option} " in text
+    for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):
+        assert f"(default: {default})" in text
+
+
+def test_version_and_overview(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("fastbp ")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"    {command}" in text for command in cli.COMMANDS)
+
+
+# -- manners -------------------------------------------------------------------------------------
+
+
+def test_the_log_goes_to_stderr_and_leaves_no_handler(run, monkeypatch):
+    logger = logging.getLogger("fastbp")
+    before = list(logger.handlers)
+    monkeypatch.setattr(backend, "warmup", lambda dtypes: logger.warning("compiling ..."))
+    for _ in range(2):
+        _, out, err = run("warmup")
+        assert err == "fastbp: compiling ...\n"
+        assert "compiling" not in out
+    assert logger.handlers == before
+
+
+def test_ctrl_c_in_training_is_one_line_and_130(run, monkeypatch, folder):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastbp.Network, "fit", interrupted)
+    code, out, err = run("train", "--quiet")
+    assert (code, out, err) == (130, "", "fastbp: training was interrupted; nothing was saved\n")
+    assert not (folder / cli.MODEL).exists()
+    monkeypatch.setattr(backend, "warmup", interrupted)
+    assert run("warmup") == (130, "", "fastbp: interrupted\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_ctrl_c_ends_the_process_with_130_and_no_traceback(folder, engine):
+    argv = ["train", "--json", "--epochs", "10000000", "--backend", engine]
+    with process(*argv, cwd=folder) as child:
+        assert any(line.startswith("epoch ") for line in child.stderr)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "fastbp: training was interrupted; nothing was saved"
+    assert not (folder / cli.MODEL).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_reader_that_leaves_is_no_error(folder, model):
+    with process("train", "--epochs", "10000000", cwd=folder) as child:
+        assert child.stdout.readline().startswith("digits: ")
+        child.stdout.close()
+        assert "Traceback" not in child.stderr.read()
+    assert child.returncode == 141
+
+
+def test_import_brings_no_extras():
+    code = (
+        "import sys, fastbp.cli; "
+        "print({'matplotlib', 'tqdm', 'sklearn', 'pandas'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, text=True, env=ENVIRONMENT) == "set()\n"
+
+
+def test_plots_are_only_checked_where_they_are_asked_for(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(plots, "check", lambda path=None: asked.append(path))
+    monkeypatch.setattr(plots, "learning_curves", lambda *arguments: None)
+    run("train", *FAST, "--plot", "a.png")
+    assert asked == ["a.png"]

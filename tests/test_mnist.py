@@ -1,0 +1,105 @@
+"""Acceptance on real images: what the network learns of them, and how fast."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastbp import Network, datasets
+
+PIXEL = 1 / 255
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_the_network_of_the_book(mnist):
+    """The book's first network and settings; plain NumPy gets 0.951 and 0.953."""
+    X_train, y_train, X_test, y_test = mnist
+    net = Network([784, 30, 10], init="normal", input_scale=PIXEL, seed=0)
+    history = net.fit(
+        X_train[:50_000], y_train[:50_000], epochs=30, batch_size=10, learning_rate=3.0
+    )
+    assert 0.945 <= net.accuracy(X_test, y_test) <= 0.96
+    assert history.loss[-1] < history.loss[0] / 3
+
+
+@pytest.mark.slow
+def test_sample_by_sample(mnist):
+    X_train, y_train, X_test, y_test = mnist
+    net = Network([784, 30, 10], input_scale=PIXEL, seed=0)
+    net.fit(X_train[:50_000], y_train[:50_000], epochs=5, batch_size=1, learning_rate=0.3)
+    assert net.accuracy(X_test, y_test) >= 0.95
+
+
+@pytest.mark.slow
+def test_both_backends_learn_the_same_of_real_images(mnist, assert_close):
+    """One epoch of 10,000 images, in float64, through the zero-skipping path."""
+    X, y, X_test, y_test = (part[:10_000] for part in mnist)
+    nets = []
+    for backend in ("numba", "numpy"):
+        net = Network([784, 30, 10], dtype="float64", backend=backend, input_scale=PIXEL, seed=0)
+        net.fit(X, y, epochs=1, batch_size=10, learning_rate=3.0)
+        nets.append(net)
+    assert_close(nets[0].to_vector(), nets[1].to_vector(), "epoch")
+    assert nets[0].evaluate(X_test, y_test) == nets[1].evaluate(X_test, y_test) > 8_000
+
+
+@pytest.mark.slow
+def test_fashion_mnist():
+    try:
+        X_train, y_train, X_test, y_test = datasets.load("fashion-mnist")
+    except FileNotFoundError as error:
+        pytest.skip(f"Debian's package dataset-fashion-mnist is not installed: {error}")
+    net = Network([784, 30, 10], loss="cross-entropy", input_scale=PIXEL, seed=0)
+    net.fit(X_train, y_train, epochs=3, batch_size=10, learning_rate=0.3)
+    assert net.accuracy(X_test, y_test) > 0.80
+
+
+@pytest.mark.timing
+def test_kernels_are_twenty_times_the_reference(mnist):
+    """The work "online": 784-30-10, sample by sample; in turns, since the machine may be busy."""
+    best = {"numpy": 0.0, "numba": 0.0}
+    for _ in range(3):
+        for backend, n in (("numpy", 2_000), ("numba", 60_000)):
+            net = Network([784, 30, 10], backend=backend, input_scale=PIXEL, seed=0)
+            history = net.fit(mnist[0][:n], mnist[1][:n], epochs=1, batch_size=1, learning_rate=0.3)
+            best[backend] = max(best[backend], history.samples_per_second[0])
+    assert best["numba"] >= 20 * best["numpy"], best
+
+
+FIRST_EPOCH = """
+import time
+import numpy as np
+import fastbp
+X, y = np.ones((8, 4)), np.array([0, 1] * 4)
+started = time.process_time()
+fastbp.Network([4, 3, 2], seed=0).fit(X, y, epochs=1, batch_size=2, learning_rate=0.1)
+print(time.process_time() - started)
+"""
+
+
+@pytest.mark.timing
+def test_a_second_process_starts_training_at_once():
+    """From import to the first epoch, in processor time: other processes may keep it waiting."""
+    seconds = []
+    for _ in range(4):  # the first may have to compile
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_EPOCH],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds.append(float(done.stdout))
+    assert min(seconds[1:]) < 0.5, seconds
+
+
+def test_the_pixels_are_taken_as_they_are(mnist):
+    """Bytes and their scale give the floats that everybody else computes by hand."""
+    X, y = mnist[0][:100], mnist[1][:100]
+    net = Network([784, 30, 10], input_scale=PIXEL, seed=0)
+    plain = Network([784, 30, 10], seed=0)
+    assert X.dtype == np.uint8
+    assert net.loss(X, y) == pytest.approx(plain.loss(X / 255, y), rel=1e-5)

@@ -1,0 +1,78 @@
+"""The places of parameters in the flat buffer."""
+
+import numpy as np
+import pytest
+
+from fastbp.storage import LINE, Layout, aligned, stride
+
+SIZES = [(1, 1), (3, 2), (7, 17, 1), (64, 100, 13, 10), (2, 128, 129)]
+
+
+def arange_views(layout):
+    """A buffer whose parameters are numbered, and its views."""
+    flat = layout.zeros()
+    layout.from_vector(np.arange(1.0, layout.num_parameters + 1), flat)
+    return flat, *layout.views(flat)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 15, 16, 17, 100, 128, 129, 784, 1024])
+def test_a_row_is_whole_lines_and_no_power_of_two_apart(n, dtype):
+    row = stride(n, dtype)
+    lines, rest = divmod(row * np.dtype(dtype).itemsize, LINE)
+    assert rest == 0
+    assert row >= n
+    assert lines < 8 or lines % 8
+    assert row - n < 2 * LINE // np.dtype(dtype).itemsize  # and no waste
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 1000])
+def test_buffers_start_on_a_line(size, dtype):
+    buffers = [aligned(size, dtype) for _ in range(8)]
+    assert all(b.ctypes.data % LINE == 0 for b in buffers if size)
+    assert all((b.size, b.dtype) == (size, np.dtype(dtype)) for b in buffers)
+    assert all(b.flags.writeable and b.flags.c_contiguous for b in buffers)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_views_have_the_shapes_of_the_layers(sizes, dtype):
+    layout = Layout(sizes, dtype)
+    weights, biases = layout.views(layout.zeros())
+    assert [W.shape for W in weights] == list(zip(sizes[1:], sizes, strict=False))
+    assert [b.shape for b in biases] == [(n,) for n in sizes[1:]]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_views_are_writable_and_do_not_overlap(sizes, dtype):
+    layout = Layout(sizes, dtype)
+    flat, weights, biases = arange_views(layout)
+    found = np.concatenate([part.ravel() for part in (*weights, *biases)])
+    assert sorted(found) == list(range(1, layout.num_parameters + 1))
+    assert np.count_nonzero(flat) == layout.num_parameters  # all the rest is padding, and zero
+    weights[0][-1, -1] = -5
+    assert np.count_nonzero(flat == -5) == 1
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_each_layer_starts_on_a_line_and_is_input_major(sizes, dtype):
+    layout = Layout(sizes, dtype)
+    flat, weights, biases = arange_views(layout)
+    for l in range(1, len(sizes)):
+        assert layout.w[l] * flat.itemsize % LINE == 0
+        matrix = layout.matrix(flat, l)
+        assert np.array_equal(matrix[:, : sizes[l]], weights[l - 1].T)
+        assert np.array_equal(layout.row(flat, l)[: sizes[l]], biases[l - 1])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_vector_goes_row_by_row_and_layer_by_layer(sizes, bias, dtype):
+    layout = Layout(sizes, dtype, bias)
+    flat, weights, biases = arange_views(layout)
+    vector = layout.to_vector(flat)
+    assert vector.dtype == dtype
+    assert np.array_equal(vector, np.arange(1, layout.num_parameters + 1))
+    assert np.array_equal(weights[0].ravel(), vector[: weights[0].size])
+    if bias:
+        assert np.array_equal(biases[-1], vector[-biases[-1].size :])
+    else:
+        assert not any(b.any() for b in biases)

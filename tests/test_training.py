@@ -1,0 +1,465 @@
+"""The fit loop: history, order, slices, threads, Ctrl-C and divergence, through `Network.fit`."""
+
+import copy
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import DivergenceError, History, Network, training
+
+RATE = 0.5
+FIELDS = ["loss", "accuracy", "val_loss", "val_accuracy", "seconds", "samples_per_second"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The bundled digits: X_train, y_train, X_test, y_test."""
+    return fastbp.datasets.load("digits")
+
+
+def make(sizes=(4, 6, 3), **options):
+    return Network(sizes, **{"seed": 1, "dtype": "float64", **options})
+
+
+def data(rng, n=22):
+    return rng.random((n, 4)), rng.integers(0, 3, n)
+
+
+def train_by_steps(net, X, y, epochs, batch_size, learning_rate, shuffle=True):
+    """What `fit` does, step by step; yields epoch, step and the batch's indices before each."""
+    rng = copy.deepcopy(net.rng)
+    for epoch in range(epochs):
+        order = rng.permutation(len(X)) if shuffle else np.arange(len(X))
+        for step, first in enumerate(range(0, len(X), batch_size)):
+            batch = order[first : first + batch_size]
+            yield epoch, step, batch
+            net.update_mini_batch(X[batch], y[batch], learning_rate)
+
+
+class Calls:
+    """A callback that keeps what it was called with."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_epoch_end(self, net, history):
+        self.calls.append((net, history, len(history), net.to_vector()))
+
+
+# --- Order and history ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4, 22])
+def test_fit_takes_every_sample_once_an_epoch_batch_by_batch(
+    batch_size, shuffle, backend, rng, assert_close
+):
+    """22 samples in fours: the last batch has two, and follows the mean over two."""
+    X, y = data(rng)
+    fitted, stepped = make(backend=backend), make(backend=backend)
+    seen = [i for _, _, b in train_by_steps(stepped, X, y, 3, batch_size, RATE, shuffle) for i in b]
+    assert sorted(seen) == sorted(list(range(22)) * 3)
+    fitted.fit(X, y, epochs=3, batch_size=batch_size, learning_rate=RATE, shuffle=shuffle)
+    assert_close(fitted.to_vector(), stepped.to_vector())
+
+
+def test_the_order_is_new_each_epoch_and_goes_on_in_the_next_fit(rng):
+    X, y = data(rng)
+    one, two = make(), make()
+    one.fit(X, y, epochs=4, batch_size=4, learning_rate=RATE)
+    for _ in range(2):
+        two.fit(X, y, epochs=2, batch_size=4, learning_rate=RATE)
+    np.testing.assert_array_equal(one.to_vector(), two.to_vector())
+    orders = [b for _, step, b in train_by_steps(make(), X, y, 2, 22, RATE)]
+    assert (orders[0] != orders[1]).any()
+
+
+def test_without_shuffling_no_random_number_is_drawn(rng):
+    net = make()
+    before = pickle.dumps(net.rng.bit_generator.state)
+    net.fit(*data(rng), epochs=2, batch_size=4, learning_rate=RATE, shuffle=False)
+    assert pickle.dumps(net.rng.bit_generator.state) == before
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_history_holds_what_was_seen_before_each_step(batch_size, backend, rng, assert_close):
+    X, y = data(rng)
+    Xv, yv = data(rng, 9)
+    twin, losses, hits = make(backend=backend), np.zeros(2), np.zeros(2)
+    for epoch, _, batch in train_by_steps(twin, X, y, 2, batch_size, RATE):
+        losses[epoch] += twin.loss(X[batch], y[batch]) * len(batch)
+        hits[epoch] += twin.evaluate(X[batch], y[batch])
+    net, calls = make(backend=backend), Calls()
+    history = net.fit(
+        X, y, epochs=2, batch_size=batch_size, learning_rate=RATE, validation_data=(Xv, yv),
+        callbacks=(c for c in [calls]),
+    )  # fmt: skip
+    assert isinstance(history, History)
+    assert len(history) == 2
+    assert {len(getattr(history, field)) for field in FIELDS} == {2}
+    assert {type(value) for field in FIELDS for value in getattr(history, field)} == {float}
+    assert_close(history.loss, losses / 22)
+    np.testing.assert_array_equal(history.accuracy, hits / 22)
+    for epoch, (_, _, _, vector) in enumerate(calls.calls):
+        twin.from_vector(vector)
+        assert history.val_loss[epoch] == twin.loss(Xv, yv)
+        assert history.val_accuracy[epoch] == twin.accuracy(Xv, yv)
+    assert min(history.seconds) > 0
+    np.testing.assert_allclose(
+        np.multiply(history.samples_per_second, history.seconds), [22, 22], rtol=1e-12
+    )
+
+
+def test_without_validation_its_fields_are_empty(rng):
+    history = make().fit(*data(rng), epochs=3, batch_size=4, learning_rate=RATE)
+    assert history.val_loss == history.val_accuracy == []
+    assert len(history.loss) == len(history.seconds) == 3
+
+
+def test_real_targets_have_losses_but_no_accuracy(backend, rng):
+    X, y = rng.random((6, 4)), rng.random((6, 3))
+    history = make(backend=backend).fit(
+        X, y, epochs=2, batch_size=4, learning_rate=RATE, validation_data=(X, y)
+    )
+    assert np.isnan([*history.accuracy, *history.val_accuracy]).all()
+    assert np.isfinite([*history.loss, *history.val_loss]).all()
+
+
+def test_validation_does_not_change_the_training(backend, rng):
+    X, y = data(rng)
+    nets = make(backend=backend), make(backend=backend)
+    nets[0].fit(X, y, epochs=2, batch_size=4, learning_rate=RATE)
+    nets[1].fit(X, y, epochs=2, batch_size=4, learning_rate=RATE, validation_data=(X, y))
+    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
+
+
+# --- Callbacks and progress -----------------------------------------------------------------------
+
+
+def test_callbacks_are_called_in_turn_after_each_epoch(rng):
+    net, first, second = make(), Calls(), Calls()
+    history = net.fit(
+        *data(rng), epochs=3, batch_size=4, learning_rate=RATE, callbacks=[first, second]
+    )
+    for calls in (first.calls, second.calls):
+        assert [call[2] for call in calls] == [1, 2, 3]
+        assert all(call[0] is net and call[1] is history for call in calls)
+        np.testing.assert_array_equal(calls[-1][3], net.to_vector())
+
+
+def test_a_callback_may_end_the_training(backend, rng):
+    class Enough(Exception):
+        pass
+
+    class Stop:
+        def on_epoch_end(self, net, history):
+            raise Enough
+
+    X, y = data(rng)
+    net, twin = make(backend=backend), make(backend=backend)
+    with pytest.raises(Enough):
+        net.fit(X, y, epochs=9, batch_size=4, learning_rate=RATE, callbacks=[Stop()])
+    twin.fit(X, y, epochs=1, batch_size=4, learning_rate=RATE)
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
+
+
+def test_a_progress_bar_does_not_change_the_bits(backend, rng, capsys):
+    pytest.importorskip("tqdm")
+    X, y = data(rng)
+    nets = make(backend=backend), make(backend=backend)
+    for net, progress in zip(nets, (True, False), strict=True):
+        net.fit(X, y, epochs=3, batch_size=4, learning_rate=RATE, progress=progress)
+        shown = capsys.readouterr().err
+        assert ("/66" in shown) == progress  # samples of three epochs
+    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
+
+
+def test_the_bar_counts_every_sample(rng, monkeypatch):
+    counted = []
+
+    class Bar:
+        def __init__(self, total, **options):
+            assert total == 66
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            counted.append("closed")
+
+        def update(self, samples):
+            counted.append(samples)
+
+    module = type(sys)("tqdm.auto")
+    module.tqdm = Bar
+    monkeypatch.setitem(sys.modules, "tqdm", type(sys)("tqdm"))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", module)
+    make().fit(*data(rng), epochs=3, batch_size=4, learning_rate=RATE, progress=True)
+    assert counted.pop() == "closed"
+    assert sum(counted) == 66
+
+
+def test_without_tqdm_training_goes_on_and_says_so(rng, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with caplog.at_level(logging.WARNING, logger="fastbp"):
+        history = make().fit(*data(rng), epochs=1, batch_size=4, learning_rate=RATE, progress=True)
+    assert len(history) == 1
+    assert "tqdm" in caplog.text
+
+
+# --- Same bits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 600])
+def test_time_slices_do_not_show(batch_size, backend, digits, monkeypatch):
+    X, y = digits[0][:700], digits[1][:700]
+    found = []
+    for seconds in (0, training.SLICE_SECONDS, 1e9):
+        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        net = Network([64, 20, 10], input_scale=1 / 16, seed=1, backend=backend)
+        history = net.fit(X, y, epochs=2, batch_size=batch_size, learning_rate=RATE)
+        found.append((net.to_vector().tobytes(), history.loss, history.accuracy))
+    assert found[0] == found[1] == found[2]
+
+
+def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch):
+    """A clock by which each sample takes one millisecond, ten from the 3000th on."""
+    now, stretches = [0.0], []
+
+    class Trainer:
+        totals, stopped = np.zeros(2), False
+
+        def run(self, order, first, last, learning_rate):
+            stretches.append(last - first)
+            now[0] += sum(0.001 if i < 3000 else 0.01 for i in range(first, last))
+
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    epochs = training.Epochs(Trainer(), np.zeros(1), batch_size=2)
+    epochs.run(0, np.arange(6000), 0.1, lambda samples: None)
+    assert sum(stretches) == 6000
+    assert stretches[:5] == [2, 4, 8, 16, 32]
+    assert max(stretches) == 32  # 0.032 s: twice that would be over SLICE_SECONDS
+    assert set(stretches[-50:-1]) <= {2, 4}
+
+
+@pytest.mark.parametrize("density", [1.0, 0.2], ids=["dense", "sparse"])
+@pytest.mark.parametrize("batch_size", [1, 33, 200])
+def test_any_number_of_threads_gives_the_same_bits(batch_size, density, dtype, rng):
+    sizes = [150, 120, 110, 10]
+    X = rng.random((200, 150)) * (rng.random((200, 150)) <= density)
+    y = rng.integers(0, 10, 200)
+    found = []
+    for threads in (1, 2, 3, 7):
+        net = Network(sizes, dtype=dtype, seed=1)
+        history = net.fit(
+            X, y, epochs=2, batch_size=batch_size, learning_rate=RATE, threads=threads
+        )
+        found.append((net.to_vector().tobytes(), history.loss, history.accuracy))
+    assert all(bits == found[0] for bits in found[1:])
+
+
+def test_the_same_seed_trains_to_the_same_bits(backend, dtype, rng):
+    X, y = data(rng)
+    nets = [make(backend=backend, dtype=dtype) for _ in range(2)]
+    for net in nets:
+        net.fit(X, y, epochs=2, batch_size=4, learning_rate=RATE)
+    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
+
+
+@pytest.mark.parametrize("loss", ["quadratic", "cross-entropy"])
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_backends_agree_after_an_epoch(batch_size, loss, dtype, digits, assert_close):
+    X, y, X_test, y_test = digits
+    found = []
+    for backend in ("numba", "numpy"):
+        net = Network(
+            [64, 30, 10], loss=loss, dtype=dtype, backend=backend, input_scale=1 / 16, seed=1
+        )
+        history = net.fit(
+            X, y, epochs=1, batch_size=batch_size, learning_rate=RATE / (11 - batch_size),
+            validation_data=(X_test, y_test),
+        )  # fmt: skip
+        found.append((net.to_vector(), history))
+    (kernels, ours), (reference, theirs) = found
+    assert np.abs(reference - Network([64, 30, 10], dtype=dtype, seed=1).to_vector()).max() > 0.1
+    if dtype == "float64":
+        assert_close(kernels, reference, "epoch")
+    for field in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert getattr(ours, field) == pytest.approx(getattr(theirs, field), abs=0.005)
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images():
+    """As many pixels as MNIST has, as many of them zero; no file needed."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(1, 256, (60_000, 784), dtype=np.uint8)
+    X[:, rng.random(784) < 0.81] = 0
+    return X, rng.integers(0, 10, 60_000)
+
+
+@pytest.fixture
+def ctrl_c():
+    """ctrl_c(delay, call): interrupts the call; returns the seconds until it has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("only the main thread is interrupted")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timers = []
+
+    def interrupt(delay, call):
+        sent = []
+
+        def send():
+            sent.append(time.perf_counter())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        timers.append(threading.Timer(delay, send))
+        timers[-1].start()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        return time.perf_counter() - sent[0]
+
+    yield interrupt
+    for timer in timers:
+        timer.cancel()
+        timer.join()
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.timing
+@pytest.mark.skipif(os.name == "nt", reason="os.kill sends no Ctrl-C on Windows")
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "threads"), [([784, 30, 10], 1, 1), ([784, 100, 10], 100, 2)]
+)
+def test_ctrl_c_is_answered_and_leaves_the_network_usable(
+    sizes, batch_size, threads, backend, images, ctrl_c
+):
+    net = Network(sizes, input_scale=1 / 255, backend=backend, seed=1)
+    before = net.to_vector()
+    options = {"batch_size": batch_size, "learning_rate": 0.01, "threads": threads}
+    seconds = [
+        ctrl_c(delay, lambda: net.fit(*images, epochs=10**6, **options))
+        for delay in (0.5, 0.65, 0.8)
+    ]
+    assert min(seconds) < 0.2, seconds
+    assert np.isfinite(net.to_vector()).all()
+    assert (net.to_vector() != before).any()
+    few = images[0][:200], images[1][:200]
+    assert len(net.fit(*few, epochs=1, **options)) == 1
+    assert 0 <= net.accuracy(*few) <= 1
+
+
+# --- Divergence -----------------------------------------------------------------------------------
+
+
+def diverging(kind, n=12):
+    """Samples of zeros, which teach nothing, and one from which the weights or loss overflow.
+
+    In float32: `rate` is above what the squares of float32 can hold.
+    """
+    X, y = np.zeros((n, 2)), np.zeros((n, 1))
+    weights, rate = [1.0, 1.0], 0.5
+    if kind == "weights":  # the loss is finite, but rate * gradient is not
+        X[7], rate = 1e10, 1e25
+    elif kind == "infinite loss":  # z = 2e40
+        X[7], weights = 1e20, [1e20, 1e20]
+    elif kind == "NaN loss":  # z = inf - inf
+        X[7], weights = 1e20, [1e20, -1e20]
+    return X, y, weights, rate
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 12])
+@pytest.mark.parametrize("kind", ["weights", "infinite loss", "NaN loss"])
+def test_divergence_names_the_step_and_undoes_it(kind, batch_size, seconds, backend, monkeypatch):
+    monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+    X, y, weights, rate = diverging(kind)
+    net = Network([2, 1], output="identity", bias=False, backend=backend)
+    net.from_vector(weights)
+    before = net.to_vector()
+    with pytest.raises(DivergenceError) as caught:
+        net.fit(X, y, epochs=3, batch_size=batch_size, learning_rate=rate, shuffle=False)
+    message = str(caught.value)
+    assert f"epoch 1, step {7 // batch_size + 1}," in message
+    assert f"learning rate {rate:g}" in message
+    assert isinstance(caught.value, ValueError)
+    np.testing.assert_array_equal(net.to_vector(), before)
+
+
+def runaway(rng):
+    """A regression of large numbers by ReLU, which no learning rate above 1e-6 can follow."""
+    return 100 * rng.standard_normal((40, 4)), 100 * rng.standard_normal((40, 3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 40])
+@pytest.mark.parametrize("seconds", [0, 0.05, 1e9])
+def test_divergence_keeps_what_was_learnt_up_to_the_last_good_step(
+    seconds, batch_size, backend, dtype, rng, monkeypatch
+):
+    monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+    X, y = runaway(rng)
+    options = {"activation": "relu", "dtype": dtype, "backend": backend}
+    rate = {1: 3e-5, 3: 1e-4, 40: 1e-3}[batch_size]
+    stepped, fitted = make(**options), make(**options)
+    walk, steps = train_by_steps(stepped, X, y, 1000, batch_size, rate), []
+    with pytest.raises(DivergenceError):
+        steps.extend(walk)
+    assert len(steps) > 3
+    epoch, step, _ = steps[-1]
+    with pytest.raises(DivergenceError, match=f"epoch {epoch + 1}, step {step + 1}, at learning"):
+        fitted.fit(X, y, epochs=1000, batch_size=batch_size, learning_rate=rate)
+    np.testing.assert_array_equal(fitted.to_vector(), stepped.to_vector())
+    assert np.isfinite(fitted.to_vector()).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_team_undoes_the_bad_step_too(threads, rng):
+    X, y = rng.standard_normal((200, 150)), rng.standard_normal((200, 10))
+    X[133] = 1e30
+    net = Network([150, 120, 110, 10], "relu", seed=1)
+    twin = copy.deepcopy(net)
+    for _, step, _ in train_by_steps(twin, X, y, 1, 33, 0.001, shuffle=False):
+        if step == 4:
+            break
+    with pytest.raises(DivergenceError, match="epoch 1, step 5,"):
+        net.fit(X, y, epochs=1, batch_size=33, learning_rate=0.001, shuffle=False, threads=threads)
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
+
+
+def test_a_refused_step_leaves_the_network_as_it_was(backend):
+    X, y, weights, rate = diverging("weights")
+    net = Network([2, 1], output="identity", bias=False, backend=backend)
+    net.from_vector(weights)
+    with pytest.raises(DivergenceError, match=r"learning rate 1e\+25"):
+        net.update_mini_batch(X, y, rate)
+    np.testing.assert_array_equal(net.to_vector(), weights)
+
+
+def test_after_divergence_a_smaller_rate_goes_on(backend, rng):
+    X, y = runaway(rng)
+    net = make(activation="relu", backend=backend)
+    with pytest.raises(DivergenceError):
+        net.fit(X, y, epochs=1000, batch_size=40, learning_rate=1e-3)
+    net = make(activation="relu", backend=backend)
+    history = net.fit(X, y, epochs=20, batch_size=40, learning_rate=1e-7)
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_a_divergence_in_a_later_epoch_names_it(backend):
+    """Each step multiplies w by -1024: (2**10)**12 is a float32, (2**10)**13 is not."""
+    net = Network([1, 1], output="identity", bias=False, backend=backend)
+    net.from_vector([1.0])
+    with pytest.raises(DivergenceError) as caught:
+        net.fit([[1.0]], [[0.0]], epochs=1000, batch_size=1, learning_rate=1025.0)
+    assert "epoch 13, step 1, at learning rate 1025;" in str(caught.value)
+    assert net.to_vector() == 2.0**120

@@ -1,0 +1,172 @@
+"""`gradcheck` of a Network: right ones pass, wrong ones are found where they are wrong."""
+
+import numpy as np
+import pytest
+
+from fastbp import Network, gradcheck
+
+OUTPUTS = [
+    *(("quadratic", output) for output in ["sigmoid", "tanh", "relu", "identity", "softmax"]),
+    ("cross-entropy", "softmax"),
+    ("cross-entropy", "sigmoid"),
+]
+
+
+def make(sizes=(3, 4, 2), **options):
+    return Network(sizes, **{"seed": 3, "activation": "tanh", **options})
+
+
+@pytest.fixture
+def batch(rng):
+    return rng.standard_normal((5, 3)), rng.random((5, 2))
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """spoil(change): the gradient that back-propagation returns is changed."""
+
+    def spoil(change):
+        right = Network.gradient
+
+        def wrong(self, X, y):
+            gradient = right(self, X, y)
+            change(gradient)
+            return gradient
+
+        monkeypatch.setattr(Network, "gradient", wrong)
+
+    return spoil
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "identity"])
+def test_a_right_gradient_passes(activation, loss_output, bias, dtype, backend, batch):
+    loss, output = loss_output
+    net = make(
+        activation=activation, output=output, loss=loss, bias=bias, dtype=dtype, backend=backend
+    )
+    report = gradcheck(net, *batch)
+    assert report.ok, report
+    assert 0 < report.max_error < report.tolerance == 1e-7
+
+
+@pytest.mark.parametrize("y", [[0, 1, 1, 0, 1], np.eye(2)[[0, 1, 1, 0, 1]]], ids=["labels", "rows"])
+def test_labels_will_do(y, backend, batch):
+    assert gradcheck(make(backend=backend, loss="cross-entropy"), batch[0], y).ok
+
+
+def test_bytes_and_their_scale_are_checked_too(backend, rng):
+    X = rng.integers(0, 256, (4, 3), dtype=np.uint8)
+    assert gradcheck(make(backend=backend, input_scale=1 / 255), X, [0, 1, 1, 0]).ok
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_every_array_has_its_line(bias, batch):
+    net = make([3, 4, 5, 2], bias=bias)
+    report = gradcheck(net, *batch)
+    names = ["W1", "W2", "W3", *(["b1", "b2", "b3"] if bias else [])]
+    assert [layer.name for layer in report.layers] == names
+    assert sum(layer.size for layer in report.layers) == len(net.to_vector())
+    lines = str(report).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == names
+    assert lines[-1].startswith("ok: largest error ")
+    for line, layer in zip(lines[1:-1], report.layers, strict=True):
+        assert f"{layer.error:.2e}" in line
+        assert f"{layer.analytic:.6e}" in line
+
+
+@pytest.mark.parametrize(
+    ("part", "layer", "index", "name"),
+    [
+        ("weights", 0, (3, 1), "W1"),
+        ("weights", 1, (0, 2), "W2"),
+        ("biases", 0, (2,), "b1"),
+        ("biases", 1, (1,), "b2"),
+    ],
+)
+def test_a_wrong_entry_is_found_where_it_is(part, layer, index, name, spoil, backend, batch):
+    def change(gradient):
+        getattr(gradient, part)[layer][index] += 1e-5
+
+    spoil(change)
+    report = gradcheck(make(backend=backend), *batch)
+    assert not report.ok
+    (wrong,) = [found for found in report.layers if found.error > report.tolerance]
+    assert (wrong.name, wrong.index) == (name, index)
+    assert wrong.analytic - wrong.numerical == pytest.approx(1e-5, rel=1e-3)
+    assert wrong.error == report.max_error
+    (line,) = [line for line in str(report).splitlines() if "<-- differs" in line]
+    assert line.split()[0] == name
+    assert "NOT ok: largest error" in str(report)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 1.001, np.nan, np.inf])
+def test_a_wrong_factor_is_found(factor, spoil, batch):
+    def change(gradient):
+        gradient.weights[1][...] *= factor
+
+    spoil(change)
+    assert not gradcheck(make(), *batch).ok
+
+
+def test_a_gradient_of_zeros_is_right_where_the_loss_is_flat(backend):
+    net = make([2, 2], activation="relu", output="relu", init="normal", backend=backend)
+    net.biases[0][...] = -9
+    report = gradcheck(net, np.zeros((2, 2)), [[0.5, 0.5]] * 2)
+    assert report.ok
+    assert report.max_error == 0
+
+
+def test_a_tolerance_of_ones_own(spoil, batch):
+    def change(gradient):
+        gradient.weights[0][0, 0] *= 1 + 1e-5
+
+    spoil(change)
+    assert not gradcheck(make(), *batch).ok
+    report = gradcheck(make(), *batch, tolerance=1e-3)
+    assert report.ok
+    assert report.tolerance == 1e-3
+
+
+def test_the_network_is_left_as_it_is(dtype, backend, batch):
+    net = make(dtype=dtype, backend=backend)
+    before = net.to_vector()
+    gradcheck(net, *batch)
+    np.testing.assert_array_equal(net.to_vector(), before)
+    assert net.dtype == dtype
+
+
+def test_the_copy_is_checked_in_float64_on_the_same_backend(backend, monkeypatch, batch):
+    seen = []
+    right = Network.gradient
+
+    def gradient(self, X, y):
+        seen.append((self.dtype.name, self.backend, self.config["loss"]))
+        return right(self, X, y)
+
+    monkeypatch.setattr(Network, "gradient", gradient)
+    gradcheck(make(dtype="float32", backend=backend, loss="cross-entropy"), *batch)
+    assert seen == [("float64", backend, "cross-entropy")]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "parts"),
+    [
+        ({"target": "net"}, TypeError, ("target must be a fastbp.Network", "str")),
+        ({"target": None}, TypeError, ("target must be a fastbp.Network", "NoneType")),
+        ({"X": np.ones((5, 4))}, ValueError, ("X must be (batch, 3)", "(5, 4)")),
+        ({"X": np.full((5, 3), np.nan)}, ValueError, ("X must be finite", "nan")),
+        ({"y": [0, 1]}, ValueError, ("y must have one entry per sample, 5", "(2,)")),
+        ({"y": [0, 1, 2, 0, 0]}, ValueError, ("y must be labels from 0 to 1", "2")),
+        ({"tolerance": 0}, ValueError, ("tolerance must be a positive number", "0")),
+        ({"tolerance": np.nan}, ValueError, ("tolerance must be a positive number", "nan")),
+        ({"tolerance": "1e-7"}, TypeError, ("tolerance must be a positive number", "'1e-7'")),
+    ],
+)
+def test_bad_input_is_refused(change, error, parts, batch):
+    arguments = {"target": make(), "X": batch[0], "y": batch[1], **change}
+    with pytest.raises(error) as caught:
+        gradcheck(**arguments)
+    assert type(caught.value) is error
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
