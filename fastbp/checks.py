@@ -5,7 +5,7 @@ import numbers
 
 import numpy as np
 
-from .backend import Targets
+from .reference import Targets
 
 ROWS_AT_ONCE = 4096  # finite checks make no temporary as large as the data
 

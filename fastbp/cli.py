@@ -22,9 +22,10 @@ from typing import NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 
-from . import activations, backend, datasets, kernels, losses, plots
+from . import activations, backend, datasets, kernels, losses, numba_engine, plots
+from .gradients import gradcheck
 from .network import INITS, Network, load
-from .verification import gradcheck
+from .verification import verify
 
 MODEL = "fastbp-model.safetensors"
 CURVES = "fastbp-curves.png"
@@ -267,7 +268,7 @@ def _samples(args):
     return X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim else X
 
 
-# -- gradcheck, warmup, info ---------------------------------------------------------------------
+# -- gradcheck, verify, warmup, info -------------------------------------------------------------
 
 
 def _gradcheck(args):
@@ -288,6 +289,15 @@ def _gradcheck(args):
     return 0 if report.ok else FAILED
 
 
+def _verify(args):
+    report = verify(quick=args.quick)
+    if args.json:
+        _print_json(args, report.to_dict())
+    else:
+        print(report)
+    return 0 if report.ok else FAILED
+
+
 def _warmup(args):
     started = time.perf_counter()
     backend.warmup(("float32", "float64") if args.dtype == "both" else (args.dtype,))
@@ -304,7 +314,7 @@ def _info(args):
         "platform": platform.platform(),
         "cpu": llvm.get_host_cpu_name(),
         "vector_bytes": width,
-        "cores": backend.available_cores(),
+        "cores": numba_engine.available_cores(),
         "cache_folder": str(kernels.cache_dir() or "none, no folder is writable"),
         "compiled": backend.compiled(),
     }
@@ -479,6 +489,11 @@ def _gradcheck_options(parser):
     _add_json(parser)
 
 
+def _verify_options(parser):
+    parser.add_argument("--quick", action="store_true", help="fewer shapes: seconds, not minutes")
+    _add_json(parser)
+
+
 def _warmup_options(parser):
     parser.add_argument(
         "--dtype", default="both", choices=("float32", "float64", "both"),
@@ -531,6 +546,16 @@ examples:
 examples:
   fastbp gradcheck --sizes 10,20,5 --activation tanh --loss cross-entropy
   fastbp gradcheck fastbp-model.safetensors""",
+    ),
+    "verify": _Command(
+        _verify, _verify_options, "check on this machine that the kernels equal the reference",
+        """Every kernel, dtype, path and number of threads against the reference, and the reference
+against finite differences: a table with the largest error beside the one allowed. Exit code 1 if
+any is larger.
+
+examples:
+  fastbp verify --quick
+  fastbp verify --json | jq .ok""",
     ),
     "warmup": _Command(
         _warmup, _warmup_options, "compile the kernels, once per machine",

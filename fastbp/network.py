@@ -153,9 +153,9 @@ class Network:
         hidden = [c["activation"]] * (self.num_layers - 2)
         model = Model(self.sizes, (*hidden, c["output"]), c["loss"], c["bias"], c["input_scale"])
         self._layout = Layout(self.sizes, self.dtype, c["bias"])
-        self.params = self._layout.zeros()
-        self.weights, biases = self._layout.views(self.params)
-        self.biases = biases if c["bias"] else ()
+        self._params = self._layout.zeros()
+        self._weights, biases = self._layout.views(self._params)
+        self._biases = biases if c["bias"] else ()
         self._engine = get_backend(self.backend).engine(model, self._layout)
 
     def __getstate__(self):
@@ -175,6 +175,11 @@ class Network:
             f"{k}={c[k]!r}" for k in ("activation", "output", "loss", "bias", "dtype")
         )
         return f"Network({c['sizes']}, {words}, backend={self.backend!r})"
+
+    # Properties, so that `net.weights = ...` is refused: it would leave the buffer as it is.
+    params = property(lambda self: self._params)
+    weights = property(lambda self: self._weights)
+    biases = property(lambda self: self._biases)
 
     # -- parameters ------------------------------------------------------------------------------
 

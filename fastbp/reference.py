@@ -26,6 +26,27 @@ class Model(NamedTuple):
     scale: float  # inputs are multiplied by it
 
 
+class Targets(NamedTuple):
+    """What is to be learnt: class labels, or rows of values; the other of the two is empty."""
+
+    labels: np.ndarray  # (n,) int64
+    values: np.ndarray  # (n, n_out)
+
+    def rows(self, indices, n_out):
+        """Return the targets of these samples as rows, one-hot where there are labels."""
+        if not self.labels.size:
+            return self.values[indices]
+        return np.eye(n_out, dtype=self.values.dtype)[self.labels[indices]]
+
+
+# The element-wise operations, by name.
+ELEMENTWISE = tuple(
+    name + suffix
+    for name in ("sigmoid", "tanh", "relu", "identity")
+    for suffix in ("", "_prime", "_prime_from_a")
+)
+
+
 # -- activations -----------------------------------------------------------------------------------
 
 

@@ -27,18 +27,26 @@ OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(
 SATURATED = np.array([-1e3, -746, -709, -104, -89, -37, -1e-30, 0, 1e-30, 37, 89, 709, 1e3])
 
 
+# Wide enough for several blocks of inputs and panels of columns where zeros are skipped.
+WIDE = (300, 130, 17)
+
+
 class Scope(NamedTuple):
     """How much is looked at."""
 
     widths: tuple  # of single layers
     batches: tuple
     networks: tuple  # (sizes, batch) for every activation, loss and bias
-    chunked: tuple  # the same, for a few: batches larger than the scratch
+    large: tuple  # the same, for a few: wide ones, and batches larger than the scratch
     both_targets: bool  # labels and real values for each, not in turns
 
 
 QUICK = Scope(
-    (1, 7, 17, 64), (1, 6), (((17, 7, 3), 6), ((5, 3, 2, 2), 1)), (((7, 5, 3), 1030),), False
+    (1, 7, 17, 64),
+    (1, 6),
+    (((17, 7, 3), 6), ((5, 3, 2, 2), 1)),
+    (((7, 5, 3), 1030), (WIDE, 20)),
+    False,
 )
 FULL = Scope(
     (1, 2, 7, 17, 64, 100), (1, 2, 6, 33),
@@ -46,7 +54,7 @@ FULL = Scope(
         ((17, 7, 3), 6), ((5, 3, 2, 2), 1), ((1, 1, 1), 1), ((64, 100, 17), 33), ((100, 2), 7),
         ((7, 64, 1, 17, 100, 2), 9),
     ),
-    (((7, 5, 3), 1030), ((100, 17, 4), 2100), ((70_000, 2), 3)),
+    (((7, 5, 3), 1030), (WIDE, 20), ((100, 17, 4), 2100), ((70_000, 2), 3)),
     True,
 )  # fmt: skip
 
@@ -198,7 +206,7 @@ def _verify_networks(matrix, scope, dtype, rng):
                 compare_engines(matrix, case)
                 for path in PATHS:
                     compare_step(matrix, case, path)
-    for sizes, batch in scope.chunked:
+    for sizes, batch in scope.large:
         for model in list(_models(sizes))[:: 3 * len(OUTPUTS)]:
             case = Case(rng, model, dtype, batch, labels=True)
             compare_engines(matrix, case)
@@ -279,8 +287,8 @@ def compare_epoch(matrix, case, path):
 
 def _verify_threads(matrix, dtype, rng):
     """Teams of one to four, as far as there are cores; their bits must be those of one thread."""
-    sizes, batch = (64, 100, 17), 100  # enough work for a team of four
-    for model in list(_models(sizes))[:: len(OUTPUTS) - 1]:
+    batch = 50  # enough work for a team of four
+    for model in list(_models(WIDE))[:: len(OUTPUTS) - 1]:
         case = Case(rng, model, dtype, batch, labels=True)
         for path in PATHS:
             alone = compare_step(matrix, case, path)
@@ -315,18 +323,21 @@ def _runs(matrix, path, dtype):
 def _verify_index(matrix, scope, dtype, rng):
     """The compressed rows against NumPy's own `nonzero`."""
     counts, indices = _index_rows(matrix, dtype)
-    for (batch, n), scale in product(product(scope.batches, scope.widths), (1.0, 1 / 256)):
-        model = Model((n, 2), ("sigmoid",), "quadratic", True, scale)
+    widths = (*scope.widths, WIDE[0])
+    for batch, n, scale in product(scope.batches, widths, (1.0, 1 / 256)):
+        model = Model((n, WIDE[1]), ("sigmoid",), "quadratic", True, scale)
         case = Case(rng, model, dtype, batch, labels=True)
         where = f"{batch} rows of {n}, {case.X.dtype}"
         rows, columns = np.nonzero(case.X)
-        start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=batch))])
         with matrix.attempt(counts, where):
             with case.fast.trainer(
                 case.copy(), case.X, case.targets, batch, path="sparse"
             ) as trainer:
                 data = trainer.data
-            matrix.same(counts, where, data.start, start)
+            blocks = (data.start.size - 1) // batch  # of inputs, into which each row is cut
+            block = rows * blocks + columns // -(-n // blocks)
+            ends = np.cumsum(np.bincount(block, minlength=batch * blocks))
+            matrix.same(counts, where, data.start, np.concatenate([[0], ends]))
         if counts.ok:
             with matrix.attempt(indices, where):
                 matrix.same(indices, where, data.position, columns)

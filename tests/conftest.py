@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastbp.backend import Targets
-from fastbp.reference import Model
+from fastbp.reference import Model, Targets
 from fastbp.storage import Layout
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,16 +7,11 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from fastbp import backend as backends
 from fastbp import kernels, reference
-from fastbp.backend import (
-    ELEMENTWISE,
-    NumbaEngine,
-    Targets,
-    choose_path,
-    get_backend,
-    team_size,
-)
+from fastbp import numba_engine as backends
+from fastbp.backend import get_backend
+from fastbp.numba_engine import NumbaEngine, choose_path, team_size
+from fastbp.reference import ELEMENTWISE, Targets
 
 SIZES = (1, 2, 7, 17, 64, 100)
 BATCHES = (1, 6)
@@ -391,14 +386,15 @@ class Interrupted(Future):
 
 def test_an_interrupt_waits_for_the_team():
     """None of the threads is left behind at a barrier, writing into the weights."""
-    future = Interrupted()
+    future, asked = Interrupted(), []
     with pytest.raises(KeyboardInterrupt):
-        backends._uninterrupted(future)
+        backends._uninterrupted(future, lambda: asked.append(True))
     assert future.done()
+    assert asked == [True]
 
 
 def test_an_error_in_a_team_is_raised():
     future = Future()
     future.set_exception(RuntimeError("in a thread"))
     with pytest.raises(RuntimeError, match="in a thread"):
-        backends._uninterrupted(future)
+        backends._uninterrupted(future, None)

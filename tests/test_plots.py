@@ -27,9 +27,9 @@ def texts(axes):
 @pytest.mark.parametrize("epochs", [1, 2, 30, 200])
 def test_curves_show_what_the_history_holds(epochs):
     h = history(epochs)
-    figure = plots.learning_curves(h, title="digits, $100 and more")
+    figure = plots.learning_curves(h, title="digits")
     loss, accuracy = figure.axes
-    assert figure.get_suptitle() == "digits, $100 and more"
+    assert figure.get_suptitle() == "digits"
     assert [axes.get_title() for axes in figure.axes] == ["Loss", "Accuracy"]
     assert loss.get_ylabel() == "mean loss per sample"
     assert accuracy.get_ylabel() == "accuracy (% of the samples)"
@@ -87,6 +87,10 @@ def test_the_picture_is_drawn_and_not_blank(tmp_path):
     for half in (slice(0, 750), slice(750, 1500)):
         assert blue[:, half].sum() > 500
         assert red[:, half].sum() > 500
+
+
+def test_a_title_is_no_formula(tmp_path):
+    plots.learning_curves(history(2), tmp_path / "a.png", "no $\\formula{$")
 
 
 def test_pyplot_is_left_alone():

@@ -463,3 +463,17 @@ def test_a_divergence_in_a_later_epoch_names_it(backend):
         net.fit([[1.0]], [[0.0]], epochs=1000, batch_size=1, learning_rate=1025.0)
     assert "epoch 13, step 1, at learning rate 1025;" in str(caught.value)
     assert net.to_vector() == 2.0**120
+
+
+@pytest.mark.timing
+@pytest.mark.skipif(os.name == "nt", reason="os.kill sends no Ctrl-C on Windows")
+def test_ctrl_c_does_not_wait_for_the_end_of_a_huge_batch(images, ctrl_c):
+    """A step over all images takes most of a second; it is given up, and teaches nothing."""
+    net = Network([784, 512, 512, 10], activation="relu", input_scale=1 / 255, seed=1)
+    options = {"batch_size": len(images[0]), "learning_rate": 1e-3, "threads": 2}
+    seconds = [
+        ctrl_c(delay, lambda: net.fit(*images, epochs=10**6, **options))
+        for delay in (0.7, 0.8, 0.9)
+    ]
+    assert min(seconds) < 0.2, seconds
+    assert np.isfinite(net.to_vector()).all()

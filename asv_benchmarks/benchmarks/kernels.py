@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastbp.backend import ELEMENTWISE, get_backend
+from fastbp.backend import get_backend
+from fastbp.reference import ELEMENTWISE
 
 from .common import BACKENDS, DTYPES
 

@@ -5,6 +5,7 @@ from .activations import (
     CODES as ACTIVATION_CODES,
 )
 from .activations import (
+    ELEMENTWISE,
     identity,
     identity_prime,
     identity_prime_from_a,
@@ -29,7 +30,7 @@ from .dense import (
 )
 from .losses import CODES as LOSS_CODES
 from .losses import output_delta
-from .parallel import BLOCK, STOPPED, SYNC_SIZE
+from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
 from .sgd import (
     Dense,
     Plan,
@@ -43,4 +44,5 @@ from .sgd import (
     gradient,
     sgd_epoch,
 )
+from .simd import SPARSE_COLUMNS
 from .sparse import count_rows, index_rows

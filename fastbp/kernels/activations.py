@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._jit import inner, kernel
+from ._jit import KERNELS, inner, kernel
 from .simd import I64, Vec, loop, map_row, pointer
 
 # Per width of the float: the exponent's bits, the smallest argument whose exp is a normal number,
@@ -322,6 +322,10 @@ def identity_prime(z, out):
 def identity_prime_from_a(a, out):
     """Twin of `reference.identity_prime_from_a`."""
     _slope_from_a(IDENTITY, a, out)
+
+
+# The element-wise operations, by name.
+ELEMENTWISE = tuple(name for name, made in KERNELS.items() if made.__module__ == __name__)
 
 
 @kernel

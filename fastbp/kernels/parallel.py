@@ -20,8 +20,8 @@ from ._jit import inner
 # row, and so the order of its additions, are then the same for any number of threads.
 BLOCK = 8
 SPINS = 2000  # about 20 microseconds, then the core is offered to others
-_ARRIVED, _GENERATION, STOPPED = 0, 8, 16  # each on a cache line of its own
-SYNC_SIZE = 24
+_ARRIVED, _GENERATION, STOPPED, ASKED = 0, 8, 16, 24  # each on a cache line of its own
+SYNC_SIZE = 32
 
 I64 = ir.IntType(64)
 _sync = types.CPointer(types.int64)
@@ -102,6 +102,12 @@ def barrier(sync, team):
 def stop(sync):
     """Tell all threads, from their next barrier on, that this step must not be taken."""
     _write(sync, STOPPED, 1)
+
+
+@inner
+def asked_to_stop(sync):
+    """Return whether somebody outside wants an end; one thread asks, and stops all."""
+    return _read(sync, ASKED) != 0
 
 
 @inner

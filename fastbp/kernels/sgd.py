@@ -19,7 +19,7 @@ from ._jit import inner, kernel
 from .activations import activate, scale_by_slope
 from .dense import add_product, add_rows, multiply, multiply_bias
 from .losses import apply_output, largest_at, output_row
-from .parallel import barrier, share, stop, stopped
+from .parallel import asked_to_stop, barrier, share, stop, stopped
 from .simd import at, delta_and_update, pointer, transpose
 
 
@@ -35,9 +35,12 @@ class Plan(NamedTuple):
     delta: np.ndarray  # where its deltas start
     flipped: np.ndarray  # where its transposed weights start
     activations: np.ndarray  # codes
+    last: int  # the output layer
     loss: int
     bias: bool
     chunk: int  # samples that the scratch holds
+    blocks: int  # of inputs, in the index of a zero-skipping data set
+    panel: int  # columns of the first layer that go through a block together
     scale: float  # inputs are multiplied by it
 
 
@@ -60,6 +63,7 @@ class Targets(NamedTuple):
 
     labels: np.ndarray
     values: np.ndarray
+    labelled: bool
 
 
 class Work(NamedTuple):
@@ -71,9 +75,6 @@ class Work(NamedTuple):
     hits: np.ndarray  # likewise
     sync: np.ndarray
     totals: np.ndarray  # loss and hits, carried across calls
-    ends: np.ndarray  # the next three regroup a batch of sparse input
-    samples: np.ndarray
-    values: np.ndarray
 
 
 class Span(NamedTuple):
@@ -92,6 +93,40 @@ class Team(NamedTuple):
     size: int
 
 
+def lean(record):
+    """Return one of the records above with pointers in place of arrays.
+
+    An array is seven words to every call that takes it, and counts its references.
+    """
+
+
+@overload(lean)
+def _lean_of(record):
+    return _LEAN[record.instance_class]
+
+
+_LEAN = {
+    Plan: lambda record: Plan(
+        pointer(record.sizes), pointer(record.strides), pointer(record.widths),
+        pointer(record.w), pointer(record.b), pointer(record.a), pointer(record.delta),
+        pointer(record.flipped), pointer(record.activations),
+        record.last, record.loss, record.bias, record.chunk, record.blocks, record.panel,
+        record.scale,
+    ),
+    Dense: lambda record: Dense(pointer(record.X)),
+    Sparse: lambda record: Sparse(
+        pointer(record.start), pointer(record.position), pointer(record.value)
+    ),
+    Targets: lambda record: Targets(
+        pointer(record.labels), pointer(record.values), record.labelled
+    ),
+    Work: lambda record: Work(
+        pointer(record.scratch), pointer(record.grads), pointer(record.losses),
+        pointer(record.hits), pointer(record.sync), pointer(record.totals),
+    ),
+}  # fmt: skip
+
+
 # -- first layer, by kind of input -----------------------------------------------------------------
 
 
@@ -104,7 +139,7 @@ def _gather_rows(plan, X, order, first, r0, r1, scratch):
         s = order[first + r]
         row = at(scratch, plan.a[0] + r * plan.strides[0])
         for i in range(n):
-            row[i] = X[s, i]
+            row[i] = X[s * n + i]
         for i in range(n):
             row[i] *= plan.scale
             bad += not abs(row[i]) < np.inf
@@ -128,10 +163,9 @@ def _forward_first_of(plan, data, params, order, first, r0, r1, scratch):
 
     def zero_skipping(plan, data, params, order, first, r0, r1, scratch):
         sparse.forward(
-            r1 - r0, pointer(data.start), pointer(data.position), pointer(data.value), order,
-            first + r0, plan.widths[1], at(params, plan.w[1]), plan.strides[1],
-            at(scratch, plan.a[1] + r0 * plan.strides[1]), plan.strides[1],
-            at(params, plan.b[1]),
+            data, plan.blocks, plan.panel, order, first + r0, r1 - r0, plan.widths[1],
+            at(params, plan.w[1]), plan.strides[1],
+            at(scratch, plan.a[1] + r0 * plan.strides[1]), at(params, plan.b[1]),
         )  # fmt: skip
         return 0
 
@@ -152,25 +186,28 @@ def _update_first_of(plan, data, order, first, m, target, alpha, work, team):
         return dense
 
     def zero_skipping(plan, data, order, first, m, target, alpha, work, team):
-        width, stride = plan.widths[1], plan.strides[1]
-        delta = at(pointer(work.scratch), plan.delta[1])
-        place = at(target, plan.w[1])
-        start, index, value = pointer(data.start), pointer(data.position), pointer(data.value)
-        if m == 1:
-            if team.thread == 0:
-                sparse.update_one(
-                    start, index, value, order[first], width, delta, place, stride, alpha
-                )
-            return
-        low, high = share(plan.sizes[0], team.thread, team.size)
-        ends = at(pointer(work.ends), low)
-        samples, values = pointer(work.samples), pointer(work.values)
-        begin = sparse.transpose_batch(
-            start, index, value, order, first, m, low, high, ends, samples, values
-        )
-        sparse.update_batch(
-            low, high, begin, ends, samples, values, width, delta, stride, place, stride, alpha
-        )
+        stride = plan.strides[1]
+        sparse.update(
+            data, plan.blocks, plan.blocks * team.thread // team.size,
+            plan.blocks * (team.thread + 1) // team.size, plan.panel, order, first, m,
+            plan.widths[1], at(work.scratch, plan.delta[1]), at(target, plan.w[1]), stride, alpha,
+        )  # fmt: skip
+
+    return zero_skipping
+
+
+def _fetch_next(plan, data, order, first, m, n):
+    """Ask for the samples of the next batch ahead of time."""
+
+
+@overload(_fetch_next, inline="never")
+def _fetch_next_of(plan, data, order, first, m, n):
+    if data.instance_class is Dense:
+        return lambda plan, data, order, first, m, n: None
+
+    def zero_skipping(plan, data, order, first, m, n):
+        for p in range(first + m, min(first + 2 * m, n)):
+            sparse.fetch(data, plan.blocks, order[p])
 
     return zero_skipping
 
@@ -193,7 +230,7 @@ def _forward_layer(plan, l, params, r0, r1, scratch):
 @inner
 def _forward(plan, data, params, order, first, r0, r1, scratch):
     """Forward pass up to the output's z."""
-    last = plan.sizes.size - 1
+    last = plan.last
     bad = _forward_first(plan, data, params, order, first, r0, r1, scratch)
     for l in range(1, last + 1):
         if l > 1:
@@ -208,13 +245,13 @@ def _forward(plan, data, params, order, first, r0, r1, scratch):
 @inner
 def _output(plan, targets, order, first, r0, r1, work):
     """Output, loss, hit and delta of each sample."""
-    last = plan.sizes.size - 1
+    last = plan.last
     n, row, code = plan.sizes[last], plan.strides[last], plan.activations[last]
-    scratch = pointer(work.scratch)
+    scratch = work.scratch
     for r in range(r0, r1):
         s = order[first + r]
-        label = targets.labels[s] if targets.labels.size else -1
-        y = at(pointer(targets.values), s * n if label < 0 else 0)
+        label = targets.labels[s] if targets.labelled else -1
+        y = at(targets.values, s * n if label < 0 else 0)
         z = at(scratch, plan.a[last] + r * row)
         delta = at(scratch, plan.delta[last] + r * row)
         work.losses[r] = output_row(plan.loss, code, n, plan.widths[last], z, label, y, delta)
@@ -224,7 +261,7 @@ def _output(plan, targets, order, first, r0, r1, work):
 @inner
 def _flip_weights(plan, params, scratch, team):
     """Transpose the weights of the layers above the first, each thread its share of rows."""
-    for l in range(2, plan.sizes.size):
+    for l in range(2, plan.last + 1):
         # share() deals in BLOCKs of eight, squares may be larger: deal in whole rows of BLOCKs
         low, high = share((plan.sizes[l - 1] + 7) // 8, team.thread, team.size)
         low, high = low * 8, min(high * 8, plan.sizes[l - 1])
@@ -238,7 +275,7 @@ def _flip_weights(plan, params, scratch, team):
 @inner
 def _backward(plan, r0, r1, scratch):
     """Deltas of the hidden layers for this thread's samples."""
-    for l in range(plan.sizes.size - 1, 1, -1):
+    for l in range(plan.last, 1, -1):
         here, below = plan.strides[l], plan.strides[l - 1]
         delta = at(scratch, plan.delta[l - 1] + r0 * below)
         multiply(
@@ -254,7 +291,7 @@ def _backward(plan, r0, r1, scratch):
 def _update_layer(plan, l, m, target, alpha, work, team):
     """Add alpha * gradient to this thread's rows of layer l's weights."""
     low, high = share(plan.sizes[l - 1], team.thread, team.size)
-    scratch = pointer(work.scratch)
+    scratch = work.scratch
     add_product(
         high - low, plan.widths[l], m,
         at(scratch, plan.a[l - 1] + low), 1, plan.strides[l - 1],
@@ -265,7 +302,7 @@ def _update_layer(plan, l, m, target, alpha, work, team):
 
 @inner
 def _update_biases(plan, m, target, alpha, scratch):
-    for l in range(1, plan.sizes.size):
+    for l in range(1, plan.last + 1):
         add_rows(
             plan.widths[l], m, at(scratch, plan.delta[l]), plan.strides[l], alpha, scratch,
             at(target, plan.b[l]),
@@ -275,7 +312,7 @@ def _update_biases(plan, m, target, alpha, scratch):
 @inner
 def _backward_and_update_one(plan, params, target, alpha, scratch):
     """One sample: each layer above the first is read once, for its delta and its update."""
-    for l in range(plan.sizes.size - 1, 1, -1):
+    for l in range(plan.last, 1, -1):
         n = plan.sizes[l - 1]
         delta = at(scratch, plan.delta[l - 1])
         a = at(scratch, plan.a[l - 1])
@@ -290,21 +327,21 @@ def _backward_and_update_one(plan, params, target, alpha, scratch):
 
 @inner
 def _add_up(m, work):
-    """Add the chunk's losses and hits to the totals, in order; a loss not finite stops all."""
+    """Add the chunk's losses and hits to the totals, in order; or stop all."""
     loss, hits = work.totals[0], work.totals[1]
     for r in range(m):
         loss += work.losses[r]
         hits += work.hits[r]
-    if math.isfinite(loss):
+    if math.isfinite(loss) and not asked_to_stop(work.sync):
         work.totals[0], work.totals[1] = loss, hits
     else:
-        stop(pointer(work.sync))
+        stop(work.sync)
 
 
 @inner
 def _learn_chunk(plan, params, data, targets, order, first, m, work, target, alpha, team):
     """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
-    scratch, sync = pointer(work.scratch), pointer(work.sync)
+    scratch, sync = work.scratch, work.sync
     r0, r1 = share(m, team.thread, team.size)
     if m > 1:
         _flip_weights(plan, params, scratch, team)
@@ -324,7 +361,7 @@ def _learn_chunk(plan, params, data, targets, order, first, m, work, target, alp
             _backward_and_update_one(plan, params, target, alpha, scratch)
         barrier(sync, team.size)
     else:
-        for l in range(2, plan.sizes.size):
+        for l in range(2, plan.last + 1):
             _update_layer(plan, l, m, target, alpha, work, team)
     _update_first(plan, data, order, first, m, target, alpha, work, team)
     if plan.bias and team.thread == 0:
@@ -336,15 +373,15 @@ def _learn_chunk(plan, params, data, targets, order, first, m, work, target, alp
 @inner
 def _learn_chunks(plan, params, data, targets, order, first, m, work, alpha, team):
     """Fill work.grads with alpha * (sum of the gradients of m samples), chunk by chunk."""
-    low, high = share(work.grads.size, team.thread, team.size)
+    size = plan.b[plan.last] + plan.strides[plan.last]
+    low, high = share(size, team.thread, team.size)
     for i in range(low, high):
         work.grads[i] = 0
-    barrier(pointer(work.sync), team.size)
-    grads = pointer(work.grads)
+    barrier(work.sync, team.size)
     for done in range(0, m, plan.chunk):
         size = min(plan.chunk, m - done)
         if not _learn_chunk(
-            plan, params, data, targets, order, first + done, size, work, grads, alpha, team
+            plan, params, data, targets, order, first + done, size, work, work.grads, alpha, team
         ):
             return False
     return True
@@ -360,39 +397,50 @@ def sgd_epoch(plan, params, data, targets, order, span, work, team):
     A batch whose loss is not finite is not learnt: training stops before it, with the flag in
     work.sync.
     """
-    ps, turns = pointer(params), pointer(order)
-    low, high = share(params.size, team.thread, team.size)
+    _sgd_epoch(
+        lean(plan), pointer(params), params.size, lean(data), lean(targets), pointer(order),
+        order.size, span, lean(work), team,
+    )  # fmt: skip
+
+
+@inner
+def _sgd_epoch(plan, params, size, data, targets, order, n, span, work, team):
+    low, high = share(size, team.thread, team.size)
     for p in range(span.first, span.last, span.batch):
-        m = min(span.batch, order.size - p)
+        m = min(span.batch, n - p)
+        _fetch_next(plan, data, order, p, m, n)
         if m <= plan.chunk:
             alpha = -span.learning_rate / m
-            if not _learn_chunk(plan, ps, data, targets, turns, p, m, work, ps, alpha, team):
+            if not _learn_chunk(
+                plan, params, data, targets, order, p, m, work, params, alpha, team
+            ):
                 return
         else:
             alpha = 1.0 / m
-            if not _learn_chunks(plan, ps, data, targets, turns, p, m, work, alpha, team):
+            if not _learn_chunks(plan, params, data, targets, order, p, m, work, alpha, team):
                 return
             for i in range(low, high):
                 params[i] -= span.learning_rate * work.grads[i]
-            barrier(pointer(work.sync), team.size)
+            barrier(work.sync, team.size)
 
 
 @kernel
 def gradient(plan, params, data, targets, order, work):
     """Twin of `reference.gradient`: work.grads is the mean over the batch, totals[0] the loss."""
     _learn_chunks(
-        plan, pointer(params), data, targets, pointer(order), 0, order.size, work,
-        1.0 / order.size, Team(0, 1),
+        lean(plan), pointer(params), lean(data), lean(targets), pointer(order), 0, order.size,
+        lean(work), 1.0 / order.size, Team(0, 1),
     )  # fmt: skip
 
 
 @kernel
 def evaluate(plan, params, data, targets, order, work):
     """Twin of `reference.evaluate`: the sums of losses and hits, in totals."""
+    net, rows, y, hands = lean(plan), lean(data), lean(targets), lean(work)
     for first in range(0, order.size, plan.chunk):
         m = min(plan.chunk, order.size - first)
-        _forward(plan, data, pointer(params), pointer(order), first, 0, m, pointer(work.scratch))
-        _output(plan, targets, pointer(order), first, 0, m, work)
+        _forward(net, rows, pointer(params), pointer(order), first, 0, m, hands.scratch)
+        _output(net, y, pointer(order), first, 0, m, hands)
         for r in range(m):
             work.totals[0] += work.losses[r]
             work.totals[1] += work.hits[r]
@@ -401,13 +449,14 @@ def evaluate(plan, params, data, targets, order, work):
 @kernel
 def feedforward(plan, params, data, order, work, out):
     """Twin of `reference.feedforward`; return whether all inputs are finite."""
-    last = plan.sizes.size - 1
+    net, rows = lean(plan), lean(data)
+    last = plan.last
     n, row = plan.sizes[last], plan.strides[last]
     scratch = pointer(work.scratch)
     bad = 0
     for first in range(0, order.size, plan.chunk):
         m = min(plan.chunk, order.size - first)
-        bad += _forward(plan, data, pointer(params), pointer(order), first, 0, m, scratch)
+        bad += _forward(net, rows, pointer(params), pointer(order), first, 0, m, scratch)
         for r in range(m):
             z = at(scratch, plan.a[last] + r * row)
             apply_output(plan.activations[last], n, z)

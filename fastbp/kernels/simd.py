@@ -24,6 +24,8 @@ LINE = 64  # bytes; storage rows are whole lines on every CPU
 # what 16 registers hold (12 accumulators, 3 vectors of B, one broadcast).
 TILE_ROWS = 8 if vector_bytes() == LINE else 4
 TILE_COLUMNS = 3
+# Zero-skipping input has tiles of one row, and sums in twice as many parts as fill these columns.
+SPARSE_COLUMNS = 4
 # One accumulator per vector would leave a one-row tile waiting for each FMA's four cycles: narrow
 # tiles split the sum over k into this many. It depends on the rows alone, so that an element is
 # summed in the same order whatever its neighbours.
@@ -291,11 +293,11 @@ def _column(t, v, column):
     return t.builder.add(v, I64(column * lanes(t.dtype)))
 
 
-def _emit_tile(t, epilogue, rows, columns, i, v, depth):
+def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
     """Emit one tile: `rows` x `columns` vectors of C at row i, column v, summed over depth."""
     b, dtype = t.builder, t.dtype
     start, finish = EPILOGUES[epilogue]
-    split = K_SPLIT.get(rows, 1)
+    split = split or K_SPLIT.get(rows, 1)
     first = [start(t, v, c).value for _ in range(rows) for c in range(columns)]
     others = [_zero(t).value] * (rows * columns * (split - 1))
 
@@ -347,18 +349,18 @@ def _emit_rows(t, epilogue, rows, depth, columns, v):
         done, size = b.add(done, present), size // 2
 
 
-def _emit_panels(t, width, panel):
+def _emit_panels(t, width, panel, most=TILE_COLUMNS):
     """Emit `panel(columns, v)` over all panels of columns, the widest first."""
     b, lane = t.builder, lanes(t.dtype)
-    per_panel = I64(TILE_COLUMNS * lane)
+    per_panel = I64(most * lane)
     whole = b.sub(width, b.srem(width, per_panel))
 
     def body(v, _):
-        panel(TILE_COLUMNS, v)
+        panel(most, v)
         return []
 
     loop(b, I64(0), whole, per_panel, [], body)
-    for columns in range(1, TILE_COLUMNS):
+    for columns in range(1, most):
         with b.if_then(b.icmp_signed("==", b.sub(width, whole), I64(columns * lane))):
             panel(columns, whole)
 
@@ -394,36 +396,24 @@ gemm_store = _gemm("store")
 gemm_axpy = _gemm("axpy")
 
 
-def _gather(epilogue):
-    """Make the intrinsic c = epilogue(sum over k of a[k] * B[index[k], :]), one row.
+@intrinsic
+def gather_bias(typingctx, width, depth, a, index, b, b_row, c, extra):
+    """c = extra + sum over k of a[k] * B[index[k], :], one row of `width` elements."""
+    dtype = a.dtype
 
-    (width, depth, a, index, B, b_row, c, extra)
-    """
+    def codegen(context, builder, signature, args):
+        width, depth, a, index, b, b_row, c, extra = args
+        t = _Tile(builder, dtype, a, I64(0), I64(1), b, b_row, c, I64(0), extra, index)
 
-    @intrinsic
-    def gather(typingctx, width, depth, a, index, b, b_row, c, extra):
-        dtype = a.dtype
+        def panel(columns, v):
+            split = 2 * SPARSE_COLUMNS // columns
+            _emit_tile(t, "bias", 1, columns, I64(0), v, depth, split)
 
-        def codegen(context, builder, signature, args):
-            width, depth, a, index, b, b_row, c, extra = args
-            t = _Tile(builder, dtype, a, I64(0), I64(1), b, b_row, c, I64(0), extra, index)
+        _emit_panels(t, width, panel, SPARSE_COLUMNS)
+        return context.get_dummy_value()
 
-            def panel(columns, v):
-                _emit_tile(t, epilogue, 1, columns, I64(0), v, depth)
-
-            _emit_panels(t, width, panel)
-            return context.get_dummy_value()
-
-        ptr = types.CPointer(dtype)
-        last = ptr if epilogue == "bias" else dtype
-        signature = types.void(types.int64, types.int64, ptr, index, ptr, types.int64, ptr, last)
-        return signature, codegen
-
-    return gather
-
-
-gather_bias = _gather("bias")
-gather_axpy = _gather("axpy")
+    ptr = types.CPointer(dtype)
+    return types.void(types.int64, types.int64, ptr, index, ptr, types.int64, ptr, ptr), codegen
 
 
 @intrinsic
@@ -451,7 +441,7 @@ def scatter_axpy(typingctx, width, count, a, index, alpha, b, c, c_row):
 
             loop(builder, I64(0), count, I64(1), [], body)
 
-        _emit_panels(t, width, panel)
+        _emit_panels(t, width, panel, SPARSE_COLUMNS)
         return context.get_dummy_value()
 
     ptr = types.CPointer(dtype)
@@ -555,6 +545,27 @@ def transpose(typingctx, rows, cols, src, src_row, dst, dst_row):
 
     ptr, i64 = types.CPointer(dtype), types.int64
     return types.void(i64, i64, ptr, i64, ptr, i64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, ptr, count):
+    """Ask for the cache lines of `count` elements; harmless wherever they lie."""
+    itemsize = ptr.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        fn = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+
+        def line(k, _):
+            place = builder.bitcast(builder.gep(args[0], [k]), byte)
+            builder.call(fn, [place, i32(0), i32(2), i32(1)])  # to read, second level, data
+            return []
+
+        loop(builder, I64(0), args[1], I64(LINE // itemsize), [], line)
+        return context.get_dummy_value()
+
+    return types.void(ptr, types.int64), codegen
 
 
 # -- pointers --------------------------------------------------------------------------------------

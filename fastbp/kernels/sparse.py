@@ -1,106 +1,81 @@
-"""The first layer on zero-skipping input: only the weights of inputs that are not zero are touched.
+"""The first layer on zero-skipping input: only weights of inputs that are not zero are touched.
 
-`index_rows` turns a data set into compressed rows once; forward reads a sample's row, update goes
-through the batch input by input, so that a row of W is loaded and stored once for all the samples
-that light it. Equal to the dense result for finite weights.
+`index_rows` turns a data set into compressed rows once, each cut into blocks of inputs. Forward and
+update go block by block through the batch, and wide layers by panels of columns: the weights of one
+block and panel stay in the first level cache for all samples of the batch. (Regrouping the batch by
+input instead, so that each row of W is loaded once, cost 600 ns a sample at batch 10, more than the
+rest.) Equal to the dense result for finite weights.
 """
 
-import numpy as np
-
 from ._jit import inner, kernel
-from .simd import at, gather_axpy, gather_bias, scatter_axpy
+from .simd import at, gather_bias, prefetch, scatter_axpy
 
 
 @kernel
-def count_rows(X, start):
-    """Write the running count of non-zero inputs: row s has start[s + 1] - start[s] of them."""
+def count_rows(X, blocks, start):
+    """Write the running count of non-zero inputs over the blocks of all rows."""
     n, n_in = X.shape
+    block = (n_in + blocks - 1) // blocks
     start[0] = 0
+    place = 0
     for s in range(n):
-        found = 0
-        for i in range(n_in):
-            found += X[s, i] != 0
-        start[s + 1] = start[s] + found
+        for j in range(blocks):
+            found = 0
+            for i in range(j * block, min((j + 1) * block, n_in)):
+                found += X[s, i] != 0
+            start[place + 1] = start[place] + found
+            place += 1
 
 
 @kernel
-def index_rows(X, scale, start, index, value):
+def index_rows(X, scale, position, value):
     """Write position and scaled value of each non-zero input, row by row."""
     n, n_in = X.shape
+    k = 0
     for s in range(n):
-        k = start[s]
         for i in range(n_in):
             x = X[s, i]
             if x != 0:
-                index[k] = i
+                position[k] = i
                 value[k] = x * scale
                 k += 1
 
 
 @inner
-def forward(rows, start, index, value, order, first, width, W, stride, z, z_row, bias):
+def fetch(data, blocks, s):
+    """Ask for a sample's entries ahead of time: in shuffled order they come from main memory."""
+    k = data.start[s * blocks]
+    count = data.start[(s + 1) * blocks] - k
+    prefetch(at(data.position, k), count)
+    prefetch(at(data.value, k), count)
+
+
+@inner
+def forward(data, blocks, panel, order, first, rows, width, W, stride, z, bias):
     """z[r] = bias + sum of the weights of the inputs lit in sample order[first + r]."""
-    for r in range(rows):
-        s = order[first + r]
-        k = start[s]
-        gather_bias(
-            width, start[s + 1] - k, at(value, k), at(index, k), W, stride, at(z, r * z_row), bias
-        )
+    for v in range(0, width, panel):
+        columns = min(panel, width - v)
+        for j in range(blocks):
+            for r in range(rows):
+                k = data.start[order[first + r] * blocks + j]
+                count = data.start[order[first + r] * blocks + j + 1] - k
+                row = at(z, r * stride + v)
+                gather_bias(
+                    columns, count, at(data.value, k), at(data.position, k), at(W, v), stride,
+                    row, at(bias, v) if j == 0 else row,
+                )  # fmt: skip
 
 
 @inner
-def update_one(start, index, value, s, width, delta, target, stride, alpha):
-    """target[i] += alpha x[i] delta for the inputs lit in sample s."""
-    k = start[s]
-    scatter_axpy(width, start[s + 1] - k, at(value, k), at(index, k), alpha, delta, target, stride)
-
-
-@inner
-def transpose_batch(start, index, value, order, first, m, low, high, ends, samples, values):
-    """Regroup the batch's entries by input, for the inputs low <= i < high; return their begin.
-
-    Input i's entries then end at ends[i - low], where those of input i + 1 begin, in the order of
-    the samples. Each thread regroups its own inputs into its own part of the arrays: `begin` counts
-    the entries of the inputs below.
-    """
-    begin = 0
-    for i in range(high - low):
-        ends[i] = 0
-    for r in range(m):
-        s = order[first + r]
-        for k in range(start[s], start[s + 1]):
-            i = np.int64(index[k])
-            if i < low:
-                begin += 1
-            elif i < high:
-                ends[i - low] += 1
-    place = begin
-    for i in range(high - low):
-        count = ends[i]
-        ends[i] = place
-        place += count
-    for r in range(m):
-        s = order[first + r]
-        for k in range(start[s], start[s + 1]):
-            i = np.int64(index[k])
-            if low <= i < high:
-                place = ends[i - low]
-                samples[place] = r
-                values[place] = value[k]
-                ends[i - low] = place + 1
-    return begin
-
-
-@inner
-def update_batch(
-    low, high, begin, ends, samples, values, width, delta, delta_row, target, stride, alpha
-):
-    """target[i] += alpha * (sum over the samples that light i of x[i] delta), low <= i < high."""
-    for i in range(low, high):
-        end = ends[i - low]
-        if end > begin:
-            gather_axpy(
-                width, end - begin, at(values, begin), at(samples, begin), delta, delta_row,
-                at(target, i * stride), alpha,
-            )  # fmt: skip
-        begin = end
+def update(data, blocks, j0, j1, panel, order, first, m, width, delta, target, stride, alpha):
+    """target[i] += alpha * (sum of x[i] delta over the batch), for the blocks j0 <= j < j1."""
+    for v in range(0, width, panel):
+        columns = min(panel, width - v)
+        for j in range(j0, j1):
+            for r in range(m):
+                k = data.start[order[first + r] * blocks + j]
+                count = data.start[order[first + r] * blocks + j + 1] - k
+                scatter_axpy(
+                    columns, count, at(data.value, k), at(data.position, k), alpha,
+                    at(delta, r * stride + v), at(target, v), stride,
+                )  # fmt: skip

@@ -7,8 +7,9 @@ activation, loss, dtype, kind of input, batch and number of threads.
 import numpy as np
 import pytest
 
-from fastbp import backend as backends
+from fastbp import numba_engine as backends
 from fastbp import reference
+from fastbp.numpy_engine import NumpyEngine
 
 OUTPUTS = sorted(reference.LOSSES)
 HIDDEN = [name for name, (_, slope) in reference.ACTIVATIONS.items() if slope]
@@ -30,7 +31,7 @@ TOPOLOGIES = [
 # the step costs no more than rounding the gradient. A power of two: dividing by it is exact.
 LEARNING_RATE = 1024.0
 
-ENGINES = (backends.NumbaEngine, backends.NumpyEngine)
+ENGINES = (backends.NumbaEngine, NumpyEngine)
 
 
 @pytest.fixture
@@ -54,8 +55,7 @@ def filled_memory(request, monkeypatch):
 
     def filled(*args, **kwargs):
         made = work(*args, **kwargs)
-        spaces = (made.scratch[1:], made.losses, made.hits, made.ends, made.samples, made.values)
-        for array in (*spaces, made.grads):
+        for array in (made.scratch[1:], made.losses, made.hits, made.grads):
             array.view(np.uint8)[:] = request.param
         return made
 
@@ -70,7 +70,7 @@ class Trained:
         engine = how.get("engine", backends.NumbaEngine)(net.model, net.layout)
         order = how.get("order", np.arange(len(X)))
         rate = how.get("learning_rate", 0.1)
-        paths = () if isinstance(engine, backends.NumpyEngine) else (path,)
+        paths = () if isinstance(engine, NumpyEngine) else (path,)
         with engine.trainer(self.params, X, targets, batch_size, threads, *paths) as trainer:
             for first, last in how.get("slices", [(0, len(order))]):
                 trainer.run(order, first, last, rate)
@@ -83,7 +83,7 @@ class Trained:
 
 
 def train_reference(net, X, targets, batch_size, **how):
-    return Trained(net, X, targets, batch_size, engine=backends.NumpyEngine, **how)
+    return Trained(net, X, targets, batch_size, engine=NumpyEngine, **how)
 
 
 def parts(net, flat):
@@ -100,7 +100,7 @@ def assert_step_is_gradient(net, X, targets, after, assert_close, where):
     |W| + rate * |g|. Divided by the rate that is eps / 2 * |W| / rate, and eps / 2 * |g|, which the
     table's relative part covers.
     """
-    grads, loss = backends.NumpyEngine(net.model, net.layout).gradient(net.params, X, targets)
+    grads, loss = NumpyEngine(net.model, net.layout).gradient(net.params, X, targets)
     eps = np.finfo(net.layout.dtype).eps
     step = (net.params.astype(np.float64) - after.params) / LEARNING_RATE
     rounding = eps / 2 * np.abs(net.params) / LEARNING_RATE
@@ -176,16 +176,6 @@ def test_inputs_of_any_density(density, dtype, make_net, make_data, assert_close
                 after = Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
                 where = f"{path}, batch {batch}"
                 assert_step_is_gradient(net, X, targets, after, assert_close, where)
-
-
-def test_zeros_skipped_have_room_to_be_counted(make_net, make_data):
-    """The count per input needs its place even where no input is lit: it was once left out."""
-    net = make_net((30, 9, 4))
-    X, targets = make_data(net, 9, density=0)
-    trainer = backends.NumbaEngine(net.model, net.layout).trainer(
-        net.copy_params(), X, targets, 9, path="sparse"
-    )
-    assert trainer.work.ends.size == 30
 
 
 def test_more_inputs_than_16_bits_count(make_net, make_data, assert_close):
@@ -296,7 +286,7 @@ def test_labels_and_their_one_hot_rows_give_the_same_bits(dtype, make_net, make_
         net = make_net((20, 9, 4), output, dtype=dtype)
         X, labels = make_data(net, 10)
         one_hot = labels.rows(slice(None), 4)
-        values = backends.Targets(np.empty(0, np.int64), one_hot)
+        values = reference.Targets(np.empty(0, np.int64), one_hot)
         for batch in (1, 5):
             by_label, by_value = (Trained(net, X, y, batch) for y in (labels, values))
             assert by_label.params.tobytes() == by_value.params.tobytes()
@@ -415,11 +405,11 @@ def test_steps_on_mnist(batch, dtype, mnist, make_net, assert_close):
     """Both paths and the one that is chosen; float32 weights drift apart over more steps."""
     X, y, _, _ = mnist
     net = make_net((784, 30, 10), dtype=dtype, scale=1 / 255)
-    targets = backends.Targets(y[:1000], np.empty((0, 10), dtype))
+    targets = reference.Targets(y[:1000], np.empty((0, 10), dtype))
     n = 20 * batch if batch < 100 else 500
-    expected = train_reference(net, X[:n], backends.Targets(y[:n], targets.values), batch)
+    expected = train_reference(net, X[:n], reference.Targets(y[:n], targets.values), batch)
     for path in (*PATHS, None):
-        found = Trained(net, X[:n], backends.Targets(y[:n], targets.values), batch, 2, path)
+        found = Trained(net, X[:n], reference.Targets(y[:n], targets.values), batch, 2, path)
         assert_close(found.params, expected.params, where=f"{path}")
         assert found.hits == expected.hits
 
@@ -428,7 +418,7 @@ def test_an_epoch_on_mnist(mnist, make_net, assert_close):
     """3,000 images in float64: equal to 1e-8 after 300 steps."""
     X, y, _, _ = mnist
     net = make_net((784, 30, 10), scale=1 / 255)
-    targets = backends.Targets(y[:3000], np.empty((0, 10)))
+    targets = reference.Targets(y[:3000], np.empty((0, 10)))
     how = {"learning_rate": 3.0}
     expected = train_reference(net, X[:3000], targets, 10, **how)
     found = Trained(net, X[:3000], targets, 10, **how)

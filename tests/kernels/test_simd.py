@@ -22,7 +22,6 @@ from fastbp.kernels.simd import (
     Vec,
     at,
     delta_and_update,
-    gather_axpy,
     gather_bias,
     gemm_axpy,
     gemm_bias,
@@ -160,11 +159,6 @@ def run_gather_bias(width, a, index, b, b_row, c, extra):
 
 
 @numba.njit
-def run_gather_axpy(width, a, index, b, b_row, c, alpha):
-    gather_axpy(width, a.size, pointer(a), pointer(index), pointer(b), b_row, pointer(c), alpha)
-
-
-@numba.njit
 def run_scatter_axpy(width, a, index, alpha, b, c, c_row):
     scatter_axpy(width, a.size, pointer(a), pointer(index), alpha, pointer(b), pointer(c), c_row)
 
@@ -173,7 +167,6 @@ def run_scatter_axpy(width, a, index, alpha, b, c, c_row):
 @pytest.mark.parametrize("vectors", range(1, 8))
 def test_gather_adds_up_the_rows_that_the_index_names(vectors, index_type, dtype, rng):
     width, rows = vectors * num_lanes(dtype), 40
-    alpha = dtype_of(dtype, -2)
     B = integers(rng, dtype, rows, width)
     for depth in (0, *DEPTHS):
         a = integers(rng, dtype, depth)
@@ -182,9 +175,6 @@ def test_gather_adds_up_the_rows_that_the_index_names(vectors, index_type, dtype
         c = np.full(width + 8, GUARD, dtype)
         run_gather_bias(width, a, index, B, width, c, bias)
         assert np.array_equal(c[:width], bias + a @ B[index])
-        old = c[:width].copy()
-        run_gather_axpy(width, a, index, B, width, c, alpha)
-        assert np.array_equal(c[:width], old + alpha * (a @ B[index]))
         assert (c[width:] == GUARD).all()
 
 

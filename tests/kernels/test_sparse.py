@@ -1,21 +1,19 @@
-"""Compressed rows, and how a batch of them is regrouped by input."""
+"""Compressed rows, and how they are cut into blocks."""
 
 import numpy as np
 import pytest
 
 from fastbp import kernels
-from fastbp.kernels.parallel import share
-from fastbp.kernels.sparse import transpose_batch
 
 
 def compressed(X, scale, dtype, index_type):
     X = X.copy()
     X.flags.writeable = False
     start = np.full(len(X) + 1, -1, np.int64)
-    kernels.count_rows(X, start)
+    kernels.count_rows(X, 1, start)
     index = np.full(start[-1], 999, index_type)
     value = np.full(start[-1], np.nan, dtype)
-    kernels.index_rows(X, np.dtype(dtype).type(scale), start, index, value)
+    kernels.index_rows(X, np.dtype(dtype).type(scale), index, value)
     return start, index, value
 
 
@@ -54,25 +52,14 @@ def test_a_set_of_zeros_has_no_entries(dtype):
     assert index.size == value.size == 0
 
 
-@pytest.mark.parametrize("team", [1, 2, 3])
-def test_a_batch_is_regrouped_by_input_in_the_order_of_the_samples(team, dtype, rng):
-    """Each thread regroups its own inputs; together they give the whole."""
-    X = mostly_zero(rng, (12, 40), dtype)
-    start, index, value = compressed(X, 1, dtype, "uint16")
-    order = rng.permutation(12)
-    first, m = 2, 7
-    batch = X[order[first : first + m]]
-    entries = np.count_nonzero(batch)
-    samples, values = np.full(entries, 999, np.uint16), np.full(entries, np.nan, dtype)
-    for thread in range(team):
-        low, high = share(40, thread, team)
-        ends = np.full(high - low, -1, np.int64)
-        begin = transpose_batch(
-            start, index, value, order, first, m, low, high, ends, samples, values
-        )
-        for i, end in zip(range(low, high), ends, strict=True):
-            (lit,) = np.nonzero(batch[:, i])
-            assert samples[begin:end].tolist() == lit.tolist()
-            assert np.array_equal(values[begin:end], batch[lit, i])
-            begin = end
-    assert not np.isnan(values).any()
+@pytest.mark.parametrize("blocks", [2, 3, 7, 40])
+def test_rows_are_cut_into_blocks_of_inputs(blocks, dtype, rng):
+    X = mostly_zero(rng, (9, 40), dtype)
+    start = np.full(9 * blocks + 1, -1, np.int64)
+    X.flags.writeable = False
+    kernels.count_rows(X, blocks, start)
+    size = -(-40 // blocks)
+    lit = [
+        np.count_nonzero(X[s, j * size : (j + 1) * size]) for s in range(9) for j in range(blocks)
+    ]
+    assert np.diff(start).tolist() == lit

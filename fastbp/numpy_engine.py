@@ -1,0 +1,150 @@
+"""The reference behind the face that both backends share: operations, and whole networks.
+
+Logical arrays in, new arrays out.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from . import reference
+
+
+class NumpyBackend:
+    """Operations on the reference."""
+
+    name = "numpy"
+
+    def __getattr__(self, name):
+        if name not in reference.ELEMENTWISE:
+            raise AttributeError(name)
+        return partial(self._map, getattr(reference, name))
+
+    def _map(self, function, z):
+        out = np.empty_like(z, order="C")
+        function(z, out)
+        return out
+
+    def softmax(self, z):
+        """Return softmax of each row."""
+        return self._map(reference.softmax, z)
+
+    def affine(self, x, W, b):
+        """Return x W^T + b."""
+        out = np.empty((len(x), len(W)), W.dtype)
+        reference.affine(x, W, b, out)
+        return out
+
+    def backprop_delta(self, W_next, delta_next, a, activation):
+        """Return the delta of the layer below."""
+        out = np.empty_like(a, order="C")
+        reference.backprop_delta(W_next, delta_next, a, activation, out)
+        return out
+
+    def weight_gradient(self, a_prev, delta):
+        """Return delta^T a_prev / batch."""
+        dW = np.empty((delta.shape[1], a_prev.shape[1]), delta.dtype)
+        reference.weight_gradient(a_prev, delta, dW)
+        return dW
+
+    def bias_gradient(self, delta):
+        """Return the mean of delta over the batch."""
+        db = np.empty(delta.shape[1], delta.dtype)
+        reference.bias_gradient(delta, db)
+        return db
+
+    def outer_update(self, W, b, a_prev, delta, learning_rate):
+        """Learn from one sample, in place."""
+        reference.outer_update(W, b, a_prev, delta, learning_rate)
+
+    def batch_update(self, W, b, a_prev, delta, learning_rate):
+        """Learn from the mean over a batch, in place."""
+        reference.batch_update(W, b, a_prev, delta, learning_rate)
+
+    def output_delta(self, loss, activation, z, y):
+        """Return output, delta and losses of the last layer."""
+        a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
+        reference.output_delta(loss, activation, z, y, a, delta, losses)
+        return a, delta, losses
+
+    def engine(self, model, layout):
+        """Return what computes a whole network."""
+        return NumpyEngine(model, layout)
+
+
+class NumpyEngine:
+    """A network on the reference."""
+
+    def __init__(self, model, layout):
+        self.model, self.layout = model, layout
+
+    def feedforward(self, params, X):
+        """Return the outputs of rows X, or None if an input is not finite."""
+        dtype = self.layout.dtype
+        with np.errstate(over="ignore"):
+            if not np.isfinite(X.astype(dtype) * dtype.type(self.model.scale)).all():
+                return None
+        out = np.empty((len(X), self.model.sizes[-1]), dtype)
+        reference.feedforward(self.model, *self.layout.views(params), X, out)
+        return out
+
+    def evaluate(self, params, X, targets):
+        """Return the sum of the losses and the count of right classes."""
+        y = targets.rows(slice(None), self.model.sizes[-1])
+        losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
+        return losses.sum(), _hits(outputs, targets, slice(None))
+
+    def gradient(self, params, X, targets):
+        """Return the gradient of the mean loss in a buffer like `params`, and that loss."""
+        grads = self.layout.zeros()
+        y = targets.rows(slice(None), self.model.sizes[-1])
+        losses = reference.gradient(
+            self.model, *self.layout.views(params), X, y, *self.layout.views(grads)
+        )
+        return grads, losses.mean()
+
+    def trainer(self, params, X, targets, batch_size, threads=1):
+        """Return a trainer of `params`."""
+        return NumpyTrainer(self, params, X, targets, batch_size)
+
+
+def _hits(outputs, targets, indices):
+    if not targets.labels.size:
+        return 0
+    return int((outputs.argmax(axis=1) == targets.labels[indices]).sum())
+
+
+class NumpyTrainer:
+    """Runs stretches of epochs on the reference. Both trainers have the same face.
+
+    `totals` holds the sum of losses and the hits since it was last reset; `stopped` is true once a
+    batch was refused because its loss is not finite.
+    """
+
+    def __init__(self, engine, params, X, targets, batch_size):
+        self.engine, self.params, self.X, self.targets = engine, params, X, targets
+        self.batch_size = batch_size
+        self.totals = np.zeros(2)
+        self.stopped = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def run(self, order, first, last, learning_rate):
+        """Train on the batches that start at first <= position < last of the order."""
+        n_out = self.engine.model.sizes[-1]
+        batches = -(-(min(len(order), last) - first) // self.batch_size)
+        steps = reference.sgd_epoch(
+            self.engine.model, *self.engine.layout.views(self.params), self.X,
+            lambda batch: self.targets.rows(batch, n_out),
+            order[first : first + batches * self.batch_size], self.batch_size, learning_rate,
+        )  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
+            for batch, losses, outputs in steps:
+                if not np.isfinite(losses.sum()):
+                    self.stopped = True
+                else:
+                    self.totals += losses.sum(), _hits(outputs, self.targets, batch)

@@ -1,0 +1,335 @@
+"""`verify`: green here, red by name for each kernel broken on purpose; and any network at all."""
+
+import doctest
+import json
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastbp import activations, cases, get_backend, kernels, matrix, reference, verification
+from fastbp.cases import Case
+from fastbp.matrix import Matrix
+from fastbp.reference import Model
+from fastbp.verification import LAYOUTS, OUTPUTS, PATHS, Scope, verify
+
+SMALL = Scope((7,), (6,), (((5, 3, 2), 6),), (((5, 3), 1030),), False)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Verify in a fraction of a second: few shapes, one thread, not the reference."""
+    monkeypatch.setattr(verification, "QUICK", SMALL)
+    monkeypatch.setattr(verification, "_verify_threads", lambda *args: None)
+    monkeypatch.setattr(verification, "_verify_reference", lambda *args: None)
+    return partial(verify, quick=True)
+
+
+def broken(report):
+    return {row.kernel for row in report.failures}
+
+
+# -- as it is --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quick():
+    verify(quick=True)  # compiles what is not in the cache
+    return verify(quick=True)
+
+
+def test_the_examples_in_the_docstrings_run():
+    for module in (verification, matrix, cases):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_it_is_green_here(quick):
+    assert quick.ok, quick
+    assert not quick.failures
+
+
+def test_all_of_it_is_green_here():
+    report = verify(seed=1)
+    assert report.ok, report
+    assert report.comparisons > 20_000
+
+
+@pytest.mark.timing
+def test_quick_is_quick(quick):
+    assert quick.seconds < 15
+
+
+def test_every_kernel_has_its_rows_in_both_dtypes(quick):
+    for dtype in ("float32", "float64"):
+        rows = {row.kernel for row in quick.rows if row.dtype == dtype}
+        assert set(kernels.KERNELS) <= rows
+    for row in quick.rows:
+        assert row.cases > 0
+        assert row.worst
+
+
+def test_every_path_and_team_has_its_row(quick, monkeypatch):
+    rows = {(r.dtype, r.path, r.threads) for r in quick.rows if r.kernel == "sgd_epoch"}
+    assert {(d, p) for d, p, _ in rows} == {(d, p) for d in verification.DTYPES for p in PATHS}
+    force_teams(monkeypatch)
+    matrix = Matrix()
+    verification._verify_threads(matrix, "float32", np.random.default_rng(0))
+    assert {(r.path, r.threads) for r in matrix.rows.values()} == {
+        (path, threads) for path in PATHS for threads in (1, 2, 3, 4)
+    }
+    assert all(row.ok for row in matrix.rows.values())
+
+
+def force_teams(monkeypatch):
+    """As many threads as are asked for, on however few cores."""
+    model = Model((2, 2), ("sigmoid",), "quadratic", True, 1.0)
+    engine = Case(np.random.default_rng(0), model, "float32", 2, True).fast
+    module = sys.modules[type(engine).__module__]
+    monkeypatch.setattr(module, "team_size", lambda threads, weights, batch_size: threads)
+
+
+def test_the_table_names_everything(quick):
+    lines = str(quick).splitlines()
+    assert len(lines) == len(quick.rows) + 2
+    for line, row in zip(lines[1:-1], quick.rows, strict=True):
+        for word in (row.kernel, row.against, row.dtype, row.path, f"{row.error:.1e}"):
+            assert word in line
+    assert lines[-1].startswith("ok: ")
+    assert quick.cpu in lines[-1]
+
+
+def test_the_report_is_fit_for_json(quick):
+    found = json.loads(json.dumps(quick.to_dict(), allow_nan=False))
+    assert found["ok"] is True
+    assert found["quick"] is True
+    assert found["comparisons"] == quick.comparisons
+    assert len(found["rows"]) == len(quick.rows)
+    keys = {"kernel", "against", "dtype", "path", "threads", "cases", "error", "allowed", "worst"}
+    assert set(found["rows"][0]) == keys | {"ok"}
+
+
+def test_the_same_seed_gives_the_same_errors(small):
+    errors = [[row.error for row in small(seed=seed).rows] for seed in (1, 1, 2)]
+    assert errors[0] == errors[1] != errors[2]
+
+
+def test_quick_is_a_flag():
+    with pytest.raises(TypeError, match="quick must be True or False"):
+        verify(quick="yes")
+
+
+# -- broken on purpose -----------------------------------------------------------------------------
+
+
+def last(*args):
+    return args[-1]
+
+
+# By kernel: which of its arguments is spoilt; the last one unless it stands here.
+SPOILT = {
+    "backprop_delta": lambda *args: args[4],
+    "outer_update": lambda W, *rest: W,
+    "batch_update": lambda W, *rest: W,
+    "output_delta": lambda *args: args[5],
+    "sgd_epoch": lambda plan, params, *rest: params,
+    "gradient": lambda *args: args[-1].grads,
+    "evaluate": lambda *args: args[-1].totals,
+}
+
+
+def break_kernel(monkeypatch, name, spoil):
+    """Replace a kernel with one whose result is spoilt afterwards."""
+    right, find = getattr(kernels, name), SPOILT.get(name, last)
+
+    def wrong(*args):
+        result = right(*args)
+        spoil(find(*args))
+        return result
+
+    monkeypatch.setattr(kernels, name, wrong)
+
+
+def nudge(out):
+    """Change the first of the results by a thousandth of the largest."""
+    out[(0,) * out.ndim] += out.dtype.type(1e-3 * max(1, np.abs(out).max()))
+
+
+def one_more(start):
+    start[-1] += 1
+
+
+@pytest.mark.parametrize("name", kernels.KERNELS)
+def test_a_kernel_broken_on_purpose_is_caught_and_named(name, small, monkeypatch):
+    assert small().ok
+    break_kernel(monkeypatch, name, one_more if name == "count_rows" else nudge)
+    report = small()
+    assert broken(report) == {name}, report
+    assert {row.dtype for row in report.failures} == {"float32", "float64"}
+    line = str(report).splitlines()[-1]
+    assert line.startswith(f"NOT ok, {name}: ")
+    assert str(report).count("<-- FAILS: ") == len(report.failures)
+    assert not report.to_dict()["ok"]
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_what_stands_on_a_broken_index_is_not_run(small, monkeypatch):
+    """A wrong index would send kernels through memory that is not theirs."""
+    break_kernel(monkeypatch, "count_rows", one_more)
+    report = small()
+    idle = {(row.kernel, row.path) for row in report.rows if not row.cases}
+    assert idle == {("index_rows", "sparse"), ("sgd_epoch", "sparse")}
+    assert "not run" in str(report)
+
+
+def test_nan_is_no_small_error(small, monkeypatch):
+    def to_nan(out):
+        out[...] = np.nan
+
+    break_kernel(monkeypatch, "tanh", to_nan)
+    report = small()
+    assert broken(report) == {"tanh"}
+    assert {row.error for row in report.failures} == {np.inf}
+    assert {row["error"] for row in report.to_dict()["rows"] if not row["ok"]} == {None}
+
+
+def test_a_kernel_that_raises_is_a_failure(small, monkeypatch):
+    def wrong(*args):
+        raise RuntimeError("no such instruction\nmore")
+
+    monkeypatch.setattr(kernels, "gradient", wrong)
+    report = small()
+    assert broken(report) == {"gradient"}
+    assert "RuntimeError: no such instruction" in report.failures[0].worst
+    assert len(str(report).splitlines()) == len(report.rows) + 2
+
+
+def test_padding_that_learns_is_caught(small, monkeypatch):
+    """Five inputs and three outputs: the last element of the buffer is no parameter."""
+
+    def touch(params):
+        params[-1] += 1
+
+    break_kernel(monkeypatch, "sgd_epoch", touch)
+    report = small()
+    assert broken(report) == {"sgd_epoch"}
+    assert all("padding" in row.worst for row in report.failures)
+
+
+def test_a_class_counted_twice_is_caught(small, monkeypatch):
+    def count(totals):
+        totals[1] += 1
+
+    break_kernel(monkeypatch, "evaluate", count)
+    report = small()
+    assert broken(report) == {"evaluate"}
+    assert "right classes" in report.failures[0].worst
+
+
+def test_other_bits_with_more_threads_are_caught(monkeypatch):
+    """An error far below the tolerance, but in one team only."""
+    force_teams(monkeypatch)
+    right = kernels.sgd_epoch
+
+    def wrong(plan, params, *rest):
+        right(plan, params, *rest)
+        if rest[-1].size == 3 and rest[-1].thread == 0:
+            params[0] = np.nextafter(params[0], params.dtype.type(np.inf))
+
+    monkeypatch.setattr(kernels, "sgd_epoch", wrong)
+    matrix = Matrix()
+    verification._verify_threads(matrix, "float64", np.random.default_rng(0))
+    failed = [row for row in matrix.rows.values() if not row.ok]
+    assert {(row.path, row.threads) for row in failed} == {(path, 3) for path in PATHS}
+    assert all("other bits than one thread's" in row.worst for row in failed)
+
+
+def test_a_wrong_reference_is_caught(monkeypatch):
+    """sigma' dropped in the delta, in the reference itself: finite differences tell."""
+    monkeypatch.setattr(verification, "QUICK", SMALL)
+
+    def wrong(W_next, delta_next, a, activation, out):
+        out[...] = delta_next @ W_next
+
+    monkeypatch.setattr(reference, "backprop_delta", wrong)
+    assert {"reference", "gradient", "sgd_epoch", "backprop_delta"} <= broken(verify(quick=True))
+
+
+# -- any network at all ----------------------------------------------------------------------------
+
+SETTINGS = settings(
+    max_examples=150, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+WIDTHS = st.one_of(st.integers(1, 8), st.integers(1, 130))
+
+
+@st.composite
+def networks(draw):
+    """A model of one to six layers, each hidden one with an activation of its own."""
+    loss, output = draw(st.sampled_from(OUTPUTS))
+    depth = draw(st.integers(1, 6))
+    sizes = draw(st.tuples(*[WIDTHS] * depth))
+    n_out = draw(st.integers(2 if output == "softmax" else 1, 130))
+    hidden = draw(st.tuples(*[st.sampled_from(activations.HIDDEN)] * (depth - 1)))
+    scale = draw(st.sampled_from([1.0, 1 / 256]))
+    return Model((*sizes, n_out), (*hidden, output), loss, draw(st.booleans()), scale)
+
+
+@SETTINGS
+@given(
+    model=networks(), dtype=st.sampled_from(verification.DTYPES), batch=WIDTHS,
+    labels=st.booleans(), layout=st.sampled_from(sorted(LAYOUTS)), path=st.sampled_from(PATHS),
+    threads=st.integers(1, 4), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_network_learns_what_the_reference_says(
+    model, dtype, batch, labels, layout, path, threads, seed
+):
+    case = Case(np.random.default_rng(seed), model, dtype, batch, labels)
+    case.X = LAYOUTS[layout](case.X)
+    case.X.flags.writeable = False
+    found = Matrix()
+    verification.compare_engines(found, case)
+    alone = verification.compare_step(found, case, path)
+    verification.compare_step(found, case, path, threads, alone)
+    for row in found.rows.values():
+        assert row.ok, f"{row} {model}"
+
+
+def test_rounding_is_not_underrated(rng):
+    """The reference in float32 against itself in float64: eight standard errors are enough.
+
+    Nor are they far too many, or a comparison by them would see nothing.
+    """
+    shares = []
+    for seed in range(60):
+        sizes = tuple(int(n) for n in rng.integers(1, 9, 4))
+        loss, output = OUTPUTS[seed % len(OUTPUTS)]
+        if output == "softmax":
+            sizes = (*sizes[:-1], sizes[-1] + 1)
+        hidden = activations.HIDDEN[seed % 4]
+        model = Model(sizes, (hidden, hidden, output), loss, True, 1.0)
+        case = Case(np.random.default_rng(seed), model, "float32", 5, False)
+        wide = [[p.astype(np.float64) for p in ps] for ps in case.layout.views(case.params)]
+        exact = [[np.empty_like(p) for p in ps] for ps in wide]
+        y = case.targets.rows(slice(None), sizes[-1]).astype(np.float64)
+        reference.gradient(model, *wide, case.X.astype(np.float64), y, *exact)
+        named = {
+            f"{k}{l}": g for k, gs in zip("Wb", exact, strict=True) for l, g in enumerate(gs, 1)
+        }
+        for name, got in case.parts(case.grads).items():
+            with np.errstate(invalid="ignore"):
+                share = np.abs(got - named[name]) / case.slack[name]
+            shares.append(float(np.nanmax(share, initial=0)))
+    assert max(shares) < 1
+    assert np.median(shares) > 0.01
+
+
+def test_the_operations_are_all_that_a_backend_offers():
+    """A new operation of the backends needs a line in `verification`."""
+    backend = get_backend("numpy")
+    methods = {name for name in dir(backend) if not name.startswith("_")} - {"name", "engine"}
+    rows = {row.kernel for row in verify(quick=True).rows}
+    assert methods <= rows
