@@ -268,7 +268,7 @@ def _samples(args):
     return X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim else X
 
 
-# -- gradcheck, verify, warmup, info -------------------------------------------------------------
+# -- gradcheck, verify, warmup, info ------------------------------------------------------------
 
 
 def _gradcheck(args):
@@ -367,154 +367,96 @@ def _init(text):
         return text  # a name; Network knows which
 
 
-def _add_data(parser, what="the test images of this data set"):
-    parser.add_argument(
-        "--data", default="digits", metavar="DATA",
-        help=f"{what}: digits (bundled), mnist, fashion-mnist, a folder of IDX files, a "
-        "Keras-style .npz or mnist.pkl.gz",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        help="look here first for mnist and fashion-mnist; then come $FASTBP_DATA, the "
-        "user's cache and the system's",
-    )
-
-
-def _add_model(parser, **settings):
-    parser.add_argument("model", nargs="?", metavar="MODEL", **settings)
-
-
-def _add_backend(parser):
-    parser.add_argument(
-        "--backend", default="numba", choices=("numba", "numpy"),
-        help="compiled kernels, or the reference in NumPy",
-    )  # fmt: skip
-
-
-def _add_json(parser, more=""):
-    text = "print the result as one JSON object, the last line of stdout"
-    parser.add_argument("--json", action="store_true", help=f"{text}; {more}" if more else text)
-
-
-def _add_function(parser, activation, loss):
-    parser.add_argument(
-        "--activation", default=activation, choices=activations.HIDDEN, help="of hidden layers"
-    )
-    parser.add_argument(
-        "--loss", default=loss, choices=losses.NAMES,
-        help="cross-entropy has a softmax output; quadratic a sigmoid one after sigmoid layers, "
-        "else identity",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no-bias", dest="bias", action="store_false", default=True, help="weights only"
-    )
-
-
-def _train_options(parser):
-    _add_data(parser, "what to learn")
-    parser.add_argument(
-        "--hidden", type=_widths, default="100", metavar="N,N",
-        help="widths of the hidden layers, as 100,100; '' for none",
-    )  # fmt: skip
-    _add_function(parser, "relu", "cross-entropy")
-    parser.add_argument(
-        "--epochs", type=int, default=30, metavar="N", help="times each sample is seen"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=10, metavar="N", help="samples per step; 1: online"
-    )
-    parser.add_argument(
-        "--learning-rate", type=float, default=0.05, metavar="RATE",
-        help="length of a step along a batch's mean gradient; sigmoid layers want 0.3 to 3",
-    )  # fmt: skip
-    parser.add_argument(
-        "--init", type=_init, default="lecun_normal", metavar="INIT",
-        help=f"start of the weights: {', '.join(INITS)}, or a standard deviation",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "float64"), help="precision"
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how many may take part; the result has the same bits for any number",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the start and of the samples' order"
-    )
-    _add_backend(parser)
-    parser.add_argument("--output", default=MODEL, metavar="FILE", help="the model")
-    parser.add_argument(
-        "--plot", metavar="FILE",
-        help=f"curves of loss and accuracy: .png, .svg or .pdf (default: {CURVES}, if "
-        "matplotlib is installed)",
-    )  # fmt: skip
-    _add_json(parser, "all else goes to stderr")
-    parser.add_argument("--quiet", action="store_true", help="print the result only")
-
-
-def _evaluate_options(parser):
-    _add_model(parser, default=MODEL, help="a file that train wrote")
-    _add_data(parser)
-    _add_backend(parser)
-    _add_json(parser)
-
-
-def _predict_options(parser):
-    _add_model(parser, default=MODEL, help="a file that train wrote")
-    _add_data(parser, "the rows of a .npy file, or the test images of a data set")
-    _add_backend(parser)
-    parser.add_argument(
-        "--proba", action="store_true", help="print the outputs, comma-separated, not the class"
-    )
-    parser.add_argument("--output", metavar="FILE", help="write here (default: stdout)")
-
-
-def _gradcheck_options(parser):
-    _add_model(parser, help="check this one (default: a random network as the options say)")
-    parser.add_argument(
-        "--sizes",
-        type=_widths,
-        default="4,5,3",
-        metavar="N,N",
-        help="neurons per layer, the inputs first",
-    )
-    _add_function(parser, "sigmoid", "quadratic")
-    parser.add_argument("--samples", type=int, default=5, metavar="N", help="random ones")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of network and samples")
-    _add_backend(parser)
-    _add_json(parser)
-
-
-def _verify_options(parser):
-    parser.add_argument("--quick", action="store_true", help="fewer shapes: seconds, not minutes")
-    _add_json(parser)
-
-
-def _warmup_options(parser):
-    parser.add_argument(
-        "--dtype", default="both", choices=("float32", "float64", "both"),
-        help="precision",
-    )  # fmt: skip
-
-
-def _info_options(parser):
-    _add_json(parser)
+_WHOLE: dict = {"type": int, "metavar": "N"}
+# How each option is declared; a command may change this, see COMMANDS.
+OPTIONS: dict[str, dict] = {
+    "model": {
+        "nargs": "?", "metavar": "MODEL", "default": MODEL, "help": "a file that train wrote",
+    },
+    "--data": {
+        "metavar": "DATA", "default": "digits",
+        "help": "digits (bundled), mnist, fashion-mnist, a folder of IDX files, a Keras-style "
+        ".npz or mnist.pkl.gz",
+    },
+    "--data-dir": {
+        "metavar": "FOLDER",
+        "help": "look here first for mnist and fashion-mnist; then come $FASTBP_DATA, the user's "
+        "cache and the system's",
+    },
+    "--hidden": {
+        "type": _widths, "metavar": "N,N", "default": "100",
+        "help": "widths of the hidden layers, as 100,100; '' for none",
+    },
+    "--sizes": {
+        "type": _widths, "metavar": "N,N", "default": "4,5,3",
+        "help": "neurons per layer, the inputs first",
+    },
+    "--activation": {
+        "choices": activations.HIDDEN, "default": "relu", "help": "of hidden layers",
+    },
+    "--loss": {
+        "choices": losses.NAMES, "default": "cross-entropy",
+        "help": "cross-entropy has a softmax output; quadratic a sigmoid one after sigmoid "
+        "layers, else identity",
+    },
+    "--no-bias": {
+        "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
+    },
+    "--epochs": {**_WHOLE, "default": 30, "help": "times each sample is seen"},
+    "--batch-size": {**_WHOLE, "default": 10, "help": "samples per step; 1: online"},
+    "--learning-rate": {
+        "type": float, "metavar": "RATE", "default": 0.05,
+        "help": "length of a step along a batch's mean gradient; sigmoid layers want 0.3 to 3",
+    },
+    "--init": {
+        "type": _init, "metavar": "INIT", "default": "lecun_normal",
+        "help": f"start of the weights: {', '.join(INITS)}, or a standard deviation",
+    },
+    "--dtype": {
+        "choices": ("float32", "float64"), "default": "float32", "help": "precision",
+    },
+    "--threads": {
+        **_WHOLE, "default": 1,
+        "help": "how many may take part; the result has the same bits for any number",
+    },
+    "--seed": {**_WHOLE, "default": 0, "help": "of the start and of the samples' order"},
+    "--samples": {**_WHOLE, "default": 5, "help": "how many, drawn at random"},
+    "--backend": {
+        "choices": ("numba", "numpy"), "default": "numba",
+        "help": "compiled kernels, or the reference in NumPy",
+    },
+    "--output": {"metavar": "FILE", "default": MODEL, "help": "the model"},
+    "--plot": {
+        "metavar": "FILE",
+        "help": "curves of loss and accuracy: .png, .svg or .pdf "
+        f"(default: {CURVES}, if matplotlib is installed)",
+    },
+    "--proba": {
+        "action": "store_true", "help": "print the outputs, comma-separated, not the class",
+    },
+    "--quick": {"action": "store_true", "help": "fewer shapes: seconds, not minutes"},
+    "--json": {
+        "action": "store_true",
+        "help": "print the result as one JSON object, the last line of stdout",
+    },
+    "--quiet": {"action": "store_true", "help": "print the result only"},
+}  # fmt: skip
 
 
 class _Command(NamedTuple):
     run: object
-    options: object
     help: str
-    more: str
+    options: str
+    changes: dict  # of single options' declarations
+    more: str  # examples
 
 
 COMMANDS = {
     "train": _Command(
-        _train, _train_options, "train a network, save it, draw its curves",
+        _train, "train a network, save it, draw its curves",
+        "--data --data-dir --hidden --activation --loss --epochs --batch-size --learning-rate "
+        "--no-bias --init --dtype --threads --seed --backend --output --plot --json --quiet",
+        {},
         """\
 Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
 for images of bytes); the model keeps the scale. The test images serve as validation data: they
@@ -528,19 +470,35 @@ examples:
   fastbp train --quiet --json | jq .test_accuracy""",
     ),
     "evaluate": _Command(
-        _evaluate, _evaluate_options, "print a model's loss and accuracy on test images",
+        _evaluate, "print a model's loss and accuracy on test images",
+        "model --data --data-dir --backend --json",
+        {"--data": {"help": f"test images: {OPTIONS['--data']['help']}"}},
         """examples:
   fastbp evaluate                               what `fastbp train` has just left
   fastbp evaluate mnist.safetensors --data mnist --json""",
     ),
     "predict": _Command(
-        _predict, _predict_options, "print the class of each image, one a line",
+        _predict, "print the class of each image, one a line",
+        "model --data --data-dir --backend --proba --output",
+        {
+            "--data": {"help": f"rows of a .npy file, or test images: {OPTIONS['--data']['help']}"},
+            "--output": {"default": None, "help": "write here (default: stdout)"},
+        },
         """examples:
   fastbp predict | head
   fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv""",
     ),
     "gradcheck": _Command(
-        _gradcheck, _gradcheck_options, "compare back-propagation with central differences",
+        _gradcheck, "compare back-propagation with central differences",
+        "model --sizes --activation --loss --no-bias --samples --seed --backend --json",
+        {
+            "model": {
+                "default": None,
+                "help": "check this one (default: a random network as the options say)",
+            },
+            "--activation": {"default": "sigmoid"}, "--loss": {"default": "quadratic"},
+            "--seed": {"help": "of network and samples"},
+        },
         """In float64, for every parameter. Exit code 1 if they differ.
 
 examples:
@@ -548,7 +506,9 @@ examples:
   fastbp gradcheck fastbp-model.safetensors""",
     ),
     "verify": _Command(
-        _verify, _verify_options, "check on this machine that the kernels equal the reference",
+        _verify, "check on this machine that the kernels equal the reference",
+        "--quick --json",
+        {},
         """Every kernel, dtype, path and number of threads against the reference, and the reference
 against finite differences: a table with the largest error beside the one allowed. Exit code 1 if
 any is larger.
@@ -558,12 +518,16 @@ examples:
   fastbp verify --json | jq .ok""",
     ),
     "warmup": _Command(
-        _warmup, _warmup_options, "compile the kernels, once per machine",
+        _warmup, "compile the kernels, once per machine",
+        "--dtype",
+        {"--dtype": {"choices": ("float32", "float64", "both"), "default": "both"}},
         "Training does it by itself when it first needs them. In an image or on a cluster, do it "
         "beforehand.",
     ),
     "info": _Command(
-        _info, _info_options, "show versions, CPU, vector width, cores and kernel cache",
+        _info, "show versions, CPU, vector width, cores and kernel cache",
+        "--json",
+        {},
         "Put its output into a bug report.",
     ),
 }  # fmt: skip
@@ -583,6 +547,7 @@ def _parser():
             name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.",
             epilog=command.more, formatter_class=_Help, allow_abbrev=False,
         )  # fmt: skip
-        command.options(sub)
+        for option in command.options.split():
+            sub.add_argument(option, **(OPTIONS[option] | command.changes.get(option, {})))
         sub.set_defaults(run=command.run)
     return parser

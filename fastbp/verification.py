@@ -260,7 +260,9 @@ def compare_step(matrix, case, path, threads=1, alone=None):
         with case.fast.trainer(*args, path=path) as trainer:
             trainer.run(np.arange(case.batch), 0, case.batch, rate)
         step = (case.params - params) / params.dtype.type(rate)
-        more = np.finfo(case.dtype).eps * (np.abs(case.params) + np.abs(params)) / rate
+        # The weights are rounded too, perhaps once a sample: errors that add in squares.
+        unit = np.finfo(case.dtype).eps * np.sqrt(case.batch) / rate
+        more = unit * (np.abs(case.params) + np.abs(params))
         _compare_gradient(matrix, row, case, step, more)
         loss = trainer.totals[0] / case.batch
         matrix.compare(row, f"{case.where}, loss", loss, case.loss, slack=case.slack["loss"])

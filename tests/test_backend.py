@@ -245,6 +245,19 @@ def test_the_chosen_path_is_the_one_taken(make_net, make_data):
         assert isinstance(trainer.data, kind)
 
 
+@pytest.mark.parametrize("sizes", [(784, 30, 10), (784, 300, 10), (5, 3), (70_000, 2), (1, 1000)])
+def test_blocks_of_inputs_fit_the_first_level_cache(sizes, make_net, dtype):
+    net = make_net(sizes, dtype=dtype)
+    engine = NumbaEngine(net.model, net.layout)
+    plan, _ = engine._plan(10)
+    block = -(-sizes[0] // plan.blocks)
+    columns = min(plan.panel, sizes[1])
+    assert block == 1 or block * columns * np.dtype(dtype).itemsize <= backends.BLOCK_BYTES
+    assert block * plan.blocks >= sizes[0]
+    assert plan.panel % (kernels.vector_bytes() // np.dtype(dtype).itemsize) == 0
+    assert engine._plan(1)[0].blocks == 1  # one sample passes the weights once anyway
+
+
 def test_scratch_has_room_for_what_is_used_and_no_more(make_net):
     """Weights of the first layer are never transposed: with many inputs that would be gigabytes."""
     net = make_net((5000, 16, 8), dtype="float32")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastbp.layers import Affine, Mul, ReLU, Sequential
+from fastbp import Affine, Mul, ReLU, Sequential
 
 CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
 

@@ -36,8 +36,12 @@ ENGINES = (backends.NumbaEngine, NumpyEngine)
 
 @pytest.fixture
 def all_take_part(monkeypatch):
-    """Let every thread asked for take part, however little there is to do."""
+    """Let every thread asked for take part, however little there is to do.
+
+    Blocks of zero-skipping input are those threads' shares: here they are of a few inputs each.
+    """
     monkeypatch.setattr(backends, "team_size", lambda threads, weights, batch_size: threads)
+    monkeypatch.setattr(backends, "BLOCK_BYTES", 512)
 
 
 @pytest.fixture
@@ -131,6 +135,7 @@ def test_the_fused_step_is_the_reference_gradient(
                     Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
                     for threads in TEAMS
                 )
+                assert path == "dense" or batch == 1 or one.trainer.plan.blocks > 2
                 assert not one.stopped
                 assert not np.array_equal(one.params, net.params)
                 assert_step_is_gradient(net, X, targets, one, assert_close, where)
@@ -372,6 +377,21 @@ def test_padding_stays_zero(bias, dtype, make_net, make_data):
     assert not grads[net.padding()].any()
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_pads_of_activations_and_deltas_are_zero(path, filled_memory, dtype, make_net, make_data):
+    """In the scratch, as far as tiles reach; its rows were full of something else."""
+    net = make_net((7, 5, 3, 1), dtype=dtype)
+    for batch in (1, 4):
+        X, targets = make_data(net, batch, labels=False)
+        trainer = Trained(net, X, targets, batch, 1, path).trainer
+        plan, scratch = trainer.plan, trainer.work.scratch
+        for l in range(1, 4):
+            for start in (plan.a[l], plan.delta[l]):
+                rows = scratch[start : start + batch * plan.strides[l]].reshape(batch, -1)
+                assert np.isfinite(rows[:, : plan.sizes[l]]).all()
+                assert not rows[:, plan.sizes[l] : plan.widths[l]].any()
+
+
 # -- losses that are not finite --------------------------------------------------------------------
 
 
@@ -395,6 +415,25 @@ def test_training_stops_before_a_step_whose_loss_is_not_finite(
         assert found.params.tobytes() == expected.params.tobytes()
         if batch <= 8:  # of a batch in chunks, the sound ones before are in the totals
             assert (found.loss, found.hits) == (expected.loss, expected.hits)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 33])
+@pytest.mark.parametrize("path", PATHS)
+def test_training_stops_before_the_next_step_when_asked_to(
+    batch, path, dtype, make_net, make_data, all_take_part, small_chunks
+):
+    """Ctrl-C: all threads leave, within a chunk of the batch, and that batch is not learnt."""
+    net = make_net((20, 9, 4), dtype=dtype)
+    X, targets = make_data(net, 33)
+    engine = backends.NumbaEngine(net.model, net.layout)
+    for threads in TEAMS:
+        params = net.copy_params()
+        with engine.trainer(params, X, targets, batch, threads, path) as trainer:
+            trainer._ask_to_stop()
+            trainer.run(np.arange(33), 0, 33, 0.1)
+            assert trainer.stopped
+            assert trainer.totals.tolist() == [0, 0]
+        assert params.tobytes() == net.params.tobytes()
 
 
 # -- real data -------------------------------------------------------------------------------------
