@@ -214,9 +214,9 @@ def test_any_number_of_threads_gives_the_same_bits(
 ):
     """Over many steps, with a smaller last batch, also with more threads than blocks or cores."""
     net = make_net(sizes, ("cross-entropy", "softmax"), "tanh", dtype)
-    X, targets = make_data(net, 100)
-    order = rng.permutation(100)
-    for batch in (1, 7, 70):
+    X, targets = make_data(net, 60)
+    order = rng.permutation(60)
+    for batch in (1, 7, 45):
         one, *more = (
             Trained(net, X, targets, batch, threads, path, order=order) for threads in (*TEAMS, 7)
         )
