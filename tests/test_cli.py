@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -528,7 +529,9 @@ def test_ctrl_c_in_training_is_one_line_and_130(run, monkeypatch, folder):
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
 def test_ctrl_c_ends_the_process_with_130_and_no_traceback(folder, engine):
     argv = ["train", "--json", "--epochs", "10000000", "--backend", engine]
-    with process(*argv, cwd=folder) as child:
+    # A suite run in the background of a shell has Ctrl-C ignored, and children inherit that.
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with process(*argv, cwd=folder, preexec_fn=heeded) as child:
         assert any(line.startswith("epoch ") for line in child.stderr)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
