@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import backend, checkpoint, cli, kernels, plots
+from fastbp import backend, checkpoint, cli, kernels, matrix, plots
 from fastbp.cli import main
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
@@ -567,3 +567,28 @@ def test_plots_are_only_checked_where_they_are_asked_for(run, monkeypatch):
     monkeypatch.setattr(plots, "learning_curves", lambda *arguments: None)
     run("train", *FAST, "--plot", "a.png")
     assert asked == ["a.png"]
+
+
+# -- verify --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "code"), [(1e-13, 0), (1e-3, 1)])
+def test_verify_prints_the_table_and_its_exit_code_tells(run, monkeypatch, error, code):
+    checked = matrix.Matrix()
+    checked.note(checked.row("tanh", "float64"), "three zeros", error, 1e-12)
+    asked = []
+
+    def verified(quick):
+        asked.append(quick)
+        rows = tuple(checked.rows.values())
+        return matrix.VerificationReport(rows, quick, "a CPU", 1.0)
+
+    monkeypatch.setattr(cli, "verify", verified)
+    found, out, _ = run("verify", "--quick")
+    assert found == code
+    assert "tanh" in out
+    assert ("FAILS: three zeros" in out) == bool(code)
+    found, out, _ = run("verify", "--json")
+    assert found == code
+    assert json.loads(out.splitlines()[-1])["ok"] is (code == 0)
+    assert asked == [True, False]
