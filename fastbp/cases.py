@@ -137,6 +137,7 @@ class Case:
             get_backend(name).engine(model, self.layout) for name in ("numba", "numpy")
         )
         self.grads, self.loss = self.slow.gradient(self.params, self.X, self.targets)
+        self.right = self.slow.evaluate(self.params, self.X, self.targets)[1]
         self.slack = self._slack()
         self.where = (
             f"{'-'.join(map(str, model.sizes))}, {model.activations[0]}, {model.activations[-1]}, "

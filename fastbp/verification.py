@@ -224,14 +224,20 @@ def compare_engines(matrix, case):
         matrix.compare(row, where, got, want, slack=slack["outputs"])
     args, row = (*args, case.targets), matrix.row("evaluate", case.dtype, "dense")
     with matrix.attempt(row, where):
-        (got, hits), (_, right) = case.fast.evaluate(*args), case.slow.evaluate(*args)
-        matrix.compare(row, where, got / case.batch, case.loss, slack=slack["loss"])
-        matrix.same(row, f"{where}, right classes {hits} and {right}", hits, right)
+        _compare_totals(matrix, row, case, case.fast.evaluate(*args))
     row = matrix.row("gradient", case.dtype, "dense")
     with matrix.attempt(row, where):
         grads, loss = case.fast.gradient(*args)
         matrix.compare(row, f"{where}, loss", loss, case.loss, slack=slack["loss"])
         _compare_gradient(matrix, row, case, grads)
+
+
+def _compare_totals(matrix, row, case, totals):
+    """The sum of the losses, and how many classes were right."""
+    loss = totals[0] / case.batch
+    matrix.compare(row, f"{case.where}, loss", loss, case.loss, slack=case.slack["loss"])
+    where = f"{case.where}, right classes: {totals[1]:.0f} for {case.right}"
+    matrix.same(row, where, totals[1], case.right)
 
 
 def _compare_gradient(matrix, row, case, grads, more=None):
@@ -264,8 +270,7 @@ def compare_step(matrix, case, path, threads=1, alone=None):
         unit = np.finfo(case.dtype).eps * np.sqrt(case.batch) / rate
         more = unit * (np.abs(case.params) + np.abs(params))
         _compare_gradient(matrix, row, case, step, more)
-        loss = trainer.totals[0] / case.batch
-        matrix.compare(row, f"{case.where}, loss", loss, case.loss, slack=case.slack["loss"])
+        _compare_totals(matrix, row, case, trainer.totals)
         if alone is not None:
             matrix.same(row, f"{case.where}: other bits than one thread's", params, alone)
     return params
@@ -276,13 +281,15 @@ def compare_epoch(matrix, case, path):
     row = matrix.row("sgd_epoch", case.dtype, path)
     if not _runs(matrix, path, case.dtype):
         return
-    ends, n = [], min(case.batch, 95)
+    ends, totals, n = [], [], min(case.batch, 95)
     with matrix.attempt(row, case.where):
         for engine, forced in ((case.slow, {}), (case.fast, {"path": path})):
             params = case.copy()
             with engine.trainer(params, case.X, case.targets, 10, **forced) as trainer:
                 trainer.run(np.arange(n)[::-1].copy(), 0, n, 0.1)
             ends.append(case.parts(params))
+            totals.append(trainer.totals)
+        matrix.compare(row, f"{case.where}, an epoch, loss and right classes", *totals[::-1])
         for name, want in ends[0].items():
             matrix.compare(row, f"{case.where}, an epoch, {name}", ends[1][name], want)
 

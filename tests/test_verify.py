@@ -218,13 +218,18 @@ def test_padding_that_learns_is_caught(small, monkeypatch):
     assert all("padding" in row.worst for row in report.failures)
 
 
-def test_a_class_counted_twice_is_caught(small, monkeypatch):
-    def count(totals):
-        totals[1] += 1
+@pytest.mark.parametrize(
+    ("name", "totals"),
+    [("evaluate", last), ("sgd_epoch", lambda *args: args[6])],
+)
+def test_a_class_counted_twice_is_caught(name, totals, small, monkeypatch):
+    def count(work):
+        work.totals[1] += 1
 
-    break_kernel(monkeypatch, "evaluate", count)
+    monkeypatch.setitem(SPOILT, name, totals)
+    break_kernel(monkeypatch, name, count)
     report = small()
-    assert broken(report) == {"evaluate"}
+    assert broken(report) == {name}
     assert "right classes" in report.failures[0].worst
 
 
