@@ -24,6 +24,13 @@ def flag(name, value):
     return bool(value)
 
 
+def dtype_name(dtype):
+    """Return the name of a dtype that networks come in."""
+    if isinstance(dtype, (type, np.dtype)):
+        dtype = np.dtype(dtype).name
+    return one_of("dtype", dtype, ("float32", "float64"))
+
+
 def positive_int(name, value):
     """Return value as an int, at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

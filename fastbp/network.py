@@ -602,7 +602,7 @@ def _config(sizes, activation, output, loss, bias, dtype, input_scale):
         output = activations.default_output(activation, loss)
     checks.one_of("output", output, activations.OUTPUT)
     checks.one_of(f"output, with loss {loss!r},", output, losses.outputs(loss))
-    dtype = _dtype_name(dtype)
+    dtype = checks.dtype_name(dtype)
     return {
         "sizes": list(sizes), "activation": activation, "output": output, "loss": loss,
         "bias": checks.flag("bias", bias), "dtype": dtype,
@@ -614,12 +614,6 @@ def _backend(name):
     if not isinstance(name, str):
         raise TypeError(f"backend must be a name; found {name!r}")
     return get_backend(name).name
-
-
-def _dtype_name(dtype):
-    if isinstance(dtype, (type, np.dtype)):
-        dtype = np.dtype(dtype).name
-    return checks.one_of("dtype", dtype, ("float32", "float64"))
 
 
 def _callbacks(callbacks):

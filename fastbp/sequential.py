@@ -163,7 +163,7 @@ class Sequential:
         sizes = checks.layer_sizes(sizes)
         checks.one_of("activation", activation, activations.HIDDEN)
         std = checks.positive_float("weight_init_std", weight_init_std)
-        checks.one_of("dtype", _dtype_name(dtype), ("float32", "float64"))
+        dtype = checks.dtype_name(dtype)
         backend = backend_name(backend)
         try:
             rng = np.random.default_rng(seed)
@@ -376,10 +376,3 @@ def _central_differences(loss, array):
             array[index] = value
         numerical[index] = (above - below) / (high - low)
     return numerical
-
-
-def _dtype_name(dtype):
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return str(dtype)

@@ -1,12 +1,15 @@
 """Fixtures that all tests share, and the one table of tolerances."""
 
+import importlib
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from fastbp import matrix
 from fastbp.reference import Model, Targets
 from fastbp.storage import Layout
 
@@ -18,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # "differences": max|analytic - numeric| / max|analytic|; entry by entry it could not hold.
 # "epoch": after many steps.
 TOLERANCES = {
-    "elementwise": {"float64": (1e-12, 1e-15), "float32": (1e-5, 5e-7)},
-    "contraction": {"float64": (1e-10, 1e-12), "float32": (1e-5, 1e-5)},
+    **matrix.TOLERANCES,
     "differences": {"float64": (0, 1e-7)},
     "epoch": {"float64": (1e-8, 1e-10)},
 }
@@ -35,6 +37,21 @@ def backend(request):
 def dtype(request):
     """Name of a dtype."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def classic():
+    """classic(name): import a program of scripts/classics."""
+
+    def load(name):
+        folder = str(ROOT / "scripts" / "classics")
+        sys.path.insert(0, folder)  # the programs import what lies beside them
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.remove(folder)
+
+    return load
 
 
 @pytest.fixture

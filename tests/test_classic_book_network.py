@@ -1,25 +1,16 @@
 """scripts/classics/book_network.py: the four equations, the network on MNIST, saturation."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fastbp import reference
 
-CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
 STEP = 1e-5
 
 
 @pytest.fixture(scope="module")
-def program():
-    sys.path.insert(0, str(CLASSICS))
-    try:
-        return importlib.import_module("book_network")
-    finally:
-        sys.path.remove(str(CLASSICS))
+def program(classic):
+    return classic("book_network")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """scripts/classics/four_layer.py: both rules against formulas, and the contrast on real MNIST."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +11,8 @@ CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
 
 
 @pytest.fixture(scope="module")
-def program():
-    sys.path.insert(0, str(CLASSICS))
-    try:
-        return importlib.import_module("four_layer")
-    finally:
-        sys.path.remove(str(CLASSICS))
+def program(classic):
+    return classic("four_layer")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """scripts/classics/two_layer_graph.py: its table on real MNIST, and what turns it red."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,8 @@ CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
 
 
 @pytest.fixture(scope="module")
-def program():
-    sys.path.insert(0, str(CLASSICS))
-    try:
-        return importlib.import_module("two_layer_graph")
-    finally:
-        sys.path.remove(str(CLASSICS))
+def program(classic):
+    return classic("two_layer_graph")
 
 
 @pytest.fixture

@@ -1,26 +1,17 @@
 """scripts/classics/unequal_layers.py: old output weights against updated ones; mnist.pkl.gz."""
 
 import gzip
-import importlib
 import io
 import pickle
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
-
 
 @pytest.fixture(scope="module")
-def program():
-    sys.path.insert(0, str(CLASSICS))
-    try:
-        return importlib.import_module("unequal_layers")
-    finally:
-        sys.path.remove(str(CLASSICS))
+def program(classic):
+    return classic("unequal_layers")
 
 
 def _bytes(data):
@@ -45,7 +36,7 @@ def write_old_pickle(path, pairs):
 
 
 @pytest.fixture
-def classic(mnist, tmp_path):
+def old_file(mnist, tmp_path):
     """A shortened mnist.pkl.gz, and what it holds."""
     X, y = (mnist.X_train / 256).astype(np.float32), mnist.y_train
     X_test = (mnist.X_test / 256).astype(np.float32)
@@ -54,9 +45,9 @@ def classic(mnist, tmp_path):
     return tmp_path, pairs
 
 
-def test_the_old_file_is_one_that_pickle_itself_reads(classic):
+def test_the_old_file_is_one_that_pickle_itself_reads(old_file):
     """The writer of this test is right: NumPy's own names rebuild the arrays."""
-    folder, pairs = classic
+    folder, pairs = old_file
     data = gzip.decompress((folder / "mnist.pkl.gz").read_bytes())
     data = data.replace(b"numpy.core.multiarray", b"numpy._core.multiarray")  # NumPy 2 warns
     loaded = pickle.load(io.BytesIO(data), encoding="bytes")
@@ -65,8 +56,8 @@ def test_the_old_file_is_one_that_pickle_itself_reads(classic):
         assert np.array_equal(y, found_y)
 
 
-def test_the_classic_file_is_read(program, classic, capsys):
-    folder, ((X, y), _, (X_test, y_test)) = classic
+def test_the_classic_file_is_read(program, old_file, capsys):
+    folder, ((X, y), _, (X_test, y_test)) = old_file
     data = program.load(str(folder))
     assert "mnist.pkl.gz" in capsys.readouterr().out
     for found, expected in zip(data, (X, y, X_test, y_test), strict=True):
@@ -102,24 +93,24 @@ def test_one_sample_by_hand(program, rng, rule):
     assert all(np.array_equal(b, old) for b, old in zip(net.biases, (b1, b2), strict=True))
 
 
-def test_the_slip_is_told_from_the_right_rule_by_finite_differences(program, classic):
-    data = program.load(str(classic[0]))
+def test_the_slip_is_told_from_the_right_rule_by_finite_differences(program, old_file):
+    data = program.load(str(old_file[0]))
     rows = program.check_gradients(data, seed=0)
     assert len(rows) == 3
     assert all(row[3] for row in rows), rows
 
 
-def test_a_slip_taken_for_right_is_seen(program, classic, monkeypatch):
-    data = program.load(str(classic[0]))
+def test_a_slip_taken_for_right_is_seen(program, old_file, monkeypatch):
+    data = program.load(str(old_file[0]))
     learn = program.learn
     monkeypatch.setattr(program, "learn", lambda *args: learn(*args[:4], "slip"))
     assert not program.check_gradients(data, seed=0)[0][3]
 
 
-def test_a_short_run_from_the_classic_file(program, classic, monkeypatch, tmp_path):
+def test_a_short_run_from_the_classic_file(program, old_file, monkeypatch, tmp_path):
     """300 rounds: the table is as expected, and the cost is drawn."""
     pytest.importorskip("matplotlib")
     picture = tmp_path / "cost_over_epoch.png"
-    arguments = ["--quick", "--data-dir", str(classic[0]), "--output", str(picture)]
+    arguments = ["--quick", "--data-dir", str(old_file[0]), "--output", str(picture)]
     assert program.main(arguments) == 0
     assert picture.stat().st_size > 10_000
