@@ -314,13 +314,14 @@ def _info(args):
         "platform": platform.platform(),
         "cpu": llvm.get_host_cpu_name(),
         "vector_bytes": width,
-        "cores": numba_engine.available_cores(),
+        "threads": numba_engine.available_cores(),
         "cache_folder": str(kernels.cache_dir() or "none, no folder is writable"),
         "compiled": backend.compiled(),
     }
     if args.json:
         return _print_json(args, facts)
     facts["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
+    facts["threads"] = f"{facts['threads']} (cores that this process may use)"
     facts["compiled"] = "yes" if facts["compiled"] else "no; `fastbp warmup` does it"
     for name, fact in facts.items():
         print(f"{name.replace('_', ' '):<14}{fact}")
@@ -525,7 +526,7 @@ examples:
         "beforehand.",
     ),
     "info": _Command(
-        _info, "show versions, CPU, vector width, cores and kernel cache",
+        _info, "show versions, CPU, vector width, threads and kernel cache",
         "--json",
         {},
         "Put its output into a bug report.",

@@ -455,7 +455,7 @@ def test_info_says_what_there_is(run):
     facts = json.loads(out)
     assert facts["numpy"] == np.__version__
     assert facts["vector_bytes"] in (16, 32, 64)
-    assert facts["cores"] >= 1
+    assert facts["threads"] >= 1
     assert isinstance(facts["compiled"], bool)
     text = run("info")[1]
     for name in facts:
