@@ -29,13 +29,13 @@ def count_rows(X, blocks, start):
 
 @kernel
 def index_rows(X, scale, position, value):
-    """Write position and scaled value of each non-zero input, row by row."""
+    """Write position and scaled value of each non-zero input, as far as there is room."""
     n, n_in = X.shape
     k = 0
     for s in range(n):
         for i in range(n_in):
             x = X[s, i]
-            if x != 0:
+            if x != 0 and k < position.size:
                 position[k] = i
                 value[k] = x * scale
                 k += 1

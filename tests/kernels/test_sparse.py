@@ -63,3 +63,13 @@ def test_rows_are_cut_into_blocks_of_inputs(blocks, dtype, rng):
         np.count_nonzero(X[s, j * size : (j + 1) * size]) for s in range(9) for j in range(blocks)
     ]
     assert np.diff(start).tolist() == lit
+
+
+def test_a_count_that_is_too_small_sends_nothing_past_the_end(dtype):
+    """`verify` may then name the broken count instead of crashing on it."""
+    X = np.ones((2, 5), dtype)
+    X.flags.writeable = False
+    position, value = np.full(9, 999, np.uint16), np.full(9, np.nan, dtype)
+    kernels.index_rows(X, np.dtype(dtype).type(1), position[:6], value[:6])
+    assert position.tolist() == [0, 1, 2, 3, 4, 0, 999, 999, 999]
+    assert np.isnan(value[6:]).all()
