@@ -8,15 +8,20 @@
 True
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from . import datasets
 from .backend import get_backend
 from .errors import DivergenceError, ModelFileError
-from .gradients import gradcheck
-from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
 from .network import Gradient, Network, load
-from .sequential import Sequential
 from .training import History
-from .verification import verify
+
+if TYPE_CHECKING:
+    from .gradients import gradcheck
+    from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
+    from .sequential import Sequential
+    from .verification import verify
 
 __version__ = "0.1.0"
 
@@ -40,3 +45,24 @@ __all__ = [
     "load",
     "verify",
 ]
+
+# Imported when first asked for: training needs none of it, and `import fastbp` should take little
+# longer than `import numba`.
+_LATER = {
+    "gradients": ["gradcheck"],
+    "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
+    "sequential": ["Sequential"],
+    "verification": ["verify"],
+}
+
+
+def __getattr__(name):
+    for module, names in _LATER.items():
+        if name == module or name in names:
+            found = import_module(f".{module}", __name__)
+            return found if name == module else getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -136,7 +136,7 @@ class Case:
         self.fast, self.slow = (
             get_backend(name).engine(model, self.layout) for name in ("numba", "numpy")
         )
-        self.grads, self.loss = self.slow.gradient(self.params, self.X, self.targets)
+        self.grads, self.loss, _ = self.slow.gradient(self.params, self.X, self.targets)
         self.right = self.slow.evaluate(self.params, self.X, self.targets)[1]
         self.slack = self._slack()
         self.where = (

@@ -224,13 +224,15 @@ class Network:
             return X[None], True
         return checks.samples(X, self.sizes[0]), False
 
-    def feedforward(self, X):
+    def feedforward(self, X, threads=1):
         """Return the network's outputs.
 
         Parameters
         ----------
         X : (batch, n_in) array, or (n_in,) for one sample
             Any real dtype; uint8 is taken as it is.
+        threads : int
+            Upper limit; large batches are shared out. The outputs have the same bits anyway.
 
         Returns
         -------
@@ -250,19 +252,19 @@ class Network:
         array([[0.5, 0.5]], dtype=float32)
         """
         X, single = self._rows(X)
-        with np.errstate(over="ignore"):  # in X, which is looked at if the kernels saw infinity
-            out = self._engine.feedforward(self.params, X)
-        if out is None:
+        if threads != 1:
+            threads = checks.positive_int("threads", threads)
+        out, fine = self._engine.feedforward(self.params, X, threads)
+        if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])
-            raise ValueError(f"X must be finite in {self.dtype} once scaled by input_scale")
         return out[0] if single else out
 
-    def predict(self, X):
+    def predict(self, X, threads=1):
         """Return the class of each sample: the index of the largest output.
 
         Takes what `feedforward` takes; returns (batch,) integers, or one integer for one sample.
         """
-        return self.feedforward(X).argmax(axis=-1)
+        return self.feedforward(X, threads).argmax(axis=-1)
 
     def _batch(self, X, y, names=("X", "y")):
         """Return samples and targets, checked."""
@@ -343,10 +345,16 @@ class Network:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        return self._gradient(*self._batch(X, y))
+        return self._gradient(checks.samples(X, self.sizes[0]), y)
 
-    def _gradient(self, X, targets):
-        grads, loss = self._engine.gradient(self.params, X, targets)
+    def _gradient(self, X, y, names=("X", "y")):
+        # The engine looks for NaN and infinity on its way: quicker than to look beforehand.
+        y = checks.numbers_array(names[1], y)
+        targets = checks.targets(y, len(X), self.sizes[-1], self.dtype, names[1], look=False)
+        grads, loss, fine = self._engine.gradient(self.params, X, targets)
+        if not fine:
+            checks.finite(names[0], X, self.dtype, self.config["input_scale"])
+            checks.finite(names[1], y, self.dtype)
         weights, biases = self._layout.views(grads)
         return Gradient(weights, biases if self.config["bias"] else (), float(loss))
 
@@ -367,7 +375,7 @@ class Network:
         rows = checks.samples(x[None] if x.shape == self.sizes[:1] else x, self.sizes[0], "x")
         if len(rows) > 1:
             raise ValueError(f"x must be one sample, ({self.sizes[0]},); found {x.shape}")
-        gradient = self._gradient(*self._batch(rows, y[None], ("x", "y")))
+        gradient = self._gradient(rows, y[None], ("x", "y"))
         return gradient.biases, gradient.weights
 
     # -- training --------------------------------------------------------------------------------
@@ -409,7 +417,8 @@ class Network:
             trained too.
         learning_rate : float
         shuffle : bool
-            Draw a new order for each epoch; else take the samples as they lie.
+            Draw a new order for each epoch, unless a batch holds all samples; else take them as
+            they lie.
         validation_data : (X, y), optional
             Evaluated after each epoch.
         callbacks : sequence

@@ -78,15 +78,14 @@ class NumpyEngine:
     def __init__(self, model, layout):
         self.model, self.layout = model, layout
 
-    def feedforward(self, params, X):
-        """Return the outputs of rows X, or None if an input is not finite."""
+    def feedforward(self, params, X, threads=1):
+        """Return the outputs of rows X, and whether all inputs are finite."""
         dtype = self.layout.dtype
-        with np.errstate(over="ignore"):
-            if not np.isfinite(X.astype(dtype) * dtype.type(self.model.scale)).all():
-                return None
         out = np.empty((len(X), self.model.sizes[-1]), dtype)
-        reference.feedforward(self.model, *self.layout.views(params), X, out)
-        return out
+        with np.errstate(over="ignore", invalid="ignore"):  # callers look at X if it is not finite
+            fine = np.isfinite(X.astype(dtype) * dtype.type(self.model.scale)).all()
+            reference.feedforward(self.model, *self.layout.views(params), X, out)
+        return out, bool(fine)
 
     def evaluate(self, params, X, targets):
         """Return the sum of the losses and the count of right classes."""
@@ -95,13 +94,19 @@ class NumpyEngine:
         return losses.sum(), _hits(outputs, targets, slice(None))
 
     def gradient(self, params, X, targets):
-        """Return the gradient of the mean loss in a buffer like `params`, and that loss."""
+        """Return the gradient of the mean loss like `params`, that loss, and whether all is finite.
+
+        That is: whether X and the targets are.
+        """
         grads = self.layout.zeros()
         y = targets.rows(slice(None), self.model.sizes[-1])
-        losses = reference.gradient(
-            self.model, *self.layout.views(params), X, y, *self.layout.views(grads)
-        )
-        return grads, losses.mean()
+        with np.errstate(over="ignore", invalid="ignore"):  # callers look at X if it is not finite
+            scaled = X.astype(self.layout.dtype) * self.layout.dtype.type(self.model.scale)
+            fine = np.isfinite(scaled).all() and np.isfinite(y).all()
+            losses = reference.gradient(
+                self.model, *self.layout.views(params), X, y, *self.layout.views(grads)
+            )
+        return grads, losses.mean(), bool(fine)
 
     def trainer(self, params, X, targets, batch_size, threads=1):
         """Return a trainer of `params`."""

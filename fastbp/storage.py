@@ -43,6 +43,8 @@ class Layout:
             self.b.append(place + n_in * row)
             place += (n_in + 1) * row
         self.size = place
+        # Where each layer's weights and biases lie, in bytes, as NumPy's constructor takes it.
+        self._places = {item: list(self._bytes(item)) for item in (4, 8)}
         self.num_parameters = sum(
             (n_in + bias) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)
         )
@@ -63,10 +65,18 @@ class Layout:
 
     def views(self, flat):
         """Return the weights `(n_out, n_in)` and biases `(n_out,)` of all layers, as views."""
-        layers = range(1, len(self.sizes))
-        weights = tuple(self.matrix(flat, l)[:, : self.sizes[l]].T for l in layers)
-        biases = tuple(self.row(flat, l)[: self.sizes[l]] for l in layers)
-        return weights, biases
+        kind, array = flat.dtype, np.ndarray  # four times as fast as slices of reshaped slices
+        places = self._places[flat.itemsize]
+        weights = tuple([array(shape, kind, flat, w, steps) for shape, w, steps, _ in places])
+        return weights, tuple([array(shape[:1], kind, flat, b) for shape, _, _, b in places])
+
+    def _bytes(self, item):
+        """Yield shape, offset and strides of each layer's weights, and its biases' offset."""
+        layers = zip(
+            self.sizes, self.sizes[1:], self.w[1:], self.b[1:], self.strides[1:], strict=False
+        )
+        for n_in, n_out, w, b, row in layers:
+            yield (n_out, n_in), w * item, (item, row * item), b * item
 
     def _parts(self, flat):
         for W, b in zip(*self.views(flat), strict=True):

@@ -133,11 +133,13 @@ def fit(
     """
     history = History()
     runner = Epochs(trainer, params, batch_size)
+    order = np.arange(n)
     trainer.run(np.arange(0), 0, 0, learning_rate)  # loads the kernels, before the clock starts
     with _progress_bar(progress, epochs * n) as bar:
         for epoch in range(epochs):
             started = time.perf_counter()
-            order = rng.permutation(n) if shuffle else np.arange(n)
+            if shuffle and batch_size < n:  # a batch of all samples has no order
+                order = rng.permutation(n)
             loss, hits = runner.run(epoch, order, learning_rate, bar.update)
             seconds = time.perf_counter() - started
             history.loss.append(float(loss) / n)

@@ -20,7 +20,10 @@ from .network import Network
 from .reference import Model
 
 DTYPES = ("float32", "float64")
-PATHS = ("dense", "sparse")
+PATHS = ("dense", "sparse", "narrow")
+# Lanes over the batch have kernels of their own.
+EPOCHS = {"dense": "sgd_epoch", "sparse": "sgd_epoch", "narrow": "narrow_epoch"}
+GRADIENTS = {"dense": "gradient", "narrow": "narrow_gradient"}
 THREADS = (1, 2, 3, 4)
 OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
 # Where sigmoid, tanh and exp saturate or end, in both dtypes.
@@ -29,6 +32,7 @@ SATURATED = np.array([-1e3, -746, -709, -104, -89, -37, -1e-30, 0, 1e-30, 37, 89
 
 # Wide enough for several blocks of inputs and panels of columns where zeros are skipped.
 WIDE = (300, 130, 17)
+NARROW, MANY = (9, 7, 5), 1100  # samples enough for a team with lanes over the batch
 
 
 class Scope(NamedTuple):
@@ -220,16 +224,18 @@ def compare_engines(matrix, case):
     where, slack, args = case.where, case.slack, (case.params, case.X)
     row = matrix.row("feedforward", case.dtype, "dense")
     with matrix.attempt(row, where):
-        got, want = case.fast.feedforward(*args), case.slow.feedforward(*args)
+        (got, _), (want, _) = case.fast.feedforward(*args), case.slow.feedforward(*args)
         matrix.compare(row, where, got, want, slack=slack["outputs"])
     args, row = (*args, case.targets), matrix.row("evaluate", case.dtype, "dense")
     with matrix.attempt(row, where):
         _compare_totals(matrix, row, case, case.fast.evaluate(*args))
-    row = matrix.row("gradient", case.dtype, "dense")
-    with matrix.attempt(row, where):
-        grads, loss = case.fast.gradient(*args)
-        matrix.compare(row, f"{where}, loss", loss, case.loss, slack=slack["loss"])
-        _compare_gradient(matrix, row, case, grads)
+    for path, kernel in GRADIENTS.items():
+        row = matrix.row(kernel, case.dtype, path)
+        with matrix.attempt(row, where):
+            grads, loss, fine = case.fast.gradient(*args, path=path)
+            matrix.same(row, f"{where}, finite", fine, True)
+            matrix.compare(row, f"{where}, loss", loss, case.loss, slack=slack["loss"])
+            _compare_gradient(matrix, row, case, grads)
 
 
 def _compare_totals(matrix, row, case, totals):
@@ -258,7 +264,7 @@ def compare_step(matrix, case, path, threads=1, alone=None):
     `alone` are those that one thread came to.
     """
     params, rate = case.copy(), case.rate()
-    row = matrix.row("sgd_epoch", case.dtype, path, threads)
+    row = matrix.row(EPOCHS[path], case.dtype, path, threads)
     if not _runs(matrix, path, case.dtype):
         return params
     with matrix.attempt(row, case.where):
@@ -278,7 +284,7 @@ def compare_step(matrix, case, path, threads=1, alone=None):
 
 def compare_epoch(matrix, case, path):
     """Ten steps in one call, the last of them with a smaller batch, against the reference's."""
-    row = matrix.row("sgd_epoch", case.dtype, path)
+    row = matrix.row(EPOCHS[path], case.dtype, path)
     if not _runs(matrix, path, case.dtype):
         return
     ends, totals, n = [], [], min(case.batch, 95)
@@ -296,62 +302,75 @@ def compare_epoch(matrix, case, path):
 
 def _verify_threads(matrix, dtype, rng):
     """Teams of one to four, as far as there are cores; their bits must be those of one thread."""
-    batch = 50  # enough work for a team of four
-    for model in list(_models(WIDE))[:: len(OUTPUTS) - 1]:
-        case = Case(rng, model, dtype, batch, labels=True)
-        for path in PATHS:
+    for path in PATHS:
+        # Enough work for a team of four.
+        sizes, batch = (NARROW, MANY) if path == "narrow" else (WIDE, 50)
+        for model in list(_models(sizes))[:: len(OUTPUTS) - 1]:
+            case = Case(rng, model, dtype, batch, labels=True)
             alone = compare_step(matrix, case, path)
-            for threads in _teams(case)[1:]:
+            for threads in _teams(case, path)[1:]:
                 compare_step(matrix, case, path, threads, alone)
 
 
-def _teams(case):
+def _teams(case, path):
     """Return the sizes of the teams that come together here."""
     teams = []
     for threads in THREADS:
         args = case.copy(), case.X, case.targets, case.batch, threads
-        with case.fast.trainer(*args) as trainer:
+        with case.fast.trainer(*args, path=path) as trainer:
             teams.append(trainer.team)
     return sorted(set(teams))
 
 
 # -- zero-skipping input ---------------------------------------------------------------------------
 
-INDEX_KERNELS = ("count_rows", "index_rows")
 
-
-def _index_rows(matrix, dtype):
-    return [matrix.row(name, dtype, "sparse", against="numpy.nonzero") for name in INDEX_KERNELS]
+def _index_row(matrix, dtype):
+    return matrix.row("index_rows", dtype, "sparse", against="numpy.nonzero")
 
 
 def _runs(matrix, path, dtype):
     """Return whether a path may be taken: a wrong index would lead kernels astray in memory."""
-    return path == "dense" or all(row.ok for row in _index_rows(matrix, dtype))
+    return path != "sparse" or _index_row(matrix, dtype).ok
 
 
 def _verify_index(matrix, scope, dtype, rng):
     """The compressed rows against NumPy's own `nonzero`."""
-    counts, indices = _index_rows(matrix, dtype)
+    row = _index_row(matrix, dtype)
     widths = (*scope.widths, WIDE[0])
     for batch, n, scale in product(scope.batches, widths, (1.0, 1 / 256)):
         model = Model((n, WIDE[1]), ("sigmoid",), "quadratic", True, scale)
         case = Case(rng, model, dtype, batch, labels=True)
         where = f"{batch} rows of {n}, {case.X.dtype}"
-        rows, columns = np.nonzero(case.X)
-        with matrix.attempt(counts, where):
-            with case.fast.trainer(
-                case.copy(), case.X, case.targets, batch, path="sparse"
-            ) as trainer:
+        with matrix.attempt(row, where):
+            args = case.copy(), case.X, case.targets, batch
+            with case.fast.trainer(*args, path="sparse") as trainer:
                 data = trainer.data
             blocks = (data.start.size - 1) // batch  # of inputs, into which each row is cut
-            block = rows * blocks + columns // -(-n // blocks)
-            ends = np.cumsum(np.bincount(block, minlength=batch * blocks))
-            matrix.same(counts, where, data.start, np.concatenate([[0], ends]))
-        if counts.ok:
-            with matrix.attempt(indices, where):
-                matrix.same(indices, where, data.position, columns)
-                values = case.X[rows, columns].astype(dtype) * np.dtype(dtype).type(scale)
-                matrix.compare(indices, where, data.value, values, "elementwise")
+            starts, position, x = _expected_index(case.X, blocks, case.fast.GROUP)
+            matrix.same(row, f"{where}, starts", data.start, starts)
+            if not row.ok:
+                return
+            matrix.same(row, f"{where}, positions", data.position[: starts[-1]], position)
+            values = data.value[: starts[-1]]
+            if data.palette is not None:
+                values = data.palette[values]
+            expected = x.astype(dtype) * np.dtype(dtype).type(scale)
+            matrix.compare(row, f"{where}, values", values, expected, "elementwise")
+
+
+def _expected_index(X, blocks, group):
+    """Return starts, positions and inputs of rows cut into blocks, in whole groups."""
+    starts, position, values, block = [0], [], [], -(-X.shape[1] // blocks)
+    for row in X:
+        for j in range(blocks):
+            last = min((j + 1) * block, X.shape[1])
+            lit = np.arange(j * block, last)[row[j * block : last] != 0]
+            fill = -lit.size % group
+            position += [*lit, *[last - 1] * fill]
+            values += [*row[lit], *[0] * fill]
+            starts.append(len(position))
+    return np.array(starts), np.array(position, np.int64), np.array(values, X.dtype)
 
 
 # -- the reference itself --------------------------------------------------------------------------

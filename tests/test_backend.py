@@ -2,7 +2,7 @@
 
 import inspect
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from fastbp import kernels, reference
 from fastbp import numba_engine as backends
 from fastbp.backend import get_backend
-from fastbp.numba_engine import NumbaEngine, choose_path, team_size
+from fastbp.numba_engine import NumbaEngine, team_size
 from fastbp.reference import ELEMENTWISE, Targets
 
 SIZES = (1, 2, 7, 17, 64, 100)
@@ -159,7 +159,8 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     """By name: what is public in the reference is a kernel, and stands in the table above."""
     whole_network = {"feedforward", "evaluate", "gradient", "sgd_epoch"}  # through the engines
     only_there = {"forward", "backprop", "sgd_step"}  # steps that the kernels fuse
-    only_here = {"count_rows", "index_rows"}  # what zero-skipping needs
+    # What zero-skipping needs, and two more twins for lanes over the batch.
+    only_here = {"index_rows", "narrow_epoch", "narrow_gradient"}
     public = {
         name
         for name, value in inspect.getmembers(reference, inspect.isfunction)
@@ -192,17 +193,22 @@ def test_a_backend_knows_its_name_and_refuses_what_it_has_not(backend):
         (1, 10**9, 1000, 1),
         (4, 10**9, 1000, 4),
         (16, 10**9, 1000, 8),  # no more than cores
-        (8, 10**9, 24, 3),  # than blocks of samples
-        (8, 10**9, 25, 4),
-        (8, 2**17, 3, 1),
-        (8, 2**12, 96, 3),  # than are worth it
+        (8, 10**9, 1, 8),  # a first layer is shared even for one sample
+        (8, 2**17, 3, 3),  # than are worth it
+        (8, 2**12, 96, 3),
+        (8, 2**12, 95, 2),
         (8, 10, 1000, 1),
-        (8, 10**9, 1, 1),
+        (8, 2**16, 1, 1),
     ],
 )
 def test_a_team_is_no_larger_than_it_pays(threads, weights, batch, expected, monkeypatch):
     monkeypatch.setattr(backends, "available_cores", lambda: 8)
     assert team_size(threads, weights, batch) == expected
+
+
+def test_what_is_worth_a_thread_depends_on_what_is_done(monkeypatch):
+    monkeypatch.setattr(backends, "available_cores", lambda: 8)
+    assert [team_size(8, 1000, 1000, share) for share in (10**6, 10**6 // 3, 1)] == [1, 3, 8]
 
 
 def test_there_is_a_core():
@@ -218,44 +224,62 @@ def test_cores_are_counted_where_affinity_is_unknown(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("density", "batch", "path"),
+    ("sizes", "density", "batch", "path"),
     [
-        (0.0, 1, "sparse"),
-        (0.2, 1, "sparse"),
-        (0.2, 10, "sparse"),
-        (0.5, 1, "sparse"),
-        (0.5, 10, "dense"),
-        (0.9, 1, "dense"),
-        (1.0, 10, "dense"),
+        ((784, 30, 10), 0.0, 1, "sparse"),
+        ((784, 30, 10), 0.2, 1, "sparse"),
+        ((784, 30, 10), 0.2, 10, "sparse"),
+        ((784, 30, 10), 1.0, 1, "dense"),
+        ((784, 30, 10), 1.0, 10, "dense"),
+        ((784, 300, 10), 1.0, 100, "dense"),
+        ((784, 300, 10), 0.05, 100, "sparse"),
+        ((24, 8, 2), 1.0, 200, "narrow"),
+        ((4, 3, 2), 1.0, 1000, "narrow"),
     ],
 )
-def test_the_path_follows_the_density(density, batch, path, rng):
-    """Of rows from the whole set, not its first ones."""
-    X = (rng.random((3000, 40)) < density).astype(np.uint8)
+def test_the_path_follows_density_and_shape(sizes, density, batch, path, make_net, rng):
+    """The density of rows from the whole set, not of its first ones."""
+    X = (rng.random((3000, sizes[0])) < density).astype(np.uint8)
     X[:300] = density < 0.5  # the first tenth is the opposite
-    assert choose_path(X, batch) == path
-    assert choose_path(X[:1], batch) in ("dense", "sparse")
+    net = make_net(sizes, dtype="float32")
+    assert NumbaEngine(net.model, net.layout).choose_path(X, batch) == path
+
+
+def test_a_single_sample_has_no_other_lanes(make_net, rng, dtype):
+    for sizes in ((4, 3, 2), (784, 30, 10), (1, 1)):
+        engine = NumbaEngine(*make_net(sizes, dtype=dtype)[:2])
+        for density in (0.0, 0.5, 1.0):
+            X = (rng.random((50, sizes[0])) < density).astype(dtype)
+            assert engine.choose_path(X, 1) in ("dense", "sparse")
+            assert engine.choose_path(X[:1], 1) in ("dense", "sparse")
 
 
 def test_the_chosen_path_is_the_one_taken(make_net, make_data):
-    net = make_net((40, 3))
-    for density, kind in ((0.1, kernels.Sparse), (1, kernels.Dense)):
-        X, targets = make_data(net, 50, density=density)
-        trainer = NumbaEngine(net.model, net.layout).trainer(net.copy_params(), X, targets, 10)
-        assert isinstance(trainer.data, kind)
+    def trainer(sizes, density, batch):
+        net = make_net(sizes, dtype="float32")
+        X, targets = make_data(net, 300, density=density)
+        return NumbaEngine(net.model, net.layout).trainer(net.copy_params(), X, targets, batch)
+
+    assert isinstance(trainer((784, 30, 10), 0.1, 10).data, kernels.Sparse)
+    dense, narrow = trainer((784, 300, 10), 1, 10), trainer((4, 3, 2), 1, 300)
+    assert isinstance(dense.data, kernels.Dense)
+    assert isinstance(narrow.data, kernels.Dense)
+    assert dense._kernel is kernels.sgd_epoch
+    assert narrow._kernel is kernels.narrow_epoch
 
 
 @pytest.mark.parametrize("sizes", [(784, 30, 10), (784, 300, 10), (5, 3), (70_000, 2), (1, 1000)])
 def test_blocks_of_inputs_fit_the_first_level_cache(sizes, make_net, dtype):
     net = make_net(sizes, dtype=dtype)
     engine = NumbaEngine(net.model, net.layout)
-    plan, _ = engine._plan(10)
-    block = -(-sizes[0] // plan.blocks)
-    columns = min(plan.panel, sizes[1])
+    blocks = engine.blocks(10)
+    block = -(-sizes[0] // blocks)
+    lanes = kernels.vector_bytes() // np.dtype(dtype).itemsize
+    columns = min(kernels.SPARSE_COLUMNS * lanes, sizes[1])
     assert block == 1 or block * columns * np.dtype(dtype).itemsize <= backends.BLOCK_BYTES
-    assert block * plan.blocks >= sizes[0]
-    assert plan.panel % (kernels.vector_bytes() // np.dtype(dtype).itemsize) == 0
-    assert engine._plan(1)[0].blocks == 1  # one sample passes the weights once anyway
+    assert (blocks - 1) * block < sizes[0]  # none is empty
+    assert engine._plan(10, blocks)[0].blocks == blocks
+    assert engine.blocks(1) == 1  # one sample passes the weights once anyway
 
 
 def test_scratch_has_room_for_what_is_used_and_no_more(make_net):
@@ -264,7 +288,31 @@ def test_scratch_has_room_for_what_is_used_and_no_more(make_net):
     plan, size = NumbaEngine(net.model, net.layout)._plan(8)
     assert size < 2 * 8 * sum(net.layout.strides) + 3 * max(net.layout.strides)
     for places in (plan.a, plan.delta, plan.flipped):
-        assert (places % 16 == 0).all()  # each starts on a line
+        assert not any(place % 16 for place in places)  # each starts on a line
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 64, 10_000])
+def test_parts_of_the_scratch_do_not_overlap(batch, make_net, dtype):
+    """Nor do they reach into the constants, or beyond the end."""
+    net = make_net((20, 17, 300, 4), dtype=dtype)
+    engine = NumbaEngine(net.model, net.layout)
+    rows = {False: engine._plan(batch), True: engine._narrow_plan()}
+    for narrow, (plan, size) in rows.items():
+        used = np.zeros(size, int)
+        used[[kernels.ONE, kernels.SCALE]] += 1
+        for l, n in enumerate(net.layout.sizes):
+            row = plan.chunk if narrow else net.layout.strides[l]
+            many = {"a": n + 1, "delta": n} if narrow else {"a": plan.chunk, "delta": plan.chunk}
+            if not l:
+                del many["delta"]
+            for name, count in many.items():
+                first = getattr(plan, name)[l]
+                assert first + count * row <= size
+                used[first : first + count * row] += 1
+            if l > 1 and not narrow:
+                below, width = net.layout.strides[l - 1], plan.widths[l]
+                used[plan.flipped[l] : plan.flipped[l] + width * below] += 1
+        assert used.max() == 1
 
 
 # -- engines ---------------------------------------------------------------------------------------
@@ -286,7 +334,7 @@ def results(engine, net, X, targets):
     with engine.trainer(params, X, targets, 4) as trainer:
         trainer.run(np.arange(len(X)), 0, len(X), 0.5)
     return [
-        engine.feedforward(net.params, X),
+        *engine.feedforward(net.params, X),
         *engine.evaluate(net.params, X, targets),
         *engine.gradient(net.params, X, targets),
         params,
@@ -319,22 +367,70 @@ def test_engines_take_numbers_of_any_kind(kind, engine, rng, assert_close, dtype
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_feedforward_refuses_what_is_not_finite(value, engine, make_data):
+def test_feedforward_sees_what_is_not_finite(value, engine, make_data):
+    """In any sample, also where the next ones or those before are sound."""
     engine, net = engine
     X, _ = make_data(net, 10)
-    X[9, 19] = value
-    assert engine.feedforward(net.params, X) is None
+    assert engine.feedforward(net.params, X)[1] is True
+    for place in ((0, 0), (4, 7), (9, 19)):
+        bad = X.copy()
+        bad[place] = value
+        out, fine = engine.feedforward(net.params, bad)
+        assert fine is False
+        others = np.arange(10) != place[0]
+        assert np.isfinite(out[others]).all()
 
 
 def test_a_gradient_leaves_the_parameters_alone(engine, make_data):
     engine, net = engine
     X, targets = make_data(net, 10)
     before = net.params.copy()
-    grads, loss = engine.gradient(net.params, X, targets)
+    grads, loss, fine = engine.gradient(net.params, X, targets)
     total, _ = engine.evaluate(net.params, X, targets)
     assert np.array_equal(net.params, before)
     assert not np.shares_memory(grads, net.params)
     assert loss == pytest.approx(total / 10, rel=1e-6)
+    assert fine is True
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 40, 300])
+def test_outputs_have_the_same_bits_for_any_number_of_threads(
+    rows, make_net, make_data, dtype, monkeypatch
+):
+    """And one that is not finite is seen in whichever part it lies."""
+    monkeypatch.setattr(backends, "available_cores", lambda: 8)
+    monkeypatch.setattr(backends, "CALL_PER_THREAD", 1)
+    net = make_net((20, 17, 4), ("cross-entropy", "softmax"), dtype=dtype, scale=0.5)
+    engine = NumbaEngine(net.model, net.layout)
+    X, _ = make_data(net, rows)
+    one, fine = engine.feedforward(net.params, X)
+    assert fine is True
+    for threads in (2, 3, 4, 8):
+        out, fine = engine.feedforward(net.params, X, threads)
+        assert out.tobytes() == one.tobytes()
+        assert fine is True
+        for row in {0, rows // 2, rows - 1}:
+            bad = X.copy()
+            bad[row, 3] = np.nan
+            assert engine.feedforward(net.params, bad, threads)[1] is False
+
+
+def test_calls_at_the_same_time_do_not_disturb_each_other(engine, make_data):
+    """An engine keeps memory between calls: each call has its own."""
+    engine, net = engine
+    sets = [make_data(net, n) for n in (3, 10, 40, 200)]
+
+    def walk(number):
+        X, targets = sets[number % 4]
+        out, _ = engine.feedforward(net.params, X)
+        grads, *rest = engine.gradient(net.params, X, targets)
+        total = engine.evaluate(net.params, X, targets)
+        return out.tobytes(), grads.tobytes(), *rest, *total
+
+    expected = [walk(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for number, found in enumerate(pool.map(walk, range(400))):
+            assert found == expected[number % 4]
 
 
 def test_a_slice_ends_with_the_batch_that_begins_in_it(engine, make_data):

@@ -26,13 +26,25 @@ def test_all_is_sorted_and_each_name_is_there():
 def test_all_is_complete():
     public = {
         name
-        for name, value in vars(fastbp).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name, value in ((name, getattr(fastbp, name)) for name in dir(fastbp))
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("fastbp")
     }
     modules = {
         name for name in fastbp.__all__ if isinstance(getattr(fastbp, name), types.ModuleType)
     }
     assert public | modules == set(fastbp.__all__)
+
+
+def test_what_training_does_not_need_is_imported_when_asked_for():
+    code = "import fastbp, sys; print(sorted(m for m in sys.modules if m in sys.argv))"
+    later = [f"fastbp.{name}" for name in ("gradients", "layers", "sequential", "verification")]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *later], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+    assert "verify" in dir(fastbp)
+    with pytest.raises(AttributeError, match="no attribute 'verified'"):
+        fastbp.verified  # noqa: B018
 
 
 @pytest.mark.parametrize("name", fastbp.__all__)

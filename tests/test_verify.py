@@ -72,7 +72,7 @@ def test_every_kernel_has_its_rows_in_both_dtypes(quick):
 
 
 def test_every_path_and_team_has_its_row(quick, monkeypatch):
-    rows = {(r.dtype, r.path, r.threads) for r in quick.rows if r.kernel == "sgd_epoch"}
+    rows = {(r.dtype, r.path, r.threads) for r in quick.rows if r.kernel.endswith("_epoch")}
     assert {(d, p) for d, p, _ in rows} == {(d, p) for d in verification.DTYPES for p in PATHS}
     force_teams(monkeypatch)
     matrix = Matrix()
@@ -88,7 +88,7 @@ def force_teams(monkeypatch):
     model = Model((2, 2), ("sigmoid",), "quadratic", True, 1.0)
     engine = Case(np.random.default_rng(0), model, "float32", 2, True).fast
     module = sys.modules[type(engine).__module__]
-    monkeypatch.setattr(module, "team_size", lambda threads, weights, batch_size: threads)
+    monkeypatch.setattr(module, "team_size", lambda threads, weights, batch_size, share=0: threads)
 
 
 def test_the_table_names_everything(quick):
@@ -135,8 +135,8 @@ SPOILT = {
     "batch_update": lambda W, *rest: W,
     "output_delta": lambda *args: args[5],
     "sgd_epoch": lambda plan, params, *rest: params,
-    "gradient": lambda *args: args[-1].grads,
-    "evaluate": lambda *args: args[-1].totals,
+    "narrow_epoch": lambda plan, params, *rest: params,
+    "evaluate": lambda *args: args[6],  # the sums
 }
 
 
@@ -161,10 +161,14 @@ def one_more(start):
     start[-1] += 1
 
 
+def starts(*args):
+    return args[4]
+
+
 @pytest.mark.parametrize("name", kernels.KERNELS)
 def test_a_kernel_broken_on_purpose_is_caught_and_named(name, small, monkeypatch):
     assert small().ok
-    break_kernel(monkeypatch, name, one_more if name == "count_rows" else nudge)
+    break_kernel(monkeypatch, name, nudge)
     report = small()
     assert broken(report) == {name}, report
     assert {row.dtype for row in report.failures} == {"float32", "float64"}
@@ -177,10 +181,11 @@ def test_a_kernel_broken_on_purpose_is_caught_and_named(name, small, monkeypatch
 
 def test_what_stands_on_a_broken_index_is_not_run(small, monkeypatch):
     """A wrong index would send kernels through memory that is not theirs."""
-    break_kernel(monkeypatch, "count_rows", one_more)
+    monkeypatch.setitem(SPOILT, "index_rows", starts)
+    break_kernel(monkeypatch, "index_rows", one_more)
     report = small()
     idle = {(row.kernel, row.path) for row in report.rows if not row.cases}
-    assert idle == {("index_rows", "sparse"), ("sgd_epoch", "sparse")}
+    assert idle == {("sgd_epoch", "sparse")}
     assert "not run" in str(report)
 
 
@@ -220,11 +225,15 @@ def test_padding_that_learns_is_caught(small, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "totals"),
-    [("evaluate", last), ("sgd_epoch", lambda *args: args[6])],
+    [
+        ("evaluate", lambda *args: args[6]),
+        ("sgd_epoch", lambda *args: args[6].sums),
+        ("narrow_epoch", lambda *args: args[6].sums),
+    ],
 )
 def test_a_class_counted_twice_is_caught(name, totals, small, monkeypatch):
-    def count(work):
-        work.totals[1] += 1
+    def count(sums):
+        sums[1] += 1
 
     monkeypatch.setitem(SPOILT, name, totals)
     break_kernel(monkeypatch, name, count)
@@ -247,7 +256,7 @@ def test_other_bits_with_more_threads_are_caught(monkeypatch):
     matrix = Matrix()
     verification._verify_threads(matrix, "float64", np.random.default_rng(0))
     failed = [row for row in matrix.rows.values() if not row.ok]
-    assert {(row.path, row.threads) for row in failed} == {(path, 3) for path in PATHS}
+    assert {(row.path, row.threads) for row in failed} == {("dense", 3), ("sparse", 3)}
     assert all("other bits than one thread's" in row.worst for row in failed)
 
 

@@ -15,7 +15,6 @@ from .activations import (
     sigmoid,
     sigmoid_prime,
     sigmoid_prime_from_a,
-    softmax,
     tanh,
     tanh_prime,
     tanh_prime_from_a,
@@ -29,20 +28,10 @@ from .dense import (
     weight_gradient,
 )
 from .losses import CODES as LOSS_CODES
-from .losses import output_delta
+from .losses import output_delta, softmax
+from .narrow import ROUND, narrow_epoch, narrow_gradient
 from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
-from .sgd import (
-    Dense,
-    Plan,
-    Span,
-    Sparse,
-    Targets,
-    Team,
-    Work,
-    evaluate,
-    feedforward,
-    gradient,
-    sgd_epoch,
-)
-from .simd import SPARSE_COLUMNS
-from .sparse import count_rows, index_rows
+from .plan import ONE, SCALE, TOTALS, Dense, Plan, Span, Sparse, Targets, Team, Work, pack
+from .sgd import evaluate, feedforward, gradient, sgd_epoch
+from .simd import GROUP, SPARSE_COLUMNS, TILE_ROWS
+from .sparse import index_rows

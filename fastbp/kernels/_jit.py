@@ -185,6 +185,16 @@ def inner(function):
     return numba.njit(**OPTIONS)(function)
 
 
+def inlined(function):
+    """Compile a function into its callers.
+
+    Each compiled function carries the machine code of all that it calls, compiled again: chains of
+    functions around the tiles cost six seconds at first use. Such a function must not store through
+    a pointer: after inlining, Numba takes the store for dead and drops it. A test holds this.
+    """
+    return numba.njit(inline="always", **OPTIONS)(function)
+
+
 def kernel(function):
     """Compile a function that Python calls; its machine code is kept on disk."""
     dispatcher = numba.njit(**OPTIONS)(function)

@@ -37,10 +37,12 @@ def _reduced(x):
     exact = k.fma(k.const(-ln2_high), x)
     r = k.fma(k.const(-ln2_low), exact)
     r_low = k.fma(k.const(-ln2_low), exact - r)
-    q = r.const(1 / math.factorial(degree))
-    for power in range(degree - 1, 1, -1):
-        q = q.fma(r, r.const(1 / math.factorial(power)))
     square = r * r
+    # Pairs of terms, then powers of the square: half the latency of one power after the other.
+    q = None
+    for power in range(degree - 1, 1, -2):
+        pair = r.const(1 / math.factorial(power + 1)).fma(r, r.const(1 / math.factorial(power)))
+        q = pair if q is None else q.fma(square, pair)
     p = square.fma(q, r)
     p_low = square.fma(q, r - p) + r_low
     integer = ir.VectorType(ir.IntType(32 if shift == 23 else 64), x.value.type.count)
@@ -58,7 +60,7 @@ def _lowest(x):
     return _EXP[str(x.value.type.element)][2]
 
 
-def _exp(x):
+def exponential(x):
     """exp(x) for x <= 0; zero where it would be subnormal."""
     p, p_low, s = _reduced(x)
     return x.where("<", _lowest(x), 0.0, s.fma(p + p_low, s))
@@ -92,7 +94,7 @@ def _tanh(z):
     u_low = s.fma(p, whole - u) + s * p_low + (s - (whole + 1.0))
     d = u + 2.0
     d_low = (u - (d - 2.0)) + u_low
-    return x.where("<", _lowest(x), 1.0, _quotient(-u, -u_low, d, d_low)).call("copysign", z)
+    return _quotient(-u, -u_low, d, d_low).call("copysign", z)
 
 
 def _relu(z):
@@ -121,7 +123,7 @@ def _identity_slope(a):
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is
 # the code after the last.
-_TABLE = (
+TABLE = (
     (_sigmoid, _sigmoid_slope),
     (_tanh, _tanh_slope),
     (_relu, _relu_slope),
@@ -189,51 +191,9 @@ def _times(slope):
     return lambda a, delta: delta * slope(a)
 
 
-activate = _by_code([value for value, _ in _TABLE], 1)  # target = f(source)
-slopes = _by_code([slope for _, slope in _TABLE], 1)  # target = f'(a)
-scale_by_slope = _by_code([_times(slope) for _, slope in _TABLE], 2)  # delta *= f'(a)
-
-
-@intrinsic
-def _exp_minus(typingctx, n, source, shift, target):
-    """Target = exp(source - shift), for shift >= max(source)."""
-    dtype = source.dtype
-
-    def codegen(context, builder, signature, args):
-        n, source, shift, target = args
-
-        def formula(z):
-            vec = z.value
-            one = builder.insert_element(vec, shift, ir.IntType(32)(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), vec.type.count), [0] * vec.type.count)
-            return _exp(z - Vec(builder, builder.shuffle_vector(one, one, zeros)))
-
-        map_row(builder, dtype, n, formula, [source], target)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, source, dtype, target), codegen
-
-
-@inner
-def softmax_row(n, z, out):
-    """Write softmax of one row; return the index of its largest z and the sum of the others' exp.
-
-    The sum leaves out the largest, whose exp is 1: log1p of it is the loss to the last bit where
-    the softmax is saturated.
-    """
-    best = 0
-    for j in range(1, n):
-        if z[j] > z[best]:
-            best = j
-    _exp_minus(n, z, z[best], out)
-    rest = 0.0
-    for j in range(n):
-        if j != best:
-            rest += out[j]
-    inverse = 1.0 / (1.0 + rest)
-    for j in range(n):
-        out[j] *= inverse
-    return best, rest
+activate = _by_code([value for value, _ in TABLE], 1)  # target = f(source)
+slopes = _by_code([slope for _, slope in TABLE], 1)  # target = f'(a)
+scale_by_slope = _by_code([_times(slope) for _, slope in TABLE], 2)  # delta *= f'(a)
 
 
 @inner
@@ -326,10 +286,3 @@ def identity_prime_from_a(a, out):
 
 # The element-wise operations, by name.
 ELEMENTWISE = tuple(name for name, made in KERNELS.items() if made.__module__ == __name__)
-
-
-@kernel
-def softmax(z, out):
-    """Twin of `reference.softmax`; z and out are (batch, n)."""
-    for r in range(z.shape[0]):
-        softmax_row(z.shape[1], pointer(z[r]), pointer(out[r]))

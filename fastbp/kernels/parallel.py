@@ -16,9 +16,10 @@ from numba.extending import intrinsic
 
 from ._jit import inner
 
-# Work is dealt out in blocks of this many rows, a multiple of every tile: the tiles that compute a
-# row, and so the order of its additions, are then the same for any number of threads.
-BLOCK = 8
+# Samples are dealt out in blocks of this many. Tiles of so many rows or more add up in one order
+# (see K_SPLIT), and fewer are left over at the end of a batch only: the order of an element's
+# additions is then the same for any number of threads.
+BLOCK = 4
 SPINS = 2000  # about 20 microseconds, then the core is offered to others
 _ARRIVED, _GENERATION, STOPPED, ASKED = 0, 8, 16, 24  # each on a cache line of its own
 SYNC_SIZE = 32
@@ -117,9 +118,9 @@ def stopped(sync):
 
 
 @inner
-def share(rows, thread, team):
-    """Return the first row of a thread's share, in whole blocks, and the row after its last."""
-    blocks = (rows + BLOCK - 1) // BLOCK
-    first = blocks * thread // team * BLOCK
-    last = min(rows, blocks * (thread + 1) // team * BLOCK)
+def share(count, unit, thread, team):
+    """Return a thread's share of `count` things dealt in whole units: the first, and one past."""
+    units = (count + unit - 1) // unit
+    first = units * thread // team * unit
+    last = min(count, units * (thread + 1) // team * unit)
     return first, last

@@ -1,270 +1,217 @@
 """A whole stretch of training in one call, and the other walks over many samples.
 
-A batch takes three stages: forward and delta on the thread's own samples, then update on its own
-rows of W. Threads meet at barriers between them. Each element of every sum is added up by one
-thread in one order, so the bits do not depend on how many there are.
+A batch takes three stages: forward in the first layer; then, sample by sample, all that follows up
+to the deltas; then update. Threads meet at barriers between them. In the first layer, where W is
+large, a thread owns columns of W through forward and update, so that W stays in its cache; deltas
+are small and travel. Each element of every sum is added up by one thread in one order, so the bits
+do not depend on how many there are.
 
 `target` is where `alpha * gradient` is added: the parameters themselves for a fused step (alpha =
 -learning_rate / batch; no gradient buffer, no second pass), or a gradient buffer.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba.extending import overload
 
 from . import sparse
-from ._jit import inner, kernel
+from ._jit import inlined, inner, kernel
 from .activations import activate, scale_by_slope
-from .dense import add_product, add_rows, multiply, multiply_bias
-from .losses import apply_output, largest_at, output_row
-from .parallel import asked_to_stop, barrier, share, stop, stopped
-from .simd import at, delta_and_update, pointer, transpose
+from .dense import add_product, add_rows, advance, multiply, multiply_bias
+from .losses import apply_output, output_rows
+from .parallel import BLOCK, STOPPED, SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
+from .plan import (
+    ONE,
+    SCALE,
+    TOTALS,
+    Dense,
+    Samples,
+    Targets,
+    Team,
+    Work,
+    add_scaled,
+    count,
+    fill,
+    finite_batch,
+    lean,
+    read,
+)
+from .simd import TILE_ROWS, at, delta_and_update, pointer, prefetch, transpose, vector_lanes
 
-
-class Plan(NamedTuple):
-    """What a kernel must know of a network and its storage; offsets and widths in elements."""
-
-    sizes: np.ndarray  # neurons per layer, the inputs being layer 0
-    strides: np.ndarray  # length of a layer's rows in storage
-    widths: np.ndarray  # the part of a row that tiles compute: whole vectors
-    w: np.ndarray  # where layer l's weights start in the parameters
-    b: np.ndarray  # where its biases start
-    a: np.ndarray  # where its activations start in the scratch
-    delta: np.ndarray  # where its deltas start
-    flipped: np.ndarray  # where its transposed weights start
-    activations: np.ndarray  # codes
-    last: int  # the output layer
-    loss: int
-    bias: bool
-    chunk: int  # samples that the scratch holds
-    blocks: int  # of inputs, in the index of a zero-skipping data set
-    panel: int  # columns of the first layer that go through a block together
-    scale: float  # inputs are multiplied by it
-
-
-class Dense(NamedTuple):
-    """Input as rows."""
-
-    X: np.ndarray
-
-
-class Sparse(NamedTuple):
-    """Input as compressed rows of what is not zero, scaled already."""
-
-    start: np.ndarray
-    position: np.ndarray
-    value: np.ndarray
-
-
-class Targets(NamedTuple):
-    """Labels, or rows of values; the other of the two is empty."""
-
-    labels: np.ndarray
-    values: np.ndarray
-    labelled: bool
-
-
-class Work(NamedTuple):
-    """Memory that kernels write: nothing is allocated inside them."""
-
-    scratch: np.ndarray  # element 0 holds 1.0
-    grads: np.ndarray
-    losses: np.ndarray  # one per sample of a chunk
-    hits: np.ndarray  # likewise
-    sync: np.ndarray
-    totals: np.ndarray  # loss and hits, carried across calls
-
-
-class Span(NamedTuple):
-    """Which part of the order to train on, and how."""
-
-    first: int
-    last: int
-    batch: int
-    learning_rate: float
-
-
-class Team(NamedTuple):
-    """Which thread this is, of how many."""
-
-    thread: int
-    size: int
-
-
-def lean(record):
-    """Return one of the records above with pointers in place of arrays.
-
-    An array is seven words to every call that takes it, and counts its references.
-    """
-
-
-@overload(lean)
-def _lean_of(record):
-    return _LEAN[record.instance_class]
-
-
-_LEAN = {
-    Plan: lambda record: Plan(
-        pointer(record.sizes), pointer(record.strides), pointer(record.widths),
-        pointer(record.w), pointer(record.b), pointer(record.a), pointer(record.delta),
-        pointer(record.flipped), pointer(record.activations),
-        record.last, record.loss, record.bias, record.chunk, record.blocks, record.panel,
-        record.scale,
-    ),
-    Dense: lambda record: Dense(pointer(record.X)),
-    Sparse: lambda record: Sparse(
-        pointer(record.start), pointer(record.position), pointer(record.value)
-    ),
-    Targets: lambda record: Targets(
-        pointer(record.labels), pointer(record.values), record.labelled
-    ),
-    Work: lambda record: Work(
-        pointer(record.scratch), pointer(record.grads), pointer(record.losses),
-        pointer(record.hits), pointer(record.sync), pointer(record.totals),
-    ),
-}  # fmt: skip
+# A number that is no literal: for each literal argument everything below would be compiled anew.
+NUM = np.int64
+UPDATE_ROWS = 8  # rows of W are dealt out in whole tiles
+SQUARE = 16  # rows of W are transposed in squares of up to so many
 
 
 # -- first layer, by kind of input -----------------------------------------------------------------
 
 
 @inner
-def _gather_rows(plan, X, order, first, r0, r1, scratch):
-    """Copy samples into the scratch, scaled; return how many inputs are not finite."""
+def _convert(plan, X, which, r0, r1, scratch, slot):
+    """Copy samples into the scratch from row `slot` on, scaled."""
     n = plan.sizes[0]
-    bad = 0
     for r in range(r0, r1):
-        s = order[first + r]
-        row = at(scratch, plan.a[0] + r * plan.strides[0])
+        row = at(scratch, plan.a[0] + (slot + r) * plan.strides[0])
+        sample = at(X, which[r] * n)
         for i in range(n):
-            row[i] = X[s * n + i]
+            row[i] = sample[i]
         for i in range(n):
-            row[i] *= plan.scale
-            bad += not abs(row[i]) < np.inf
-    return bad
+            row[i] *= scratch[SCALE]
 
 
-def _forward_first(plan, data, params, order, first, r0, r1, scratch):
-    """Write the first layer's weighted inputs; return how many inputs are not finite."""
+def _rows(plan, data, which, work):
+    """Return where the samples are multiplied: first element, distance, and their numbers there."""
 
 
-@overload(_forward_first, inline="never")
-def _forward_first_of(plan, data, params, order, first, r0, r1, scratch):
-    if data.instance_class is Dense:
+@overload(_rows, inline="always")
+def _rows_of(plan, data, which, work):
+    def as_they_lie(plan, data, which, work):
+        if work.scratch[SCALE] == 1:
+            return data.X, plan.sizes[0], which
+        return at(work.scratch, plan.a[0]), plan.strides[0], at(work.marks, SYNC_SIZE)
 
-        def dense(plan, data, params, order, first, r0, r1, scratch):
-            bad = _gather_rows(plan, data.X, order, first, r0, r1, scratch)
-            _forward_layer(plan, 1, params, r0, r1, scratch)
-            return bad
+    def converted(plan, data, which, work):
+        return at(work.scratch, plan.a[0]), plan.strides[0], at(work.marks, SYNC_SIZE)
 
-        return dense
+    return as_they_lie if _same_dtype(data, work) else converted
 
-    def zero_skipping(plan, data, params, order, first, r0, r1, scratch):
-        sparse.forward(
-            data, plan.blocks, plan.panel, order, first + r0, r1 - r0, plan.widths[1],
-            at(params, plan.w[1]), plan.strides[1],
-            at(scratch, plan.a[1] + r0 * plan.strides[1]), at(params, plan.b[1]),
+
+def _same_dtype(data, work):
+    return data.types[0].dtype == work.types[0].dtype
+
+
+@inner
+def _columns(plan, weights, team):
+    """Return this thread's columns of the first layer, in whole vectors."""
+    return share(plan.widths[1], vector_lanes(weights), team.thread, team.size)
+
+
+def _forward_first(plan, data, params, samples, m, work, team):
+    """Write this thread's columns of the first layer's weighted inputs."""
+
+
+@overload(_forward_first, inline="always")
+def _forward_first_of(plan, data, params, samples, m, work, team):
+    if data.instance_class is not Dense:
+
+        def zero_skipping(plan, data, params, samples, m, work, team):
+            v, end = _columns(plan, params, team)
+            sparse.forward(
+                data, plan.blocks, samples, m, end - v, at(params, plan.w[1] + v),
+                plan.strides[1], at(work.scratch, plan.a[1] + v), at(params, plan.b[1] + v),
+            )  # fmt: skip
+
+        return zero_skipping
+
+    same = _same_dtype(data, work)
+
+    def dense(plan, data, params, samples, m, work, team):
+        if not same or work.scratch[SCALE] != 1:
+            r0, r1 = share(m, BLOCK, team.thread, team.size)
+            _convert(plan, data.X, samples.now, r0, r1, work.scratch, NUM(0))
+            barrier(work.marks, team.size)
+        x, x_row, table = _rows(plan, data, samples.now, work)
+        ahead = _rows(plan, data, samples.ahead, work)[2]
+        v, end = _columns(plan, params, team)
+        multiply_bias(
+            m, end - v, plan.sizes[0], x, x_row, table, ahead,
+            at(params, plan.w[1] + v), plan.strides[1],
+            at(work.scratch, plan.a[1] + v), plan.strides[1], at(params, plan.b[1] + v),
         )  # fmt: skip
-        return 0
 
-    return zero_skipping
-
-
-def _update_first(plan, data, order, first, m, target, alpha, work, team):
-    """Add alpha * gradient to this thread's rows of the first layer's weights."""
+    return dense
 
 
-@overload(_update_first, inline="never")
-def _update_first_of(plan, data, order, first, m, target, alpha, work, team):
+def _update_first(plan, data, samples, m, target, alpha, work, team):
+    """Add alpha * gradient to this thread's columns of the first layer's weights."""
+
+
+@overload(_update_first, inline="always")
+def _update_first_of(plan, data, samples, m, target, alpha, work, team):
     if data.instance_class is Dense:
 
-        def dense(plan, data, order, first, m, target, alpha, work, team):
-            _update_layer(plan, 1, m, target, alpha, work, team)
+        def dense(plan, data, samples, m, target, alpha, work, team):
+            x, x_row, table = _rows(plan, data, samples.now, work)
+            v, end = _columns(plan, target, team)
+            stride = plan.strides[1]
+            add_product(
+                plan.sizes[0], end - v, m, x, x_row, table,
+                at(work.scratch, plan.delta[1] + v), stride,
+                at(target, plan.w[1] + v), stride, alpha,
+            )  # fmt: skip
 
         return dense
 
-    def zero_skipping(plan, data, order, first, m, target, alpha, work, team):
+    def zero_skipping(plan, data, samples, m, target, alpha, work, team):
+        v, end = _columns(plan, target, team)
         stride = plan.strides[1]
         sparse.update(
-            data, plan.blocks, plan.blocks * team.thread // team.size,
-            plan.blocks * (team.thread + 1) // team.size, plan.panel, order, first, m,
-            plan.widths[1], at(work.scratch, plan.delta[1]), at(target, plan.w[1]), stride, alpha,
+            data, plan.blocks, samples, m, end - v, at(work.scratch, plan.delta[1] + v),
+            at(target, plan.w[1] + v), stride, alpha,
         )  # fmt: skip
 
     return zero_skipping
 
 
-def _fetch_next(plan, data, order, first, m, n):
-    """Ask for the samples of the next batch ahead of time."""
-
-
-@overload(_fetch_next, inline="never")
-def _fetch_next_of(plan, data, order, first, m, n):
-    if data.instance_class is Dense:
-        return lambda plan, data, order, first, m, n: None
-
-    def zero_skipping(plan, data, order, first, m, n):
-        for p in range(first + m, min(first + 2 * m, n)):
-            sparse.fetch(data, plan.blocks, order[p])
-
-    return zero_skipping
+@inner
+def _samples(order, p, m, n):
+    """Return the samples of the batch at p, and those that follow as far as there are enough."""
+    now = at(order, p)
+    ahead = at(now, m) if p + 2 * m <= n else now
+    return Samples(now, ahead, at(now, 2 * m) if p + 3 * m <= n else ahead)
 
 
 # -- the stages of a chunk -------------------------------------------------------------------------
 
 
-@inner
-def _forward_layer(plan, l, params, r0, r1, scratch):
+@inlined
+def _forward_layer(plan, l, params, r0, r1, work):
     """z of layer l for the samples r0 <= r < r1."""
     below, here = plan.strides[l - 1], plan.strides[l]
+    scratch, rows = work.scratch, at(work.marks, SYNC_SIZE)
     multiply_bias(
         r1 - r0, plan.widths[l], plan.sizes[l - 1],
-        at(scratch, plan.a[l - 1] + r0 * below), below, 1,
+        at(scratch, plan.a[l - 1] + r0 * below), below, rows, rows,
         at(params, plan.w[l]), here,
         at(scratch, plan.a[l] + r0 * here), here, at(params, plan.b[l]),
     )  # fmt: skip
 
 
 @inner
-def _forward(plan, data, params, order, first, r0, r1, scratch):
-    """Forward pass up to the output's z."""
-    last = plan.last
-    bad = _forward_first(plan, data, params, order, first, r0, r1, scratch)
-    for l in range(1, last + 1):
-        if l > 1:
-            _forward_layer(plan, l, params, r0, r1, scratch)
-        if l < last:
-            row = plan.strides[l]
-            a = at(scratch, plan.a[l] + r0 * row)
-            activate(plan.activations[l], r1 - r0, plan.sizes[l], a, row, a, row)
-    return bad
+def _forward_rest(plan, params, r0, r1, work):
+    """Forward pass from the first layer's z up to the output's z."""
+    for l in range(1, plan.last):
+        row = plan.strides[l]
+        a = at(work.scratch, plan.a[l] + r0 * row)
+        activate(plan.activations[l], r1 - r0, plan.sizes[l], a, row, a, row)
+        _forward_layer(plan, l + 1, params, r0, r1, work)
 
 
 @inner
-def _output(plan, targets, order, first, r0, r1, work):
+def _output(plan, targets, samples, r0, r1, work):
     """Output, loss, hit and delta of each sample."""
-    last = plan.last
-    n, row, code = plan.sizes[last], plan.strides[last], plan.activations[last]
-    scratch = work.scratch
-    for r in range(r0, r1):
-        s = order[first + r]
-        label = targets.labels[s] if targets.labelled else -1
-        y = at(targets.values, s * n if label < 0 else 0)
-        z = at(scratch, plan.a[last] + r * row)
-        delta = at(scratch, plan.delta[last] + r * row)
-        work.losses[r] = output_row(plan.loss, code, n, plan.widths[last], z, label, y, delta)
-        work.hits[r] = largest_at(n, z) == label
+    last, scratch = plan.last, work.scratch
+    row = plan.strides[last]
+    for r in range(r0, r1):  # the next ones' targets come from main memory, too
+        if targets.labelled:
+            prefetch(at(targets.labels, samples.ahead[r]), 1)
+        else:
+            prefetch(at(targets.values, samples.ahead[r] * plan.sizes[last]), plan.sizes[last])
+    output_rows(
+        plan.loss, plan.activations[last], r1 - r0, plan.sizes[last],
+        at(scratch, plan.a[last] + r0 * row), row, at(samples.now, r0), targets.labels,
+        targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
+        at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
+    )  # fmt: skip
 
 
-@inner
+@inlined
 def _flip_weights(plan, params, scratch, team):
     """Transpose the weights of the layers above the first, each thread its share of rows."""
     for l in range(2, plan.last + 1):
-        # share() deals in BLOCKs of eight, squares may be larger: deal in whole rows of BLOCKs
-        low, high = share((plan.sizes[l - 1] + 7) // 8, team.thread, team.size)
-        low, high = low * 8, min(high * 8, plan.sizes[l - 1])
+        low, high = share(plan.sizes[l - 1], SQUARE, team.thread, team.size)
         if low < high:
             transpose(
                 high - low, plan.widths[l], at(params, plan.w[l] + low * plan.strides[l]),
@@ -272,7 +219,7 @@ def _flip_weights(plan, params, scratch, team):
             )  # fmt: skip
 
 
-@inner
+@inlined
 def _backward(plan, r0, r1, scratch):
     """Deltas of the hidden layers for this thread's samples."""
     for l in range(plan.last, 1, -1):
@@ -280,111 +227,265 @@ def _backward(plan, r0, r1, scratch):
         delta = at(scratch, plan.delta[l - 1] + r0 * below)
         multiply(
             r1 - r0, plan.widths[l - 1], plan.sizes[l],
-            at(scratch, plan.delta[l] + r0 * here), here, 1,
+            at(scratch, plan.delta[l] + r0 * here), here,
             at(scratch, plan.flipped[l]), below, delta, below,
         )  # fmt: skip
         a = at(scratch, plan.a[l - 1] + r0 * below)
         scale_by_slope(plan.activations[l - 1], r1 - r0, plan.sizes[l - 1], a, below, delta, below)
 
 
-@inner
+@inlined
 def _update_layer(plan, l, m, target, alpha, work, team):
     """Add alpha * gradient to this thread's rows of layer l's weights."""
-    low, high = share(plan.sizes[l - 1], team.thread, team.size)
+    low, high = share(plan.sizes[l - 1], UPDATE_ROWS, team.thread, team.size)
     scratch = work.scratch
     add_product(
         high - low, plan.widths[l], m,
-        at(scratch, plan.a[l - 1] + low), 1, plan.strides[l - 1],
+        at(scratch, plan.a[l - 1] + low), plan.strides[l - 1], at(work.marks, SYNC_SIZE),
         at(scratch, plan.delta[l]), plan.strides[l],
         at(target, plan.w[l] + low * plan.strides[l]), plan.strides[l], alpha,
     )  # fmt: skip
 
 
 @inner
-def _update_biases(plan, m, target, alpha, scratch):
+def _update_biases(plan, m, target, alpha, work):
+    scratch = work.scratch
     for l in range(1, plan.last + 1):
         add_rows(
-            plan.widths[l], m, at(scratch, plan.delta[l]), plan.strides[l], alpha, scratch,
-            at(target, plan.b[l]),
+            plan.widths[l], m, at(scratch, plan.delta[l]), plan.strides[l],
+            at(work.marks, SYNC_SIZE), alpha, at(scratch, ONE), at(target, plan.b[l]),
         )  # fmt: skip
 
 
 @inner
-def _backward_and_update_one(plan, params, target, alpha, scratch):
-    """One sample: each layer above the first is read once, for its delta and its update."""
-    for l in range(plan.last, 1, -1):
-        n = plan.sizes[l - 1]
-        delta = at(scratch, plan.delta[l - 1])
-        a = at(scratch, plan.a[l - 1])
-        delta_and_update(
-            n, plan.widths[l], at(params, plan.w[l]), plan.strides[l],
-            at(scratch, plan.delta[l]), a, at(target, plan.w[l]), alpha, delta,
-        )  # fmt: skip
-        for j in range(n, plan.widths[l - 1]):
-            delta[j] = 0
-        scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
-
-
-@inner
-def _add_up(m, work):
-    """Add the chunk's losses and hits to the totals, in order; or stop all."""
-    loss, hits = work.totals[0], work.totals[1]
+def _sum_of(plan, m, work):
+    """Return the losses and hits of a chunk, added up in order."""
+    loss, hits = 0.0, 0.0
     for r in range(m):
-        loss += work.losses[r]
-        hits += work.hits[r]
-    if math.isfinite(loss) and not asked_to_stop(work.sync):
-        work.totals[0], work.totals[1] = loss, hits
-    else:
-        stop(work.sync)
+        loss += work.sums[TOTALS + r]
+        hits += work.sums[TOTALS + plan.chunk + r]
+    return loss, hits
 
 
 @inner
-def _learn_chunk(plan, params, data, targets, order, first, m, work, target, alpha, team):
-    """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
-    scratch, sync = work.scratch, work.sync
-    r0, r1 = share(m, team.thread, team.size)
-    if m > 1:
-        _flip_weights(plan, params, scratch, team)
-    if r0 < r1:
-        _forward(plan, data, params, order, first, r0, r1, scratch)
-        _output(plan, targets, order, first, r0, r1, work)
-    barrier(sync, team.size)
-    if team.thread == 0:
-        _add_up(m, work)
-    if m > 1:
-        _backward(plan, r0, r1, scratch)
-    barrier(sync, team.size)
-    if stopped(sync):
+def _fine(plan, m, work, team):
+    """Add the chunk's losses and hits to the totals, in order; return whether to go on.
+
+    Each thread adds up all losses, so that all come to one answer.
+    """
+    loss, hits = _sum_of(plan, m, work)
+    if stopped(work.marks) or not math.isfinite(loss):
+        stop(work.marks)
         return False
-    if m == 1:
-        if team.thread == 0:
-            _backward_and_update_one(plan, params, target, alpha, scratch)
-        barrier(sync, team.size)
-    else:
-        for l in range(2, plan.last + 1):
-            _update_layer(plan, l, m, target, alpha, work, team)
-    _update_first(plan, data, order, first, m, target, alpha, work, team)
-    if plan.bias and team.thread == 0:
-        _update_biases(plan, m, target, alpha, scratch)
-    barrier(sync, team.size)
+    if team.thread == 0:
+        count(work.sums, loss, hits)
     return True
 
 
 @inner
-def _learn_chunks(plan, params, data, targets, order, first, m, work, alpha, team):
+def _meet(work, team):
+    """Wait for all; a wish to stop that came before is from then on known to all."""
+    if team.thread == 0 and asked_to_stop(work.marks):
+        stop(work.marks)
+    barrier(work.marks, team.size)
+
+
+@inner
+def _learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, team):
+    """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
+    _flip_weights(plan, params, work.scratch, team)
+    _forward_first(plan, data, params, samples, m, work, team)
+    barrier(work.marks, team.size)
+    r0, r1 = share(m, BLOCK, team.thread, team.size)
+    if r0 < r1:
+        _forward_rest(plan, params, r0, r1, work)
+        _output(plan, targets, samples, r0, r1, work)
+        _backward(plan, r0, r1, work.scratch)
+    _meet(work, team)
+    if not _fine(plan, m, work, team):
+        return False
+    for l in range(2, plan.last + 1):
+        _update_layer(plan, l, m, target, alpha, work, team)
+    _update_first(plan, data, samples, m, target, alpha, work, team)
+    if plan.bias and team.thread == team.size - 1:
+        _update_biases(plan, m, target, alpha, work)
+    barrier(work.marks, team.size)
+    return True
+
+
+@inlined
+def _learn_chunks(plan, params, data, targets, order, m, work, alpha, team):
     """Fill work.grads with alpha * (sum of the gradients of m samples), chunk by chunk."""
-    size = plan.b[plan.last] + plan.strides[plan.last]
-    low, high = share(size, team.thread, team.size)
-    for i in range(low, high):
-        work.grads[i] = 0
-    barrier(work.sync, team.size)
+    low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
+    fill(work.grads, low, high, 0)
+    barrier(work.marks, team.size)
     for done in range(0, m, plan.chunk):
         size = min(plan.chunk, m - done)
+        samples = _samples(order, done, size, m)
         if not _learn_chunk(
-            plan, params, data, targets, order, first + done, size, work, work.grads, alpha, team
+            plan, params, data, targets, samples, size, work, work.grads, alpha, team
         ):
             return False
     return True
+
+
+@inner
+def size_of(plan):
+    """Return how many parameters there are, padding included."""
+    return plan.b[plan.last] + plan.strides[plan.last]
+
+
+# -- batches of one --------------------------------------------------------------------------------
+
+
+def _place(plan, data, s, slot, work):
+    """Return where sample number s is multiplied; a converted one lies in one of two slots."""
+
+
+@overload(_place, inline="always")
+def _place_of(plan, data, s, slot, work):
+    def as_it_lies(plan, data, s, slot, work):
+        if work.scratch[SCALE] == 1:
+            return at(data.X, s * plan.sizes[0])
+        return at(work.scratch, plan.a[0] + slot * plan.strides[0])
+
+    def converted(plan, data, s, slot, work):
+        return at(work.scratch, plan.a[0] + slot * plan.strides[0])
+
+    return as_it_lies if _same_dtype(data, work) else converted
+
+
+@inlined
+def _advance(plan, params, before, x, alpha, work, team):
+    """Learn the sample `before` in the first layer, and write the weighted inputs of x."""
+    v, end = _columns(plan, params, team)
+    advance(
+        end - v, plan.sizes[0], before, alpha, at(work.scratch, plan.delta[1] + v), x,
+        at(params, plan.w[1] + v), plan.strides[1], at(work.scratch, plan.a[1] + v),
+        at(params, plan.b[1] + v),
+    )  # fmt: skip
+
+
+def _forward_one(plan, data, params, samples, slot, fresh, alpha, work, team):
+    """Write the first layer's weighted inputs; on dense input after the update still owed.
+
+    On dense input the update of a sample waits for the forward pass of the next, unless `fresh`:
+    one pass over W does both.
+    """
+
+
+@overload(_forward_one, inline="always")
+def _forward_one_of(plan, data, params, samples, slot, fresh, alpha, work, team):
+    if data.instance_class is not Dense:
+
+        def zero_skipping(plan, data, params, samples, slot, fresh, alpha, work, team):
+            _forward_first(plan, data, params, samples, NUM(1), work, team)
+
+        return zero_skipping
+
+    same = _same_dtype(data, work)
+
+    def dense(plan, data, params, samples, slot, fresh, alpha, work, team):
+        n_in = plan.sizes[0]
+        if not same or work.scratch[SCALE] != 1:
+            if team.thread == 0:
+                _convert(plan, data.X, samples.now, NUM(0), NUM(1), work.scratch, slot)
+            barrier(work.marks, team.size)
+        prefetch(at(data.X, samples.ahead[0] * n_in), n_in)
+        x = _place(plan, data, samples.now[0], slot, work)
+        if not fresh:
+            before = _place(plan, data, at(samples.now, -1)[0], 1 - slot, work)
+            _advance(plan, params, before, x, alpha, work, team)
+            return
+        v, end = _columns(plan, params, team)
+        rows = at(work.marks, SYNC_SIZE)
+        multiply_bias(
+            NUM(1), end - v, n_in, x, NUM(0), rows, rows, at(params, plan.w[1] + v),
+            plan.strides[1], at(work.scratch, plan.a[1] + v), NUM(0), at(params, plan.b[1] + v),
+        )  # fmt: skip
+
+    return dense
+
+
+def _update_one(plan, data, params, samples, alpha, work, team):
+    """Learn a sample in the first layer; on dense input that waits for the next sample."""
+
+
+@overload(_update_one, inline="always")
+def _update_one_of(plan, data, params, samples, alpha, work, team):
+    if data.instance_class is Dense:
+        return lambda plan, data, params, samples, alpha, work, team: None
+    return lambda plan, data, params, samples, alpha, work, team: _update_first(
+        plan, data, samples, NUM(1), params, alpha, work, team
+    )
+
+
+def _settle(plan, data, params, s, slot, alpha, work, team):
+    """Take the update of sample s that is still owed."""
+
+
+@overload(_settle, inline="always")
+def _settle_of(plan, data, params, s, slot, alpha, work, team):
+    if data.instance_class is not Dense:
+        return lambda plan, data, params, s, slot, alpha, work, team: None
+
+    def dense(plan, data, params, s, slot, alpha, work, team):
+        x = _place(plan, data, s, slot, work)
+        _advance(plan, params, x, x, alpha, work, team)
+
+    return dense
+
+
+@inlined
+def _backward_and_update_one(plan, params, alpha, work):
+    """Each layer above the first is read once, for its delta and its update."""
+    scratch = work.scratch
+    for l in range(plan.last, 1, -1):
+        n = plan.sizes[l - 1]
+        delta, a = at(scratch, plan.delta[l - 1]), at(scratch, plan.a[l - 1])
+        w = at(params, plan.w[l])
+        delta_and_update(
+            n, plan.widths[l], w, plan.strides[l], at(scratch, plan.delta[l]), a, w, alpha, delta
+        )
+        fill(delta, n, plan.widths[l - 1], 0)
+        scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
+    if plan.bias:
+        _update_biases(plan, NUM(1), params, alpha, work)
+
+
+@inlined
+def _learn_one(plan, params, data, targets, samples, slot, fresh, alpha, work, team):
+    """Take one step on one sample; False if its loss is not finite."""
+    _forward_one(plan, data, params, samples, slot, fresh, alpha, work, team)
+    barrier(work.marks, team.size)
+    if team.thread == 0:
+        _forward_rest(plan, params, NUM(0), NUM(1), work)
+        _output(plan, targets, samples, NUM(0), NUM(1), work)
+        if asked_to_stop(work.marks) or not math.isfinite(work.sums[TOTALS]):
+            stop(work.marks)
+        else:
+            count(work.sums, work.sums[TOTALS], work.sums[TOTALS + plan.chunk])
+            _backward_and_update_one(plan, params, alpha, work)
+    barrier(work.marks, team.size)
+    if stopped(work.marks):
+        return False
+    _update_one(plan, data, params, samples, alpha, work, team)
+    return True
+
+
+@inlined
+def _learn_ones(plan, params, data, targets, order, n, span, work, team):
+    """Learn sample after sample."""
+    alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
+    for p in range(span.first, span.last):
+        samples = _samples(order, p, span.batch, n)
+        fresh = p == span.first
+        if not _learn_one(plan, params, data, targets, samples, p & 1, fresh, alpha, work, team):
+            return
+    if span.first < span.last:
+        p = span.last - 1
+        _settle(plan, data, params, order[p], p & 1, alpha, work, team)
+        barrier(work.marks, team.size)
 
 
 # -- entry points ----------------------------------------------------------------------------------
@@ -395,71 +496,119 @@ def sgd_epoch(plan, params, data, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last.
 
     A batch whose loss is not finite is not learnt: training stops before it, with the flag in
-    work.sync.
+    work.marks.
     """
-    _sgd_epoch(
-        lean(plan), pointer(params), params.size, lean(data), lean(targets), pointer(order),
-        order.size, span, lean(work), team,
-    )  # fmt: skip
+    net, x, y, hands = read(plan), lean(data), lean(targets), lean(work)
+    if span.batch == 1:
+        _learn_ones(net, pointer(params), x, y, pointer(order), order.size, span, hands, team)
+    else:
+        _learn_batches(net, pointer(params), x, y, pointer(order), order.size, span, hands, team)
 
 
-@inner
-def _sgd_epoch(plan, params, size, data, targets, order, n, span, work, team):
-    low, high = share(size, team.thread, team.size)
+@inlined
+def _learn_batches(plan, params, data, targets, order, n, span, work, team):
+    low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
     for p in range(span.first, span.last, span.batch):
         m = min(span.batch, n - p)
-        _fetch_next(plan, data, order, p, m, n)
         if m <= plan.chunk:
             alpha = -span.learning_rate / m
-            if not _learn_chunk(
-                plan, params, data, targets, order, p, m, work, params, alpha, team
-            ):
+            samples = _samples(order, p, m, n)
+            if not _learn_chunk(plan, params, data, targets, samples, m, work, params, alpha, team):
                 return
         else:
             alpha = 1.0 / m
-            if not _learn_chunks(plan, params, data, targets, order, p, m, work, alpha, team):
+            if not _learn_chunks(plan, params, data, targets, at(order, p), m, work, alpha, team):
                 return
-            for i in range(low, high):
-                params[i] -= span.learning_rate * work.grads[i]
-            barrier(work.sync, team.size)
+            add_scaled(params, low, high, -span.learning_rate, work.grads)
+            barrier(work.marks, team.size)
+
+
+@inner
+def targets_from(first, n_out, labels, values):
+    """Return the targets of the samples from the first one on; labels count where there are any."""
+    labelled = labels.size > 0
+    start = 0 if labelled else first * n_out
+    return Targets(at(pointer(labels), first), at(pointer(values), start), labelled)
 
 
 @kernel
-def gradient(plan, params, data, targets, order, work):
-    """Twin of `reference.gradient`: work.grads is the mean over the batch, totals[0] the loss."""
-    _learn_chunks(
-        lean(plan), pointer(params), lean(data), lean(targets), pointer(order), 0, order.size,
-        lean(work), 1.0 / order.size, Team(0, 1),
-    )  # fmt: skip
+def gradient(plan, params, X, labels, values, scratch, sums, marks, grads):
+    """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] the loss.
+
+    Return whether inputs and targets are finite.
+    """
+    net, n = read(plan), X.shape[0]
+    work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(grads))
+    sums[0] = sums[1] = 0
+    marks[STOPPED] = 0
+    fill(work.grads, 0, grads.size, 0)
+    for first in range(0, n, net.chunk):
+        m = min(net.chunk, n - first)
+        data = Dense(at(pointer(X), first * net.sizes[0]))
+        targets = targets_from(first, net.sizes[net.last], labels, values)
+        if not _learn_chunk(
+            net, pointer(params), data, targets, _in_order(work), m, work, work.grads, 1.0 / n,
+            Team(0, 1),
+        ):  # fmt: skip
+            fill(work.grads, 0, grads.size, np.nan)  # as the loss is
+            sums[0] = np.nan
+            break
+    return finite_batch(X, values, scratch)
+
+
+@inner
+def _in_order(work):
+    """Return samples that lie one after the other; ahead are those of the next tile."""
+    rows = at(work.marks, SYNC_SIZE)
+    return Samples(rows, at(rows, TILE_ROWS), rows)
+
+
+@inlined
+def _forward_chunk(plan, params, X, m, work):
+    """Forward pass of m samples that lie one after the other, up to the output's z.
+
+    Return whether all inputs were finite: one that is not makes every z of its sample so.
+    """
+    _forward_first(plan, Dense(X), params, _in_order(work), m, work, Team(0, 1))
+    z = at(work.scratch, plan.a[1])
+    fine = True
+    for r in range(m):
+        fine &= math.isfinite(z[r * plan.strides[1]])
+    _forward_rest(plan, params, NUM(0), m, work)
+    return fine
 
 
 @kernel
-def evaluate(plan, params, data, targets, order, work):
-    """Twin of `reference.evaluate`: the sums of losses and hits, in totals."""
-    net, rows, y, hands = lean(plan), lean(data), lean(targets), lean(work)
-    for first in range(0, order.size, plan.chunk):
-        m = min(plan.chunk, order.size - first)
-        _forward(net, rows, pointer(params), pointer(order), first, 0, m, hands.scratch)
-        _output(net, y, pointer(order), first, 0, m, hands)
+def evaluate(plan, params, X, labels, values, scratch, sums, marks):
+    """Twin of `reference.evaluate`: the sums of losses and hits, in sums[0] and sums[1]."""
+    net = read(plan)
+    work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(scratch))
+    sums[0] = sums[1] = 0
+    for first in range(0, X.shape[0], net.chunk):
+        m = min(net.chunk, X.shape[0] - first)
+        x = at(pointer(X), first * net.sizes[0])
+        _forward_chunk(net, pointer(params), x, m, work)
+        targets = targets_from(first, net.sizes[net.last], labels, values)
+        _output(net, targets, _in_order(work), NUM(0), m, work)
+        loss, hits = _sum_of(net, m, work)
+        sums[0] += loss
+        sums[1] += hits
+
+
+@kernel
+def feedforward(plan, params, X, scratch, marks, out):
+    """Twin of `reference.feedforward`; return whether all inputs were surely finite."""
+    net = read(plan)
+    work = Work(pointer(scratch), pointer(scratch), pointer(marks), pointer(scratch))
+    n, row = net.sizes[net.last], net.strides[net.last]
+    z = at(work.scratch, net.a[net.last])
+    fine = True
+    for first in range(0, X.shape[0], net.chunk):
+        m = min(net.chunk, X.shape[0] - first)
+        x = at(pointer(X), first * net.sizes[0])
+        fine &= _forward_chunk(net, pointer(params), x, m, work)
+        apply_output(net.activations[net.last], m, n, z, row)
         for r in range(m):
-            work.totals[0] += work.losses[r]
-            work.totals[1] += work.hits[r]
-
-
-@kernel
-def feedforward(plan, params, data, order, work, out):
-    """Twin of `reference.feedforward`; return whether all inputs are finite."""
-    net, rows = lean(plan), lean(data)
-    last = plan.last
-    n, row = plan.sizes[last], plan.strides[last]
-    scratch = pointer(work.scratch)
-    bad = 0
-    for first in range(0, order.size, plan.chunk):
-        m = min(plan.chunk, order.size - first)
-        bad += _forward(net, rows, pointer(params), pointer(order), first, 0, m, scratch)
-        for r in range(m):
-            z = at(scratch, plan.a[last] + r * row)
-            apply_output(plan.activations[last], n, z)
             for j in range(n):
-                out[first + r, j] = z[j]
-    return bad == 0
+                out[first + r, j] = z[r * row + j]
+    return fine

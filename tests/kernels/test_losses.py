@@ -1,9 +1,15 @@
-"""Output, delta and loss of the last layer."""
+"""Output, delta, loss and hit of the last layer, row by row and with lanes over the batch."""
 
+import numba
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastbp import kernels, reference
+from fastbp.kernels.losses import SEGMENT, output_lanes, output_rows
+from fastbp.kernels.simd import at, pointer
+from fastbp.storage import stride
 
 OUTPUTS = sorted(reference.LOSSES)
 SMALL_LOSSES = {  # output: loss of z against y = 1 for the first, 0 for the others
@@ -12,16 +18,43 @@ SMALL_LOSSES = {  # output: loss of z against y = 1 for the first, 0 for the oth
     ),
     "softmax": lambda mpmath, z: mpmath.log1p(sum(mpmath.exp(x - z[0]) for x in z[1:])),
 }
+WIDTHS = (1, 2, 7, 17, 64, 100)
+GUARD = -77.0
+PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+
+def codes(loss, activation):
+    return kernels.LOSS_CODES[loss], kernels.ACTIVATION_CODES[activation]
+
+
+def storage(rows, n, dtype):
+    """Storage rows full of NaN, between guards; and the array around them."""
+    around = np.full((rows + 2, stride(n, dtype)), GUARD, dtype)
+    around[1:-1] = np.nan
+    return around[1:-1], around
+
+
+def assert_within(around, n):
+    """What lies around was not touched, and pads are zero: in all samples without a NaN."""
+    assert (around[[0, -1]] == GUARD).all()
+    rows = around[1:-1]
+    assert not rows[np.isfinite(rows[:, :n]).all(axis=1), n:].any()
 
 
 def output_delta(loss, activation, z, y):
     """Call the kernel; what it writes starts as NaN."""
+    batch, n = z.shape
     z, y = z.copy(), y.copy()
     z.flags.writeable = y.flags.writeable = False
-    a, delta, losses = np.full_like(z, np.nan), np.full_like(z, np.nan), np.full(len(z), np.nan)
-    codes = kernels.LOSS_CODES[loss], kernels.ACTIVATION_CODES[activation]
-    kernels.output_delta(*codes, z, y, a, delta, losses)
-    return a, delta, losses
+    (a, around_a), (delta, around_delta) = storage(batch, n, z.dtype), storage(batch, n, z.dtype)
+    losses = np.full(2 * batch + 1, np.nan)
+    losses[-1] = GUARD
+    kernels.output_delta(*codes(loss, activation), z, y, np.arange(batch), a, delta, losses)
+    assert_within(around_a, n)
+    assert_within(around_delta, n)
+    assert losses[-1] == GUARD
+    assert not losses[batch:-1].any()  # no labels, no hits
+    return a[:, :n].copy(), delta[:, :n].copy(), losses[:batch].copy()
 
 
 def expected_output(loss, activation, z, y):
@@ -34,17 +67,49 @@ def one_hot(n, classes, dtype):
     return np.eye(n, dtype=dtype)[classes]
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 17, 64, 100])
+def targets_of(rng, batch, n, dtype):
+    """Rows of many kinds: one-hot, shares, any real values, and nothing at all."""
+    yield one_hot(n, rng.integers(0, n, batch), dtype)
+    yield rng.random((batch, n)).astype(dtype)
+    yield (3 * rng.standard_normal((batch, n))).astype(dtype)
+    yield np.zeros((batch, n), dtype)
+
+
+def assert_are(found, expected, y, assert_close):
+    """a, delta and losses: 1 and y cancel in a - y, and in slopes 1 does, times y."""
+    extra = 4 * np.finfo(y.dtype).eps * np.abs(y).max(initial=1)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert_close(mine, theirs, dtype=str(y.dtype), extra=extra)
+
+
+# -- row by row ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", WIDTHS)
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
 def test_the_kernel_is_its_twin(loss, activation, n, dtype, rng, assert_close):
     for scale in (0.1, 3):
         z = (scale * rng.standard_normal((6, n))).astype(dtype)
-        for y in (one_hot(n, rng.integers(0, n, 6), dtype), rng.random((6, n)).astype(dtype)):
+        for y in targets_of(rng, 6, n, dtype):
             expected = expected_output(loss, activation, z, y)
             found = output_delta(loss, activation, z, y)
-            for mine, theirs in zip(found, expected, strict=True):
-                assert_close(mine, theirs, dtype=dtype, extra=4 * np.finfo(dtype).eps)
-            assert np.any(found[2] != 0) or n == 1
+            assert_are(found, expected, y, assert_close)
+            assert np.any(found[2] != 0) or n == 1 or not y.any()
+
+
+@pytest.mark.parametrize("n", [SEGMENT - 1, SEGMENT, SEGMENT + 1, 600, 2 * SEGMENT, 1100, 1300])
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_any_number_of_outputs_near_zero(loss, activation, n, dtype, rng, assert_close):
+    """Where 1,024 factors 1 + exp(-|z|), each nearly 2, have no finite product."""
+    z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
+    for y in targets_of(rng, 3, n, dtype):
+        found = output_delta(loss, activation, z, y)
+        assert np.isfinite(found[2]).all()
+        assert_are(found, expected_output(loss, activation, z, y), y, assert_close)
+    if activation == "sigmoid" and loss == "cross-entropy":
+        zeros = np.zeros((1, n), dtype)
+        _, _, (total,) = output_delta(loss, activation, zeros, zeros)
+        assert total == pytest.approx(n * np.log(2), rel=1e-13)
 
 
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
@@ -63,6 +128,19 @@ def test_saturated_inputs_are_exact(loss, activation, dtype):
             assert np.array_equal(found[2], z.max(axis=1) - z[:, target])
 
 
+@pytest.mark.parametrize("n", [3, 17, 40])
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_saturated_lanes_among_others(loss, activation, n, dtype, rng, assert_close):
+    for scale in (40, 300):
+        z = (scale * rng.standard_normal((5, n))).astype(dtype)
+        z[0, rng.integers(n)] = 1000
+        z[1] = -1000
+        z[2] = 1000
+        for y in targets_of(rng, 5, n, dtype):
+            expected = expected_output(loss, activation, z, y)
+            assert_are(output_delta(loss, activation, z, y), expected, y, assert_close)
+
+
 @pytest.mark.parametrize("activation", SMALL_LOSSES)
 def test_small_losses_keep_their_digits(activation, dtype):
     """From z, where a is 1 to the last bit: log(a) would be 0."""
@@ -77,9 +155,221 @@ def test_small_losses_keep_their_digits(activation, dtype):
 
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
 def test_a_nan_gives_a_loss_of_nan(loss, activation, dtype):
-    for place in range(3):
-        z = np.zeros((1, 3), dtype)
-        z[0, place] = np.nan
+    """Wherever it stands in its vector, and in its sample only."""
+    for n in (3, 40):
+        for place in range(n):
+            z = np.zeros((3, n), dtype)
+            z[1, place] = np.nan
+            for target in (0, 1, n - 1):
+                y = one_hot(n, [target] * 3, dtype)
+                _, _, losses = output_delta(loss, activation, z, y)
+                assert np.isnan(losses).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_an_infinite_input_has_a_finite_loss_only_where_the_reference_has(loss, activation, dtype):
+    for value in (np.inf, -np.inf):
         for target in range(3):
-            _, _, losses = output_delta(loss, activation, z, one_hot(3, [target], dtype))
-            assert np.isnan(losses[0])
+            z = np.zeros((1, 3), dtype)
+            z[0, 1] = value
+            y = one_hot(3, [target], dtype)
+            _, _, losses = output_delta(loss, activation, z, y)
+            with np.errstate(invalid="ignore"):
+                _, _, expected = expected_output(loss, activation, z, y)
+            assert np.array_equal(np.isfinite(losses), np.isfinite(expected))
+
+
+# -- softmax ---------------------------------------------------------------------------------------
+
+
+def softmax(z):
+    z = z.copy()
+    z.flags.writeable = False
+    out, around = storage(*z.shape, z.dtype)
+    kernels.softmax(z, out)
+    assert_within(around, z.shape[1])
+    return out[:, : z.shape[1]].copy()
+
+
+@pytest.mark.parametrize("n", [*WIDTHS, 600])
+def test_softmax_is_its_twin(n, dtype, rng, assert_close):
+    for scale in (1, 30, 1000):
+        z = (scale * rng.standard_normal((5, n))).astype(dtype)
+        found, expected = softmax(z), np.empty_like(z)
+        reference.softmax(z, expected)
+        assert_close(found, expected, "contraction")
+        assert_close(found.sum(axis=1), np.ones(5, dtype))
+
+
+def test_softmax_of_a_nan_is_nan(dtype):
+    """All of its row, and no other."""
+    for n in (5, 40):
+        for place in range(n):
+            z = np.zeros((3, n), dtype)
+            z[1, place] = np.nan
+            assert np.isnan(softmax(z)).all(axis=1).tolist() == [False, True, False]
+            assert np.isfinite(softmax(z)[[0, 2]]).all()
+
+
+@PROPERTY
+@given(
+    z=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20),
+    shift=st.integers(-500, 500),
+)
+def test_softmax_ignores_a_shift(dtype, z, shift):
+    """To what rounding z + shift leaves: half a unit of 550 in the exponent."""
+    z = np.array([z], dtype)
+    found = [softmax(rows) for rows in (z, z + np.dtype(dtype).type(shift))]
+    assert np.abs(found[0] - found[1]).max() <= 2 * 550 * np.finfo(dtype).eps
+
+
+# -- rows of a batch, by number, and hits ----------------------------------------------------------
+
+
+@numba.njit
+def run_rows(loss, code, n, z, which, labels, values, labelled, delta, sums):
+    rows = which.size
+    output_rows(
+        loss, code, rows, n, pointer(z), z.shape[1], pointer(which), pointer(labels),
+        pointer(values), labelled, pointer(delta), delta.shape[1], pointer(sums),
+        at(pointer(sums), rows),
+    )  # fmt: skip
+
+
+def by_rows(loss, activation, z, which, labels=None, values=None):
+    """a, delta, losses and hits; the pads of z are NaN, and the other samples' targets too."""
+    batch, n = z.shape
+    dtype = z.dtype
+    (a, around_a), (delta, around_delta) = storage(batch, n, dtype), storage(batch, n, dtype)
+    a[:, :n] = z
+    sums = np.full(2 * batch + 1, GUARD)
+    none, empty = np.empty(0, np.int64), np.empty((0, n), dtype)
+    run_rows(
+        *codes(loss, activation), n, a, which, none if labels is None else labels,
+        empty if values is None else values, labels is not None, delta, sums,
+    )  # fmt: skip
+    used = -(-n // (kernels.vector_bytes() // dtype.itemsize))
+    used *= kernels.vector_bytes() // dtype.itemsize
+    for around in (around_a, around_delta):
+        assert (around[[0, -1]] == GUARD).all()
+        assert not around[1:-1, n:used].any()
+        assert np.isnan(around[1:-1, used:]).all()
+    assert sums[-1] == GUARD
+    return a[:, :n], delta[:, :n], sums[:batch], sums[batch:-1]
+
+
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_targets_are_those_of_the_samples_numbers(loss, activation, dtype, rng, assert_close):
+    """By label and by value: the reference, one pattern of bits, and hits by label alone."""
+    for n in (1, 3, 16, 17, 100):
+        z = rng.standard_normal((6, n)).astype(dtype)
+        which = rng.permutation(20)[:6]
+        labels = np.full(20, 10**9)
+        labels[which] = rng.integers(0, n, 6)
+        values = np.full((20, n), np.nan, dtype)
+        values[which] = one_hot(n, labels[which], dtype)
+        *by_label, hits = by_rows(loss, activation, z, which, labels=labels)
+        *by_value, none = by_rows(loss, activation, z, which, values=values)
+        expected = expected_output(loss, activation, z, values[which])
+        assert_are(by_label, expected, values[which], assert_close)
+        for mine, theirs in zip(by_label, by_value, strict=True):
+            assert np.array_equal(mine, theirs)
+        assert np.array_equal(hits, expected[0].argmax(axis=1) == labels[which])
+        assert not none.any()
+        values[which] = rng.standard_normal((6, n))
+        *by_value, none = by_rows(loss, activation, z, which, values=values)
+        expected = expected_output(loss, activation, z, values[which])
+        assert_are(by_value, expected, values[which], assert_close)
+        assert not none.any()
+
+
+def ties(rng, n, dtype):
+    """Outputs some of which are equally large; also all of them."""
+    yield np.zeros((1, n), dtype)
+    for top in (0.5, -0.25, 1000):
+        z = np.full((4, n), -0.5, dtype)
+        for row in z:
+            row[rng.integers(0, n, 3)] = top
+        yield z
+    yield np.where(rng.random((4, n)) < 0.5, -0.0, 0.0).astype(dtype)  # which are equal
+
+
+@pytest.mark.parametrize("layout", ["rows", "lanes"])
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_of_equal_outputs_the_first_one_counts(loss, activation, layout, dtype, rng):
+    """For every label, before, at and after the largest ones: as NumPy's argmax says."""
+    for n in (2, 3, 16, 17, 40):
+        for z in ties(rng, n, dtype):
+            for label in range(n):
+                labels = np.full(len(z), label)
+                if layout == "rows":
+                    a, *_, hits = by_rows(loss, activation, z, np.arange(len(z)), labels=labels)
+                    assert np.array_equal(hits, a.argmax(axis=1) == label)
+                else:
+                    a, _, _, hits = by_lanes(loss, activation, z, one_hot(n, labels, dtype))
+                    assert hits == (a.argmax(axis=1) == label).sum()
+
+
+# -- lanes over the batch --------------------------------------------------------------------------
+
+
+@numba.njit
+def run_lanes(loss, code, n, m, row, z, target, labelled, delta, sums):
+    output_lanes(
+        loss, code, n, m, row, pointer(z), pointer(target), labelled, pointer(delta), pointer(sums)
+    )
+
+
+def by_lanes(loss, activation, z, y, labelled=True):
+    """a, delta, the sum of the losses and the sum of the hits; what is no sample is NaN."""
+    (m, n), dtype = z.shape, z.dtype
+    lanes = kernels.vector_bytes() // dtype.itemsize
+    used = -(-m // lanes) * lanes
+    row = used + lanes
+    a, target, delta = (np.full((n + 1, row), np.nan, dtype) for _ in range(3))
+    a[n], delta[n] = GUARD, GUARD
+    a[:n, :m], target[:n, :m] = z.T, y.T
+    sums = np.full(3, GUARD)
+    run_lanes(*codes(loss, activation), n, m, row, a, target, labelled, delta, sums)
+    assert sums[2] == GUARD
+    for matrix in (a, delta):
+        assert (matrix[n] == GUARD).all()
+        assert np.isnan(matrix[:n, used:]).all()
+    assert not delta[:n, m:used].any()
+    return a[:n, :m].T.copy(), delta[:n, :m].T.copy(), sums[0], sums[1]
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 16, 17, 40])
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_lanes_over_the_batch_are_the_reference(loss, activation, m, dtype, rng, assert_close):
+    for n in (1, 2, 5, 17):
+        for scale in (0.1, 3, 300):
+            z = (scale * rng.standard_normal((m, n))).astype(dtype)
+            for number, y in enumerate(targets_of(rng, m, n, dtype)):
+                found = by_lanes(loss, activation, z, y, labelled=number == 0)
+                *expected, losses = expected_output(loss, activation, z, y)
+                assert_are(found[:2], expected, y, assert_close)
+                assert_close(found[2], losses.sum(), dtype=dtype, extra=4 * m * np.finfo(dtype).eps)
+                right = expected[0].argmax(axis=1) == y.argmax(axis=1)
+                assert found[3] == (right.sum() if number == 0 else 0)
+
+
+def test_lanes_have_any_number_of_outputs(dtype, rng, assert_close):
+    for n in (SEGMENT, SEGMENT + 1, 1100):
+        z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
+        for y in targets_of(rng, 3, n, dtype):
+            found = by_lanes("cross-entropy", "sigmoid", z, y)
+            expected = expected_output("cross-entropy", "sigmoid", z, y)[2].sum()
+            assert_close(found[2], expected, dtype=dtype)
+
+
+@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
+def test_a_nan_in_a_lane_reaches_the_sum(loss, activation, dtype):
+    for place in (0, 1, 5, 16, 20):
+        z = np.zeros((21, 3), dtype)
+        z[place, 1] = np.nan
+        a, delta, loss_sum, _ = by_lanes(loss, activation, z, one_hot(3, [1] * 21, dtype))
+        assert np.isnan(loss_sum)
+        others = np.arange(21) != place
+        assert np.isfinite(a[others]).all()
+        assert np.isfinite(delta[others]).all()

@@ -1,4 +1,4 @@
-"""The barrier, and who owns which rows."""
+"""The barrier, and who owns which share."""
 
 import threading
 
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.parallel import BLOCK, SYNC_SIZE, barrier, share, stop, stopped
-from fastbp.kernels.simd import pointer
+from fastbp.kernels.simd import K_SPLIT, TILE_ROWS, pointer
 
 TEAMS = (1, 2, 3, 4, 7, 16)
+UNITS = (1, 4, 8, 16)
 
 
 @numba.njit(nogil=True)
@@ -54,19 +55,27 @@ def test_stop_is_seen():
     assert stop_and_look(np.zeros(SYNC_SIZE, np.int64)) == (False, True)
 
 
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("team", TEAMS)
-def test_shares_cover_all_rows_once_in_whole_blocks(team):
-    for rows in [*range(70), 100, 784, 1000]:
-        shares = [share(rows, thread, team) for thread in range(team)]
-        covered = [row for first, last in shares for row in range(first, last)]
-        assert covered == list(range(rows))
-        assert all(first % BLOCK == 0 for first, last in shares if last > first)
-        assert all(first <= last <= rows for first, last in shares)
+def test_shares_cover_all_things_once_in_whole_units(team, unit):
+    for count in [*range(70), 100, 784, 1000]:
+        shares = [share(count, unit, thread, team) for thread in range(team)]
+        covered = [thing for first, last in shares for thing in range(first, last)]
+        assert covered == list(range(count))
+        assert all(first % unit == 0 for first, last in shares if last > first)
+        assert all(first <= last <= count for first, last in shares if last > first)
 
 
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("team", TEAMS)
-def test_shares_are_fair(team):
-    """No share is more than one block larger than another."""
-    for rows in (64, 100, 784):
-        sizes = [last - first for first, last in (share(rows, t, team) for t in range(team))]
-        assert max(sizes) - min(sizes) <= 2 * BLOCK - 1
+def test_shares_are_fair(team, unit):
+    """No share is more than one unit larger than another, but for a last unit that is cut short."""
+    for count in (64, 100, 784):
+        sizes = [last - first for first, last in (share(count, unit, t, team) for t in range(team))]
+        assert max(sizes) - min(sizes) <= 2 * unit - 1
+
+
+def test_samples_are_dealt_out_in_blocks_whose_tiles_add_up_in_one_order():
+    """Tiles of fewer rows than a block split their sums; those of a block and more do not."""
+    assert max(K_SPLIT) < BLOCK
+    assert TILE_ROWS % BLOCK == 0

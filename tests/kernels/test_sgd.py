@@ -7,13 +7,14 @@ activation, loss, dtype, kind of input, batch and number of threads.
 import numpy as np
 import pytest
 
+from fastbp import kernels, reference
 from fastbp import numba_engine as backends
-from fastbp import reference
+from fastbp.kernels.plan import NUMBERS
 from fastbp.numpy_engine import NumpyEngine
 
 OUTPUTS = sorted(reference.LOSSES)
 HIDDEN = [name for name, (_, slope) in reference.ACTIVATIONS.items() if slope]
-PATHS = ("dense", "sparse")
+PATHS = ("dense", "sparse", "narrow")
 TEAMS = (1, 2, 3, 4)
 BATCHES = (1, 2, 3, 8, 33)
 # From the smallest up; widths around a vector, a line, the panels of columns and eight lines.
@@ -38,32 +39,90 @@ ENGINES = (backends.NumbaEngine, NumpyEngine)
 def all_take_part(monkeypatch):
     """Let every thread asked for take part, however little there is to do.
 
-    Blocks of zero-skipping input are those threads' shares: here they are of a few inputs each.
+    Blocks of zero-skipping input are of a few inputs each.
     """
-    monkeypatch.setattr(backends, "team_size", lambda threads, weights, batch_size: threads)
+    monkeypatch.setattr(backends, "team_size", lambda threads, *_: threads)
     monkeypatch.setattr(backends, "BLOCK_BYTES", 512)
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Let the scratch hold eight samples; larger batches then go through a gradient buffer."""
+    """Let the scratch hold eight samples; larger batches then go through a gradient buffer.
+
+    With lanes over the batch, a vector of samples.
+    """
     monkeypatch.setattr(backends, "SCRATCH_BYTES", 1)
     monkeypatch.setattr(backends, "FEWEST_CHUNK", 8)
     monkeypatch.setattr(backends, "MOST_CHUNK", 8)
+    monkeypatch.setattr(backends, "NARROW_VECTORS", 1)
+
+
+@pytest.fixture(params=["dense", "narrow"])
+def any_lanes(request, monkeypatch):
+    """Gradients outside training, by the one and by the other kernel."""
+    right = backends.NumbaEngine.gradient
+    monkeypatch.setattr(
+        backends.NumbaEngine, "gradient", lambda *args: right(*args, path=request.param)
+    )
+
+
+@pytest.fixture
+def zeros_behind_marks(monkeypatch):
+    """Let a kernel that counts too far meet sample 0, not memory that is not its own."""
+
+    def with_room(name, place):
+        right = getattr(kernels, name)
+
+        def call(*args):
+            longer = np.append(args[place], np.zeros(10_000, np.int64))
+            return right(*args[:place], longer, *args[place + 1 :])
+
+        monkeypatch.setattr(kernels, name, call)
+
+    for name in ("gradient", "narrow_gradient", "evaluate"):
+        with_room(name, 7)
+    with_room("feedforward", 4)
 
 
 @pytest.fixture(params=[0x00, 0xFF])
 def filled_memory(request, monkeypatch):
     """Fill all memory that kernels are given to work in: 0xff is NaN, and no index."""
-    work = backends.NumbaEngine._work
+
+    def fill(array):
+        array.view(np.uint8)[...] = request.param
+        return array
+
+    def filling(name, find):
+        right = getattr(kernels, name)
+
+        def call(*args):
+            for array in find(*args):
+                fill(array)
+            return right(*args)
+
+        monkeypatch.setattr(kernels, name, call)
+
+    def sums_and_grads(plan, params, X, labels, values, scratch, sums, marks, grads):
+        return sums, grads
+
+    aligned, trainer = backends.aligned, backends.NumbaEngine.trainer
+    monkeypatch.setattr(backends, "aligned", lambda *args: fill(aligned(*args)))
+    filling("gradient", sums_and_grads)
+    filling("narrow_gradient", sums_and_grads)
+    filling("evaluate", lambda *args: args[6:7])
+    filling("feedforward", lambda *args: args[5:])
 
     def filled(*args, **kwargs):
-        made = work(*args, **kwargs)
-        for array in (made.scratch[1:], made.losses, made.hits, made.grads):
-            array.view(np.uint8)[:] = request.param
+        made = trainer(*args, **kwargs)
+        fill(made.work.sums[kernels.TOTALS :])
         return made
 
-    monkeypatch.setattr(backends.NumbaEngine, "_work", filled)
+    monkeypatch.setattr(backends.NumbaEngine, "trainer", filled)
+
+
+def unpacked(table):
+    """The plan that a table was made from."""
+    return kernels.Plan(*table[:NUMBERS].tolist(), *table[NUMBERS:].reshape(-1, table[0] + 1))
 
 
 class Trained:
@@ -97,23 +156,25 @@ def parts(net, flat):
             yield f"{name}{l}", array
 
 
-def assert_step_is_gradient(net, X, targets, after, assert_close, where):
+def assert_step_is_gradient(net, X, targets, after, assert_close, where, slack=0.0):
     """The step of one batch, per array; allowed beside the table: half a unit of W, over the rate.
 
     W after = round(W - rate * g): the rounding is at most eps / 2 * |W after|, where |W after| <=
     |W| + rate * |g|. Divided by the rate that is eps / 2 * |W| / rate, and eps / 2 * |g|, which the
     table's relative part covers.
     """
-    grads, loss = NumpyEngine(net.model, net.layout).gradient(net.params, X, targets)
-    eps = np.finfo(net.layout.dtype).eps
-    step = (net.params.astype(np.float64) - after.params) / LEARNING_RATE
-    rounding = eps / 2 * np.abs(net.params) / LEARNING_RATE
-    arrays = (parts(net, flat) for flat in (step, grads, rounding))
-    for (name, mine), (_, theirs), (_, extra) in zip(*arrays, strict=True):
+    grads, loss, _ = NumpyEngine(net.model, net.layout).gradient(net.params, X, targets)
+    info = np.finfo(net.layout.dtype)
+    arrays = (parts(net, flat) for flat in (net.params, after.params, grads))
+    for (name, W), (_, W_after), (_, theirs) in zip(*arrays, strict=True):
+        step = (W.astype(np.float64) - W_after) / LEARNING_RATE
+        extra = info.eps / 2 * np.abs(W) / LEARNING_RATE + slack
         assert_close(
-            mine, theirs, dtype=str(net.layout.dtype), extra=extra, where=f"in {name}, {where}"
+            step, theirs, dtype=str(net.layout.dtype), extra=extra, where=f"{name}, {where}"
         )
-    assert_close(after.loss / len(X), loss, dtype=str(net.layout.dtype), where=where)
+    assert_close(  # exp ends at the smallest normal number
+        after.loss / len(X), loss, dtype=str(net.layout.dtype), extra=info.tiny, where=where
+    )
 
 
 # -- one step --------------------------------------------------------------------------------------
@@ -135,7 +196,8 @@ def test_the_fused_step_is_the_reference_gradient(
                     Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
                     for threads in TEAMS
                 )
-                assert path == "dense" or batch == 1 or one.trainer.plan.blocks > 2
+                blocks = unpacked(one.trainer.plan).blocks
+                assert (path == "sparse" and batch > 1) == (blocks > 2)
                 assert not one.stopped
                 assert not np.array_equal(one.params, net.params)
                 assert_step_is_gradient(net, X, targets, one, assert_close, where)
@@ -183,6 +245,56 @@ def test_inputs_of_any_density(density, dtype, make_net, make_data, assert_close
                 assert_step_is_gradient(net, X, targets, after, assert_close, where)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_saturated_networks(batch, dtype, make_net, make_data, rng, assert_close, all_take_part):
+    """z of +-200 and more, or of zero, all of them exact: slopes and exponentials that end."""
+    for hidden in ("sigmoid", "tanh", "relu"):
+        for output in OUTPUTS:
+            net = make_net((9, 7, 5), output, hidden, dtype)
+            for W, b in zip(*net.layout.views(net.params), strict=True):
+                W[...] = 256 * rng.integers(-1, 2, W.shape)
+                b[...] = 256 * rng.integers(-1, 2, b.shape)
+            X = rng.integers(-1, 2, (batch, 9)).astype(dtype)
+            for labels in (True, False):
+                _, targets = make_data(make_net((9, 5), dtype=dtype), batch, labels)
+                for path in PATHS:
+                    after = Trained(net, X, targets, batch, 2, path, learning_rate=LEARNING_RATE)
+                    where = f"{path}, {hidden}, {output}"
+                    # Deltas of softmax are terms up to 1 that cancel; a ReLU or W multiplies them.
+                    slack = 4 * np.finfo(dtype).eps * 256 * 9
+                    assert_step_is_gradient(net, X, targets, after, assert_close, where, slack)
+
+
+@pytest.mark.parametrize("n_out", [600, 1300])
+@pytest.mark.parametrize("labels", [True, False])
+def test_many_outputs_near_zero(n_out, labels, dtype, make_net, make_data, assert_close):
+    """More of them than factors 1 + exp(-|z|), nearly 2, have a finite product."""
+    for output in (("cross-entropy", "sigmoid"), ("cross-entropy", "softmax")):
+        net = make_net((5, n_out), output, dtype=dtype)
+        net.params[:] /= 1000
+        for batch in (1, 3):
+            X, targets = make_data(net, batch, labels)
+            for path in PATHS:
+                after = Trained(net, X, targets, batch, 1, path, learning_rate=LEARNING_RATE)
+                assert not after.stopped
+                where = f"{path}, {output}, batch {batch}"
+                assert_step_is_gradient(net, X, targets, after, assert_close, where)
+
+
+def test_of_equal_outputs_the_first_one_counts(dtype, make_net, make_data, all_take_part):
+    """All are, without weights: who is labelled 0 is a hit, and nobody else."""
+    for output in OUTPUTS:
+        net = make_net((6, 5, 20), output, dtype=dtype)
+        net.params[:] = 0
+        for batch in (1, 7):
+            X, targets = make_data(net, 60)
+            targets.labels[::9] = 0
+            for path in PATHS:
+                for threads in (1, 2):
+                    after = Trained(net, X, targets, batch, threads, path, learning_rate=0.0)
+                    assert after.hits == (targets.labels == 0).sum() > 0
+
+
 def test_more_inputs_than_16_bits_count(make_net, make_data, assert_close):
     net = make_net((70_000, 2), dtype="float32")
     X, targets = make_data(net, 3)
@@ -192,16 +304,72 @@ def test_more_inputs_than_16_bits_count(make_net, make_data, assert_close):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_bytes_are_scaled_on_the_fly(path, dtype, make_net, make_data, assert_close):
+def test_bytes_are_scaled_on_the_fly(
+    path, dtype, make_net, make_data, rng, assert_close, all_take_part
+):
+    """And floats: one gradient, one pattern of bits, and inputs that stay as they were."""
     net = make_net((50, 9, 4), dtype=dtype, scale=1 / 255)
     for batch in (1, 5):
         X, targets = make_data(net, batch, uint8=True)
         before = X.copy()
         after = Trained(net, X, targets, batch, 1, path, learning_rate=LEARNING_RATE)
         assert_step_is_gradient(net, X, targets, after, assert_close, f"batch {batch}")
-        floats = Trained(net, X.astype(dtype), targets, batch, 1, path, learning_rate=LEARNING_RATE)
-        assert floats.bits() == after.bits()
+        X, targets = make_data(net, 23, uint8=True)
+        order, before = rng.permutation(23), X.copy()
+        bytes_ = Trained(net, X, targets, batch, 2, path, order=order)
+        floats = Trained(net, X.astype(dtype), targets, batch, 3, path, order=order)
+        assert floats.bits() == bytes_.bits()
         assert np.array_equal(X, before)
+
+
+INPUTS = {  # (scale, bytes): rows multiplied as they lie, or copied first; values, or a palette
+    "floats": (1.0, False),
+    "floats_scaled": (0.3, False),
+    "bytes": (1.0, True),
+    "bytes_scaled": (1 / 255, True),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_every_kind_of_input(inputs, path, dtype, make_net, make_data, assert_close, all_take_part):
+    """Gradient by gradient, and over steps in an order that repeats and leaves out samples."""
+    scale, uint8 = INPUTS[inputs]
+    for n_in in (5, 33, 50):
+        net = make_net((n_in, 19, 4), ("cross-entropy", "softmax"), "tanh", dtype, scale=scale)
+        if inputs == "bytes":
+            net.params[:] /= 256
+        for batch in (1, 2, 11, 33):
+            X, targets = make_data(net, 40, uint8=uint8)
+            which = np.arange(40)[::-1][:batch].copy()
+            how = {"order": which, "learning_rate": LEARNING_RATE}
+            after = Trained(net, X, targets, batch, 2, path, **how)
+            chosen = reference.Targets(targets.labels[which], targets.values)
+            where = f"{inputs}, batch {batch}"
+            assert_step_is_gradient(net, X[which], chosen, after, assert_close, where)
+            order = np.array([7, 39, 7, 7, 0, 12, 39, 39, 3, 21] * 4 + [5, 39])
+            rate = 1e-3 if inputs == "bytes" else 0.1
+            expected = train_reference(net, X, targets, batch, order=order, learning_rate=rate)
+            found = Trained(net, X, targets, batch, 2, path, order=order, learning_rate=rate)
+            assert_close(found.params, expected.params, where=where)
+            assert_close(found.loss, expected.loss, dtype=dtype, where=where)
+            assert found.hits == expected.hits
+
+
+def test_an_index_that_outgrows_its_room(dtype, make_net, make_data, rng, assert_close):
+    """Rows that are looked at are dark, the others are not."""
+    n = 2 * backends.DENSITY_SAMPLE
+    for uint8 in (False, True):
+        net = make_net((33, 9, 4), dtype=dtype, scale=1 / 255 if uint8 else 1.0)
+        X, targets = make_data(net, n, density=1, uint8=uint8)
+        X[::2] = 0
+        assert backends._density(X) == 0
+        order = rng.permutation(n)[:200]
+        for batch in (1, 16):
+            expected = train_reference(net, X, targets, batch, order=order)
+            found = Trained(net, X, targets, batch, 1, "sparse", order=order)
+            assert_close(found.params, expected.params, where=f"batch {batch}")
+            assert found.hits == expected.hits
 
 
 # -- one and the same result -----------------------------------------------------------------------
@@ -237,6 +405,27 @@ def test_slices_do_not_show_in_the_result(
         assert sliced.bits() == whole.bits()
 
 
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("path", PATHS)
+def test_slices_of_single_samples_do_not_show_in_the_result(
+    path, inputs, dtype, make_net, make_data, rng, assert_close, all_take_part
+):
+    """On dense input an update waits for the next forward pass, unless the slice ends before it."""
+    scale, uint8 = INPUTS[inputs]
+    net = make_net((20, 17, 4), dtype=dtype, scale=scale)
+    X, targets = make_data(net, 30, uint8=uint8)
+    order = rng.permutation(30)
+    whole = Trained(net, X, targets, 1, 1, path, order=order)
+    assert_close(whole.params, train_reference(net, X, targets, 1, order=order).params)
+    for size in (1, 3, 7, 29):
+        slices = [(first, min(first + size, 30)) for first in range(0, 30, size)]
+        for threads in TEAMS:
+            sliced = Trained(net, X, targets, 1, threads, path, order=order, slices=slices)
+            assert sliced.bits() == whole.bits(), f"{size}, {threads} threads"
+    empty = [(0, 0), (0, 13), (13, 13), (13, 999), (30, 30)]
+    assert Trained(net, X, targets, 1, 2, path, order=order, slices=empty).bits() == whole.bits()
+
+
 @pytest.mark.parametrize("labels", [True, False])
 def test_training_does_not_read_what_memory_held_before(
     labels, filled_memory, dtype, make_net, make_data, assert_close, all_take_part
@@ -260,9 +449,11 @@ def assert_walks_agree(net, X, targets, assert_close):
     mine, theirs = (engine.gradient(net.params, X, targets) for engine in engines)
     assert_close(mine[0], theirs[0])
     assert_close(mine[1], theirs[1], dtype=str(net.layout.dtype))
+    assert mine[2] is True
     assert not mine[0][net.padding()].any()
     mine, theirs = (engine.feedforward(net.params, X) for engine in engines)
-    assert_close(mine, theirs)
+    assert_close(mine[0], theirs[0])
+    assert mine[1] is True
     mine, theirs = (engine.evaluate(net.params, X, targets) for engine in engines)
     assert_close(mine[0], theirs[0], dtype=str(net.layout.dtype))
     assert mine[1] == theirs[1]
@@ -270,20 +461,88 @@ def assert_walks_agree(net, X, targets, assert_close):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_other_walks_do_not_read_what_memory_held_before(
-    labels, filled_memory, dtype, make_net, make_data, assert_close
+    labels, filled_memory, any_lanes, dtype, make_net, make_data, assert_close
 ):
     for sizes in ((20, 17, 9, 4), (3, 1)):
         net = make_net(sizes, dtype=dtype)
         assert_walks_agree(net, *make_data(net, 21, labels), assert_close)
 
 
+def test_nor_what_the_call_before_left_there(any_lanes, dtype, make_net, make_data):
+    """An engine keeps its memory: here that of a larger set, all NaN, or saturated."""
+    net = make_net((20, 17, 9, 4), dtype=dtype)
+    X, targets = make_data(net, 5, labels=False)
+    large, others = make_data(net, 40, labels=False)
+
+    def walks(engine):
+        (grads, *rest), (out, fine) = (
+            engine.gradient(net.params, X, targets),
+            engine.feedforward(net.params, X),
+        )
+        return grads.tobytes(), *rest, out.tobytes(), fine, engine.evaluate(net.params, X, targets)
+
+    expected = walks(backends.NumbaEngine(net.model, net.layout))
+    engine = backends.NumbaEngine(net.model, net.layout)
+    for value in (np.nan, np.inf, 1e3):
+        bad = np.full_like(large, value)
+        engine.gradient(net.params, bad, others)
+        engine.feedforward(net.params, bad)
+        engine.evaluate(net.params, bad, others)
+        assert walks(engine) == expected
+
+
 @pytest.mark.parametrize("output", OUTPUTS, ids="-".join)
-def test_walks_over_a_set_are_the_reference(output, dtype, make_net, make_data, assert_close):
+def test_walks_over_a_set_are_the_reference(
+    output, any_lanes, dtype, make_net, make_data, assert_close
+):
     for bias in (True, False):
-        net = make_net((20, 17, 4), output, "tanh", dtype, bias=bias, scale=0.5)
-        for n in (1, 2, 33):
-            assert_walks_agree(net, *make_data(net, n), assert_close)
-        assert_walks_agree(net, *make_data(net, 9, uint8=True), assert_close)
+        for labels in (True, False):
+            net = make_net((20, 17, 4), output, "tanh", dtype, bias=bias, scale=0.5)
+            for n in (1, 2, 33):
+                assert_walks_agree(net, *make_data(net, n, labels), assert_close)
+            assert_walks_agree(net, *make_data(net, 9, labels, uint8=True), assert_close)
+        net = make_net((20, 17, 4), output, "tanh", dtype, bias=bias)
+        assert_walks_agree(net, *make_data(net, 9), assert_close)
+
+
+@pytest.mark.parametrize("n_out", [600, 1300])
+def test_walks_over_many_outputs_near_zero(
+    n_out, any_lanes, dtype, make_net, make_data, assert_close
+):
+    net = make_net((5, n_out), ("cross-entropy", "sigmoid"), dtype=dtype)
+    net.params[:] /= 1000
+    for labels in (True, False):
+        assert_walks_agree(net, *make_data(net, 3, labels), assert_close)
+
+
+def test_equal_outputs_are_evaluated_as_numpy_does(dtype, make_net, make_data):
+    net = make_net((5, 20), ("cross-entropy", "softmax"), dtype=dtype)
+    net.params[:] = 0
+    X, targets = make_data(net, 300)
+    _, hits = backends.NumbaEngine(net.model, net.layout).evaluate(net.params, X, targets)
+    assert hits == (targets.labels == 0).sum() > 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (8, 19), (20, 7), (3, 16)])
+def test_a_gradient_tells_whether_inputs_and_targets_are_finite(
+    place, value, any_lanes, dtype, make_net, make_data
+):
+    net = make_net((20, 17, 9), ("quadratic", "identity"), dtype=dtype)
+    X, targets = make_data(net, 21, labels=False)
+    for engine in (kind(net.model, net.layout) for kind in ENGINES):
+        assert engine.gradient(net.params, X, targets)[2] is True
+        bad = X.copy()
+        bad[place] = value
+        assert engine.gradient(net.params, bad, targets)[2] is False
+        bad = targets.values.copy()
+        bad[place[0], place[1] % 9] = value
+        assert engine.gradient(net.params, X, targets._replace(values=bad))[2] is False
+    net = make_net((20, 17, 9), dtype=dtype, scale=1e4)  # finite as it is, infinite once scaled
+    bad = X.copy()
+    bad[place] = np.finfo(dtype).max
+    for engine in (kind(net.model, net.layout) for kind in ENGINES):
+        assert engine.gradient(net.params, bad, targets)[2] is False
 
 
 def test_labels_and_their_one_hot_rows_give_the_same_bits(dtype, make_net, make_data):
@@ -293,10 +552,11 @@ def test_labels_and_their_one_hot_rows_give_the_same_bits(dtype, make_net, make_
         one_hot = labels.rows(slice(None), 4)
         values = reference.Targets(np.empty(0, np.int64), one_hot)
         for batch in (1, 5):
-            by_label, by_value = (Trained(net, X, y, batch) for y in (labels, values))
-            assert by_label.params.tobytes() == by_value.params.tobytes()
-            assert by_label.loss == by_value.loss
-            assert by_value.hits == 0  # values name no class
+            for path in PATHS:
+                by_label, by_value = (Trained(net, X, y, batch, 1, path) for y in (labels, values))
+                assert by_label.params.tobytes() == by_value.params.tobytes()
+                assert by_label.loss == by_value.loss
+                assert by_value.hits == 0  # values name no class
 
 
 # -- a batch larger than the scratch ---------------------------------------------------------------
@@ -308,37 +568,67 @@ def test_a_batch_in_chunks_learns_what_the_fused_one_does(
 ):
     """Chunks of 8, 8, .. and one of a single sample, whose stages are other ones."""
     net = make_net((20, 17, 9, 4), dtype=dtype)
-    for batch in (9, 24, 33):
-        X, targets = make_data(net, batch)
-        one, *more = (
-            Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
-            for threads in TEAMS
-        )
-        assert one.trainer.plan.chunk == 8
-        assert one.trainer.work.grads.size == net.params.size
-        assert_step_is_gradient(net, X, targets, one, assert_close, f"batch {batch}")
-        assert all(other.bits() == one.bits() for other in more)
-        assert not one.params[net.padding()].any()
+    lanes = kernels.vector_bytes() // np.dtype(dtype).itemsize
+    batches, chunk, buffers = (9, 24, 33), 8, 1
+    if path == "narrow":  # whose chunks are a vector each, and go in rounds
+        batches = (lanes + 1, 3 * lanes, (kernels.ROUND + 2) * lanes + 3)
+        chunk, buffers = lanes, 1 + kernels.ROUND
+    for bias in (True, False):
+        net = make_net((20, 17, 9, 4), dtype=dtype, bias=bias)
+        for batch in batches:
+            X, targets = make_data(net, batch)
+            one, *more = (
+                Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
+                for threads in TEAMS
+            )
+            assert unpacked(one.trainer.plan).chunk == chunk
+            assert one.trainer.work.grads.size == buffers * net.params.size
+            assert_step_is_gradient(net, X, targets, one, assert_close, f"batch {batch}")
+            assert all(other.bits() == one.bits() for other in more)
+            assert not one.params[net.padding()].any()
+            assert bias or not any(b.any() for b in net.layout.views(one.params)[1])
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("labels", [True, False])
 def test_chunked_and_fused_batches_may_follow_each_other(
-    dtype, make_net, make_data, assert_close, small_chunks
+    labels, path, dtype, make_net, make_data, rng, assert_close, all_take_part, small_chunks
 ):
     """The last, smaller batch fits the scratch again; a gradient buffer holds nothing over."""
     net = make_net((20, 9, 4), dtype=dtype)
-    X, targets = make_data(net, 45)
-    for path in PATHS:
-        found = Trained(net, X, targets, 20, 1, path)
-        expected = train_reference(net, X, targets, 20)
+    batch = 20 if path != "narrow" else 2 * (kernels.vector_bytes() // np.dtype(dtype).itemsize)
+    n = 2 * batch + 5
+    X, targets = make_data(net, n, labels)
+    order = rng.permutation(n)
+    expected = train_reference(net, X, targets, batch, order=order)
+    for threads in (1, 3):
+        found = Trained(net, X, targets, batch, threads, path, order=order)
         assert_close(found.params, expected.params)
         assert_close(found.loss, expected.loss, dtype=dtype)
         assert found.hits == expected.hits
 
 
-def test_whole_sets_are_walked_in_chunks(dtype, make_net, make_data, assert_close, small_chunks):
+@pytest.mark.parametrize("path", PATHS)
+def test_chunks_do_not_read_what_memory_held_before(
+    path, filled_memory, dtype, make_net, make_data, assert_close, all_take_part, small_chunks
+):
     net = make_net((20, 9, 4), dtype=dtype)
     X, targets = make_data(net, 45)
-    assert_walks_agree(net, X, targets, assert_close)
+    expected = train_reference(net, X, targets, 40)
+    for threads in (1, 2):
+        found = Trained(net, X, targets, 40, threads, path)
+        assert_close(found.params, expected.params)
+        assert_close(found.loss, expected.loss, dtype=dtype)
+        assert not found.params[net.padding()].any()
+
+
+def test_whole_sets_are_walked_in_chunks(
+    any_lanes, dtype, make_net, make_data, assert_close, small_chunks, zeros_behind_marks
+):
+    net = make_net((20, 9, 4), dtype=dtype)
+    for n in (8, 9, 45, 300):
+        assert_walks_agree(net, *make_data(net, n), assert_close)
+        assert_walks_agree(net, *make_data(net, n, labels=False), assert_close)
 
 
 # -- many steps ------------------------------------------------------------------------------------
@@ -350,9 +640,9 @@ def test_ten_steps_and_a_smaller_last_batch(
     output, path, dtype, make_net, make_data, rng, assert_close, all_take_part
 ):
     net = make_net((20, 17, 9, 4), output, "sigmoid", dtype)
-    for batch in (1, 3, 16):
+    for batch, labels in ((1, True), (1, False), (3, True), (16, False), (16, True)):
         n = 9 * batch + max(1, batch // 2)
-        X, targets = make_data(net, n)
+        X, targets = make_data(net, n, labels)
         order = rng.permutation(n)
         expected = train_reference(net, X, targets, batch, order=order)
         found = Trained(net, X, targets, batch, 2, path, order=order)
@@ -365,7 +655,7 @@ def test_ten_steps_and_a_smaller_last_batch(
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_padding_stays_zero(bias, dtype, make_net, make_data):
+def test_padding_stays_zero(bias, any_lanes, dtype, make_net, make_data):
     """sigmoid(0) is 0.5: an unguarded pad would learn."""
     net = make_net((7, 5, 3, 1), bias=bias, dtype=dtype)
     X, targets = make_data(net, 40, labels=False)
@@ -373,23 +663,39 @@ def test_padding_stays_zero(bias, dtype, make_net, make_data):
         for batch in (1, 4):
             after = Trained(net, X, targets, batch, 1, path, learning_rate=1.0)
             assert not after.params[net.padding()].any()
-    grads, _ = backends.NumbaEngine(net.model, net.layout).gradient(net.params, X, targets)
+    grads, *_ = backends.NumbaEngine(net.model, net.layout).gradient(net.params, X, targets)
     assert not grads[net.padding()].any()
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["dense", "sparse"])
 def test_pads_of_activations_and_deltas_are_zero(path, filled_memory, dtype, make_net, make_data):
     """In the scratch, as far as tiles reach; its rows were full of something else."""
     net = make_net((7, 5, 3, 1), dtype=dtype)
     for batch in (1, 4):
         X, targets = make_data(net, batch, labels=False)
         trainer = Trained(net, X, targets, batch, 1, path).trainer
-        plan, scratch = trainer.plan, trainer.work.scratch
+        plan, scratch = unpacked(trainer.plan), trainer.work.scratch
         for l in range(1, 4):
             for start in (plan.a[l], plan.delta[l]):
                 rows = scratch[start : start + batch * plan.strides[l]].reshape(batch, -1)
                 assert np.isfinite(rows[:, : plan.sizes[l]]).all()
                 assert not rows[:, plan.sizes[l] : plan.widths[l]].any()
+
+
+def test_lanes_without_a_sample_learn_nothing(filled_memory, dtype, make_net, make_data):
+    """With lanes over the batch their deltas are zero."""
+    net = make_net((7, 5, 3, 2), dtype=dtype)
+    lanes = kernels.vector_bytes() // np.dtype(dtype).itemsize
+    for batch in (2, lanes - 1, lanes + 1):
+        X, targets = make_data(net, batch)
+        trainer = Trained(net, X, targets, batch, 1, "narrow").trainer
+        plan, scratch = unpacked(trainer.plan), trainer.work.scratch
+        for l in range(1, 4):
+            size = plan.sizes[l] * plan.chunk
+            rows = scratch[plan.delta[l] : plan.delta[l] + size].reshape(-1, plan.chunk)
+            assert np.isfinite(rows[:, :batch]).all()
+            assert rows[:, :batch].any()
+            assert not rows[:, batch : -(-batch // lanes) * lanes].any()
 
 
 # -- losses that are not finite --------------------------------------------------------------------
@@ -413,7 +719,7 @@ def test_training_stops_before_a_step_whose_loss_is_not_finite(
         found = Trained(net, bad, targets, batch, threads, path)
         assert found.stopped
         assert found.params.tobytes() == expected.params.tobytes()
-        if batch <= 8:  # of a batch in chunks, the sound ones before are in the totals
+        if batch <= 8:  # of a larger one, sound chunks before may be in the totals
             assert (found.loss, found.hits) == (expected.loss, expected.hits)
 
 

@@ -4,6 +4,8 @@ Matrices hold small integers, so that sums are exact in any order and compared w
 stands in a larger array: what lies around it must not be touched.
 """
 
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
@@ -16,21 +18,38 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels import _jit
-from fastbp.kernels.activations import IDENTITY, RELU, activate, scale_by_slope
+from fastbp.kernels.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
 from fastbp.kernels.simd import (
+    FEW,
+    GROUP,
+    GROUPED,
+    I64,
     LINE,
+    MASK_BITS,
     Vec,
     at,
     delta_and_update,
+    dots_axpy,
+    first_lanes,
     gather_bias,
     gemm_axpy,
     gemm_bias,
+    gemm_row_bias,
     gemm_store,
     lanes,
     load,
+    lowest_bit,
+    masked_load,
+    masked_store,
+    nonzero_mask,
     pointer,
+    prefetch,
     scatter_axpy,
+    store,
     transpose,
+    transpose_few,
+    transpose_samples,
+    update_and_forward,
     vector_lanes,
 )
 
@@ -61,67 +80,96 @@ def assert_guards(around, rows, width):
 
 
 @numba.njit
-def run_gemm_bias(rows, width, depth, a, a_row, a_k, b, b_row, c, c_row, start, extra):
+def run_gemm_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_bias(
-        rows, width, depth, pointer(a), a_row, a_k, pointer(b), b_row, at(pointer(c), start), c_row,
-        pointer(extra),
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, pointer(extra),
     )  # fmt: skip
 
 
 @numba.njit
-def run_gemm_store(rows, width, depth, a, a_row, a_k, b, b_row, c, c_row, start, extra):
+def run_gemm_row_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
+    gemm_row_bias(
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, pointer(extra),
+    )  # fmt: skip
+
+
+@numba.njit
+def run_gemm_store(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_store(
-        rows, width, depth, pointer(a), a_row, a_k, pointer(b), b_row, at(pointer(c), start), c_row,
-        extra,
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, extra,
     )  # fmt: skip
 
 
 @numba.njit
-def run_gemm_axpy(rows, width, depth, a, a_row, a_k, b, b_row, c, c_row, start, extra):
+def run_gemm_axpy(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_axpy(
-        rows, width, depth, pointer(a), a_row, a_k, pointer(b), b_row, at(pointer(c), start), c_row,
-        extra,
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, extra,
     )  # fmt: skip
 
 
-GEMM = {"bias": run_gemm_bias, "store": run_gemm_store, "axpy": run_gemm_axpy}
+@numba.njit
+def run_unnumbered(rows, width, depth, a, a_row, b, b_row, c, start, c_row):
+    gemm_store(
+        rows, width, depth, pointer(a), a_row, None, None, pointer(b), b_row,
+        at(pointer(c), start), c_row, 0.0,
+    )  # fmt: skip
 
 
-def gemm(epilogue, A, B, C, around, extra):
-    """Call an intrinsic on A, of any strides, rows of B, and C inside `around`."""
+# By epilogue: what calls it, and whether it takes A transposed.
+GEMM = {
+    "bias": (run_gemm_bias, False),
+    "row_bias": (run_gemm_row_bias, True),
+    "store": (run_gemm_store, False),
+    "axpy": (run_gemm_axpy, True),
+}
+
+
+def gemm(epilogue, A, B, C, around, extra, rng=None):
+    """Call an intrinsic on A, the rows of B, and C inside `around`.
+
+    Rows of A, as it is stored, are shuffled among others that are NaN, and found by their numbers;
+    without a generator they lie in order.
+    """
+    run, transposed = GEMM[epilogue]
     (rows, depth), width = A.shape, B.shape[1]
-    base = A if A.base is None else A.base
-    a_row, a_k = (step // A.itemsize for step in A.strides)
-    GEMM[epilogue](
-        rows, width, depth, base, a_row, a_k, B, B.shape[1], around, around.shape[1],
-        around.shape[1], extra,
+    lying = A.T if transposed else A
+    table = np.arange(len(lying)) if rng is None else rng.permutation(len(lying) + 5)[: len(lying)]
+    memory = np.full((len(lying) + 5, lying.shape[1] + 3), np.nan, A.dtype)
+    memory[table, : lying.shape[1]] = lying
+    ahead = table[::-1].copy()  # never read from
+    run(
+        rows, width, depth, memory, memory.shape[1], table, ahead, B, B.shape[1], around,
+        around.shape[1], around.shape[1], extra,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("vectors", range(1, 8))
 @pytest.mark.parametrize("epilogue", GEMM)
 def test_gemm_is_the_product(epilogue, vectors, dtype, rng):
-    """Every number of rows and every remainder of the depth, A as it lies and transposed."""
+    """Every number of rows and every remainder of the depth; rows of A by number."""
     width = vectors * num_lanes(dtype)
     for rows in range(1, 18):
         for depth in DEPTHS:
-            A = integers(rng, dtype, rows, depth)
-            if (rows + depth) % 2:
-                A = integers(rng, dtype, depth, rows).T
-            B = integers(rng, dtype, depth, width)
+            A, B = integers(rng, dtype, rows, depth), integers(rng, dtype, depth, width)
             C, around = guarded(rows, width, dtype)
-            extra = {"bias": integers(rng, dtype, width), "store": dtype_of(dtype, 0)}.get(
-                epilogue, dtype_of(dtype, -2)
-            )
-            expected = A @ B
-            if epilogue == "bias":
-                expected += extra
-            if epilogue == "axpy":
-                C[:] = integers(rng, dtype, rows, width)
-                expected = C + extra * expected
-            else:
-                C[:] = np.nan
-            gemm(epilogue, A, B, C, around, extra)
+            extra = {
+                "bias": integers(rng, dtype, width),
+                "row_bias": integers(rng, dtype, rows),
+                "store": dtype_of(dtype, 0),
+                "axpy": dtype_of(dtype, -2),
+            }[epilogue]
+            C[:] = integers(rng, dtype, rows, width) if epilogue == "axpy" else np.nan
+            expected = {
+                "bias": lambda product, C, bias: product + bias,
+                "row_bias": lambda product, C, bias: product + bias[:, None],
+                "store": lambda product, C, _: product,
+                "axpy": lambda product, C, alpha: C + alpha * product,
+            }[epilogue](A @ B, C.copy(), extra)
+            gemm(epilogue, A, B, C, around, extra, rng)
             assert np.array_equal(C, expected), (rows, depth)
             assert_guards(around, rows, width)
 
@@ -131,69 +179,254 @@ def dtype_of(dtype, value):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 13])
-def test_an_element_has_the_same_bits_whatever_stands_beside_it(rows, dtype, rng):
-    """Neither the width nor rows below, in whole blocks, change the order of a sum."""
+def test_rows_without_a_table_are_taken_as_they_lie(rows, dtype, rng):
+    """The same bits as with a table that says so."""
+    width, depth = 4 * num_lanes(dtype), 37
+    A, B = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width))
+    B = B.astype(dtype)
+    numbered, around = guarded(rows, width, dtype)
+    gemm("store", A, B, numbered, around, dtype_of(dtype, 0))
+    plain, around = guarded(rows, width, dtype)
+    run_unnumbered(rows, width, depth, A, depth, B, width, around, around.shape[1], around.shape[1])
+    assert np.array_equal(plain, numbered)
+    assert_guards(around, rows, width)
+
+
+@pytest.mark.parametrize("epilogue", GEMM)
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 13])
+def test_an_element_has_the_same_bits_whatever_stands_beside_it(rows, epilogue, dtype, rng):
+    """Neither the width nor rows above, in whole tiles, change the order of a sum."""
     width, depth = 7 * num_lanes(dtype), 37
     A = rng.standard_normal((8 + rows, depth)).astype(dtype)
     B = rng.standard_normal((depth, width)).astype(dtype)
-    whole, around = guarded(8 + rows, width, dtype)
-    gemm("store", A, B, whole, around, dtype_of(dtype, 0))
-    part, around = guarded(rows, width, dtype)
-    gemm("store", A[8:].copy(), B, part, around, dtype_of(dtype, 0))
+    bias = rng.standard_normal(max(width, 8 + rows)).astype(dtype)
+
+    def product(A, B, extra, which):
+        C, around = guarded(len(A), B.shape[1], dtype)
+        C[:] = 1
+        vector = {"bias": extra, "row_bias": bias[which:]}.get(epilogue)
+        gemm(epilogue, A, B, C, around, dtype_of(dtype, 0.3) if vector is None else vector)
+        return C
+
+    whole, part = product(A, B, bias, 0), product(A[8:], B, bias, 8)
     assert np.array_equal(whole[8:], part)
     for v in range(0, width, num_lanes(dtype)):
-        B_v = B[:, v : v + num_lanes(dtype)].copy()
-        narrow, around = guarded(rows, num_lanes(dtype), dtype)
-        gemm("store", A[8:].copy(), B_v, narrow, around, dtype_of(dtype, 0))
-        assert np.array_equal(narrow, part[:, v : v + num_lanes(dtype)])
+        columns = slice(v, v + num_lanes(dtype))
+        narrow = product(A[8:], B[:, columns].copy(), bias[columns].copy(), 8)
+        assert np.array_equal(narrow, part[:, columns])
+
+
+@pytest.mark.parametrize("rows", [4, 5, 7, 8, 9, 12, 15])
+def test_blocks_of_four_rows_have_the_bits_of_larger_ones(rows, dtype, rng):
+    """Threads share batches by such blocks: a tile of four adds up as one of eight does."""
+    width, depth = 3 * num_lanes(dtype), 37
+    A = rng.standard_normal((rows, depth)).astype(dtype)
+    B = rng.standard_normal((depth, width)).astype(dtype)
+    whole, around = guarded(rows, width, dtype)
+    gemm("store", A, B, whole, around, dtype_of(dtype, 0))
+    for first in range(0, rows, 4):
+        part, around = guarded(min(4, rows - first), width, dtype)
+        gemm("store", A[first : first + 4], B, part, around, dtype_of(dtype, 0))
+        assert np.array_equal(part, whole[first : first + 4])
+
+
+# -- products of rows ------------------------------------------------------------------------------
+
+
+@numba.njit
+def run_dots_axpy(rows, columns, depth, a, a_row, b, b_row, c, start, c_row, alpha):
+    dots_axpy(
+        rows, columns, depth, pointer(a), a_row, pointer(b), b_row, at(pointer(c), start), c_row,
+        alpha,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("vectors", [0, 1, 2, 5])
+def test_dots_are_the_product_of_rows(vectors, dtype, rng):
+    """Any number of rows and columns; nothing is written beside them."""
+    depth = vectors * num_lanes(dtype)
+    for rows in range(6):
+        for columns in (*range(18), 33):
+            A, B = integers(rng, dtype, rows, depth + 3), integers(rng, dtype, columns, depth + 2)
+            C, around = guarded(rows, columns, dtype)
+            C[:] = integers(rng, dtype, rows, columns)
+            expected = C - 2 * A[:, :depth] @ B[:, :depth].T
+            run_dots_axpy(
+                rows, columns, depth, A, depth + 3, B, depth + 2, around, around.shape[1],
+                around.shape[1], dtype_of(dtype, -2),
+            )  # fmt: skip
+            assert np.array_equal(C, expected), (rows, columns)
+            assert_guards(around, rows, columns)
 
 
 # -- products with an index ------------------------------------------------------------------------
 
 
 @numba.njit
-def run_gather_bias(width, a, index, b, b_row, c, extra):
+def gather_coded(width, depth, a, palette, index, b, b_row, c, extra):
     gather_bias(
-        width, a.size, pointer(a), pointer(index), pointer(b), b_row, pointer(c), pointer(extra)
-    )
+        width, depth, pointer(a), pointer(palette), pointer(index), pointer(b), b_row, pointer(c),
+        pointer(extra),
+    )  # fmt: skip
 
 
 @numba.njit
-def run_scatter_axpy(width, a, index, alpha, b, c, c_row):
-    scatter_axpy(width, a.size, pointer(a), pointer(index), alpha, pointer(b), pointer(c), c_row)
+def gather_plain(width, depth, a, palette, index, b, b_row, c, extra):
+    gather_bias(
+        width, depth, pointer(a), None, pointer(index), pointer(b), b_row, pointer(c),
+        pointer(extra),
+    )  # fmt: skip
 
 
+@numba.njit
+def scatter_coded(width, count, a, palette, index, alpha, b, c, c_row):
+    scatter_axpy(
+        width, count, pointer(a), pointer(palette), pointer(index), alpha, pointer(b), pointer(c),
+        c_row,
+    )  # fmt: skip
+
+
+@numba.njit
+def scatter_plain(width, count, a, palette, index, alpha, b, c, c_row):
+    scatter_axpy(
+        width, count, pointer(a), None, pointer(index), alpha, pointer(b), pointer(c), c_row
+    )
+
+
+GATHER, SCATTER = (gather_plain, gather_coded), (scatter_plain, scatter_coded)
+COUNTS = tuple(GROUP * n for n in (0, 1, 2, 3, 8))
+WITH_AND_WITHOUT = pytest.mark.parametrize("coded", [False, True])
+
+
+def entries(rng, dtype, count, coded):
+    """What a kernel takes for `count` values: them or their places in a palette; and the values.
+
+    Behind them stands what must not be taken for values.
+    """
+    if not coded:
+        a = np.full(count + GROUP, np.nan, dtype)
+        a[:count] = integers(rng, dtype, count)
+        return a, None, a[:count]
+    palette, places = integers(rng, dtype, 256), rng.integers(0, 256, count + GROUP)
+    return places.astype(np.uint8), palette, palette[places[:count]]
+
+
+@WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
-@pytest.mark.parametrize("vectors", range(1, 8))
-def test_gather_adds_up_the_rows_that_the_index_names(vectors, index_type, dtype, rng):
+@pytest.mark.parametrize("vectors", range(1, 10))
+def test_gather_adds_up_the_rows_that_the_index_names(vectors, index_type, coded, dtype, rng):
     width, rows = vectors * num_lanes(dtype), 40
-    B = integers(rng, dtype, rows, width)
-    for depth in (0, *DEPTHS):
-        a = integers(rng, dtype, depth)
-        index = rng.integers(0, rows, depth).astype(index_type)
+    B = integers(rng, dtype, rows, width + 3)
+    for count in COUNTS:
+        a, palette, values = entries(rng, dtype, count, coded)
+        index = rng.integers(0, rows, count + GROUP).astype(index_type)
         bias = integers(rng, dtype, width)
         c = np.full(width + 8, GUARD, dtype)
-        run_gather_bias(width, a, index, B, width, c, bias)
-        assert np.array_equal(c[:width], bias + a @ B[index])
+        GATHER[coded](width, count, a, palette, index, B, width + 3, c, bias)
+        assert np.array_equal(c[:width], bias + values @ B[index[:count], :width])
         assert (c[width:] == GUARD).all()
 
 
+@WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
-@pytest.mark.parametrize("vectors", range(1, 8))
-def test_scatter_adds_to_the_rows_that_the_index_names(vectors, index_type, dtype, rng):
+@pytest.mark.parametrize("vectors", range(1, 10))
+def test_scatter_adds_to_the_rows_that_the_index_names(vectors, index_type, coded, dtype, rng):
+    """Also where the index names a row twice, as the entries that fill up a group do."""
     width, rows = vectors * num_lanes(dtype), 40
-    for count in (0, *DEPTHS):
-        a, b = integers(rng, dtype, count), integers(rng, dtype, width)
-        index = rng.choice(rows, count, replace=False).astype(index_type)
+    for count in COUNTS:
+        a, palette, values = entries(rng, dtype, count, coded)
+        b = integers(rng, dtype, width)
+        index = rng.choice(rows, count + GROUP, replace=False).astype(index_type)
+        index[1:count:7] = index[:count:7][: len(index[1:count:7])]
         C, around = guarded(rows, width, dtype)
         C[:] = integers(rng, dtype, rows, width)
         expected = C.copy()
-        expected[index] += -2 * np.outer(a, b)
-        run_scatter_axpy(
-            width, a, index, dtype_of(dtype, -2), b, around[1:].reshape(-1), around.shape[1]
-        )
+        np.add.at(expected, index[:count], -2 * np.outer(values, b))
+        SCATTER[coded](
+            width, count, a, palette, index, dtype_of(dtype, -2), b, around[1:].reshape(-1),
+            around.shape[1],
+        )  # fmt: skip
         assert np.array_equal(C, expected)
         assert_guards(around, rows, width)
+
+
+def test_a_palette_and_its_values_give_the_same_bits(dtype, rng):
+    width, rows, count = 3 * num_lanes(dtype), 40, 8 * GROUP
+    B, c, b = (rng.standard_normal(s).astype(dtype) for s in ((rows, width), width, width))
+    palette, places = rng.standard_normal(256).astype(dtype), rng.integers(0, 256, count)
+    index, alpha = rng.integers(0, rows, count).astype(np.uint16), dtype_of(dtype, 0.3)
+    plain, coded = (palette[places], None), (places.astype(np.uint8), palette)
+    found = []
+    for a, colours in (plain, coded):
+        out, C = np.empty_like(c), B.copy()
+        GATHER[colours is palette](width, count, a, colours, index, B, width, out, c)
+        SCATTER[colours is palette](width, count, a, colours, index, alpha, b, C, width)
+        found.append((out, C))
+    for mine, theirs in zip(*found, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+# -- one sample: update, and forward pass of the next ----------------------------------------------
+
+
+@numba.njit
+def run_update_and_forward(width, depth, now, alpha, delta, following, w, w_row, out, bias):
+    update_and_forward(
+        width, depth, pointer(now), alpha, pointer(delta), pointer(following), pointer(w), w_row,
+        pointer(out), pointer(bias),
+    )  # fmt: skip
+
+
+@numba.njit
+def run_scatter_row(width, depth, now, alpha, delta, w, w_row):
+    """The update on its own, fma(now[k], alpha * delta, W[k]): a tile of axpy of depth one."""
+    table = np.zeros(1, np.int64)
+    one = np.ones(1, w.dtype)
+    for k in range(depth):
+        step = alpha * delta
+        gemm_axpy(
+            1, width, 1, pointer(one), 0, pointer(table), pointer(table), pointer(step), 0,
+            at(pointer(w), k * w_row), w_row, now[k],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("vectors", range(1, 8))
+def test_update_and_forward_are_the_two_one_after_the_other(vectors, dtype, rng):
+    """To the last bit: the sum is that of a tile of one row over the weights already updated."""
+    width = vectors * num_lanes(dtype)
+    row, alpha = width + 3, dtype_of(dtype, -0.3)
+    for depth in (*DEPTHS, 64):
+        now, following = (rng.standard_normal(depth).astype(dtype) for _ in range(2))
+        delta, bias = (rng.standard_normal(width).astype(dtype) for _ in range(2))
+        old = rng.standard_normal((depth, row)).astype(dtype)
+        W, expected_W = old.copy(), old.copy()
+        out = np.full(width + 8, GUARD, dtype)
+        run_update_and_forward(width, depth, now, alpha, delta, following, W, row, out, bias)
+        run_scatter_row(width, depth, now, alpha, delta, expected_W, row)
+        assert np.array_equal(W, expected_W)
+        assert not np.array_equal(W, old)
+        assert np.array_equal(W[:, width:], old[:, width:])
+        expected, around = guarded(1, width, dtype)
+        gemm("bias", following[None], W[:, :width].copy(), expected, around, bias)
+        assert np.array_equal(out[:width], expected[0])
+        assert (out[width:] == GUARD).all()
+
+
+@pytest.mark.parametrize("vectors", range(1, 8))
+def test_update_and_forward_in_whole_numbers(vectors, dtype, rng):
+    """Against NumPy, with nothing taken from other tiles."""
+    width = vectors * num_lanes(dtype)
+    for depth in DEPTHS:
+        now, following = integers(rng, dtype, depth), integers(rng, dtype, depth)
+        delta, bias = integers(rng, dtype, width), integers(rng, dtype, width)
+        W = integers(rng, dtype, depth, width)
+        expected = W - 2 * np.outer(now, delta)
+        out = np.full(width, np.nan, dtype)
+        run_update_and_forward(
+            width, depth, now, dtype_of(dtype, -2), delta, following, W, width, out, bias
+        )
+        assert np.array_equal(W, expected)
+        assert np.array_equal(out, bias + following @ expected)
 
 
 # -- one sample: delta and update ------------------------------------------------------------------
@@ -257,6 +490,39 @@ def test_transpose_by_squares(rows, vectors, dtype, rng):
     assert (dst[cols:] == GUARD).all()
 
 
+@numba.njit
+def run_transpose_samples(rows, cols, src, table, scale, dst, dst_row):
+    transpose_samples(rows, cols, pointer(src), pointer(table), scale, pointer(dst), dst_row)
+
+
+@numba.njit
+def run_transpose_few(rows, cols, src, table, scale, dst, dst_row):
+    transpose_few(rows, cols, pointer(src), pointer(table), scale, pointer(dst), dst_row)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 15, 16, 17, 33])
+@pytest.mark.parametrize("cols", [1, 2, 3, 4, 5, 16, 17, 31])
+def test_samples_are_transposed_by_number(cols, rows, dtype, rng):
+    """Dense rows, the last of them at the very end of the data; zeros fill up the last vector."""
+    n = num_lanes(dtype)
+    whole, squares = -(-rows // n) * n, -(-cols // n) * n
+    memory = np.full(60 * cols + 8 * n, np.nan, dtype)
+    src = memory[: 60 * cols].reshape(60, cols)
+    src[:] = rng.standard_normal((60, cols))
+    table = rng.permutation(60)[:rows]
+    table[-1] = 59
+    scale = dtype_of(dtype, 0.3)
+    for run, height in [(run_transpose_samples, squares), (run_transpose_few, cols)]:
+        if run is run_transpose_few and cols > FEW:
+            continue
+        dst = np.full((height + 1, whole + 5), GUARD, dtype)
+        run(rows, cols, src, table, scale, dst, dst.shape[1])
+        assert np.array_equal(dst[:cols, :rows], (src[table] * scale).T)
+        assert not dst[:cols, rows:whole].any()
+        assert (dst[:, whole:] == GUARD).all()
+        assert (dst[height:] == GUARD).all()
+
+
 # -- rows of any length ----------------------------------------------------------------------------
 
 
@@ -270,9 +536,9 @@ def run_scale(code, rows, n, a, a_row, delta, delta_row):
     scale_by_slope(code, rows, n, pointer(a), a_row, pointer(delta), delta_row)
 
 
-@pytest.mark.parametrize("vectors", [0, 1, 3])
+@pytest.mark.parametrize("vectors", [0, 1, 2, 3, GROUPED, GROUPED + 2, 2 * GROUPED])
 def test_a_row_of_any_length_touches_nothing_beyond(vectors, dtype, rng):
-    """Every length of the masked tail, at every offset within a line."""
+    """Every length of the masked tail, at every offset within a line; whole groups before it."""
     n = num_lanes(dtype)
     for length in range(vectors * n, (vectors + 1) * n):
         z = rng.standard_normal(length + n).astype(dtype)
@@ -295,6 +561,53 @@ def test_rows_of_a_matrix_are_mapped_one_by_one(dtype, rng):
         assert (delta[:, length:] == GUARD).all()
         run_scale(IDENTITY, 3, length, a, length + 2, delta, length + 4)
         assert np.array_equal(delta[:, :length], expected)
+
+
+@pytest.fixture
+def at_a_wall():
+    """at_a_wall(dtype): the last of a page's memory, before one that nobody may touch."""
+    if os.name == "nt":
+        pytest.skip("no mprotect")
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    address = np.frombuffer(memory, np.uint8).ctypes.data + page
+    mprotect = ctypes.CDLL(None).mprotect
+    mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    assert mprotect(address, page, 0) == 0
+    yield lambda dtype: np.frombuffer(memory, dtype, page // np.dtype(dtype).itemsize)
+    assert mprotect(address, page, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+
+
+def test_a_row_may_end_where_memory_does(dtype, at_a_wall):
+    """As a source, and as a target."""
+    page = at_a_wall(dtype)
+    for length in range(1, 3 * GROUPED * num_lanes(dtype)):
+        row, out = page[-length:], np.full(length + 8, GUARD, dtype)
+        row[:] = 0.5
+        run_activate(TANH, length, row, out, 0)
+        assert (out[:length] == out[0]).all()
+        run_activate(RELU, length, np.full(length, 0.25, dtype), row, 0)
+        assert (row == 0.25).all()
+
+
+def test_samples_may_end_where_memory_does(dtype, at_a_wall):
+    page = at_a_wall(dtype)
+    for cols in range(1, 2 * num_lanes(dtype)):
+        src = page[-5 * cols :]
+        src[:] = np.arange(5 * cols)
+        for run in (run_transpose_samples, run_transpose_few)[: 1 + (cols <= FEW)]:
+            dst = np.zeros((3 * num_lanes(dtype), 2 * num_lanes(dtype)), dtype)
+            table = np.array([4, 0, 4])
+            run(3, cols, src, table, dtype_of(dtype, 1), dst, dst.shape[1])
+            assert np.array_equal(dst[:cols, :3], src.reshape(5, cols)[table].T)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_inputs_may_end_where_memory_does(kind, at_a_wall):
+    page = at_a_wall(kind)
+    page[:] = 1
+    for count in range(MASK_BITS):
+        assert run_nonzero_mask(page, page.size - count, count) == (1 << count) - 1
 
 
 # -- vectors ---------------------------------------------------------------------------------------
@@ -328,6 +641,126 @@ def test_fold_adds_by_halves(dtype, rng):
             expected = low + high
         assert dtype_of(dtype, total) == expected[0]
         assert found_lanes == n
+
+
+def _sums_of(count):
+    """A function that writes the sums of `count` vectors, `row` elements apart."""
+
+    @intrinsic
+    def sums(typingctx, source, row, out):
+        dtype = source.dtype
+
+        def codegen(context, builder, signature, args):
+            source, row, out = args
+            places = [builder.gep(source, [builder.mul(row, I64(j))]) for j in range(count)]
+            first, *others = (load(builder, dtype, place) for place in places)
+            found = first.sums_beside(others).value
+            place = builder.bitcast(out, found.type.as_pointer())
+            builder.store(found, place, align=dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, out), codegen
+
+    @numba.njit
+    def run(x, row, out):
+        sums(pointer(x), row, pointer(out))
+
+    return run
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_sums_stand_beside_each_other(count, dtype, rng):
+    n = num_lanes(dtype)
+    run = _sums_of(count)
+    for _ in range(10):
+        x = integers(rng, dtype, count, n + 1)
+        out = np.full(count + 4, GUARD, dtype)
+        run(x, n + 1, out)
+        assert np.array_equal(out[:count], x[:, :n].sum(axis=1))
+        assert (out[count:] == GUARD).all()
+
+
+@intrinsic
+def _copy_first(typingctx, source, target, n):
+    """Copy the first n lanes of two vectors; the others are loaded as 7, and stay."""
+    dtype = source.dtype
+
+    def codegen(context, builder, signature, args):
+        source, target, n = args
+        mask = first_lanes(builder, dtype, n, 2)
+        x = masked_load(builder, dtype, source, mask, 2, fill=7.0)
+        masked_store(builder, dtype, target, mask, x, 2)
+        place = builder.gep(target, [I64(2 * lanes(dtype))])
+        store(builder, dtype, place, x, 2)
+        return context.get_dummy_value()
+
+    return types.void(source, target, types.int64), codegen
+
+
+@numba.njit
+def run_copy_first(source, target, n):
+    _copy_first(pointer(source), pointer(target), n)
+
+
+def test_masks_take_the_first_lanes(dtype, rng):
+    """None where the count is negative, all where it is more than there are."""
+    n = 2 * num_lanes(dtype)
+    x = rng.standard_normal(n).astype(dtype)
+    for count in (-5, -1, *range(n + 1), n + 9, 10**6):
+        target = np.full(3 * n, GUARD, dtype)
+        run_copy_first(x, target, count)
+        k = min(max(count, 0), n)
+        assert np.array_equal(target[:k], x[:k])
+        assert (target[k:n] == GUARD).all()
+        assert np.array_equal(target[n : n + k], x[:k])
+        assert (target[n + k : 2 * n] == 7).all()
+        assert (target[2 * n :] == GUARD).all()
+
+
+# -- masks of inputs -------------------------------------------------------------------------------
+
+
+@numba.njit
+def run_nonzero_mask(x, start, count):
+    return nonzero_mask(at(pointer(x), start), count)
+
+
+@numba.njit
+def run_lowest_bit(mask):
+    return lowest_bit(mask)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_a_bit_for_each_input_that_is_not_zero(kind, rng):
+    """As far as there are inputs; -0.0 is zero, NaN, infinity and subnormals are not."""
+    for _ in range(20):
+        x = (rng.integers(1, 256, 80) * (rng.random(80) < 0.4)).astype(kind)
+        if kind != "uint8":
+            x[rng.integers(0, 80, 12)] = [np.nan, -0.0, np.inf, -1e-310, 5e-324, -np.nan] * 2
+            x[rng.integers(0, 80, 4)] = np.finfo(kind).smallest_subnormal
+        for count in (0, 1, 5, MASK_BITS - 1, MASK_BITS, MASK_BITS + 1, 70):
+            k = min(count, MASK_BITS)
+            expected = sum(1 << j for j in range(k) if x[7 + j] != 0)
+            assert run_nonzero_mask(x, 7, count) == expected
+
+
+def test_the_lowest_bit_is_found():
+    for place in range(MASK_BITS):
+        assert run_lowest_bit(1 << place) == place
+        assert run_lowest_bit((1 << place) | (1 << MASK_BITS)) == place
+
+
+@numba.njit
+def run_prefetch(x, offset, count):
+    prefetch(at(pointer(x), offset), count)
+
+
+def test_what_is_asked_for_ahead_of_time_may_lie_anywhere(dtype):
+    x = np.ones(4, dtype)
+    for offset in (0, -(10**12), 10**12):
+        for count in (0, 1, 1000):
+            run_prefetch(x, offset, count)
+    assert (x == 1).all()
 
 
 # -- other widths ----------------------------------------------------------------------------------
