@@ -8,6 +8,7 @@ should grow along the dashed line, in proportion. Prints the figures; the pictur
 """
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ MULTIPLY_ADDS = 1.5e9  # per measurement
 
 
 def weights(sizes):
-    return sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+    return sum(n_in * n_out for n_in, n_out in pairwise(sizes))
 
 
 def microseconds(sizes, batch_size):

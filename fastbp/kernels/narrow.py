@@ -23,7 +23,6 @@ from .plan import (
     SCALE,
     TOTALS,
     Dense,
-    Targets,
     add_scaled,
     count,
     fill,
