@@ -148,7 +148,7 @@ def targets(y, n, n_out, dtype, name="y", look=True):
     """Return the targets of n samples: integer labels, or rows of n_out values.
 
     One-hot rows become labels. With a single output, a flat y holds one value per sample. Without
-    `look` values are not checked for NaN and infinity.
+    `look`, for a single call, values are neither checked for NaN and infinity nor copied.
     """
     y = numbers_array(name, y)
     if len(y) != n if y.ndim else True:
@@ -166,7 +166,7 @@ def targets(y, n, n_out, dtype, name="y", look=True):
     if look:
         finite(name, y, dtype)
     if y.dtype == dtype:
-        return Targets(NO_LABELS, y.copy())
+        return Targets(NO_LABELS, y.copy() if look else y)
     with np.errstate(over="ignore"):  # who does not look now looks later
         return Targets(NO_LABELS, y.astype(dtype))
 

@@ -148,6 +148,7 @@ class Network:
         """Make buffer, views and engine from `config` and `backend`."""
         c = self.config
         self.sizes = tuple(c["sizes"])
+        self._single = self.sizes[:1]  # the shape of one sample
         self.num_layers = len(self.sizes)
         self.dtype = np.dtype(c["dtype"])
         hidden = [c["activation"]] * (self.num_layers - 2)
@@ -220,7 +221,7 @@ class Network:
     def _rows(self, X):
         """Return X as rows, and whether it was a single flat sample."""
         X = checks.numbers_array("X", X)
-        if X.shape == self.sizes[:1]:
+        if X.shape == self._single:
             return X[None], True
         return checks.samples(X, self.sizes[0]), False
 
