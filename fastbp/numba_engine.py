@@ -406,7 +406,8 @@ class _Desk:
             scratch[thread * self.size + kernels.SCALE] = self.engine.model.scale
         numbers = np.arange(self.chunk + kernels.TILE_ROWS)
         marks = np.concatenate([np.zeros(kernels.SYNC_SIZE, np.int64), numbers])
-        sums = np.zeros(kernels.TOTALS + 2 * max(self.chunk, kernels.ROUND))
+        totals = kernels.TOTALS * kernels.MOST_EPOCHS
+        sums = np.zeros(totals + 2 * max(self.chunk, kernels.ROUND))
         return kernels.Work(scratch, sums, marks, scratch if grads is None else grads)
 
     def take(self):
@@ -446,7 +447,8 @@ class NumbaTrainer:
         grads = aligned(engine.layout.size * buffers, engine.dtype) if unfused else params
         self.plan = desk.plan
         self.work = desk.make(grads, self.team if path == "narrow" else 1)
-        self.totals = self.work.sums[: kernels.TOTALS]
+        totals = self.work.sums[: kernels.TOTALS * kernels.MOST_EPOCHS]
+        self.totals = totals.reshape(-1, kernels.TOTALS)
         # A batch may take seconds: then the main thread only waits, too, so that Ctrl-C reaches it.
         waits = self.team > 1 or engine.layout.size * batch_size > LONG_BATCH
         self._pool = ThreadPoolExecutor(self.team + 1) if waits else None
@@ -467,10 +469,10 @@ class NumbaTrainer:
     def stopped(self, value):
         self.work.marks[kernels.STOPPED] = value
 
-    def run(self, order, first, last, learning_rate):
-        """Train on the batches that start at first <= position < last of the order."""
+    def run(self, order, first, last, learning_rate, epochs=1):
+        """Train on the batches that start at first <= position < last, in each of the epochs."""
         rate = self.params.dtype.type(learning_rate)
-        span = kernels.Span(first, min(len(order), last), self.batch_size, rate)
+        span = kernels.Span(first, min(len(order), last), self.batch_size, rate, epochs)
         if self._pool is None:
             self._run_thread(order, span, 0)
         else:

@@ -122,14 +122,15 @@ def _hits(outputs, targets, indices):
 class NumpyTrainer:
     """Runs stretches of epochs on the reference. Both trainers have the same face.
 
-    `totals` holds the sum of losses and the hits since it was last reset; `stopped` is true once a
-    batch was refused because its loss is not finite.
+    `totals` has a row for each epoch that `run` takes at once, with the sum of losses and the hits;
+    those of the first add to what is there. Here it is one epoch. `stopped` is true once a batch
+    was refused because its loss is not finite.
     """
 
     def __init__(self, engine, params, X, targets, batch_size):
         self.engine, self.params, self.X, self.targets = engine, params, X, targets
         self.batch_size = batch_size
-        self.totals = np.zeros(2)
+        self.totals = np.zeros((1, 2))
         self.stopped = False
 
     def __enter__(self):
@@ -152,4 +153,4 @@ class NumpyTrainer:
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
                 else:
-                    self.totals += losses.sum(), _hits(outputs, self.targets, batch)
+                    self.totals[0] += losses.sum(), _hits(outputs, self.targets, batch)

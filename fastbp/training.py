@@ -1,8 +1,8 @@
 """The fit loop: epochs, time slices, validation, history.
 
 It works on a trainer (see `backend`), whose `run` learns a stretch of an epoch in one compiled
-call. Stretches are short, so that Ctrl-C, the progress bar and the check for divergence get their
-turn; they do not show in the result.
+call, or many short epochs. Stretches are short, so that Ctrl-C, the progress bar and the check for
+divergence get their turn; they do not show in the result.
 """
 
 import logging
@@ -30,7 +30,7 @@ class History:
     val_loss, val_accuracy : list of float
         On the validation data, after the epoch; empty without.
     seconds : list of float
-        Training time, validation not included.
+        Training time, validation not included. Epochs that ran in one compiled call share its time.
     samples_per_second : list of float
     """
 
@@ -53,9 +53,29 @@ class Epochs:
         self.trainer, self.params, self.batch_size = trainer, params, batch_size
         self.batches = 1  # per slice; grows until a slice takes its time
 
+    def at_once(self, n, left):
+        """Return how many epochs of n samples, on one order, a slice may hold."""
+        return max(1, min(left, len(self.trainer.totals), self.batches * self.batch_size // n))
+
+    def run_many(self, epoch, epochs, order, learning_rate, progress):
+        """Train several epochs on one order; return the sums of losses and hits of each."""
+        if epochs == 1:
+            return self.run(epoch, order, learning_rate, progress)[None]
+        before = self._state()
+        self.trainer.totals[0] = 0
+        started = time.perf_counter()
+        self.trainer.run(order, 0, len(order), learning_rate, epochs)
+        self._pace(time.perf_counter() - started)
+        if self._healthy():
+            progress(epochs * len(order))
+            return self.trainer.totals[:epochs].copy()
+        self._restore(before)
+        ends = [self.run(epoch + e, order, learning_rate, progress) for e in range(epochs)]
+        return np.array(ends)
+
     def run(self, epoch, order, learning_rate, progress):
         """Train on the samples of `order`; return the sums of losses and hits."""
-        self.trainer.totals[:] = 0
+        self.trainer.totals[0] = 0
         first = 0
         while first < len(order):
             last = min(len(order), first + self.batches * self.batch_size)
@@ -72,17 +92,21 @@ class Epochs:
                 )
             progress(last - first)
             first = last
-            if seconds < SLICE_SECONDS / 2:
-                self.batches *= 2
-            elif seconds > SLICE_SECONDS:
-                self.batches = max(1, self.batches // 2)
-        return self.trainer.totals.copy()
+            self._pace(seconds)
+        return self.trainer.totals[0].copy()
+
+    def _pace(self, seconds):
+        """Make the next slice longer or shorter, after one that took so long."""
+        if seconds < SLICE_SECONDS / 2:
+            self.batches *= 2
+        elif seconds > SLICE_SECONDS:
+            self.batches = max(1, self.batches // 2)
 
     def _state(self):
-        return self.params.copy(), self.trainer.totals.copy()
+        return self.params.copy(), self.trainer.totals[0].copy()
 
     def _restore(self, state):
-        self.params[:], self.trainer.totals[:] = state
+        self.params[:], self.trainer.totals[0] = state
         self.trainer.stopped = False
 
     def _healthy(self):
@@ -135,17 +159,20 @@ def fit(
     runner = Epochs(trainer, params, batch_size)
     order = np.arange(n)
     trainer.run(np.arange(0), 0, 0, learning_rate)  # loads the kernels, before the clock starts
+    shuffle = shuffle and batch_size < n  # a batch of all samples has no order
+    watched = shuffle or validate or callbacks
     with _progress_bar(progress, epochs * n) as bar:
-        for epoch in range(epochs):
+        while len(history) < epochs:
             started = time.perf_counter()
-            if shuffle and batch_size < n:  # a batch of all samples has no order
+            if shuffle:
                 order = rng.permutation(n)
-            loss, hits = runner.run(epoch, order, learning_rate, bar.update)
-            seconds = time.perf_counter() - started
-            history.loss.append(float(loss) / n)
-            history.accuracy.append(float(hits) / n if classes else float("nan"))
-            history.seconds.append(seconds)
-            history.samples_per_second.append(n / seconds)
+            many = 1 if watched else runner.at_once(n, epochs - len(history))
+            totals = runner.run_many(len(history), many, order, learning_rate, bar.update)
+            seconds = (time.perf_counter() - started) / many
+            history.loss += (totals[:, 0] / n).tolist()
+            history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
+            history.seconds += [seconds] * many
+            history.samples_per_second += [n / seconds] * many
             if validate:
                 val_loss, val_accuracy = validate()
                 history.val_loss.append(val_loss)

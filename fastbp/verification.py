@@ -276,7 +276,7 @@ def compare_step(matrix, case, path, threads=1, alone=None):
         unit = np.finfo(case.dtype).eps * np.sqrt(case.batch) / rate
         more = unit * (np.abs(case.params) + np.abs(params))
         _compare_gradient(matrix, row, case, step, more)
-        _compare_totals(matrix, row, case, trainer.totals)
+        _compare_totals(matrix, row, case, trainer.totals[0])
         if alone is not None:
             matrix.same(row, f"{case.where}: other bits than one thread's", params, alone)
     return params
@@ -294,7 +294,7 @@ def compare_epoch(matrix, case, path):
             with engine.trainer(params, case.X, case.targets, 10, **forced) as trainer:
                 trainer.run(np.arange(n)[::-1].copy(), 0, n, 0.1)
             ends.append(case.parts(params))
-            totals.append(trainer.totals)
+            totals.append(trainer.totals[0])
         matrix.compare(row, f"{case.where}, an epoch, loss and right classes", *totals[::-1])
         for name, want in ends[0].items():
             matrix.compare(row, f"{case.where}, an epoch, {name}", ends[1][name], want)

@@ -338,7 +338,7 @@ def results(engine, net, X, targets):
         *engine.evaluate(net.params, X, targets),
         *engine.gradient(net.params, X, targets),
         params,
-        trainer.totals,
+        trainer.totals[0],
     ]
 
 
@@ -453,12 +453,12 @@ def test_totals_add_up_until_they_are_reset(engine, make_data):
     X, targets = make_data(net, 10)
     with engine.trainer(net.copy_params(), X, targets, 4) as trainer:
         trainer.run(np.arange(10), 0, 10, 0.0)
-        once = trainer.totals.copy()
+        once = trainer.totals[0].copy()
         trainer.run(np.arange(10), 0, 10, 0.0)
-        assert np.allclose(trainer.totals, 2 * once)
+        assert np.allclose(trainer.totals[0], 2 * once)
         trainer.totals[:] = 0
         trainer.run(np.arange(10), 0, 10, 0.0)
-        assert np.array_equal(trainer.totals, once)
+        assert np.array_equal(trainer.totals[0], once)
 
 
 def test_a_trainer_that_stopped_goes_on_when_told_to(engine, make_data):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import DivergenceError, History, Network, training
+from fastbp import DivergenceError, History, Network, numba_engine, training
+from fastbp.kernels import MOST_EPOCHS
+from fastbp.numba_engine import NumbaTrainer
 
 RATE = 0.5
 FIELDS = ["loss", "accuracy", "val_loss", "val_accuracy", "seconds", "samples_per_second"]
@@ -54,6 +56,67 @@ class Calls:
 
     def on_epoch_end(self, net, history):
         self.calls.append((net, history, len(history), net.to_vector()))
+
+
+# --- Many epochs in one call ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """How many epochs each call of a trainer took."""
+    found, run = [], NumbaTrainer.run
+
+    def counted(self, order, first, last, learning_rate, epochs=1):
+        found.append(epochs)
+        run(self, order, first, last, learning_rate, epochs)
+
+    monkeypatch.setattr(NumbaTrainer, "run", counted)
+    return found
+
+
+# Dense, zero-skipping and narrow; the last one in several chunks.
+KINDS = {
+    "dense": ((30, 70, 40, 3), 1.0, 40),
+    "sparse": ((100, 40, 3), 0.1, 40),
+    "narrow": ((4, 6, 3), 1.0, 800),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, "n"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_on_one_order_run_in_one_call_and_it_does_not_show(
+    kind, batch_size, threads, dtype, rng, spans, monkeypatch
+):
+    """With a callback each epoch is a call of its own."""
+    monkeypatch.setattr(numba_engine, "WORK_PER_THREAD", 1)
+    sizes, density, n = KINDS[kind]
+    X = np.where(rng.random((n, sizes[0])) < density, rng.standard_normal((n, sizes[0])), 0)
+    y = rng.integers(0, 3, n)
+    batch_size = n if batch_size == "n" else batch_size
+    ends = []
+    for callbacks in ([], [Calls()]):
+        net = make(sizes, dtype=dtype, activation="tanh")
+        history = net.fit(
+            X, y, epochs=20, batch_size=batch_size, learning_rate=0.01, shuffle=False,
+            callbacks=callbacks, threads=threads,
+        )  # fmt: skip
+        ends.append((net.to_vector().tobytes(), history.loss, history.accuracy))
+        assert len(history.seconds) == len(history.samples_per_second) == 20
+        assert (max(spans) > 1) == (not callbacks)
+        spans.clear()
+    assert ends[0] == ends[1]
+
+
+def test_more_epochs_than_a_call_has_totals_for(rng, spans):
+    X, y = data(rng)
+    one, two = make(), make()
+    history = one.fit(X, y, epochs=1500, batch_size=22, learning_rate=RATE)
+    assert max(spans) == MOST_EPOCHS
+    assert history.loss == two.fit(
+        X, y, epochs=1500, batch_size=22, learning_rate=RATE, callbacks=[Calls()]
+    ).loss  # fmt: skip
+    np.testing.assert_array_equal(one.to_vector(), two.to_vector())
 
 
 # --- Order and history ----------------------------------------------------------------------------

@@ -31,7 +31,20 @@ from .losses import CODES as LOSS_CODES
 from .losses import output_delta, softmax
 from .narrow import ROUND, narrow_epoch, narrow_gradient
 from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
-from .plan import ONE, SCALE, TOTALS, Dense, Plan, Span, Sparse, Targets, Team, Work, pack
+from .plan import (
+    MOST_EPOCHS,
+    ONE,
+    SCALE,
+    TOTALS,
+    Dense,
+    Plan,
+    Span,
+    Sparse,
+    Targets,
+    Team,
+    Work,
+    pack,
+)
 from .sgd import evaluate, feedforward, gradient, sgd_epoch
 from .simd import GROUP, SPARSE_COLUMNS, TILE_ROWS
 from .sparse import index_rows

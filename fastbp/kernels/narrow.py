@@ -28,6 +28,7 @@ from .plan import (
     fill,
     finite_batch,
     lean,
+    ledger,
     read,
 )
 from .sgd import UPDATE_ROWS, size_of, targets_from
@@ -242,19 +243,27 @@ def _learn_rounds(plan, params, data, targets, order, m, work, learning_rate, te
 # -- entry points ----------------------------------------------------------------------------------
 
 
+@inlined
+def _learn_batches(plan, params, data, targets, order, n, span, work, team):
+    rate = span.learning_rate
+    for p in range(span.first, span.last, span.batch):
+        m, which = min(span.batch, n - p), at(order, p)
+        if m <= plan.chunk:
+            fine = _learn_chunk(plan, params, data, targets, which, m, work, -rate / m, team)
+        else:
+            fine = _learn_rounds(plan, params, data, targets, which, m, work, rate, team)
+        if not fine:
+            return
+
+
 @kernel
 def narrow_epoch(plan, params, data, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, as `sgd.sgd_epoch` is, for narrow networks."""
     net, x, y, hands = read(plan), lean(data), lean(targets), lean(work)
-    w, rate = pointer(params), span.learning_rate
-    for p in range(span.first, span.last, span.batch):
-        m = min(span.batch, order.size - p)
-        which = at(pointer(order), p)
-        if m <= net.chunk:
-            fine = _learn_chunk(net, w, x, y, which, m, hands, -rate / m, team)
-        else:
-            fine = _learn_rounds(net, w, x, y, which, m, hands, rate, team)
-        if not fine:
+    for epoch in range(span.epochs):
+        here = ledger(hands, epoch, team)
+        _learn_batches(net, pointer(params), x, y, pointer(order), order.size, span, here, team)
+        if stopped(hands.marks):
             return
 
 

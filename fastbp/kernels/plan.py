@@ -97,7 +97,7 @@ class Work(NamedTuple):
 
 
 ONE, SCALE = range(2)  # constants in the scratch: 1.0, and what inputs are multiplied by
-TOTALS = 2  # entries of `sums` before those of the first sample
+TOTALS = 2  # entries of `sums` before those of the first sample: the totals of an epoch
 
 
 class Span(NamedTuple):
@@ -107,6 +107,10 @@ class Span(NamedTuple):
     last: int
     batch: int
     learning_rate: float
+    epochs: int  # how often, each time with totals of its own
+
+
+MOST_EPOCHS = 256  # of a span
 
 
 class Team(NamedTuple):
@@ -176,6 +180,15 @@ def count(sums, loss, hits):
     """Add loss and hits to the totals."""
     sums[0] += loss
     sums[1] += hits
+
+
+@inner
+def ledger(work, epoch, team):
+    """Return the work with `sums` moved to the totals of an epoch, which begin at zero."""
+    sums = at(work.sums, TOTALS * epoch)
+    if epoch > 0 and team.thread == 0:  # the first goes on from the span before
+        fill(sums, 0, TOTALS, 0)
+    return Work(work.scratch, sums, work.marks, work.grads)
 
 
 @inner

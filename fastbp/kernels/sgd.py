@@ -35,6 +35,7 @@ from .plan import (
     fill,
     finite_batch,
     lean,
+    ledger,
     read,
 )
 from .simd import TILE_ROWS, at, delta_and_update, pointer, prefetch, transpose, vector_lanes
@@ -491,20 +492,6 @@ def _learn_ones(plan, params, data, targets, order, n, span, work, team):
 # -- entry points ----------------------------------------------------------------------------------
 
 
-@kernel
-def sgd_epoch(plan, params, data, targets, order, span, work, team):
-    """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last.
-
-    A batch whose loss is not finite is not learnt: training stops before it, with the flag in
-    work.marks.
-    """
-    net, x, y, hands = read(plan), lean(data), lean(targets), lean(work)
-    if span.batch == 1:
-        _learn_ones(net, pointer(params), x, y, pointer(order), order.size, span, hands, team)
-    else:
-        _learn_batches(net, pointer(params), x, y, pointer(order), order.size, span, hands, team)
-
-
 @inlined
 def _learn_batches(plan, params, data, targets, order, n, span, work, team):
     low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
@@ -521,6 +508,25 @@ def _learn_batches(plan, params, data, targets, order, n, span, work, team):
                 return
             add_scaled(params, low, high, -span.learning_rate, work.grads)
             barrier(work.marks, team.size)
+
+
+@kernel
+def sgd_epoch(plan, params, data, targets, order, span, work, team):
+    """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last.
+
+    A batch whose loss is not finite is not learnt: training stops before it, with the flag in
+    work.marks.
+    """
+    net, x, y, hands = read(plan), lean(data), lean(targets), lean(work)
+    w, which, n = pointer(params), pointer(order), order.size
+    for epoch in range(span.epochs):
+        here = ledger(hands, epoch, team)
+        if span.batch == 1:
+            _learn_ones(net, w, x, y, which, n, span, here, team)
+        else:
+            _learn_batches(net, w, x, y, which, n, span, here, team)
+        if stopped(hands.marks):
+            return
 
 
 @inner
