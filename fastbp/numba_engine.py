@@ -368,7 +368,7 @@ class NumbaEngine:
     def gradient(self, params, X, targets, path=None):
         """Return the gradient of the mean loss like `params`, that loss, and whether all is finite.
 
-        That is: whether X and the targets are. `path` forces "dense" or "narrow".
+        That is: whether X and the targets surely are. `path` forces "dense" or "narrow".
         """
         labels = _writable(targets.labels, _INT64)
         values = _writable(targets.values, self.dtype)

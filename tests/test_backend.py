@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fastbp import kernels, reference
+from fastbp import activations, kernels, reference
 from fastbp import numba_engine as backends
 from fastbp.backend import get_backend
 from fastbp.numba_engine import NumbaEngine, team_size
@@ -379,6 +379,27 @@ def test_feedforward_sees_what_is_not_finite(value, engine, make_data):
         assert fine is False
         others = np.arange(10) != place[0]
         assert np.isfinite(out[others]).all()
+
+
+@pytest.mark.parametrize("path", ["dense", "narrow"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", activations.HIDDEN)
+def test_a_gradient_sees_what_is_not_finite(activation, value, path, make_net, dtype, rng):
+    """Infinity saturates a sigmoid: loss and deltas are finite, but not the gradient."""
+    net = make_net((20, 9, 4), hidden=activation, dtype=dtype)
+    engine = NumbaEngine(net.model, net.layout)
+    arrays = {"X": rng.random((300, 20)).astype(dtype), "y": rng.random((300, 4)).astype(dtype)}
+
+    def fine():
+        targets = Targets(np.empty(0, np.int64), arrays["y"])
+        return engine.gradient(net.params, arrays["X"], targets, path)[2]
+
+    assert fine() is True
+    for name, place in (("X", (0, 0)), ("X", (150, 19)), ("X", (299, 7)), ("y", (299, 3))):
+        sound, arrays[name] = arrays[name], arrays[name].copy()
+        arrays[name][place] = value
+        assert fine() is False
+        arrays[name] = sound
 
 
 def test_a_gradient_leaves_the_parameters_alone(engine, make_data):

@@ -24,9 +24,9 @@ from .plan import (
     TOTALS,
     Dense,
     add_scaled,
+    all_finite,
     count,
     fill,
-    finite_batch,
     lean,
     ledger,
     read,
@@ -283,4 +283,4 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, marks, grads
         width = _pass(net, w, data, targets, rows, m, hands, at(total, TOTALS))
         total[0] += total[TOTALS]
         _update(net, width, target, 1.0 / n, hands)
-    return finite_batch(X, values, scratch)
+    return math.isfinite(total[0]) and all_finite(target, grads.size)

@@ -192,16 +192,9 @@ def ledger(work, epoch, team):
 
 
 @inner
-def all_finite(p, count, scale):
-    """Return whether the first numbers at p are finite once scaled."""
+def all_finite(p, count):
+    """Return whether the first numbers at p are finite."""
     bad = 0
     for i in range(count):
-        bad += not abs(p[i] * scale) < np.inf
+        bad += not abs(p[i]) < np.inf
     return bad == 0
-
-
-@inner
-def finite_batch(X, values, scratch):
-    """Return whether inputs and targets of a batch are finite."""
-    fine = all_finite(pointer(X), X.size, scratch[SCALE])
-    return fine and all_finite(pointer(values), values.size, 1)

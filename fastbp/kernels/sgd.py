@@ -31,9 +31,9 @@ from .plan import (
     Team,
     Work,
     add_scaled,
+    all_finite,
     count,
     fill,
-    finite_batch,
     lean,
     ledger,
     read,
@@ -541,7 +541,8 @@ def targets_from(first, n_out, labels, values):
 def gradient(plan, params, X, labels, values, scratch, sums, marks, grads):
     """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] the loss.
 
-    Return whether inputs and targets are finite.
+    Return whether all is finite: an input that is not makes its own gradients so (the product of
+    infinity and a delta of zero is NaN), and a target the loss.
     """
     net, n = read(plan), X.shape[0]
     work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(grads))
@@ -559,7 +560,7 @@ def gradient(plan, params, X, labels, values, scratch, sums, marks, grads):
             fill(work.grads, 0, grads.size, np.nan)  # as the loss is
             sums[0] = np.nan
             break
-    return finite_batch(X, values, scratch)
+    return math.isfinite(sums[0]) and all_finite(work.grads, grads.size)
 
 
 @inner

@@ -53,7 +53,8 @@ PEERS = {
     "numpy-by-hand": Peer("by_hand"),
     "torch": Peer("torch_", ("torch",), "eager"),
     "torch-compiled": Peer("torch_", ("torch",), "compiled"),
-    "jax": Peer("jax_", ("jax", "jaxlib")),
+    "jax": Peer("jax_", ("jax", "jaxlib"), "rows"),
+    "jax-columns": Peer("jax_", ("jax", "jaxlib"), "columns", ("train", "gradient")),
     "sklearn": Peer("sklearn_", ("sklearn",)),
     "onnxruntime": Peer("onnx_", ("onnx", "onnxruntime"), kinds=("predict",)),
 }

@@ -350,7 +350,8 @@ def test_lanes_over_the_batch_are_the_reference(loss, activation, m, dtype, rng,
                 *expected, losses = expected_output(loss, activation, z, y)
                 assert_are(found[:2], expected, y, assert_close)
                 assert_close(found[2], losses.sum(), dtype=dtype, extra=4 * m * np.finfo(dtype).eps)
-                right = expected[0].argmax(axis=1) == y.argmax(axis=1)
+                # Its own outputs: of two that round to 1, one may lie below in the reference.
+                right = found[0].argmax(axis=1) == y.argmax(axis=1)
                 assert found[3] == (right.sum() if number == 0 else 0)
 
 
