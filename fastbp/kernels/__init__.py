@@ -1,9 +1,7 @@
 """The compiled twins of `fastbp.reference`."""
 
 from ._jit import KERNELS, cache_dir, kernel_sources, stamp, vector_bytes
-from .activations import (
-    CODES as ACTIVATION_CODES,
-)
+from .activations import CODES as ACTIVATION_CODES
 from .activations import (
     ELEMENTWISE,
     identity,
@@ -19,6 +17,7 @@ from .activations import (
     tanh_prime,
     tanh_prime_from_a,
 )
+from .calls import evaluate, feedforward, gradient
 from .dense import (
     affine,
     backprop_delta,
@@ -45,6 +44,6 @@ from .plan import (
     Work,
     pack,
 )
-from .sgd import evaluate, feedforward, gradient, sgd_epoch
-from .simd import GROUP, SPARSE_COLUMNS, TILE_ROWS
+from .sgd import sgd_epoch
 from .sparse import index_rows
+from .tiles import GROUP, SPARSE_COLUMNS, TILE_ROWS

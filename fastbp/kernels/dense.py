@@ -10,7 +10,9 @@ Samples are multiplied where they lie: `table` numbers the rows of A. Copying th
 
 from ._jit import inner, kernel
 from .activations import scale_by_slope
-from .simd import gemm_axpy, gemm_bias, gemm_store, pointer, transpose, update_and_forward
+from .simd import pointer
+from .tiles import gemm_axpy, gemm_bias, gemm_store, update_and_forward
+from .turn import transpose
 
 
 # Each product is a function of its own: the generated tiles are large, and are compiled once.

@@ -16,33 +16,14 @@ from numba.extending import overload
 
 from ._jit import inlined, inner, kernel
 from .activations import activate, scale_by_slope
+from .calls import targets_from
 from .losses import output_lanes
 from .parallel import SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
-from .plan import (
-    ONE,
-    SCALE,
-    TOTALS,
-    Dense,
-    add_scaled,
-    all_finite,
-    count,
-    fill,
-    lean,
-    ledger,
-    read,
-)
-from .sgd import UPDATE_ROWS, size_of, targets_from
-from .simd import (
-    FEW,
-    at,
-    dots_axpy,
-    gemm_row_bias,
-    gemm_store,
-    pointer,
-    transpose_few,
-    transpose_samples,
-    vector_lanes,
-)
+from .plan import ONE, SCALE, TOTALS, Dense, add_scaled, all_finite, count, fill, lean, ledger, read
+from .simd import at, pointer, vector_lanes
+from .stages import UPDATE_ROWS, size_of
+from .tiles import dots_axpy, gemm_row_bias, gemm_store
+from .turn import FEW, transpose_few, transpose_samples
 
 ROUND = 16  # chunks whose gradients are kept apart until they are added up
 

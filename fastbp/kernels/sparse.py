@@ -8,19 +8,8 @@ rest.) Equal to the dense result for finite weights.
 """
 
 from ._jit import inner, kernel
-from .simd import (
-    GROUP,
-    MASK_BITS,
-    SPARSE_COLUMNS,
-    at,
-    gather_bias,
-    lowest_bit,
-    nonzero_mask,
-    pointer,
-    prefetch,
-    scatter_axpy,
-    vector_lanes,
-)
+from .simd import MASK_BITS, at, lowest_bit, nonzero_mask, pointer, prefetch, vector_lanes
+from .tiles import GROUP, SPARSE_COLUMNS, gather_bias, scatter_axpy
 
 ROWS_AHEAD = 8
 

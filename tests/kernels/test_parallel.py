@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.parallel import BLOCK, SYNC_SIZE, barrier, share, stop, stopped
-from fastbp.kernels.simd import K_SPLIT, TILE_ROWS, pointer
+from fastbp.kernels.simd import pointer
+from fastbp.kernels.tiles import K_SPLIT, TILE_ROWS
 
 TEAMS = (1, 2, 3, 4, 7, 16)
 UNITS = (1, 4, 8, 16)

@@ -20,22 +20,13 @@ from numba.extending import intrinsic
 from fastbp.kernels import _jit
 from fastbp.kernels.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
 from fastbp.kernels.simd import (
-    FEW,
-    GROUP,
     GROUPED,
     I64,
     LINE,
     MASK_BITS,
     Vec,
     at,
-    delta_and_update,
-    dots_axpy,
     first_lanes,
-    gather_bias,
-    gemm_axpy,
-    gemm_bias,
-    gemm_row_bias,
-    gemm_store,
     lanes,
     load,
     lowest_bit,
@@ -44,14 +35,22 @@ from fastbp.kernels.simd import (
     nonzero_mask,
     pointer,
     prefetch,
-    scatter_axpy,
     store,
-    transpose,
-    transpose_few,
-    transpose_samples,
-    update_and_forward,
     vector_lanes,
 )
+from fastbp.kernels.tiles import (
+    GROUP,
+    delta_and_update,
+    dots_axpy,
+    gather_bias,
+    gemm_axpy,
+    gemm_bias,
+    gemm_row_bias,
+    gemm_store,
+    scatter_axpy,
+    update_and_forward,
+)
+from fastbp.kernels.turn import FEW, transpose, transpose_few, transpose_samples
 
 DEPTHS = (1, 2, 3, 4, 5, 8, 31)
 GUARD = -77.0

@@ -1,0 +1,106 @@
+"""Walks over many samples that lie one after the other: gradient, evaluate, feedforward."""
+
+import math
+
+import numpy as np
+
+from ._jit import inlined, inner, kernel
+from .first import NUM, forward_first
+from .losses import apply_output
+from .parallel import STOPPED, SYNC_SIZE
+from .plan import Dense, Samples, Targets, Team, Work, all_finite, fill, read
+from .simd import at, pointer
+from .stages import forward_rest, learn_chunk, output, sum_of
+from .tiles import TILE_ROWS
+
+
+@inner
+def targets_from(first, n_out, labels, values):
+    """Return the targets of the samples from the first one on; labels count where there are any."""
+    labelled = labels.size > 0
+    start = 0 if labelled else first * n_out
+    return Targets(at(pointer(labels), first), at(pointer(values), start), labelled)
+
+
+@kernel
+def gradient(plan, params, X, labels, values, scratch, sums, marks, grads):
+    """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] the loss.
+
+    Return whether all is finite: an input that is not makes its own gradients so (the product of
+    infinity and a delta of zero is NaN), and a target the loss.
+    """
+    net, n = read(plan), X.shape[0]
+    work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(grads))
+    sums[0] = sums[1] = 0
+    marks[STOPPED] = 0
+    fill(work.grads, 0, grads.size, 0)
+    for first in range(0, n, net.chunk):
+        m = min(net.chunk, n - first)
+        data = Dense(at(pointer(X), first * net.sizes[0]))
+        targets = targets_from(first, net.sizes[net.last], labels, values)
+        if not learn_chunk(
+            net, pointer(params), data, targets, _in_order(work), m, work, work.grads, 1.0 / n,
+            Team(0, 1),
+        ):  # fmt: skip
+            fill(work.grads, 0, grads.size, np.nan)  # as the loss is
+            sums[0] = np.nan
+            break
+    return math.isfinite(sums[0]) and all_finite(work.grads, grads.size)
+
+
+@inner
+def _in_order(work):
+    """Return samples that lie one after the other; ahead are those of the next tile."""
+    rows = at(work.marks, SYNC_SIZE)
+    return Samples(rows, at(rows, TILE_ROWS), rows)
+
+
+@inlined
+def _forward_chunk(plan, params, X, m, work):
+    """Forward pass of m samples that lie one after the other, up to the output's z.
+
+    Return whether all inputs were finite: one that is not makes every z of its sample so.
+    """
+    forward_first(plan, Dense(X), params, _in_order(work), m, work, Team(0, 1))
+    z = at(work.scratch, plan.a[1])
+    fine = True
+    for r in range(m):
+        fine &= math.isfinite(z[r * plan.strides[1]])
+    forward_rest(plan, params, NUM(0), m, work)
+    return fine
+
+
+@kernel
+def evaluate(plan, params, X, labels, values, scratch, sums, marks):
+    """Twin of `reference.evaluate`: the sums of losses and hits, in sums[0] and sums[1]."""
+    net = read(plan)
+    work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(scratch))
+    sums[0] = sums[1] = 0
+    for first in range(0, X.shape[0], net.chunk):
+        m = min(net.chunk, X.shape[0] - first)
+        x = at(pointer(X), first * net.sizes[0])
+        _forward_chunk(net, pointer(params), x, m, work)
+        targets = targets_from(first, net.sizes[net.last], labels, values)
+        output(net, targets, _in_order(work), NUM(0), m, work)
+        loss, hits = sum_of(net, m, work)
+        sums[0] += loss
+        sums[1] += hits
+
+
+@kernel
+def feedforward(plan, params, X, scratch, marks, out):
+    """Twin of `reference.feedforward`; return whether all inputs were surely finite."""
+    net = read(plan)
+    work = Work(pointer(scratch), pointer(scratch), pointer(marks), pointer(scratch))
+    n, row = net.sizes[net.last], net.strides[net.last]
+    z = at(work.scratch, net.a[net.last])
+    fine = True
+    for first in range(0, X.shape[0], net.chunk):
+        m = min(net.chunk, X.shape[0] - first)
+        x = at(pointer(X), first * net.sizes[0])
+        fine &= _forward_chunk(net, pointer(params), x, m, work)
+        apply_output(net.activations[net.last], m, n, z, row)
+        for r in range(m):
+            for j in range(n):
+                out[first + r, j] = z[r * row + j]
+    return fine
