@@ -15,6 +15,7 @@ from . import datasets
 from .backend import get_backend
 from .errors import DivergenceError, ModelFileError
 from .network import Gradient, Network, load
+from .optimizers import SGD, Adam
 from .training import History
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Add",
     "Affine",
     "DivergenceError",

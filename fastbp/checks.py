@@ -192,3 +192,17 @@ def labels(y, n_out, name="labels"):
             f"found {y[where]} at {name}[{where}]"
         )
     return y.astype(np.int64)
+
+
+def sample_weight(name, value, n, dtype):
+    """Return the weights of n samples: finite, none below zero, not all zero."""
+    weights = finite(name, numbers_array(name, value), dtype)
+    if weights.shape != (n,):
+        raise ValueError(f"{name} must hold one number per sample, ({n},); found {weights.shape}")
+    if (weights < 0).any() or not weights.any():
+        where = int((weights < 0).argmax())
+        raise ValueError(
+            f"{name} must be at least 0, and not all of it 0; found {weights[where]} at "
+            f"{name}[{where}]"
+        )
+    return weights.astype(dtype)

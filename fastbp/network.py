@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import activations, checkpoint, checks, losses, training
+from . import activations, checkpoint, checks, losses, optimizers, training
 from .backend import get_backend
 from .errors import ModelFileError
 from .reference import Model
@@ -329,13 +329,15 @@ class Network:
 
     # -- backward --------------------------------------------------------------------------------
 
-    def gradient(self, X, y):
+    def gradient(self, X, y, sample_weight=None):
         """Return the gradient of the mean loss over a batch.
 
         Parameters
         ----------
         X : (batch, n_in) array
         y : (batch,) integer labels, or (batch, n_out) targets
+        sample_weight : (batch,) array, optional
+            How much each sample counts, at least 0.
 
         Returns
         -------
@@ -353,12 +355,15 @@ class Network:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        return self._gradient(checks.samples(X, self.sizes[0]), y)
+        return self._gradient(checks.samples(X, self.sizes[0]), y, sample_weight=sample_weight)
 
-    def _gradient(self, X, y, names=("X", "y")):
+    def _gradient(self, X, y, names=("X", "y"), sample_weight=None):
         # The engine looks for NaN and infinity on its way: quicker than to look beforehand.
         y = checks.numbers_array(names[1], y)
         targets = checks.targets(y, len(X), self.sizes[-1], self.dtype, names[1], look=False)
+        if sample_weight is not None:
+            counts = checks.sample_weight("sample_weight", sample_weight, len(X), self.dtype)
+            targets = targets._replace(weights=counts)
         grads, loss, fine = self._engine.gradient(self.params, X, targets)
         if not fine:
             checks.finite(names[0], X, self.dtype, self.config["input_scale"])
@@ -409,7 +414,7 @@ class Network:
 
     def fit(
         self, X, y, *, epochs, batch_size, learning_rate, shuffle=True, validation_data=None,
-        callbacks=(), progress=False, threads=1,
+        callbacks=(), progress=False, threads=1, optimizer="sgd", sample_weight=None,
     ):  # fmt: skip
         """Train by stochastic gradient descent.
 
@@ -434,6 +439,11 @@ class Network:
             Show a progress bar (needs tqdm).
         threads : int
             How many threads may take part; the result has the same bits for any number.
+        optimizer : {"sgd", "momentum", "nesterov", "adam"}, `SGD` or `Adam`
+            How weights follow the gradient. An object goes on from the `fit` before; a name starts
+            anew.
+        sample_weight : (n,) array, optional
+            How much each sample counts, at least 0: the loss of a batch is the weighted mean.
 
         Returns
         -------
@@ -457,6 +467,10 @@ class Network:
         array([0, 1, 1, 0])
         """
         X, targets = self._batch(X, y)
+        if sample_weight is not None:
+            counts = checks.sample_weight("sample_weight", sample_weight, len(X), self.dtype)
+            targets = targets._replace(weights=counts)
+        rule = optimizers.optimizer(optimizer)
         batch_size = checks.batch_size("batch_size", batch_size, len(X))
         epochs = checks.positive_int("epochs", epochs)
         learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
@@ -464,7 +478,10 @@ class Network:
         shuffle = checks.flag("shuffle", shuffle)
         callbacks = _callbacks(callbacks)
         validate = self._validator(validation_data)
-        with self._engine.trainer(self.params, X, targets, batch_size, threads) as trainer:
+        memory = rule.memory(self._layout, self.params)
+        with self._engine.trainer(
+            self.params, X, targets, batch_size, threads, rule=rule.rule(), memory=memory
+        ) as trainer:
             return training.fit(
                 self, trainer, self.params, len(X), epochs=epochs, batch_size=batch_size,
                 learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,

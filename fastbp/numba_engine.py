@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import kernels
+from .reference import PLAIN, new_memory
 from .storage import aligned, stride
 
 # A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second
@@ -112,6 +113,26 @@ class NumbaBackend:
         """Learn from the mean over a batch, in place."""
         a_prev = _read_only(np.ascontiguousarray(a_prev))
         self._update(kernels.batch_update, W, b, a_prev, _padded(delta, W.dtype), learning_rate)
+
+    def _step(self, kernel, written, *numbers):
+        """Take a step on contiguous copies of the arrays, which are written back."""
+        flat = [np.ascontiguousarray(array).reshape(-1) for array in written]
+        kernel(*flat, *numbers)
+        for array, new in zip(written[:-1], flat, strict=False):
+            array[...] = new.reshape(array.shape)
+
+    def momentum_update(self, p, velocity, g, learning_rate, momentum):
+        """Take a step with momentum, in place."""
+        self._step(kernels.momentum_update, (p, velocity, g), learning_rate, momentum)
+
+    def nesterov_update(self, p, velocity, g, learning_rate, momentum):
+        """Take a step with Nesterov's momentum, in place."""
+        self._step(kernels.nesterov_update, (p, velocity, g), learning_rate, momentum)
+
+    def adam_update(self, p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
+        """Take a step of Adam, in place."""
+        numbers = learning_rate, beta_1, beta_2, epsilon, float(t)
+        self._step(kernels.adam_update, (p, first, second, g), *numbers)
 
     def output_delta(self, loss, activation, z, y):
         """Return output, delta and losses of the last layer."""
@@ -261,9 +282,11 @@ class NumbaEngine:
         chunk = min(max(SCRATCH_BYTES // row, FEWEST_CHUNK), MOST_CHUNK)
         return chunk - chunk % CHUNK_UNIT
 
-    def choose_path(self, X, batch_size):
+    def choose_path(self, X, batch_size, weighted=False):
         """Return the path that costs least for these inputs: "sparse", "narrow" or "dense"."""
         costs = self.costs(batch_size, _density(X))
+        if weighted:  # lanes over the batch add up losses before they have weights
+            costs.pop("narrow", None)
         return min(costs, key=costs.get)
 
     def costs(self, batch_size, density=1.0):
@@ -329,7 +352,12 @@ class NumbaEngine:
     def targets(self, targets):
         """Return the targets as kernels take them."""
         labels = _writable(targets.labels, _INT64)
-        return kernels.Targets(labels, _writable(targets.values, self.dtype), bool(labels.size))
+        values, weights = _writable(targets.values, self.dtype), self.weights(targets)
+        return kernels.Targets(labels, values, bool(labels.size), weights)
+
+    def weights(self, targets):
+        """Return the weights of the samples as kernels take them, or None."""
+        return _writable(targets.weights, self.dtype) if targets.weights.size else None
 
     def feedforward(self, params, X, threads=1):
         """Return the outputs of rows X, and whether all inputs were surely finite."""
@@ -372,21 +400,24 @@ class NumbaEngine:
         """
         labels = _writable(targets.labels, _INT64)
         values = _writable(targets.values, self.dtype)
-        narrow = path == "narrow" if path else self._is_narrow(len(X))
+        weights = self.weights(targets)
+        narrow = path == "narrow" if path else weights is None and self._is_narrow(len(X))
         desk = self._desks[narrow]
         work, grads = desk.take(), np.empty(self.layout.size, self.dtype)
-        kernel = kernels.narrow_gradient if narrow else kernels.gradient
+        kernel, extra = (kernels.narrow_gradient, ()) if narrow else (kernels.gradient, (weights,))
         fine = kernel(
-            desk.plan, params, self.rows(X), labels, values, work.scratch, work.sums, work.marks,
-            grads,
+            desk.plan, params, self.rows(X), labels, values, *extra, work.scratch, work.sums,
+            work.marks, grads,
         )  # fmt: skip
         loss = work.sums[0] / len(X)
         desk.give_back(work)
         return grads, loss, fine
 
-    def trainer(self, params, X, targets, batch_size, threads=1, path=None):
+    def trainer(
+        self, params, X, targets, batch_size, threads=1, path=None, rule=PLAIN, memory=None
+    ):
         """Return a trainer of `params`; `path` forces "dense", "sparse" or "narrow"."""
-        return NumbaTrainer(self, params, X, targets, batch_size, threads, path)
+        return NumbaTrainer(self, params, X, targets, batch_size, threads, path, rule, memory)
 
 
 class _Desk:
@@ -422,16 +453,28 @@ class _Desk:
         self._idle.append(work)
 
 
+# By path and whether plain SGD is fused, without a gradient buffer.
+_EPOCHS = {
+    (False, True): "sgd_epoch",
+    (True, True): "narrow_epoch",
+    (False, False): "optimizer_epoch",
+    (True, False): "narrow_optimizer_epoch",
+}
+
+
 class NumbaTrainer:
     """Runs stretches of epochs on the kernels, on a team of threads."""
 
-    def __init__(self, engine, params, X, targets, batch_size, threads, path):
+    def __init__(self, engine, params, X, targets, batch_size, threads, path, rule, memory):
         X = _read_only(engine.rows(X))
-        path = path or engine.choose_path(X, batch_size)
+        path = path or engine.choose_path(X, batch_size, bool(targets.weights.size))
         self.params, self.batch_size = params, batch_size
         self.targets = engine.targets(targets)
+        self.memory = memory or new_memory(rule, params)
         self.team = team_size(threads, engine.layout.size, batch_size)
-        self._kernel = kernels.narrow_epoch if path == "narrow" else kernels.sgd_epoch
+        plain = rule == PLAIN
+        self._kernel = getattr(kernels, _EPOCHS[path == "narrow", plain])
+        self._rule = () if plain else (_kernel_rule(rule, self.memory),)
         blocks = engine.blocks(batch_size) if path == "sparse" else 1
         if path == "sparse":
             scale = engine.dtype.type(engine.model.scale)
@@ -442,7 +485,7 @@ class NumbaTrainer:
         if path == "narrow":
             self.team = min(self.team, -(-batch_size // plan.chunk))  # a chunk is one thread's
         desk = _Desk(engine, plan, size)
-        unfused = batch_size > plan.chunk
+        unfused = batch_size > plan.chunk or not plain
         buffers = 1 + kernels.ROUND if path == "narrow" else 1
         grads = aligned(engine.layout.size * buffers, engine.dtype) if unfused else params
         self.plan = desk.plan
@@ -494,9 +537,16 @@ class NumbaTrainer:
 
     def _run_thread(self, order, span, thread):
         self._kernel(
-            self.plan, self.params, self.data, self.targets, order, span, self.work,
+            self.plan, self.params, self.data, self.targets, order, span, self.work, *self._rule,
             kernels.Team(thread, self.team),
         )  # fmt: skip
+
+
+def _kernel_rule(rule, memory):
+    """Return a rule as kernels take it."""
+    numbers = np.array([kernels.KINDS[rule.name], *rule[1:]], np.float64)
+    parts = np.zeros(2 * kernels.SEGMENTS)
+    return kernels.Rule(numbers, memory.clock, memory.slots.reshape(-1), parts)
 
 
 def _uninterrupted(future, ask_to_stop):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from . import reference
+from .reference import PLAIN, new_memory
 
 
 class NumpyBackend:
@@ -61,6 +62,18 @@ class NumpyBackend:
         """Learn from the mean over a batch, in place."""
         reference.batch_update(W, b, a_prev, delta, learning_rate)
 
+    def momentum_update(self, p, velocity, g, learning_rate, momentum):
+        """Take a step with momentum, in place."""
+        reference.momentum_update(p, velocity, g, learning_rate, momentum)
+
+    def nesterov_update(self, p, velocity, g, learning_rate, momentum):
+        """Take a step with Nesterov's momentum, in place."""
+        reference.nesterov_update(p, velocity, g, learning_rate, momentum)
+
+    def adam_update(self, p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
+        """Take a step of Adam, in place."""
+        reference.adam_update(p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t)
+
     def output_delta(self, loss, activation, z, y):
         """Return output, delta and losses of the last layer."""
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
@@ -104,13 +117,14 @@ class NumpyEngine:
             scaled = X.astype(self.layout.dtype) * self.layout.dtype.type(self.model.scale)
             fine = np.isfinite(scaled).all() and np.isfinite(y).all()
             losses = reference.gradient(
-                self.model, *self.layout.views(params), X, y, *self.layout.views(grads)
-            )
+                self.model, *self.layout.views(params), X, y, *self.layout.views(grads),
+                targets.weights if targets.weights.size else None,
+            )  # fmt: skip
         return grads, losses.mean(), bool(fine)
 
-    def trainer(self, params, X, targets, batch_size, threads=1):
+    def trainer(self, params, X, targets, batch_size, threads=1, rule=PLAIN, memory=None):
         """Return a trainer of `params`."""
-        return NumpyTrainer(self, params, X, targets, batch_size)
+        return NumpyTrainer(self, params, X, targets, batch_size, rule, memory)
 
 
 def _hits(outputs, targets, indices):
@@ -122,15 +136,17 @@ def _hits(outputs, targets, indices):
 class NumpyTrainer:
     """Runs stretches of epochs on the reference. Both trainers have the same face.
 
-    `totals` has a row for each epoch that `run` takes at once, with the sum of losses and the hits;
-    those of the first add to what is there. Here it is one epoch. `stopped` is true once a batch
+    `totals` has a row for each epoch that `run` takes at once, with the sums of losses, hits and
+    penalties; those of the first add to what is there. Here it is one epoch. `memory` is what the
+    optimiser goes on from. `stopped` is true once a batch
     was refused because its loss is not finite.
     """
 
-    def __init__(self, engine, params, X, targets, batch_size):
+    def __init__(self, engine, params, X, targets, batch_size, rule, memory):
         self.engine, self.params, self.X, self.targets = engine, params, X, targets
-        self.batch_size = batch_size
-        self.totals = np.zeros((1, 2))
+        self.batch_size, self.rule = batch_size, rule
+        self.memory = memory or new_memory(rule, params)
+        self.totals = np.zeros((1, 3))
         self.stopped = False
 
     def __enter__(self):
@@ -141,16 +157,28 @@ class NumpyTrainer:
 
     def run(self, order, first, last, learning_rate):
         """Train on the batches that start at first <= position < last of the order."""
-        n_out = self.engine.model.sizes[-1]
         batches = -(-(min(len(order), last) - first) // self.batch_size)
-        steps = reference.sgd_epoch(
-            self.engine.model, *self.engine.layout.views(self.params), self.X,
-            lambda batch: self.targets.rows(batch, n_out),
-            order[first : first + batches * self.batch_size], self.batch_size, learning_rate,
-        )  # fmt: skip
+        order = order[first : first + batches * self.batch_size]
         with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
-            for batch, losses, outputs in steps:
+            for batch, losses, outputs, penalty in self._steps(order, learning_rate):
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
-                else:
-                    self.totals[0] += losses.sum(), _hits(outputs, self.targets, batch)
+                    return
+                hits = _hits(outputs, self.targets, batch)
+                self.totals[0] += losses.sum(), hits, len(batch) * penalty
+                self.memory.clock[0] += 1
+
+    def _steps(self, order, learning_rate):
+        """Yield what is seen of each batch."""
+        views, n_out = self.engine.layout.views, self.engine.model.sizes[-1]
+        args = (
+            self.engine.model, *views(self.params), self.X,
+            lambda batch: self.targets.rows(batch, n_out), order, self.batch_size, learning_rate,
+        )  # fmt: skip
+        weights = self.targets.weights
+        if self.rule == PLAIN and not weights.size:
+            return ((*step, 0.0) for step in reference.sgd_epoch(*args))
+        return reference.optimizer_epoch(
+            *args, self.rule, [views(slot) for slot in self.memory.slots],
+            int(self.memory.clock[0]), weights if weights.size else None,
+        )  # fmt: skip

@@ -27,6 +27,8 @@ class History:
     loss, accuracy : list of float
         Means over the epoch's samples as they were seen, each before its own step. The accuracy is
         NaN where the targets are no classes.
+    penalty : list of float
+        The part of the loss that is the optimiser's penalty on large weights.
     val_loss, val_accuracy : list of float
         On the validation data, after the epoch; empty without.
     seconds : list of float
@@ -36,6 +38,7 @@ class History:
 
     loss: list = field(default_factory=list)
     accuracy: list = field(default_factory=list)
+    penalty: list = field(default_factory=list)
     val_loss: list = field(default_factory=list)
     val_accuracy: list = field(default_factory=list)
     seconds: list = field(default_factory=list)
@@ -102,11 +105,16 @@ class Epochs:
         elif seconds > SLICE_SECONDS:
             self.batches = max(1, self.batches // 2)
 
+    def _arrays(self):
+        """All that a step changes."""
+        return self.params, self.trainer.totals[0], *self.trainer.memory
+
     def _state(self):
-        return self.params.copy(), self.trainer.totals[0].copy()
+        return [array.copy() for array in self._arrays()]
 
     def _restore(self, state):
-        self.params[:], self.trainer.totals[0] = state
+        for array, before in zip(self._arrays(), state, strict=True):
+            array[...] = before
         self.trainer.stopped = False
 
     def _healthy(self):
@@ -169,7 +177,8 @@ def fit(
             many = 1 if watched else runner.at_once(n, epochs - len(history))
             totals = runner.run_many(len(history), many, order, learning_rate, bar.update)
             seconds = (time.perf_counter() - started) / many
-            history.loss += (totals[:, 0] / n).tolist()
+            history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
+            history.penalty += (totals[:, 2] / n).tolist()
             history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
             history.seconds += [seconds] * many
             history.samples_per_second += [n / seconds] * many

@@ -17,13 +17,23 @@ from .cases import ROUNDINGS, Case
 from .gradients import TOLERANCE, gradcheck
 from .matrix import Matrix, VerificationReport
 from .network import Network
-from .reference import Model
+from .reference import Memory, Model, Rule
 
 DTYPES = ("float32", "float64")
 PATHS = ("dense", "sparse", "narrow")
 # Lanes over the batch have kernels of their own.
 EPOCHS = {"dense": "sgd_epoch", "sparse": "sgd_epoch", "narrow": "narrow_epoch"}
+OPTIMIZED = {
+    "dense": "optimizer_epoch", "sparse": "optimizer_epoch", "narrow": "narrow_optimizer_epoch"
+}  # fmt: skip
 GRADIENTS = {"dense": "gradient", "narrow": "narrow_gradient"}
+RULES = (
+    Rule(l2=0.01, clip=0.1),
+    Rule("momentum", 0.9, l2=0.3, over_sum=True),
+    Rule("nesterov", 0.9, clip=0.1),
+    Rule("adam", 0.9, 0.999, 1e-8),
+    Rule("adam", 0.9, 0.999, 1e-8, corrected=False, l2=0.01),
+)
 THREADS = (1, 2, 3, 4)
 OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
 # Where sigmoid, tanh and exp saturate or end, in both dtypes.
@@ -33,6 +43,10 @@ SATURATED = np.array([-1e3, -746, -709, -104, -89, -37, -1e-30, 0, 1e-30, 37, 89
 # Wide enough for several blocks of inputs and panels of columns where zeros are skipped.
 WIDE = (300, 130, 17)
 NARROW, MANY = (9, 7, 5), 1100  # samples enough for a team with lanes over the batch
+
+
+_TANH = ("tanh",) * 9 + ("identity",)
+RULE_RATE = 2.0**-4
 
 
 class Scope(NamedTuple):
@@ -100,6 +114,7 @@ def verify(quick=False, seed=0):
         _verify_operations(matrix, scope, dtype, rng)
         _verify_index(matrix, scope, dtype, rng)
         _verify_networks(matrix, scope, dtype, rng)
+        _verify_optimizers(matrix, scope, dtype, rng)
         _verify_threads(matrix, dtype, rng)
     _verify_reference(matrix, rng)
     rows = tuple(sorted(matrix.rows.values(), key=lambda row: row.kernel == "reference"))
@@ -140,6 +155,17 @@ def _contractions():
             "backprop_delta", "contraction",
             lambda draw, b, n, m, f=name: [draw(m, n), draw(b, m), np.tanh(draw(b, n)), f], 0,
         )  # fmt: skip
+    for name in ("momentum_update", "nesterov_update"):
+        yield (
+            name, "contraction",
+            lambda draw, b, n, m: [draw(n), draw(n), draw(n), 0.3, 0.9], 2,
+        )  # fmt: skip
+    yield (
+        "adam_update", "contraction",
+        lambda draw, b, n, m: [
+            draw(n), draw(n), np.abs(draw(n)), draw(n), 0.3, 0.9, 0.999, 1e-8, 1.0 + m
+        ], 3,
+    )  # fmt: skip
     for pair, size in product(OUTPUTS, (1, 300)):
         yield (
             "output_delta", "contraction",
@@ -280,6 +306,48 @@ def compare_step(matrix, case, path, threads=1, alone=None):
         if alone is not None:
             matrix.same(row, f"{case.where}: other bits than one thread's", params, alone)
     return params
+
+
+def _verify_optimizers(matrix, scope, dtype, rng):
+    for sizes, batch in (*scope.networks, *scope.large):
+        model = Model(tuple(sizes), _TANH[-len(sizes) + 1 :], "quadratic", True, 1.0)
+        case = Case(rng, model, dtype, batch, labels=False)
+        state = np.abs(rng.standard_normal((2, case.params.size))).astype(dtype)
+        for row in state:  # what is no parameter is remembered as zero
+            inside = case.layout.zeros()
+            for part in case.parts(inside).values():
+                part[...] = 1
+            row *= inside
+        for rule, path in product(RULES, PATHS):
+            compare_rule(matrix, case, rule, path, state)
+
+
+def compare_rule(matrix, case, rule, path, state):
+    """One step of an optimiser that remembers `state`, against the reference's."""
+    row = matrix.row(OPTIMIZED[path], case.dtype, path)
+    if not _runs(matrix, path, case.dtype):
+        return
+    where, ends = f"{case.where}, {rule.name}, L2 {rule.l2:g}, norm {rule.clip:g}", []
+    with matrix.attempt(row, where):
+        for engine, forced in ((case.slow, {}), (case.fast, {"path": path})):
+            params = case.copy()
+            memory = Memory(state[: rule.slots].copy(), np.full(1, 3.0))
+            args = params, case.X, case.targets, case.batch
+            with engine.trainer(*args, rule=rule, memory=memory, **forced) as trainer:
+                trainer.run(np.arange(case.batch), 0, case.batch, RULE_RATE)
+            ends.append((params, memory, trainer.totals[0].copy()))
+        (want, there, sums), (got, here, totals) = ends
+        # The weights are rounded once; the step errs as the gradient does.
+        unit, found = ROUNDINGS * np.finfo(case.dtype).eps, case.parts(want)
+        for name, part in case.parts(got).items():
+            slack = RULE_RATE * case.slack[name] + unit * np.abs(found[name])
+            matrix.compare(row, f"{where}, {name}", part, found[name], slack=slack)
+        most = max(np.max(case.slack[name]) for name in found)
+        matrix.compare(row, f"{where}, memory", here.slots, there.slots, slack=most + unit)
+        matrix.same(row, f"{where}, steps", here.clock, there.clock)
+        matrix.compare(
+            row, f"{where}, loss and penalty", totals, sums, slack=case.batch * case.slack["loss"]
+        )
 
 
 def compare_epoch(matrix, case, path):

@@ -42,7 +42,14 @@ OPERATIONS |= {
     "bias_gradient": ("bias_gradient", lambda r, b, n, m: [r(b, n)], 0),
     "outer_update": ("outer_update", lambda r, b, n, m: [r(n, m), r(n), r(m), r(n), 0.3], 2),
     "batch_update": ("batch_update", lambda r, b, n, m: [r(n, m), r(n), r(b, m), r(b, n), 0.3], 2),
+    "adam_update": (
+        "adam_update",
+        lambda r, b, n, m: [r(n), r(n), abs(r(n)), r(n), 0.3, 0.9, 0.999, 1e-8, 1 + m],
+        3,
+    ),
 }
+for _name in ("momentum_update", "nesterov_update"):
+    OPERATIONS[_name] = (_name, lambda r, b, n, m: [r(n, m), r(n, m), r(n, m), 0.3, 0.9], 2)
 for _activation in ("sigmoid", "tanh", "relu", "identity"):
     OPERATIONS[f"backprop_delta-{_activation}"] = (
         "backprop_delta",
@@ -157,10 +164,12 @@ def test_weights_that_are_views_learn_in_place(backend, random, make_net, dtype)
 
 def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     """By name: what is public in the reference is a kernel, and stands in the table above."""
-    whole_network = {"feedforward", "evaluate", "gradient", "sgd_epoch"}  # through the engines
-    only_there = {"forward", "backprop", "sgd_step"}  # steps that the kernels fuse
-    # What zero-skipping needs, and two more twins for lanes over the batch.
-    only_here = {"index_rows", "narrow_epoch", "narrow_gradient"}
+    # Through the engines.
+    whole_network = {"feedforward", "evaluate", "gradient", "sgd_epoch", "optimizer_epoch"}
+    # Steps that the kernels fuse.
+    only_there = {"forward", "backprop", "sgd_step", "optimizer_step", "new_memory"}
+    # What zero-skipping needs, and more twins for lanes over the batch.
+    only_here = {"index_rows", "narrow_epoch", "narrow_gradient", "narrow_optimizer_epoch"}
     public = {
         name
         for name, value in inspect.getmembers(reference, inspect.isfunction)

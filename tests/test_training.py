@@ -301,7 +301,7 @@ def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch)
     now, stretches = [0.0], []
 
     class Trainer:
-        totals, stopped = np.zeros(2), False
+        totals, stopped, memory = np.zeros((1, 3)), False, ()
 
         def run(self, order, first, last, learning_rate):
             stretches.append(last - first)

@@ -28,15 +28,19 @@ from .dense import (
 )
 from .losses import CODES as LOSS_CODES
 from .losses import output_delta, softmax
-from .narrow import ROUND, narrow_epoch, narrow_gradient
+from .narrow import ROUND, narrow_epoch, narrow_gradient, narrow_optimizer_epoch
+from .optimizers import adam_update, momentum_update, nesterov_update, optimizer_epoch
 from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
 from .plan import (
+    KINDS,
     MOST_EPOCHS,
     ONE,
     SCALE,
+    SEGMENTS,
     TOTALS,
     Dense,
     Plan,
+    Rule,
     Span,
     Sparse,
     Targets,

@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from ._jit import inlined, inner, kernel
 from .first import NUM, forward_first
@@ -10,37 +12,63 @@ from .losses import apply_output
 from .parallel import STOPPED, SYNC_SIZE
 from .plan import Dense, Samples, Targets, Team, Work, all_finite, fill, read
 from .simd import at, pointer
-from .stages import forward_rest, learn_chunk, output, sum_of
+from .stages import forward_rest, learn_chunk, output, sum_of, weighted_shares
 from .tiles import TILE_ROWS
 
 
 @inner
-def targets_from(first, n_out, labels, values):
+def targets_from(first, n_out, labels, values, weights):
     """Return the targets of the samples from the first one on; labels count where there are any."""
     labelled = labels.size > 0
     start = 0 if labelled else first * n_out
-    return Targets(at(pointer(labels), first), at(pointer(values), start), labelled)
+    counts = _weights_from(weights, first)
+    return Targets(at(pointer(labels), first), at(pointer(values), start), labelled, counts)
+
+
+def _weights_from(weights, first):
+    """Return where the weights of the samples from the first one on lie, or None."""
+
+
+@overload(_weights_from)
+def _weights_from_of(weights, first):
+    if isinstance(weights, types.Array):
+        return lambda weights, first: at(pointer(weights), first)
+    return lambda weights, first: None
+
+
+def _shares(weights, n):
+    """Return `stages.shares` of all samples."""
+
+
+@overload(_shares)
+def _shares_of(weights, n):
+    if isinstance(weights, types.Array):
+        return lambda weights, n: weighted_shares(weights.sum(), n)
+    return lambda weights, n: (1.0 / n, 1.0)
 
 
 @kernel
-def gradient(plan, params, X, labels, values, scratch, sums, marks, grads):
-    """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] the loss.
+def gradient(plan, params, X, labels, values, weights, scratch, sums, marks, grads):
+    """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] / n the loss.
 
-    Return whether all is finite: an input that is not makes its own gradients so (the product of
-    infinity and a delta of zero is NaN), and a target the loss.
+    `weights` are those of the samples, or None. Return whether all is finite: an input that is not
+    makes its own gradients so (the product of infinity and a delta of zero is NaN), and a target
+    the loss.
     """
     net, n = read(plan), X.shape[0]
     work = Work(pointer(scratch), pointer(sums), pointer(marks), pointer(grads))
     sums[0] = sums[1] = 0
     marks[STOPPED] = 0
     fill(work.grads, 0, grads.size, 0)
+    n_out = net.sizes[net.last]
+    share_of_each, share_of_loss = _shares(weights, n)
     for first in range(0, n, net.chunk):
         m = min(net.chunk, n - first)
         data = Dense(at(pointer(X), first * net.sizes[0]))
-        targets = targets_from(first, net.sizes[net.last], labels, values)
+        targets = targets_from(first, n_out, labels, values, weights)
         if not learn_chunk(
-            net, pointer(params), data, targets, _in_order(work), m, work, work.grads, 1.0 / n,
-            Team(0, 1),
+            net, pointer(params), data, targets, _in_order(work), m, work, work.grads,
+            share_of_each, share_of_loss, Team(0, 1),
         ):  # fmt: skip
             fill(work.grads, 0, grads.size, np.nan)  # as the loss is
             sums[0] = np.nan
@@ -80,7 +108,7 @@ def evaluate(plan, params, X, labels, values, scratch, sums, marks):
         m = min(net.chunk, X.shape[0] - first)
         x = at(pointer(X), first * net.sizes[0])
         _forward_chunk(net, pointer(params), x, m, work)
-        targets = targets_from(first, net.sizes[net.last], labels, values)
+        targets = targets_from(first, net.sizes[net.last], labels, values, None)
         output(net, targets, _in_order(work), NUM(0), m, work)
         loss, hits = sum_of(net, m, work)
         sums[0] += loss

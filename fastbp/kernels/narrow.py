@@ -18,6 +18,7 @@ from ._jit import inlined, inner, kernel
 from .activations import activate, scale_by_slope
 from .calls import targets_from
 from .losses import output_lanes
+from .optimizers import take_step
 from .parallel import SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
 from .plan import ONE, SCALE, TOTALS, Dense, add_scaled, all_finite, count, fill, lean, ledger, read
 from .simd import at, pointer, vector_lanes
@@ -204,9 +205,9 @@ def _learn_round(plan, params, data, targets, order, m, step, work, alpha, team)
     return True
 
 
-@inlined
-def _learn_rounds(plan, params, data, targets, order, m, work, learning_rate, team):
-    """Take one step on a batch of many chunks; False if its loss is not finite."""
+@inner
+def _learn_rounds(plan, params, data, targets, order, m, work, team):
+    """Fill work.grads with the mean gradient of a batch; False if its loss is not finite."""
     low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
     fill(work.grads, low, high, 0)
     step = _step(plan, params, m)
@@ -216,9 +217,15 @@ def _learn_rounds(plan, params, data, targets, order, m, work, learning_rate, te
             1.0 / m, team,
         ):  # fmt: skip
             return False
-    add_scaled(params, low, high, -learning_rate, work.grads)
-    barrier(work.marks, team.size)
     return True
+
+
+@inner
+def _descend(plan, params, work, rate, team):
+    """Take a step along work.grads."""
+    low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
+    add_scaled(params, low, high, -rate, work.grads)
+    barrier(work.marks, team.size)
 
 
 # -- entry points ----------------------------------------------------------------------------------
@@ -230,11 +237,12 @@ def _learn_batches(plan, params, data, targets, order, n, span, work, team):
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
         if m <= plan.chunk:
-            fine = _learn_chunk(plan, params, data, targets, which, m, work, -rate / m, team)
+            if not _learn_chunk(plan, params, data, targets, which, m, work, -rate / m, team):
+                return
         else:
-            fine = _learn_rounds(plan, params, data, targets, which, m, work, rate, team)
-        if not fine:
-            return
+            if not _learn_rounds(plan, params, data, targets, which, m, work, team):
+                return
+            _descend(plan, params, work, rate, team)
 
 
 @kernel
@@ -244,6 +252,28 @@ def narrow_epoch(plan, params, data, targets, order, span, work, team):
     for epoch in range(span.epochs):
         here = ledger(hands, epoch, team)
         _learn_batches(net, pointer(params), x, y, pointer(order), order.size, span, here, team)
+        if stopped(hands.marks):
+            return
+
+
+@inlined
+def _learn_by_rule(plan, params, data, targets, order, n, span, work, rule, team):
+    for p in range(span.first, span.last, span.batch):
+        m, which = min(span.batch, n - p), at(order, p)
+        if not _learn_rounds(plan, params, data, targets, which, m, work, team):
+            return
+        take_step(plan, params, work, rule, span.learning_rate, m, 1.0 / m, team)
+
+
+@kernel
+def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+    """Twin of `reference.sgd_epoch` with an optimiser, for narrow networks."""
+    net, x, y, hands, law = read(plan), lean(data), lean(targets), lean(work), lean(rule)
+    for epoch in range(span.epochs):
+        here = ledger(hands, epoch, team)
+        _learn_by_rule(
+            net, pointer(params), x, y, pointer(order), order.size, span, here, law, team
+        )
         if stopped(hands.marks):
             return
 
@@ -260,7 +290,7 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, marks, grads
     for first in range(0, n, step):
         m = min(step, n - first)
         data = Dense(at(pointer(X), first * net.sizes[0]))
-        targets = targets_from(first, net.sizes[net.last], labels, values)
+        targets = targets_from(first, net.sizes[net.last], labels, values, None)
         width = _pass(net, w, data, targets, rows, m, hands, at(total, TOTALS))
         total[0] += total[TOTALS]
         _update(net, width, target, 1.0 / n, hands)

@@ -85,19 +85,20 @@ class Targets(NamedTuple):
     labels: np.ndarray
     values: np.ndarray
     labelled: bool
+    weights: np.ndarray | None = None  # of the samples
 
 
 class Work(NamedTuple):
     """Memory that kernels write: nothing is allocated inside them."""
 
     scratch: np.ndarray  # begins with the constants below
-    sums: np.ndarray  # loss and hits of all samples so far; each loss, then each hit of a chunk
+    sums: np.ndarray  # loss, hits and penalty so far; each loss, then each hit of a chunk
     marks: np.ndarray  # where threads meet, then the numbers 0, 1, 2, ... up to the chunk
     grads: np.ndarray
 
 
 ONE, SCALE = range(2)  # constants in the scratch: 1.0, and what inputs are multiplied by
-TOTALS = 2  # entries of `sums` before those of the first sample: the totals of an epoch
+TOTALS = 3  # entries of `sums` before those of the first sample: the totals of an epoch
 
 
 class Span(NamedTuple):
@@ -111,6 +112,21 @@ class Span(NamedTuple):
 
 
 MOST_EPOCHS = 256  # of a span
+
+
+class Rule(NamedTuple):
+    """An optimiser at work."""
+
+    numbers: np.ndarray  # float64, by the names below
+    clock: np.ndarray  # float64: the steps taken
+    state: np.ndarray  # what it remembers of each parameter: velocities, or moments
+    parts: np.ndarray  # float64, for sums of squares
+
+
+KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP = range(8)
+PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
+KINDS = {"sgd": PLAIN, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM}
+SEGMENTS = 64  # in which sums of squares are taken, for the same bits with any number of threads
 
 
 class Team(NamedTuple):
@@ -141,11 +157,27 @@ def _lean_sparse(record):
     )  # fmt: skip
 
 
+def _lean_targets(record):
+    if str(record.types[3]) == "none":
+        return lambda record: Targets(
+            pointer(record.labels), pointer(record.values), record.labelled, None
+        )
+    return lambda record: Targets(
+        pointer(record.labels), pointer(record.values), record.labelled, pointer(record.weights)
+    )
+
+
 _LEAN = {
     Dense: lambda _: lambda record: Dense(pointer(record.X)),
     Sparse: _lean_sparse,
-    Targets: lambda _: (
-        lambda record: Targets(pointer(record.labels), pointer(record.values), record.labelled)
+    Targets: _lean_targets,
+    Rule: lambda _: (
+        lambda record: Rule(
+            pointer(record.numbers),
+            pointer(record.clock),
+            pointer(record.state),
+            pointer(record.parts),
+        )
     ),
     Work: lambda _: (
         lambda record: Work(
@@ -173,6 +205,13 @@ def add_scaled(p, low, high, alpha, other):
     """p[i] += alpha * other[i] for low <= i < high."""
     for i in range(low, high):
         p[i] += alpha * other[i]
+
+
+@inner
+def scale(p, low, high, factor):
+    """p[i] *= factor for low <= i < high."""
+    for i in range(low, high):
+        p[i] *= factor
 
 
 @inner

@@ -2,13 +2,24 @@
 
 import math
 
+from numba.extending import overload
+
 from ._jit import inlined, kernel
 from .activations import scale_by_slope
 from .first import NUM, forward_one, samples_at, settle, update_one
 from .parallel import asked_to_stop, barrier, share, stop, stopped
 from .plan import TOTALS, add_scaled, count, fill, lean, ledger, read
 from .simd import at, pointer
-from .stages import UPDATE_ROWS, forward_rest, learn_chunk, output, size_of, update_biases
+from .stages import (
+    UPDATE_ROWS,
+    forward_rest,
+    is_weighted,
+    learn_chunk,
+    output,
+    shares,
+    size_of,
+    update_biases,
+)
 from .tiles import delta_and_update
 
 # -- batches of one --------------------------------------------------------------------------------
@@ -70,7 +81,7 @@ def _learn_ones(plan, params, data, targets, order, n, span, work, team):
 
 
 @inlined
-def _learn_chunks(plan, params, data, targets, order, m, work, alpha, team):
+def learn_chunks(plan, params, data, targets, order, m, work, alpha, share_of_loss, team):
     """Fill work.grads with alpha * (sum of the gradients of m samples), chunk by chunk."""
     low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
     fill(work.grads, low, high, 0)
@@ -79,8 +90,9 @@ def _learn_chunks(plan, params, data, targets, order, m, work, alpha, team):
         size = min(plan.chunk, m - done)
         samples = samples_at(order, done, size, m)
         if not learn_chunk(
-            plan, params, data, targets, samples, size, work, work.grads, alpha, team
-        ):
+            plan, params, data, targets, samples, size, work, work.grads, alpha, share_of_loss,
+            team,
+        ):  # fmt: skip
             return False
     return True
 
@@ -89,18 +101,31 @@ def _learn_chunks(plan, params, data, targets, order, m, work, alpha, team):
 def _learn_batches(plan, params, data, targets, order, n, span, work, team):
     low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
     for p in range(span.first, span.last, span.batch):
-        m = min(span.batch, n - p)
+        m, which = min(span.batch, n - p), at(order, p)
+        share_of_each, share_of_loss = shares(targets, which, m)
         if m <= plan.chunk:
-            alpha = -span.learning_rate / m
+            alpha = -span.learning_rate * share_of_each
             samples = samples_at(order, p, m, n)
-            if not learn_chunk(plan, params, data, targets, samples, m, work, params, alpha, team):
+            if not learn_chunk(
+                plan, params, data, targets, samples, m, work, params, alpha, share_of_loss, team
+            ):
                 return
         else:
-            alpha = 1.0 / m
-            if not _learn_chunks(plan, params, data, targets, at(order, p), m, work, alpha, team):
+            if not learn_chunks(
+                plan, params, data, targets, which, m, work, share_of_each, share_of_loss, team
+            ):
                 return
             add_scaled(params, low, high, -span.learning_rate, work.grads)
             barrier(work.marks, team.size)
+
+
+def weighted(targets):
+    """Return whether the samples have weights."""
+
+
+@overload(weighted)
+def _weighted_of(targets):
+    return (lambda targets: True) if is_weighted(targets) else (lambda targets: False)
 
 
 @kernel
@@ -114,7 +139,7 @@ def sgd_epoch(plan, params, data, targets, order, span, work, team):
     w, which, n = pointer(params), pointer(order), order.size
     for epoch in range(span.epochs):
         here = ledger(hands, epoch, team)
-        if span.batch == 1:
+        if span.batch == 1 and not weighted(targets):
             _learn_ones(net, w, x, y, which, n, span, here, team)
         else:
             _learn_batches(net, w, x, y, which, n, span, here, team)

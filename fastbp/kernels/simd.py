@@ -385,6 +385,36 @@ def at(typingctx, ptr, offset):
 
 
 @intrinsic
+def sum_of_squares(typingctx, ptr, count):
+    """Return the sum of the squares of `count` elements, always added in the same order."""
+    dtype = ptr.dtype
+
+    def codegen(context, builder, signature, args):
+        b, (place, count), group = builder, args, I64(lanes(dtype) * GROUPED)
+
+        def add(k, sums):
+            inside = first_lanes(b, dtype, b.sub(count, k), GROUPED)
+            x = masked_load(b, dtype, b.gep(place, [k]), inside, GROUPED)
+            return [x.fma(x, Vec(b, sums[0])).value]
+
+        start = ir.Constant(vector(dtype, GROUPED), [0.0] * (lanes(dtype) * GROUPED))
+        (total,) = loop(b, I64(0), count, group, [start], add)
+        return Vec(b, total).fold(Vec.__add__)
+
+    return dtype(ptr, types.int64), codegen
+
+
+@intrinsic
+def number(typingctx, ptr, x):
+    """Return x as a number of the pointer's type."""
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[1], x, ptr.dtype)
+
+    return ptr.dtype(ptr, x), codegen
+
+
+@intrinsic
 def vector_lanes(typingctx, ptr):
     """Return how many elements of the pointer's type one vector holds."""
 

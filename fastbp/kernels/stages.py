@@ -9,13 +9,15 @@ one order, so the bits do not depend on how many there are.
 
 import math
 
+from numba.extending import overload
+
 from ._jit import inlined, inner
 from .activations import activate, scale_by_slope
 from .dense import add_product, add_rows, multiply, multiply_bias
 from .first import forward_first, update_first
 from .losses import output_rows
 from .parallel import BLOCK, SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
-from .plan import ONE, TOTALS, count
+from .plan import ONE, TOTALS, count, scale
 from .simd import at, prefetch
 from .turn import transpose
 
@@ -62,6 +64,61 @@ def output(plan, targets, samples, r0, r1, work):
         targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
         at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
     )  # fmt: skip
+    _weigh(plan, targets, samples, r0, r1, work)
+
+
+def _weigh(plan, targets, samples, r0, r1, work):
+    """Multiply deltas and losses by the weights of their samples, where they have any."""
+
+
+@overload(_weigh)
+def _weigh_of(plan, targets, samples, r0, r1, work):
+    if not is_weighted(targets):
+        return lambda plan, targets, samples, r0, r1, work: None
+
+    def weighted(plan, targets, samples, r0, r1, work):
+        last = plan.last
+        for r in range(r0, r1):
+            weight = targets.weights[samples.now[r]]
+            delta = at(work.scratch, plan.delta[last] + r * plan.strides[last])
+            scale(delta, 0, plan.sizes[last], weight)
+            scale(work.sums, TOTALS + r, TOTALS + r + 1, weight)
+
+    return weighted
+
+
+def is_weighted(targets):
+    """Return, of the type, whether the samples have weights."""
+    return str(targets.types[3]) != "none"
+
+
+def shares(targets, which, m):
+    """Return what the gradients of a batch, and what its losses, are multiplied by for their mean.
+
+    Losses become a mean times m, as if all weights were one.
+    """
+
+
+@overload(shares)
+def _shares_of(targets, which, m):
+    if not is_weighted(targets):
+        return lambda targets, which, m: (1.0 / m, 1.0)
+
+    def weighted(targets, which, m):
+        total = 0.0
+        for r in range(m):
+            total += targets.weights[which[r]]
+        return weighted_shares(total, m)
+
+    return weighted
+
+
+@inner
+def weighted_shares(total, m):
+    """Return `shares` of m samples whose weights sum up to `total`."""
+    if total == 0:  # nobody counts: nothing is learnt
+        return 0.0, 0.0
+    return 1.0 / total, m / total
 
 
 @inlined
@@ -126,7 +183,7 @@ def sum_of(plan, m, work):
 
 
 @inner
-def _fine(plan, m, work, team):
+def _fine(plan, m, work, share_of_loss, team):
     """Add the chunk's losses and hits to the totals, in order; return whether to go on.
 
     Each thread adds up all losses, so that all come to one answer.
@@ -136,7 +193,7 @@ def _fine(plan, m, work, team):
         stop(work.marks)
         return False
     if team.thread == 0:
-        count(work.sums, loss, hits)
+        count(work.sums, loss * share_of_loss, hits)
     return True
 
 
@@ -149,7 +206,7 @@ def _meet(work, team):
 
 
 @inner
-def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, team):
+def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team):
     """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
     _flip_weights(plan, params, work.scratch, team)
     forward_first(plan, data, params, samples, m, work, team)
@@ -160,7 +217,7 @@ def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, te
         output(plan, targets, samples, r0, r1, work)
         _backward(plan, r0, r1, work.scratch)
     _meet(work, team)
-    if not _fine(plan, m, work, team):
+    if not _fine(plan, m, work, share_of_loss, team):
         return False
     for l in range(2, plan.last + 1):
         _update_layer(plan, l, m, target, alpha, work, team)

@@ -137,7 +137,7 @@ class Trained:
         with engine.trainer(self.params, X, targets, batch_size, threads, *paths) as trainer:
             for first, last in how.get("slices", [(0, len(order))]):
                 trainer.run(order, first, last, rate)
-            self.loss, self.hits = trainer.totals[0].tolist()
+            self.loss, self.hits, _ = trainer.totals[0].tolist()
             self.stopped = trainer.stopped
             self.trainer = trainer
 
@@ -738,7 +738,7 @@ def test_training_stops_before_the_next_step_when_asked_to(
             trainer._ask_to_stop()
             trainer.run(np.arange(33), 0, 33, 0.1)
             assert trainer.stopped
-            assert trainer.totals[0].tolist() == [0, 0]
+            assert trainer.totals[0].tolist() == [0, 0, 0]
         assert params.tobytes() == net.params.tobytes()
 
 

@@ -1,0 +1,232 @@
+"""Optimisers: the gradient goes to a buffer, and from there, in one pass, to the weights.
+
+A pass reads gradient, weights and state once and writes what changes; L2 and clipping are factors
+in it. Padding stays zero, since its gradient and state are.
+"""
+
+import math
+
+from ._jit import inlined, inner, kernel
+from .parallel import barrier, share, stopped
+from .plan import (
+    ADAM,
+    CLIP,
+    CORRECTED,
+    EPSILON,
+    FIRST,
+    KIND,
+    L2,
+    MOMENTUM,
+    NESTEROV,
+    OVER_SUM,
+    SECOND,
+    SEGMENTS,
+    lean,
+    ledger,
+    read,
+)
+from .sgd import learn_chunks
+from .simd import at, number, pointer, sum_of_squares
+from .stages import shares, size_of
+
+CLIP_SLACK = 1e-6  # as in PyTorch: no division by zero
+UNIT = 16  # parameters are dealt out in whole lines
+
+
+# -- one pass over a stretch -----------------------------------------------------------------------
+
+
+@inner
+def _plain(p, g, low, high, rate, factor, decay):
+    for i in range(low, high):
+        p[i] -= rate * (factor * g[i] + decay * p[i])
+
+
+@inner
+def _momentum(p, velocity, g, low, high, rate, factor, decay, momentum):
+    for i in range(low, high):
+        v = momentum * velocity[i] - rate * (factor * g[i] + decay * p[i])
+        velocity[i] = v
+        p[i] += v
+
+
+@inner
+def _nesterov(p, velocity, g, low, high, rate, factor, decay, momentum):
+    for i in range(low, high):
+        step = rate * (factor * g[i] + decay * p[i])
+        v = momentum * velocity[i] - step
+        velocity[i] = v
+        p[i] += momentum * v - step
+
+
+@inner
+def _adam(p, first, second, g, low, high, factor, decay, step, root, beta_1, beta_2, epsilon):
+    one = number(p, 1)
+    for i in range(low, high):
+        x = factor * g[i] + decay * p[i]
+        m = beta_1 * first[i] + (one - beta_1) * x
+        v = beta_2 * second[i] + (one - beta_2) * (x * x)
+        first[i] = m
+        second[i] = v
+        p[i] -= step * m / (root * number(p, math.sqrt(v)) + epsilon)
+
+
+@inner
+def _adam_factors(p, rate, beta_1, beta_2, epsilon, corrected, t):
+    """Return the step and the factor of the root in step t, and epsilon, as Adam corrects them."""
+    root = 1 / math.sqrt(1 - beta_2**t)
+    if not corrected:  # epsilon stands beside the root as it is: in all, it grows as the root does
+        epsilon *= root
+    return number(p, rate / (1 - beta_1**t)), number(p, root), number(p, epsilon)
+
+
+@inner
+def _pass(rule, p, g, size, low, high, rate, factor, decay):
+    """Take the step in a stretch of the parameters."""
+    numbers, kind = rule.numbers, rule.numbers[KIND]
+    first = number(p, numbers[FIRST])
+    factor, decay = number(p, factor), number(p, decay)
+    if kind == MOMENTUM:
+        _momentum(p, rule.state, g, low, high, rate, factor, decay, first)
+    elif kind == NESTEROV:
+        _nesterov(p, rule.state, g, low, high, rate, factor, decay, first)
+    elif kind == ADAM:
+        step, root, epsilon = _adam_factors(
+            p, rate, numbers[FIRST], numbers[SECOND], numbers[EPSILON], numbers[CORRECTED] != 0,
+            rule.clock[0] + 1,
+        )  # fmt: skip
+        _adam(
+            p, rule.state, at(rule.state, size), g, low, high, factor, decay, step, root, first,
+            number(p, numbers[SECOND]), epsilon,
+        )  # fmt: skip
+    else:
+        _plain(p, g, low, high, rate, factor, decay)
+
+
+# -- a step ----------------------------------------------------------------------------------------
+
+
+@inner
+def _weights_in(plan, l, low, high):
+    """Return the part of a stretch of the parameters that holds weights of layer l."""
+    return max(low, plan.w[l]), min(high, plan.b[l])
+
+
+@inner
+def _measure(plan, params, rule, g, team):
+    """Write the sums of squares of each segment: of the gradient, then of the weights."""
+    size = size_of(plan)
+    first, last = share(SEGMENTS, 1, team.thread, team.size)
+    for segment in range(first, last):
+        low, high = share(size, UNIT, segment, SEGMENTS)
+        rule.parts[segment] = sum_of_squares(at(g, low), high - low)
+        total = 0.0
+        for l in range(1, plan.last + 1):
+            start, end = _weights_in(plan, l, low, high)
+            if start < end:
+                total += sum_of_squares(at(params, start), end - start)
+        rule.parts[SEGMENTS + segment] = total
+
+
+@inner
+def _sum(parts, first):
+    total = 0.0
+    for segment in range(first, first + SEGMENTS):
+        total += parts[segment]
+    return total
+
+
+@inner
+def _note_penalty(sums, penalty):
+    sums[2] += penalty
+
+
+@inner
+def _tick(clock):
+    clock[0] += 1
+
+
+@inner
+def take_step(plan, params, work, rule, rate, m, share_of_each, team):
+    """Take one step along work.grads, the mean gradient of a batch of m samples."""
+    numbers, size = rule.numbers, size_of(plan)
+    decay, factor = numbers[L2], 1.0
+    if numbers[OVER_SUM] != 0:
+        decay *= share_of_each
+    if decay != 0 or numbers[CLIP] > 0:
+        _measure(plan, params, rule, work.grads, team)
+        barrier(work.marks, team.size)
+        if numbers[CLIP] > 0:
+            norm = math.sqrt(_sum(rule.parts, 0))
+            factor = min(1.0, numbers[CLIP] / (norm + CLIP_SLACK))
+        if team.thread == 0:
+            _note_penalty(work.sums, m * 0.5 * decay * _sum(rule.parts, SEGMENTS))
+    low, high = share(size, UNIT, team.thread, team.size)
+    for l in range(1, plan.last + 1):
+        start, end = _weights_in(plan, l, low, high)
+        _pass(rule, params, work.grads, size, start, end, rate, factor, decay)
+        start, end = max(low, plan.b[l]), min(high, plan.b[l] + plan.strides[l])
+        _pass(rule, params, work.grads, size, start, end, rate, factor, 0.0)
+    barrier(work.marks, team.size)
+    if team.thread == 0:
+        _tick(rule.clock)
+    barrier(work.marks, team.size)
+
+
+@inlined
+def _learn_batches(plan, params, data, targets, order, n, span, work, rule, team):
+    for p in range(span.first, span.last, span.batch):
+        m, which = min(span.batch, n - p), at(order, p)
+        share_of_each, share_of_loss = shares(targets, which, m)
+        if not learn_chunks(
+            plan, params, data, targets, which, m, work, share_of_each, share_of_loss, team
+        ):
+            return
+        take_step(plan, params, work, rule, span.learning_rate, m, share_of_each, team)
+
+
+@kernel
+def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+    """Twin of `reference.sgd_epoch` with an optimiser, as `sgd.sgd_epoch` is without."""
+    net, x, y, hands, law = read(plan), lean(data), lean(targets), lean(work), lean(rule)
+    for epoch in range(span.epochs):
+        here = ledger(hands, epoch, team)
+        _learn_batches(
+            net, pointer(params), x, y, pointer(order), order.size, span, here, law, team
+        )
+        if stopped(hands.marks):
+            return
+
+
+# -- twins of the reference's updates --------------------------------------------------------------
+
+
+@kernel
+def momentum_update(p, velocity, g, learning_rate, momentum):
+    """Twin of `reference.momentum_update`."""
+    w = pointer(p)
+    _momentum(
+        w, pointer(velocity), pointer(g), 0, p.size, number(w, learning_rate), number(w, 1),
+        number(w, 0), number(w, momentum),
+    )  # fmt: skip
+
+
+@kernel
+def nesterov_update(p, velocity, g, learning_rate, momentum):
+    """Twin of `reference.nesterov_update`."""
+    w = pointer(p)
+    _nesterov(
+        w, pointer(velocity), pointer(g), 0, p.size, number(w, learning_rate), number(w, 1),
+        number(w, 0), number(w, momentum),
+    )  # fmt: skip
+
+
+@kernel
+def adam_update(p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
+    """Twin of `reference.adam_update`."""
+    w = pointer(p)
+    step, root, epsilon = _adam_factors(w, learning_rate, beta_1, beta_2, epsilon, True, t)
+    _adam(
+        w, pointer(first), pointer(second), pointer(g), 0, p.size, number(w, 1), number(w, 0),
+        step, root, number(w, beta_1), number(w, beta_2), epsilon,
+    )  # fmt: skip

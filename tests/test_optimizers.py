@@ -1,0 +1,332 @@
+"""Optimisers: kernels against the reference and PyTorch, memory, penalty, clipping, weights."""
+
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import SGD, Adam, DivergenceError, Network, numba_engine, training
+from fastbp.backend import get_backend
+from fastbp.optimizers import NAMES
+from fastbp.reference import Rule, Targets
+
+RULES = {
+    "plain": Rule(),
+    "L2": Rule(l2=0.01),
+    "clipped": Rule(clip=0.05),
+    "momentum": Rule("momentum", 0.9, l2=0.1, over_sum=True),
+    "nesterov": Rule("nesterov", 0.9, clip=0.2),
+    "adam": Rule("adam", 0.9, 0.999, 1e-8, l2=0.01),
+    "adam as scikit-learn's": Rule("adam", 0.9, 0.99, 1e-3, False, 0.1, True, 0.5),
+}
+# Sizes, samples, and the share of inputs that are not zero.
+NETS = {
+    "small": ((20, 9, 4), 50, 1.0),
+    "sparse": ((100, 30, 4), 50, 0.1),
+    "narrow": ((4, 6, 3), 400, 1.0),
+    "wide": ((30, 200, 40, 5), 300, 1.0),
+}
+# Adam divides by the gradient's own size, so that rounding grows where it is nearly zero.
+TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
+
+
+@pytest.fixture(autouse=True)
+def teams(monkeypatch):
+    """Threads take part however small the work is."""
+    monkeypatch.setattr(numba_engine, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(numba_engine, "available_cores", lambda: 4)
+
+
+def problem(kind, dtype, weighted, rng):
+    sizes, n, density = NETS[kind]
+    X = np.where(rng.random((n, sizes[0])) < density, rng.standard_normal((n, sizes[0])), 0)
+    weights = (np.arange(n) % 3).astype(float) if weighted else np.empty(0)
+    labels = rng.integers(0, sizes[-1], n)
+    return sizes, X.astype(dtype), Targets(labels, np.empty((0, sizes[-1]), dtype), weights)
+
+
+def trained(backend, sizes, X, targets, batch_size, rule, dtype, **how):
+    net = Network(sizes, "tanh", loss="cross-entropy", dtype=dtype, seed=1, backend=backend)
+    args = net.params, X, targets, batch_size
+    with net._engine.trainer(*args, rule=rule, **how) as trainer:
+        trainer.run(np.arange(len(X)), 0, len(X), 0.01)
+    return net, trainer
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_epoch_is_the_reference_s_on_any_path_with_any_team(rule, kind, weighted, dtype, rng):
+    sizes, X, targets = problem(kind, dtype, weighted, rng)
+    paths = ("dense", "sparse") if weighted else ("dense", "sparse", "narrow")
+    for batch_size in (1, 7, len(X)):
+        args = sizes, X, targets, batch_size, RULES[rule], dtype
+        want, there = trained("numpy", *args)
+        for path in paths:
+            bits = set()
+            for threads in (1, 2, 3):
+                got, here = trained("numba", *args, threads=threads, path=path)
+                bits.add((got.params.tobytes(), here.totals[0].tobytes()))
+            assert len(bits) == 1
+            error = np.abs(got.to_vector() - want.to_vector()).max()
+            assert error < TOLERANCE[dtype]
+            np.testing.assert_allclose(here.totals[0], there.totals[0], TOLERANCE[dtype])
+            inside = got._layout.zeros()
+            for part in itertools.chain(*got._layout.views(inside)):
+                part[...] = 1
+            assert not got.params[inside == 0].any()
+            if RULES[rule] != Rule():
+                assert here.memory.clock == there.memory.clock == -(-len(X) // batch_size)
+                assert not here.memory.slots[:, inside == 0].any()
+
+
+# -- against PyTorch -------------------------------------------------------------------------------
+
+PEERS = {
+    "momentum": (SGD(momentum=0.9), "SGD", {"momentum": 0.9}),
+    "nesterov": (SGD(momentum=0.9, nesterov=True), "SGD", {"momentum": 0.9, "nesterov": True}),
+    "L2": (SGD(l2=0.1), "SGD", {"weight_decay": 0.1}),
+    "all": (
+        SGD(0.9, True, l2=0.1, clip_norm=0.3), "SGD",
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    ),
+    "adam": (Adam(), "Adam", {}),
+    "adam, all": (
+        Adam(0.8, 0.99, 1e-4, l2=0.1, clip_norm=0.3), "Adam",
+        {"betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_ten_steps_are_pytorch_s(name, backend, rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency, nor of the tests")
+    optimizer, kind, options = PEERS[name]
+    net = Network(
+        [6, 5, 3], "tanh", output="identity", dtype="float64", seed=0, backend=backend
+    )  # fmt: skip
+    X, y = rng.standard_normal((40, 6)), rng.standard_normal((40, 3))
+    layers = [torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)]
+    model = torch.nn.Sequential(*layers).double()
+    with torch.no_grad():
+        for layer, W, b in zip(layers[::2], net.weights, net.biases, strict=True):
+            layer.weight.copy_(torch.from_numpy(W.copy()))
+            layer.bias.copy_(torch.from_numpy(b.copy()))
+    options = dict(options)
+    decay = options.pop("weight_decay", 0.0)
+    groups = [
+        {"params": [layer.weight for layer in layers[::2]], "weight_decay": decay},
+        {"params": [layer.bias for layer in layers[::2]], "weight_decay": 0.0},
+    ]
+    theirs = getattr(torch.optim, kind)(groups, lr=0.05, **options)
+    for _ in range(10):
+        theirs.zero_grad()
+        loss = ((model(torch.from_numpy(X)) - torch.from_numpy(y)) ** 2).sum(1).mean() / 2
+        loss.backward()
+        if optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm)
+        theirs.step()
+    net.fit(X, y, epochs=10, batch_size=40, learning_rate=0.05, optimizer=copy.deepcopy(optimizer))
+    for layer, W, b in zip(layers[::2], net.weights, net.biases, strict=True):
+        np.testing.assert_allclose(W, layer.weight.detach().numpy(), rtol=1e-9)
+        np.testing.assert_allclose(b, layer.bias.detach().numpy(), rtol=1e-9)
+
+
+# -- through fit -----------------------------------------------------------------------------------
+
+
+def data(rng, n=60):
+    return rng.standard_normal((n, 6)), rng.integers(0, 3, n)
+
+
+def make(**options):
+    return Network([6, 8, 3], loss="cross-entropy", **{"seed": 1, "dtype": "float64", **options})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_learns_the_digits(name, backend):
+    X, y, X_test, y_test = fastbp.datasets.load("digits")
+    net = Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0, backend=backend)
+    rate = 0.01 if name == "adam" else 0.1
+    net.fit(X, y, epochs=10, batch_size=16, learning_rate=rate, optimizer=name)
+    assert net.accuracy(X_test, y_test) > 0.9
+
+
+@pytest.mark.parametrize("made", [lambda: SGD(0.9, True), Adam], ids=["SGD", "Adam"])
+def test_an_object_goes_on_and_a_name_starts_anew(made, backend, rng):
+    X, y = data(rng)
+    options = {"batch_size": 7, "learning_rate": 0.05, "shuffle": False}
+    whole, parts, names = (make(backend=backend) for _ in range(3))
+    whole.fit(X, y, epochs=6, optimizer=made(), **options)
+    rule = made()
+    for _ in range(3):
+        parts.fit(X, y, epochs=2, optimizer=rule, **options)
+        names.fit(X, y, epochs=2, optimizer=made(), **options)
+    assert rule.steps == 6 * 9
+    np.testing.assert_array_equal(parts.to_vector(), whole.to_vector())
+    assert not np.allclose(names.to_vector(), whole.to_vector(), rtol=1e-6)
+
+
+def test_its_memory_survives_copies_pickles_and_set_state(rng):
+    X, y = data(rng)
+    net, rule = make(), Adam()
+    options = {"epochs": 2, "batch_size": 7, "learning_rate": 0.05, "shuffle": False}
+    net.fit(X, y, optimizer=rule, **options)
+    told = Adam()
+    told.set_state(net._layout, rule.state())
+    ends = []
+    for twin in (rule, copy.deepcopy(rule), pickle.loads(pickle.dumps(rule)), told):
+        other = copy.deepcopy(net)
+        other.fit(X, y, optimizer=twin, **options)
+        ends.append(other.to_vector())
+        assert twin.steps == 36
+    for end in ends[1:]:
+        np.testing.assert_array_equal(end, ends[0])
+    assert Adam().state() == {}
+
+
+def test_an_object_belongs_to_one_shape_of_network(rng):
+    X, y = data(rng)
+    rule = SGD(momentum=0.5)
+    options = {"epochs": 1, "batch_size": 7, "learning_rate": 0.05, "optimizer": rule}
+    make().fit(X, y, **options)
+    for other in (make(dtype="float32"), make(bias=False), Network([6, 3], seed=0)):
+        before = other.to_vector()
+        with pytest.raises(ValueError, match=r"optimizer remembers a network of sizes \[6, 8, 3\]"):
+            other.fit(X, y, **options)
+        np.testing.assert_array_equal(other.to_vector(), before)
+
+
+@pytest.mark.parametrize("rule", [SGD(l2=0.3), SGD(0.9, l2=0.3, l2_over_sum=True), Adam(l2=0.3)])
+def test_the_loss_holds_the_penalty(rule, backend, rng):
+    """Of the weights from before the step, biases left out; a batch of all samples."""
+    X, y = data(rng)
+    net = make(backend=backend)
+    net.biases[0][...] = 5
+    l2 = 0.3 / len(X) if rule.l2_over_sum else 0.3
+    penalty = l2 / 2 * sum((W**2).sum() for W in net.weights)
+    loss = net.loss(X, y)
+    history = net.fit(
+        X, y, epochs=2, batch_size=len(X), learning_rate=0.01, optimizer=copy.deepcopy(rule)
+    )
+    assert history.penalty[0] == pytest.approx(penalty, rel=1e-12)
+    assert history.loss[0] == pytest.approx(loss + penalty, rel=1e-12)
+    assert history.penalty[1] != history.penalty[0]
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
+@pytest.mark.parametrize("name", ["nesterov", "adam"])
+def test_time_slices_do_not_show(name, seconds, backend, rng, monkeypatch):
+    X, y = data(rng)
+    ends = []
+    for slices in (0.05, seconds):
+        monkeypatch.setattr(training, "SLICE_SECONDS", slices)
+        net = make(backend=backend)
+        net.fit(X, y, epochs=5, batch_size=7, learning_rate=0.01, optimizer=name)
+        ends.append(net.to_vector())
+    np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
+def test_divergence_brings_back_the_memory_too(seconds, backend, monkeypatch, rng):
+    """The seventh of twelve samples cannot be learnt."""
+    monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+    X, y = rng.random((12, 2)), rng.random((12, 1))
+    fine, rule = SGD(momentum=0.5), SGD(momentum=0.5)
+    nets = [Network([2, 1], output="identity", seed=0, backend=backend) for _ in range(2)]
+    options = {"batch_size": 1, "learning_rate": 0.1, "shuffle": False, "epochs": 1}
+    nets[0].fit(X[:6], y[:6], optimizer=fine, **options)
+    X[6] = 1e30
+    with pytest.raises(DivergenceError, match="epoch 1, step 7"):
+        nets[1].fit(X, y, optimizer=rule, **options)
+    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
+    for name, array in fine.state().items():
+        np.testing.assert_array_equal(rule.state()[name], array)
+
+
+# -- weights of samples ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_weight_counts_as_so_many_samples(optimizer, backend, rng):
+    X, y = data(rng)
+    counts = rng.integers(0, 4, len(X))
+    again = np.repeat(np.arange(len(X)), counts)
+    options = {"learning_rate": 0.05, "optimizer": optimizer, "epochs": 5}
+    weighted, repeated = make(backend=backend), make(backend=backend)
+    one = weighted.gradient(X, y, sample_weight=counts)
+    other = repeated.gradient(X[again], y[again])
+    np.testing.assert_allclose(one.to_vector(), other.to_vector(), rtol=1e-9, atol=1e-15)
+    assert one.loss == pytest.approx(other.loss, rel=1e-12)
+    seen = weighted.fit(X, y, batch_size=len(X), sample_weight=counts, **options)
+    expected = repeated.fit(X[again], y[again], batch_size=len(again), **options)
+    np.testing.assert_allclose(seen.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_allclose(weighted.to_vector(), repeated.to_vector(), rtol=1e-6)
+
+
+def test_a_batch_in_which_nobody_counts_teaches_nothing(backend, rng):
+    X, y = data(rng, 20)
+    counts = np.zeros(20)
+    counts[:10] = 1
+    one, two = make(backend=backend), make(backend=backend)
+    options = {"epochs": 1, "learning_rate": 0.1, "batch_size": 5, "shuffle": False}
+    one.fit(X, y, sample_weight=counts, **options)
+    two.fit(X[:10], y[:10], **options)
+    np.testing.assert_allclose(one.to_vector(), two.to_vector(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0] * 19, r"sample_weight must hold one number per sample, \(20,\); found \(19,\)"),
+        ([1.0] * 19 + [-1], "sample_weight must be at least 0, and not all of it 0; found -1"),
+        ([0.0] * 20, "sample_weight must be at least 0, and not all of it 0; found 0"),
+        ([np.nan] * 20, "sample_weight must be finite"),
+        ([1e300] * 20, "sample_weight must be finite"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(weights, message, rng):
+    X, y = data(rng, 20)
+    net = make(dtype="float32")
+    with pytest.raises(ValueError, match=message):
+        net.fit(X, y, epochs=1, batch_size=5, learning_rate=0.1, sample_weight=weights)
+    with pytest.raises(ValueError, match=message):
+        net.gradient(X, y, sample_weight=weights)
+
+
+# -- what users pass -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: SGD(momentum=1.0), "momentum must be a number from 0 to below 1; found 1.0"),
+        (lambda: SGD(momentum=True), "momentum must be a number from 0 to below 1; found True"),
+        (lambda: SGD(l2=-1), "l2 must be a positive number"),
+        (lambda: SGD(clip_norm=-1), "clip_norm must be a positive number"),
+        (lambda: Adam(beta_1=-0.1), "beta_1 must be a number from 0 to below 1; found -0.1"),
+        (lambda: Adam(beta_2="x"), "beta_2 must be a number from 0 to below 1; found 'x'"),
+        (lambda: Adam(epsilon=0), "epsilon must be a positive number"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(make_it, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make_it()
+
+
+@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, Adam])
+def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, rng):
+    X, y = data(rng)
+    with pytest.raises(ValueError, match="optimizer must be one of sgd, momentum, nesterov, adam"):
+        make().fit(X, y, epochs=1, batch_size=5, learning_rate=0.1, optimizer=wrong)
+
+
+def test_both_backends_offer_the_updates():
+    for name in ("numba", "numpy"):
+        p, v = np.ones((2, 3)), np.zeros((2, 3))
+        get_backend(name).momentum_update(p, v, np.ones((2, 3)), 0.1, 0.9)
+        np.testing.assert_allclose(p, 0.9)
+        np.testing.assert_allclose(v, -0.1)
