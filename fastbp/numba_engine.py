@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import kernels
-from .reference import PLAIN, new_memory
+from .rules import PLAIN, new_memory
 from .storage import aligned, stride
 
 # A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second

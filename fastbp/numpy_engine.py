@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from . import reference
-from .reference import PLAIN, new_memory
+from .rules import PLAIN, new_memory
 
 
 class NumpyBackend:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from . import checks
-from .reference import Memory, Rule, new_memory
+from .rules import Memory, Rule, new_memory
 
 
 def _share(name, value):

@@ -26,39 +26,6 @@ class Model(NamedTuple):
     scale: float  # inputs are multiplied by it
 
 
-class Rule(NamedTuple):
-    """How the weights follow the gradient; see `optimizer_step`."""
-
-    name: str = "sgd"  # of UPDATES
-    first: float = 0.0  # momentum, or beta_1
-    second: float = 0.0  # beta_2
-    epsilon: float = 0.0
-    corrected: bool = True  # whether Adam's epsilon stands beside the corrected root
-    l2: float = 0.0
-    over_sum: bool = False  # whether the penalty is added to the sum of a batch's losses
-    clip: float = 0.0  # largest norm of the gradient; 0: any
-
-    @property
-    def slots(self):
-        """How many numbers it remembers of each parameter."""
-        return UPDATES[self.name][1]
-
-
-PLAIN = Rule()
-
-
-class Memory(NamedTuple):
-    """What an optimiser goes on from."""
-
-    slots: np.ndarray  # a row for each number it remembers of each parameter
-    clock: np.ndarray  # (1,) float64: the steps taken
-
-
-def new_memory(rule, params):
-    """Return the memory of an optimiser that has not begun."""
-    return Memory(np.zeros((rule.slots, params.size), params.dtype), np.zeros(1))
-
-
 class Targets(NamedTuple):
     """What is to be learnt: class labels, or rows of values; the other of the two is empty."""
 
@@ -396,13 +363,7 @@ def _adam(rule, t, learning_rate, p, g, first, second):
     adam_update(p, first, second, g, learning_rate, rule.first, rule.second, epsilon, t)
 
 
-# By name: the update, and how many numbers it remembers of each parameter.
-UPDATES = {
-    "sgd": (_sgd, 0),
-    "momentum": (_momentum, 1),
-    "nesterov": (_nesterov, 1),
-    "adam": (_adam, 2),
-}
+UPDATES = {"sgd": _sgd, "momentum": _momentum, "nesterov": _nesterov, "adam": _adam}
 CLIP_SLACK = 1e-6  # as in PyTorch: no division by zero
 
 
@@ -415,7 +376,7 @@ def optimizer_step(rule, t, weights, biases, dW, db, slots, total, learning_rate
 
     Parameters
     ----------
-    rule : Rule
+    rule : rules.Rule
     t : int
     weights, biases, dW, db : sequences of arrays
     slots : sequence of pairs like (weights, biases)
@@ -435,7 +396,7 @@ def optimizer_step(rule, t, weights, biases, dW, db, slots, total, learning_rate
     squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in (*dW, *db))
     shrink = min(1.0, rule.clip / (np.sqrt(squares) + CLIP_SLACK)) if rule.clip else 1.0
     penalty = l2 / 2 * sum(float((W.astype(np.float64) ** 2).sum()) for W in weights)
-    update, _ = UPDATES[rule.name]
+    update = UPDATES[rule.name]
     for kind, (params, gradients) in enumerate([(weights, dW), (biases, db)]):
         decay = l2 if kind == 0 else 0
         for l, (p, g) in enumerate(zip(params, gradients, strict=True)):

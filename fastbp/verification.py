@@ -17,7 +17,8 @@ from .cases import ROUNDINGS, Case
 from .gradients import TOLERANCE, gradcheck
 from .matrix import Matrix, VerificationReport
 from .network import Network
-from .reference import Memory, Model, Rule
+from .reference import Model
+from .rules import Memory, Rule
 
 DTYPES = ("float32", "float64")
 PATHS = ("dense", "sparse", "narrow")

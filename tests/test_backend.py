@@ -167,7 +167,7 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     # Through the engines.
     whole_network = {"feedforward", "evaluate", "gradient", "sgd_epoch", "optimizer_epoch"}
     # Steps that the kernels fuse.
-    only_there = {"forward", "backprop", "sgd_step", "optimizer_step", "new_memory"}
+    only_there = {"forward", "backprop", "sgd_step", "optimizer_step"}
     # What zero-skipping needs, and more twins for lanes over the batch.
     only_here = {"index_rows", "narrow_epoch", "narrow_gradient", "narrow_optimizer_epoch"}
     public = {

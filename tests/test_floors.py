@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastbp"
 # inside kernels, what comes earlier. Siblings do not import each other.
 FLOORS = {
     "errors": (-1, 0),  # below the ground floor, so that datasets and kernels can raise them
+    "rules": (-1, 0),
     "untrusted": (-1, 0),
     "pickles": (-0.5, 0),
     "reference": (0, 0),

@@ -11,7 +11,8 @@ import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network, numba_engine, training
 from fastbp.backend import get_backend
 from fastbp.optimizers import NAMES
-from fastbp.reference import Rule, Targets
+from fastbp.reference import Targets
+from fastbp.rules import Rule
 
 RULES = {
     "plain": Rule(),
