@@ -117,6 +117,8 @@ def _backward(model, weights, a, v_a, delta, v_delta):
 
 
 def _slope(name, a):
+    if name == "exp":
+        return a
     return getattr(get_backend("numpy"), f"{name}_prime_from_a")(a)
 
 

@@ -89,12 +89,13 @@ class Network:
         Neurons per layer, the inputs first: `[784, 30, 10]`.
     activation : {"sigmoid", "tanh", "relu", "identity"}
         Of the hidden layers.
-    output : {"sigmoid", "tanh", "relu", "identity", "softmax"}, optional
-        By default softmax for cross-entropy; for the quadratic loss sigmoid where the hidden
-        activation is sigmoid, else identity.
-    loss : {"quadratic", "cross-entropy"}
-        `sum((a - y)**2) / 2`, or `-sum(y log a)` with softmax, or its element-wise form
-        `-sum(y log a + (1 - y) log(1 - a))` with a sigmoid output.
+    output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
+        By default softmax for cross-entropy and exp for poisson; for the quadratic loss sigmoid
+        where the hidden activation is sigmoid, else identity.
+    loss : {"quadratic", "cross-entropy", "poisson"}
+        `sum((a - y)**2) / 2`; or `-sum(y log a)` with softmax, or its element-wise form
+        `-sum(y log a + (1 - y) log(1 - a))` with a sigmoid output; or `sum(a - y log a)`, for
+        counts, with exp.
     bias : bool
         Without, the network has no biases and `biases` is empty.
     dtype : {"float32", "float64"}

@@ -41,14 +41,23 @@ class Targets(NamedTuple):
 
 
 # The element-wise operations, by name.
-ELEMENTWISE = tuple(
-    name + suffix
-    for name in ("sigmoid", "tanh", "relu", "identity")
-    for suffix in ("", "_prime", "_prime_from_a")
+ELEMENTWISE = (
+    *(
+        name + suffix
+        for name in ("sigmoid", "tanh", "relu", "identity")
+        for suffix in ("", "_prime", "_prime_from_a")
+    ),
+    "exp",
 )
 
 
 # -- activations -----------------------------------------------------------------------------------
+
+
+def exp(z, out):
+    """Exponential, out = exp(z); the output of a Poisson regression."""
+    with np.errstate(over="ignore"):
+        out[...] = np.exp(z)
 
 
 def sigmoid(z, out):
@@ -154,12 +163,13 @@ def softmax(z, out):
     out[...] = t / t.sum(axis=1, keepdims=True)
 
 
-# Activation by name, and its derivative from the activation; softmax is an output only.
+# Activation by name, and its derivative from the activation; without one it is an output only.
 ACTIVATIONS = {
     "sigmoid": (sigmoid, sigmoid_prime_from_a),
     "tanh": (tanh, tanh_prime_from_a),
     "relu": (relu, relu_prime_from_a),
     "identity": (identity, identity_prime_from_a),
+    "exp": (exp, None),
     "softmax": (softmax, None),
 }
 
@@ -273,10 +283,17 @@ def _sigmoid_cross_entropy(activation, z, y, a, delta, losses):
     delta[...] = a - y
 
 
+def _poisson(activation, z, y, a, delta, losses):
+    exp(z, a)
+    losses[...] = (a.astype(np.float64) - y * z.astype(np.float64)).sum(axis=1)
+    delta[...] = a - y
+
+
 _CROSS_ENTROPY = {"softmax": _softmax_cross_entropy, "sigmoid": _sigmoid_cross_entropy}
 LOSSES = {
-    **{("quadratic", name): _quadratic for name in ACTIVATIONS},
+    **{("quadratic", name): _quadratic for name in ACTIVATIONS if name != "exp"},
     **{("cross-entropy", name): loss for name, loss in _CROSS_ENTROPY.items()},
+    ("poisson", "exp"): _poisson,
 }
 
 
@@ -289,6 +306,7 @@ def output_delta(loss, activation, z, y, a, delta, losses):
     quadratic         any          sum((a - y)**2) / 2                        (a - y) f'(z)
     cross-entropy     softmax      -sum(y log a)                              a sum(y) - y
     cross-entropy     sigmoid      -sum(y log a + (1 - y) log(1 - a))         a - y
+    poisson           exp          sum(a - y log a)                           a - y
     ================  ===========  =========================================  =================
 
     Losses are computed from z, in float64, and stay exact where a is 0 or 1 to the last bit.

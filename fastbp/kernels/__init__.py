@@ -4,6 +4,7 @@ from ._jit import KERNELS, cache_dir, kernel_sources, stamp, vector_bytes
 from .activations import CODES as ACTIVATION_CODES
 from .activations import (
     ELEMENTWISE,
+    exp,
     identity,
     identity_prime,
     identity_prime_from_a,

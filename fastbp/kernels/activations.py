@@ -66,6 +66,14 @@ def exponential(x):
     return x.where("<", _lowest(x), 0.0, s.fma(p, s))
 
 
+def _exp(z):
+    """exp(z); above zero (1 / exp(-z / 2))**2, which overflows where exp(z) does."""
+    half = z.where(">", 0.0, z * -0.5, z)
+    e = exponential(half)
+    root = e.const(1.0) / e
+    return z.where(">", 0.0, root * root, e)
+
+
 def _sigmoid(z):
     """t / (1 + t) or 1 / (1 + t), with t = exp(-|z|).
 
@@ -124,15 +132,19 @@ def _identity_slope(a):
 
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is
-# the code after the last.
+# the code after the last. The exponential is for outputs alone.
 TABLE = (
     (_sigmoid, _sigmoid_slope),
     (_tanh, _tanh_slope),
     (_relu, _relu_slope),
     (_identity, _identity_slope),
+    (_exp, _identity),
 )
-SIGMOID, TANH, RELU, IDENTITY, SOFTMAX = range(5)
-CODES = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "identity": IDENTITY, "softmax": SOFTMAX}
+SIGMOID, TANH, RELU, IDENTITY, EXP, SOFTMAX = range(6)
+CODES = {
+    "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "identity": IDENTITY, "exp": EXP,
+    "softmax": SOFTMAX,
+}  # fmt: skip
 
 
 def _by_code(formulas, inputs):
@@ -212,6 +224,12 @@ def _slope_from_a(code, a, out):
 def _slope_from_z(code, z, out):
     _apply(code, z, out)
     _slope_from_a(code, out, out)
+
+
+@kernel
+def exp(z, out):
+    """Twin of `reference.exp`."""
+    _apply(EXP, z, out)
 
 
 @kernel

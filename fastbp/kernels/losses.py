@@ -11,12 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import inner, kernel
-from .activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TABLE, TANH, activate, exponential
+from .activations import EXP, IDENTITY, RELU, SIGMOID, SOFTMAX, TABLE, TANH, activate, exponential
 from .simd import I64, Vec, at, first_lanes, lanes, load, loop, masked_load, pointer, splat, store
 from .simd import zero as zero_vector
 
-QUADRATIC, CROSS_ENTROPY = range(2)
-CODES = {"quadratic": QUADRATIC, "cross-entropy": CROSS_ENTROPY}
+QUADRATIC, CROSS_ENTROPY, POISSON = range(3)
+CODES = {"quadratic": QUADRATIC, "cross-entropy": CROSS_ENTROPY, "poisson": POISSON}
 
 DOUBLE = ir.DoubleType()
 ONE = DOUBLE(1.0)
@@ -353,6 +353,22 @@ def _sigmoid_cross_entropy(row):
     return Vec(b, loss)
 
 
+def _poisson(row):
+    """Sum of a - t z, with a = exp(z)."""
+    value, _ = TABLE[EXP]
+
+    def body(v, inside, loss):
+        z, t = row.load(v), row.target(v, inside)
+        a = value(z).keep(inside, 0.0)
+        row.store(v, a)
+        row.store_delta(v, inside, a - t)
+        part = _double(a) - _double(t) * _double(z)
+        return [loss + part.keep(inside, 0.0)]
+
+    (loss,) = row.each([_double(row.zero())], body)
+    return row.total(loss)
+
+
 _LOSSES = {
     **{
         (QUADRATIC, code): _element_wise_quadratic(code) for code in (SIGMOID, TANH, RELU, IDENTITY)
@@ -360,6 +376,7 @@ _LOSSES = {
     (QUADRATIC, SOFTMAX): _quadratic_softmax,
     (CROSS_ENTROPY, SOFTMAX): _softmax_cross_entropy,
     (CROSS_ENTROPY, SIGMOID): _sigmoid_cross_entropy,
+    (POISSON, EXP): _poisson,
 }
 
 

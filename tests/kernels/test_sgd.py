@@ -79,9 +79,10 @@ def zeros_behind_marks(monkeypatch):
 
         monkeypatch.setattr(kernels, name, call)
 
-    for name in ("gradient", "narrow_gradient", "evaluate"):
-        with_room(name, 7)
-    with_room("feedforward", 4)
+    for name, place in (
+        ("gradient", 8), ("narrow_gradient", 7), ("evaluate", 7), ("feedforward", 4)
+    ):  # fmt: skip
+        with_room(name, place)
 
 
 @pytest.fixture(params=[0x00, 0xFF])
@@ -102,8 +103,8 @@ def filled_memory(request, monkeypatch):
 
         monkeypatch.setattr(kernels, name, call)
 
-    def sums_and_grads(plan, params, X, labels, values, scratch, sums, marks, grads):
-        return sums, grads
+    def sums_and_grads(*args):
+        return args[-3], args[-1]
 
     aligned, trainer = backends.aligned, backends.NumbaEngine.trainer
     monkeypatch.setattr(backends, "aligned", lambda *args: fill(aligned(*args)))
@@ -250,6 +251,8 @@ def test_saturated_networks(batch, dtype, make_net, make_data, rng, assert_close
     """z of +-200 and more, or of zero, all of them exact: slopes and exponentials that end."""
     for hidden in ("sigmoid", "tanh", "relu"):
         for output in OUTPUTS:
+            if output[1] == "exp":
+                continue  # exp(256) is no float32
             net = make_net((9, 7, 5), output, hidden, dtype)
             for W, b in zip(*net.layout.views(net.params), strict=True):
                 W[...] = 256 * rng.integers(-1, 2, W.shape)
