@@ -104,10 +104,20 @@ def numbers_array(name, value):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def is_sparse(X):
+    """Return whether X is one of SciPy's sparse matrices or arrays."""
+    return hasattr(X, "tocsr")
+
+
 def samples(X, n_in, name="X"):
-    """Return X as `(batch, n_in)`, with at least one row."""
-    X = numbers_array(name, X)
-    if X.ndim == 2 and X.shape[1] == n_in and len(X):
+    """Return X as `(batch, n_in)`, with at least one row; sparse ones as CSR."""
+    if is_sparse(X):
+        X = X.tocsr()
+        if X.dtype.kind not in "buif":
+            raise TypeError(f"{name} must hold numbers; found dtype {X.dtype}")
+    else:
+        X = numbers_array(name, X)
+    if X.ndim == 2 and X.shape[1] == n_in and X.shape[0]:
         return X
     if X.ndim == 2 and X.shape[1] == 1 != n_in and X.shape[0] == n_in:
         raise ValueError(
@@ -116,13 +126,16 @@ def samples(X, n_in, name="X"):
         )
     if X.ndim != 2 or X.shape[1] != n_in:
         raise ValueError(f"{name} must be (batch, {n_in}): samples are rows; found {X.shape}")
-    if not len(X):
+    if not X.shape[0]:
         raise ValueError(f"{name} must hold at least one sample; found shape {X.shape}")
     return X
 
 
 def finite(name, array, dtype=np.float64, scale=1.0):
     """Return the array if all values are finite, in dtype and multiplied by scale too."""
+    if is_sparse(array):
+        finite(f"{name}.data", array.data, dtype, scale)
+        return array
     if array.dtype.kind == "f":
         limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
         for first in range(0, len(array), ROWS_AT_ONCE):

@@ -14,7 +14,13 @@ from .storage import Layout
 
 logger = logging.getLogger("fastbp")
 
+ROWS_AT_ONCE = 4096  # of a sparse matrix are made dense
 EVALUATED_AT_ONCE = 2**30  # weights x samples: a few hundredths of a second, for Ctrl-C
+
+
+def _dense(X):
+    """Return rows of a sparse matrix as an array; other rows as they are."""
+    return X.toarray() if checks.is_sparse(X) else X
 
 
 def _lecun_normal(rng, W, b):
@@ -228,6 +234,8 @@ class Network:
 
     def _rows(self, X):
         """Return X as rows, and whether it was a single flat sample."""
+        if checks.is_sparse(X):
+            return checks.samples(X, self.sizes[0]), False
         X = checks.numbers_array("X", X)
         if X.shape == self._single:
             return X[None], True
@@ -263,6 +271,11 @@ class Network:
         X, single = self._rows(X)
         if threads != 1:
             threads = checks.positive_int("threads", threads)
+        if checks.is_sparse(X):
+            parts = range(0, X.shape[0], ROWS_AT_ONCE)
+            return np.concatenate(
+                [self.feedforward(_dense(X[i : i + ROWS_AT_ONCE]), threads) for i in parts]
+            )
         out, fine = self._engine.feedforward(self.params, X, threads)
         if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])
@@ -279,7 +292,7 @@ class Network:
         """Return samples and targets, checked."""
         X = checks.samples(X, self.sizes[0], names[0])
         checks.finite(names[0], X, self.dtype, self.config["input_scale"])
-        return X, checks.targets(y, len(X), self.sizes[-1], self.dtype, names[1])
+        return X, checks.targets(y, X.shape[0], self.sizes[-1], self.dtype, names[1])
 
     def _classes(self, X, labels, names=("X", "labels")):
         """Return samples and targets, checked, that are classes."""
@@ -295,12 +308,12 @@ class Network:
         """Return the mean loss and the count of right classes."""
         rows = max(128, EVALUATED_AT_ONCE // self._layout.num_parameters)
         loss, hits = 0.0, 0
-        for first in range(0, len(X), rows):
+        for first in range(0, X.shape[0], rows):
             part = slice(first, first + rows)
             few = type(targets)(*(values[part] for values in targets))
-            found = self._engine.evaluate(self.params, X[part], few)
+            found = self._engine.evaluate(self.params, _dense(X[part]), few)
             loss, hits = loss + float(found[0]), hits + found[1]
-        return loss / len(X), hits
+        return loss / X.shape[0], hits
 
     def loss(self, X, y):
         """Return the mean loss over a batch.
@@ -326,7 +339,7 @@ class Network:
 
     def accuracy(self, X, labels):
         """Return the share of samples classified right, 0 to 1. Takes what `evaluate` takes."""
-        return self.evaluate(X, labels) / len(X)
+        return self.evaluate(X, labels) / len(labels)
 
     # -- backward --------------------------------------------------------------------------------
 
@@ -356,7 +369,8 @@ class Network:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        return self._gradient(checks.samples(X, self.sizes[0]), y, sample_weight=sample_weight)
+        X = _dense(checks.samples(X, self.sizes[0]))
+        return self._gradient(X, y, sample_weight=sample_weight)
 
     def _gradient(self, X, y, names=("X", "y"), sample_weight=None):
         # The engine looks for NaN and infinity on its way: quicker than to look beforehand.
@@ -422,7 +436,8 @@ class Network:
         Parameters
         ----------
         X : (n, n_in) array
-            Any real dtype; uint8 is taken as it is. Never modified.
+            Any real dtype; uint8 is taken as it is. Or a sparse matrix of SciPy's, whose zeros are
+            skipped. Never modified.
         y : (n,) integer labels, or (n, n_out) targets
         epochs : int
         batch_size : int
@@ -469,10 +484,11 @@ class Network:
         """
         X, targets = self._batch(X, y)
         if sample_weight is not None:
-            counts = checks.sample_weight("sample_weight", sample_weight, len(X), self.dtype)
+            n = X.shape[0]
+            counts = checks.sample_weight("sample_weight", sample_weight, n, self.dtype)
             targets = targets._replace(weights=counts)
         rule = optimizers.optimizer(optimizer)
-        batch_size = checks.batch_size("batch_size", batch_size, len(X))
+        batch_size = checks.batch_size("batch_size", batch_size, X.shape[0])
         epochs = checks.positive_int("epochs", epochs)
         learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
         threads = checks.positive_int("threads", threads)
@@ -484,7 +500,7 @@ class Network:
             self.params, X, targets, batch_size, threads, rule=rule.rule(), memory=memory
         ) as trainer:
             return training.fit(
-                self, trainer, self.params, len(X), epochs=epochs, batch_size=batch_size,
+                self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
                 learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,
                 classes=bool(targets.labels.size), validate=validate, callbacks=callbacks,
                 progress=progress,

@@ -34,6 +34,7 @@ _DENSE_COSTS = ((1, 0.53), (4, 0.64), (8, 0.44), (16, 0.34), (np.inf, 0.29))
 _WIDE = 24  # vectors of a layer, and samples of a batch, from which tiles reach their best
 _LARGE, _LINE = 2**20, 64  # bytes of weights that no second level cache holds; of a vector
 LONG_BATCH = 2**28  # weights x samples: about 5 ms
+ROWS_AT_ONCE = 4096  # of a sparse matrix are made dense and indexed
 DENSITY_SAMPLE = 512  # rows looked at to choose a path
 
 
@@ -184,8 +185,24 @@ def team_size(threads, weights, batch_size, share=WORK_PER_THREAD):
     return max(1, min(threads, available_cores(), worth))
 
 
+def _is_sparse(X):
+    """Return whether X is a sparse matrix of SciPy's."""
+    return hasattr(X, "tocsr")
+
+
+def _stretches(X):
+    """Yield the first row, and the rows, of stretches of X: a sparse matrix in many."""
+    if not _is_sparse(X):
+        yield 0, X
+        return
+    for first in range(0, X.shape[0], ROWS_AT_ONCE):
+        yield first, _read_only(np.ascontiguousarray(X[first : first + ROWS_AT_ONCE].toarray()))
+
+
 def _density(X):
     """Return the share of inputs that are not zero, of a sample of rows."""
+    if _is_sparse(X):
+        return X.nnz / (X.shape[0] * X.shape[1])
     sample = X[:: max(1, len(X) // DENSITY_SAMPLE)][:DENSITY_SAMPLE]
     return np.count_nonzero(sample) / sample.size
 
@@ -201,13 +218,15 @@ def _sparse_input(X, blocks, scale, dtype):
     worst = n_in + padding  # entries of one sample
     room = int(1.05 * n * (_density(X) * n_in + padding)) + worst
     position, value = np.empty(0, position_kind), np.empty(0, X.dtype if coded else dtype)
-    done = np.zeros(1, np.int64)
-    while done[0] < n:
-        # Pages that are never written cost no memory.
-        position, value = (_grown(array, room) for array in (position, value))
-        scale = X.dtype.type(1) if coded else scale
-        kernels.index_rows(X, scale, blocks, done, start, position, value)
-        room = room * 5 // 4 + worst
+    scale = X.dtype.type(1) if coded else scale
+    for first, rows in _stretches(X):
+        done = np.zeros(1, np.int64)
+        while done[0] < len(rows):
+            if start[(first + done[0]) * blocks] + worst > position.size:
+                # Pages that are never written cost no memory.
+                position, value = (_grown(array, room) for array in (position, value))
+                room = room * 5 // 4 + worst
+            kernels.index_rows(rows, scale, blocks, done, start[first * blocks :], position, value)
     return kernels.Sparse(start, position, value, palette, int(1.1 * start[-1] / n))
 
 
@@ -284,6 +303,8 @@ class NumbaEngine:
 
     def choose_path(self, X, batch_size, weighted=False):
         """Return the path that costs least for these inputs: "sparse", "narrow" or "dense"."""
+        if _is_sparse(X):
+            return "sparse"
         costs = self.costs(batch_size, _density(X))
         if weighted:  # lanes over the batch add up losses before they have weights
             costs.pop("narrow", None)
@@ -348,6 +369,10 @@ class NumbaEngine:
         if not (flags.c_contiguous and flags.aligned):
             X = np.array(X, order="C")
         return X.view(np.ndarray)
+
+    def sparse(self, X):
+        """Return a CSR matrix as its stretches are taken."""
+        return X if X.dtype in (self.dtype, np.uint8) else X.astype(self.dtype)
 
     def targets(self, targets):
         """Return the targets as kernels take them."""
@@ -466,8 +491,12 @@ class NumbaTrainer:
     """Runs stretches of epochs on the kernels, on a team of threads."""
 
     def __init__(self, engine, params, X, targets, batch_size, threads, path, rule, memory):
-        X = _read_only(engine.rows(X))
-        path = path or engine.choose_path(X, batch_size, bool(targets.weights.size))
+        X = engine.sparse(X) if _is_sparse(X) else _read_only(engine.rows(X))
+        path = (
+            "sparse"
+            if _is_sparse(X)
+            else path or engine.choose_path(X, batch_size, bool(targets.weights.size))
+        )
         self.params, self.batch_size = params, batch_size
         self.targets = engine.targets(targets)
         self.memory = memory or new_memory(rule, params)

@@ -143,6 +143,7 @@ class NumpyTrainer:
     """
 
     def __init__(self, engine, params, X, targets, batch_size, rule, memory):
+        X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
         self.engine, self.params, self.X, self.targets = engine, params, X, targets
         self.batch_size, self.rule = batch_size, rule
         self.memory = memory or new_memory(rule, params)

@@ -1,0 +1,78 @@
+"""SciPy's sparse matrices as samples: the same numbers as the dense ones give."""
+
+import numpy as np
+import pytest
+
+from fastbp import Network, numba_engine
+
+sparse = pytest.importorskip("scipy.sparse", reason="SciPy is an extra")
+FORMATS = ["csr_matrix", "csc_matrix", "coo_matrix", "csr_array", "lil_matrix"]
+
+
+def data(rng, n=90, dtype=np.float64):
+    X = np.where(rng.random((n, 40)) < 0.1, 9 * rng.standard_normal((n, 40)), 0).astype(dtype)
+    return X, rng.integers(0, 3, n)
+
+
+def make(backend="numba", **options):
+    return Network([40, 20, 3], loss="cross-entropy", seed=0, backend=backend, **options)
+
+
+@pytest.fixture(params=[7, 4096])
+def stretches(request, monkeypatch):
+    monkeypatch.setattr(numba_engine, "ROWS_AT_ONCE", request.param)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8, np.int64])
+@pytest.mark.parametrize("form", FORMATS)
+def test_they_train_as_their_dense_twins(form, kind, backend, rng, stretches, assert_close):
+    X, y = data(rng, dtype=kind)
+    ends = []
+    for samples in (X, getattr(sparse, form)(X)):
+        net = make(backend, dtype="float64")
+        history = net.fit(samples, y, epochs=3, batch_size=8, learning_rate=0.1)
+        ends.append((net.to_vector(), history.loss, net.feedforward(samples), net.loss(samples, y)))
+        assert net.gradient(samples, y).to_vector() == pytest.approx(
+            net.gradient(X, y).to_vector(), rel=1e-12
+        )
+        assert net.accuracy(samples, y) == net.accuracy(X, y)
+    for dense, same in zip(*ends, strict=True):
+        assert_close(same, dense)
+
+
+def test_duplicates_and_stored_zeros_count_as_in_the_dense_matrix(rng, assert_close):
+    rows, columns = np.array([0, 0, 1, 2, 2]), np.array([5, 5, 7, 0, 39])
+    X = sparse.coo_matrix(([1.0, 2.0, 0.0, 4.0, 5.0], (rows, columns)), shape=(3, 40))
+    one, two = make(dtype="float64"), make(dtype="float64")
+    one.fit(X, [0, 1, 2], epochs=2, batch_size=1, learning_rate=0.1)
+    two.fit(X.toarray(), [0, 1, 2], epochs=2, batch_size=1, learning_rate=0.1)
+    assert_close(one.to_vector(), two.to_vector())
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (sparse.csr_matrix((5, 39)), ValueError, r"X must be \(batch, 40\): samples are rows"),
+        (sparse.csr_matrix((0, 40)), ValueError, "X must hold at least one sample"),
+        (sparse.csr_matrix(([np.nan], ([3], [4])), shape=(5, 40)), ValueError, "X.data must be fi"),
+        (sparse.csr_matrix((5, 40), dtype=complex), TypeError, "X must hold numbers; found dtype"),
+    ],
+)
+def test_what_does_not_fit_is_named(X, error, message, backend):
+    with pytest.raises(error, match=message):
+        make(backend).fit(X, [0] * X.shape[0], epochs=1, batch_size=1, learning_rate=0.1)
+
+
+def test_no_dense_copy_of_the_whole_is_made(rng, monkeypatch):
+    X = sparse.random(5000, 40, 0.05, format="csr", rng=0)
+    made, toarray = [], sparse.csr_matrix.toarray
+
+    def counted(self, *args, **kwargs):
+        made.append(self.shape[0])
+        return toarray(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(X), "toarray", counted)
+    net = make()
+    net.fit(X, rng.integers(0, 3, 5000), epochs=1, batch_size=10, learning_rate=0.1)
+    net.feedforward(X)
+    assert max(made) <= 4096
