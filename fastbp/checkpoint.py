@@ -1,8 +1,9 @@
 """Arrays and a configuration in, a file out, and back. Knows nothing of networks.
 
 The file is `safetensors`: dense arrays behind a JSON header, no code. The header's metadata holds
-`format`, `format_version` and the configuration as one JSON string. A file is written whole or not
-at all, and read as if a stranger had sent it.
+`format`, `format_version` and the configuration as one JSON string; other layouts have metadata of
+their own (`write_arrays`, `read_arrays`). A file is written whole or not at all, and read as if a
+stranger had sent it.
 """
 
 import contextlib
@@ -13,7 +14,9 @@ import secrets
 import shutil
 import stat
 import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -32,7 +35,9 @@ MOST_CONFIG = 2**20  # characters
 # -- write -----------------------------------------------------------------------------------------
 
 
-def write(path, arrays, config):
+def write(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], config: dict[str, Any]
+) -> None:
     """Write arrays and a configuration to a file, whole or not at all.
 
     The bytes go to a temporary file in the same folder, which is synchronised and then renamed. If
@@ -67,13 +72,36 @@ def write(path, arrays, config):
     >>> arrays["w"].shape, config
     ((2, 3), {'sizes': [3, 2]})
     """
-    blob = _serialize(arrays, config)
+    text = json.dumps(config, allow_nan=False)
+    if len(text) > MOST_CONFIG:
+        raise ValueError(
+            f"config must be at most {MOST_CONFIG} characters of JSON; {len(text)} found"
+        )
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text}
+    write_arrays(path, arrays, metadata)
+
+
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Write arrays and any metadata to a safetensors file, whole or not at all; see `write`."""
+    dense = {}
+    for name, array in arrays.items():
+        dtype = array.dtype.newbyteorder("=")
+        if dtype not in DTYPES.values():
+            raise TypeError(f"array {name!r} must be float32 or float64; found {array.dtype}")
+        # safetensors writes the memory as it lies: a transposed view would be scrambled.
+        dense[name] = np.asarray(array, dtype, order="C")
+    write_bytes(path, _sorted_metadata(safetensors.numpy.save(dense, metadata)))
+
+
+def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
+    """Write bytes to a file, whole or not at all; see `write`."""
     target = Path(os.path.realpath(path))
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
-            target.write_bytes(
-                blob
-            )  # /dev/null and its like: there is nothing to keep, nor to rename
+            # /dev/null and its like: there is nothing to keep, nor to rename
+            target.write_bytes(blob)
         else:
             _replace(target, blob)
     except OSError as error:
@@ -83,24 +111,7 @@ def write(path, arrays, config):
         raise OSError(error.errno, f"cannot write the file, {reason}", os.fspath(path)) from error
 
 
-def _serialize(arrays, config):
-    text = json.dumps(config, allow_nan=False)
-    if len(text) > MOST_CONFIG:
-        raise ValueError(
-            f"config must be at most {MOST_CONFIG} characters of JSON; {len(text)} found"
-        )
-    dense = {}
-    for name, array in arrays.items():
-        dtype = array.dtype.newbyteorder("=")
-        if dtype not in DTYPES.values():
-            raise TypeError(f"array {name!r} must be float32 or float64; found {array.dtype}")
-        # safetensors writes the memory as it lies: a transposed view would be scrambled.
-        dense[name] = np.asarray(array, dtype, order="C")
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text}
-    return _sorted_metadata(safetensors.numpy.save(dense, metadata))
-
-
-def _sorted_metadata(blob):
+def _sorted_metadata(blob: bytes) -> bytes:
     """Return the file with its metadata in order; safetensors puts them down in a random one."""
     end = 8 + struct.unpack("<Q", blob[:8])[0]
     header = json.loads(blob[8:end])
@@ -110,7 +121,7 @@ def _sorted_metadata(blob):
     return struct.pack("<Q", len(text)) + text + blob[end:]
 
 
-def _replace(target, blob):
+def _replace(target: Path, blob: bytes) -> None:
     """Put the bytes where `target` is, in one step."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -130,7 +141,7 @@ def _replace(target, blob):
     _sync_folder(target.parent)
 
 
-def _sync_folder(folder):
+def _sync_folder(folder: Path) -> None:
     """Make the rename last through a power cut, where the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -143,7 +154,7 @@ def _sync_folder(folder):
 # -- read ------------------------------------------------------------------------------------------
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write` wrote.
 
     No file can run code, or make this allocate more than a small multiple of what it holds. What
@@ -169,6 +180,26 @@ def read(path):
         If it is damaged, truncated, no file of fastbp's, or of a newer format version.
     """
     path = os.fspath(path)
+    with _opened(path) as file:
+        config = _config(file.metadata() or {}, path)
+        return {name: _array(file, name, path) for name in file.keys()}, config
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of any safetensors file.
+
+    As careful as `read`, and raising as it does, but whatever the metadata say is for the caller
+    to check.
+    """
+    path = os.fspath(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        return {name: _array(file, name, path) for name in file.keys()}, metadata
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise unless the path is that of a regular file."""
+    path = os.fspath(path)
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
@@ -177,25 +208,30 @@ def read(path):
         raise IsADirectoryError(errno.EISDIR, "a model file was expected, not a folder", path)
     if not stat.S_ISREG(mode):  # a pipe would make us wait
         raise ModelFileError(f"{path} is not a regular file")
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a safetensors file; what is wrong with it inside becomes a ModelFileError."""
+    check_regular(path)
     try:
         # Checks the header's length, offsets and sizes against the file before it allocates.
         with safetensors.safe_open(path, framework="np") as file:
-            config = _config(file.metadata() or {}, path)
-            return {name: _array(file, name, path) for name in file.keys()}, config
+            yield file
     except safetensors.SafetensorError as error:
         raise ModelFileError(f"{path} is damaged, or is no safetensors file: {error}") from error
 
 
-def _config(metadata, path):
+def _config(metadata: dict[str, str], path: str) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
         raise ModelFileError(
             f"{path} is no model of fastbp: its metadata must say format {FORMAT!r}; "
-            f"found {_short(found)}"
+            f"found {short(found)}. `fastbp convert` reads other layouts"
         )
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9 and int(version) > 0):
-        raise ModelFileError(f"{path} is damaged: {_short(version)} is no format version")
+        raise ModelFileError(f"{path} is damaged: {short(version)} is no format version")
     if int(version) > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
@@ -216,28 +252,29 @@ def _config(metadata, path):
     return config
 
 
-def _unique(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name appears twice")
     return dict(pairs)
 
 
-def _refuse(constant):
+def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not allowed")
 
 
-def _short(text):
+def short(text: str) -> str:
+    """Return what a file says, fit for an error message."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _array(file, name, path):
+def _array(file: Any, name: str, path: str) -> np.ndarray:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in DTYPES:
         raise ModelFileError(
-            f"{path} is no model of fastbp: array {_short(name)} must be one of "
-            f"{', '.join(DTYPES)}; found {dtype}"
+            f"{path}: array {short(name)} must be one of {', '.join(DTYPES)}; found {dtype}. "
+            "Save it in one of these, from PyTorch as of `model.float()`"
         )
     try:
         return file.get_tensor(name)
     except (ValueError, MemoryError) as error:  # shapes such as (0, 2**62), or of a hundred axes
-        raise ModelFileError(f"{path} is damaged: array {_short(name)}: {error}") from error
+        raise ModelFileError(f"{path} is damaged: array {short(name)}: {error}") from error
