@@ -19,6 +19,7 @@ from .optimizers import SGD, Adam
 from .training import History
 
 if TYPE_CHECKING:
+    from . import interchange
     from .gradients import gradcheck
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .sequential import Sequential
@@ -45,6 +46,7 @@ __all__ = [
     "datasets",
     "get_backend",
     "gradcheck",
+    "interchange",
     "load",
     "verify",
 ]
@@ -53,6 +55,7 @@ __all__ = [
 # longer than `import numba`.
 _LATER = {
     "gradients": ["gradcheck"],
+    "interchange": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "sequential": ["Sequential"],
     "verification": ["verify"],

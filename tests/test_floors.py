@@ -47,6 +47,11 @@ FLOORS = {
     "losses": (2, 0),
     "distributed": (2, 0),  # to come, as are the next two
     "estimator": (6, 0),
+    "interchange.parts": (5.2, 0),
+    "interchange.state_dicts": (5.4, 0),
+    "interchange.onnx_write": (5.4, 0),
+    "interchange.onnx_read": (5.6, 0),
+    "interchange.estimators": (5.4, 0),
     "interchange": (6, 0),
     "layers": (3, 0),
     "sequential": (3.5, 0),
@@ -65,7 +70,10 @@ FLOORS = {
     "__main__": (8, 0),
 }
 # Packages that are extras: imported where they are used, never by `import fastbp`.
-OPTIONAL = {"matplotlib", "mpi4py", "onnx", "pandas", "pooch", "scipy", "sklearn", "torch", "tqdm"}
+OPTIONAL = {
+    "matplotlib", "mpi4py", "onnx", "onnxruntime", "pandas", "pooch", "scipy", "sklearn", "torch",
+    "tqdm",
+}  # fmt: skip
 
 
 def module_name(path):

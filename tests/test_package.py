@@ -13,7 +13,10 @@ import pytest
 import fastbp
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = {"matplotlib", "mpi4py", "onnx", "pandas", "pooch", "scipy", "sklearn", "torch", "tqdm"}
+OPTIONAL = {
+    "matplotlib", "mpi4py", "onnx", "onnxruntime", "pandas", "pooch", "scipy", "sklearn", "torch",
+    "tqdm",
+}  # fmt: skip
 MODULES = ["fastbp", *(module.name for module in pkgutil.walk_packages(fastbp.__path__, "fastbp."))]
 MODULES.remove("fastbp.__main__")  # runs the program when imported
 

@@ -1,0 +1,721 @@
+"""Files and objects of other packages: what is written computes the same there, and comes back."""
+
+import itertools
+import json
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import fastbp
+from fastbp import activations, checkpoint, interchange, losses
+from fastbp.errors import ModelFileError
+
+OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
+
+
+@pytest.fixture(scope="module")
+def images(mnist):
+    """Real images, not all of which are dark at the same places."""
+    return mnist.X_test[:500]
+
+
+@pytest.fixture(scope="module")
+def ort():
+    return pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
+
+
+@pytest.fixture(scope="module")
+def onnx():
+    return pytest.importorskip("onnx", reason="the extra onnx is not installed")
+
+
+@pytest.fixture(scope="module")
+def torch():
+    reason = "PyTorch is too large for the suite; run where it is (pip install --group peers)"
+    return pytest.importorskip("torch", reason=reason)
+
+
+@pytest.fixture(scope="module")
+def sklearn():
+    reason = "the extra sklearn is not installed"
+    return pytest.importorskip("sklearn.neural_network", reason=reason)
+
+
+def random_net(sizes, activation="relu", output=None, loss="cross-entropy", **options):
+    """A network whose biases count, and whose layers have all different widths."""
+    net = fastbp.Network(sizes, activation, output, loss, seed=1, **options)
+    rng = np.random.default_rng(2)
+    for b in net.biases:
+        b[...] = rng.standard_normal(b.shape) / 4
+    return net
+
+
+def assert_same_network(found, expected):
+    assert found.config == expected.config
+    np.testing.assert_array_equal(found.to_vector(), expected.to_vector())
+
+
+# -- ONNX: what is written -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+@pytest.mark.parametrize("hidden", activations.HIDDEN)
+def test_onnxruntime_gives_the_same_outputs_on_mnist(
+    onnx, ort, images, tmp_path, hidden, loss, output, assert_close
+):
+    path = tmp_path / "net.onnx"
+    net = random_net([784, 30, 17, 10], hidden, output, loss, input_scale=1 / 255)
+    expected = net.feedforward(images)
+    for inputs, X in (("float", images.astype("float32")), ("uint8", images)):
+        interchange.write_onnx(net, path, inputs=inputs)
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (found,) = session.run(["outputs"], {"X": X})
+        assert_close(found, expected)
+        (one,) = session.run(None, {"X": X[:1]})  # a batch of any size
+        assert_close(one, expected[:1])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sizes", [(5, 3), (5, 1), (5, 4, 3, 2)])
+def test_onnx_in_double_precision_without_biases_and_without_layers(
+    ort, tmp_path, rng, sizes, bias, assert_close
+):
+    net = random_net(sizes, "tanh", "sigmoid", bias=bias, dtype="float64", input_scale=0.3)
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    X = rng.standard_normal((7, 5))
+    session = ort.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"X": X})
+    assert_close(found, net.feedforward(X))
+
+
+def test_an_onnx_file_describes_itself(onnx, tmp_path):
+    net = random_net([784, 30, 10], input_scale=1 / 255)
+    interchange.write_onnx(net, tmp_path / "net.onnx", inputs="uint8")
+    model = onnx.load(tmp_path / "net.onnx")
+    assert [node.op_type for node in model.graph.node] == [
+        "Cast", "Mul", "Gemm", "Relu", "Gemm", "Softmax",
+    ]  # fmt: skip
+    (given,), (out,) = model.graph.input, model.graph.output
+    assert (given.name, out.name) == ("X", "outputs")
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == ["batch", 784]
+    assert model.producer_name == "fastbp"
+    interchange.write_onnx(net, tmp_path / "again.onnx", inputs="uint8")
+    assert (tmp_path / "net.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+
+
+def test_what_onnx_cannot_hold(tmp_path, monkeypatch):
+    net = random_net([3, 2])
+    with pytest.raises(ValueError, match="inputs must be one of float, uint8; found 'int8'"):
+        interchange.write_onnx(net, tmp_path / "a.onnx", inputs="int8")
+    monkeypatch.setattr("fastbp.interchange.onnx_write.MOST_BYTES", 10)
+    with pytest.raises(ValueError, match="at most 10 bytes of weights for ONNX; found 32"):
+        interchange.write_onnx(net, tmp_path / "a.onnx")
+    with pytest.raises(FileNotFoundError, match="its folder does not exist"):
+        interchange.write_torch(net, tmp_path / "nowhere" / "a.safetensors")
+
+
+# -- ONNX: what is read ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+def test_onnx_comes_back(onnx, tmp_path, loss, output, dtype, bias):
+    net = random_net([5, 4, 3], "tanh", output, loss, dtype=dtype, bias=bias, input_scale=1 / 16)
+    interchange.write_onnx(net, tmp_path / "net.onnx", inputs="uint8")
+    assert_same_network(interchange.read(tmp_path / "net.onnx"), net)
+
+
+@pytest.fixture
+def model_of(onnx):
+    """model_of(nodes, arrays): an ONNX model; a node is (operator, inputs, output, attributes)."""
+
+    def make(nodes, arrays, inputs=("x",), outputs=None, width=3, opset=17):
+        helper = onnx.helper
+        made = [
+            helper.make_node(op, ins, [out], **(rest[0] if rest else {}))
+            for op, ins, out, *rest in nodes
+        ]
+        kind, ends = onnx.TensorProto.FLOAT, outputs or [nodes[-1][2]]
+        graph = helper.make_graph(
+            made, "g",
+            [helper.make_tensor_value_info(name, kind, [None, width]) for name in inputs],
+            [helper.make_tensor_value_info(name, kind, [None, None]) for name in ends],
+            [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items()],
+        )  # fmt: skip
+        opsets = [helper.make_opsetid("", opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+    return make
+
+
+W1 = np.arange(12, dtype="float32").reshape(4, 3) / 7 - 0.5
+W2 = np.arange(8, dtype="float32").reshape(2, 4) / 5 - 0.3
+B1, B2 = np.arange(4, dtype="float32") / 3, np.arange(2, dtype="float32")
+ARRAYS = {"W1": W1, "b1": B1, "W2": W2, "b2": B2}
+GEMM = {"transB": 1}
+NODES = [
+    ("Gemm", ["x", "W1", "b1"], "z1", GEMM), ("Relu", ["z1"], "a1"),
+    ("Gemm", ["a1", "W2", "b2"], "z2", GEMM), ("Softmax", ["z2"], "a2"),
+]  # fmt: skip
+WRITTEN_BY_OTHERS = {
+    "as usual": (NODES, ARRAYS),
+    "untransposed": (
+        [("Gemm", ["x", "W1", "b1"], "z1"), *NODES[1:]], ARRAYS | {"W1": W1.T}
+    ),
+    "MatMul and Add": (
+        [
+            ("MatMul", ["x", "W1"], "m1"), ("Add", ["b1", "m1"], "z1"), NODES[1],
+            ("MatMul", ["a1", "W2"], "m2"), ("Add", ["m2", "b2"], "z2"), NODES[3],
+        ],
+        ARRAYS | {"W1": W1.T, "W2": W2.T, "b1": B1[None]},
+    ),
+    "scaled and flattened": (
+        [
+            ("Cast", ["x"], "c", {"to": 1}), ("Flatten", ["c"], "f"), ("Mul", ["s", "f"], "m"),
+            ("Div", ["m", "d"], "i"), ("Identity", ["i"], "i2"),
+            ("Gemm", ["i2", "W1", "b1"], "z1", GEMM), *NODES[1:],
+        ],
+        ARRAYS | {"s": np.float32(0.5), "d": np.float32([4])},
+    ),
+    "some biases": (
+        [*NODES[:2], ("Gemm", ["a1", "W2"], "z2", GEMM), NODES[3]],
+        {k: v for k, v in ARRAYS.items() if k != "b2"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "arrays"), WRITTEN_BY_OTHERS.values(), ids=WRITTEN_BY_OTHERS)
+def test_graphs_of_other_programs_are_read(
+    onnx, ort, model_of, tmp_path, rng, nodes, arrays, assert_close
+):
+    model = model_of(nodes, arrays)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, tmp_path / "a.onnx")
+    net = interchange.read(tmp_path / "a.onnx")
+    assert (net.sizes, net.config["activation"], net.config["output"]) == (
+        (3, 4, 2), "relu", "softmax",
+    )  # fmt: skip
+    assert net.config["loss"] == "cross-entropy"
+    X = rng.standard_normal((6, 3)).astype("float32")
+    session = ort.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert_close(net.feedforward(X), session.run(None, {"x": X})[0])
+
+
+def test_constants_may_be_nodes(onnx, model_of, tmp_path):
+    constants = [
+        onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(array))
+        for name, array in ARRAYS.items()
+    ]
+    model = model_of(NODES, {})
+    for node in constants:
+        model.graph.node.insert(0, node)
+    onnx.save(model, tmp_path / "a.onnx")
+    net = interchange.read_onnx(tmp_path / "a.onnx", loss="quadratic")
+    np.testing.assert_array_equal(net.weights[1], W2)
+    assert net.config["loss"] == "quadratic"
+
+
+def changed(place, *node):
+    return [*NODES[:place], node, *NODES[place + 1 :]]
+
+
+def without(*names):
+    return {name: array for name, array in ARRAYS.items() if name not in names}
+
+
+UNFIT_GRAPHS = {
+    "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator 'Gelu' is none that"),
+    "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator 'Conv' is none"),
+    "operator of others": (
+        changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator 'Relu' is none",
+    ),
+    "missing array": (NODES, without("W2"), "array 'W2' is missing, or no constant"),
+    "surplus array": (NODES, ARRAYS | {"W3": W1}, "array 'W3' is used by no node"),
+    "shapes that do not fit": (
+        NODES, ARRAYS | {"W2": W2[:, :3]}, "layer 1 takes 3 inputs where layer 0 gives 4",
+    ),
+    "bias of another length": (
+        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 must have shape \(4,\); found \(2,\)",
+    ),
+    "a bias as weights": (changed(0, "Gemm", ["x", "b1"], "z1"), without("W1"), "matrix of w"),
+    "three axes": (NODES, ARRAYS | {"W1": W1[None]}, "must be a matrix, a row or a number; found"),
+    "empty": (NODES, ARRAYS | {"W1": W1[:0]}, "must be a matrix, a row or a number"),
+    "integers": (NODES, ARRAYS | {"W1": W1.astype(int)}, "'W1' must be float32 or float64"),
+    "half": (NODES, ARRAYS | {"W1": W1.astype("f2")}, "'W1' must be float32 or float64"),
+    "two dtypes": (
+        NODES, ARRAYS | {"W2": W2.astype("f8")}, "must be float32, or all float64; found float64",
+    ),
+    "NaN": (NODES, ARRAYS | {"b2": B2 * np.nan}, "layer 1 holds values that are not finite"),
+    "two activations": (
+        [*NODES[:3], ("Tanh", ["z2"], "a2"), ("Gemm", ["a2", "W3"], "z3")],
+        ARRAYS | {"W3": np.eye(2, dtype="f4")}, "one activation in common; found relu and tanh",
+    ),
+    "softmax inside": (changed(1, "Softmax", ["z1"], "a1"), ARRAYS, "activation must be one of"),
+    "activation twice": (
+        [*NODES, ("Relu", ["a2"], "a3")], ARRAYS, "Relu must follow a layer, as its only",
+    ),
+    "activation first": ([("Relu", ["x"], "a")], {}, "Relu must follow a layer"),
+    "softmax of columns": (changed(3, "Softmax", ["z2"], "a2", {"axis": 0}), ARRAYS, "axis 0 is"),
+    "transposed input": (changed(0, "Gemm", ["x", "W1"], "z1", {"transA": 1}), ARRAYS, "transA 1"),
+    "alpha": (
+        changed(0, "Gemm", ["x", "W1"], "z1", {"alpha": 2.0}), ARRAYS, "Gemm with alpha 2.0",
+    ),
+    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "the graph is no chain"),
+    "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "the graph is no chain"),
+    "weights first": (changed(0, "MatMul", ["W1", "x"], "z1"), ARRAYS, "from below first"),
+    "scaled inside": (
+        changed(1, "Mul", ["z1", "s"], "a1"), ARRAYS | {"s": np.float32(2)}, "before the first",
+    ),
+    "negative scale": (
+        [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32(-2), "W1": W1}, "by a number above zero",
+    ),
+    "divided by zero": (
+        [("Div", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32(0), "W1": W1}, "by a number above zero",
+    ),
+    "scaled by each": (
+        [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32([1, 2, 3]), "W1": W1}, "by a number above zero",
+    ),
+    "a sum": (changed(1, "Add", ["z1", "b1"], "a1"), ARRAYS, "Add must follow a MatMul"),
+    "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 1}), ARRAYS, "stand before the first"),
+    "cast to integers": (
+        [("Cast", ["x"], "i", {"to": 6}), ("Gemm", ["i", "W1"], "z1", GEMM)], {"W1": W1}, "to 6 is",
+    ),
+    "no layers": ([("Identity", ["x"], "y")], {}, "it has no layer with weights"),
+    "two outputs": ((NODES, ["a2", "z1"]), ARRAYS, "must have one output"),
+    "an inner output": ((NODES, ["z2"]), ARRAYS, "which the last node gives"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "arrays", "part"), UNFIT_GRAPHS.values(), ids=UNFIT_GRAPHS)
+def test_an_unfit_graph_is_one_clear_error(onnx, model_of, tmp_path, nodes, arrays, part):
+    nodes, outputs = nodes if isinstance(nodes, tuple) else (nodes, None)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model_of(nodes, arrays, outputs=outputs).SerializeToString())
+    with pytest.raises(ModelFileError, match=part) as caught:
+        interchange.read(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_two_inputs_are_no_chain(model_of, tmp_path):
+    model = model_of(NODES, ARRAYS, inputs=("x", "y"))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="must have one input; found 2"):
+        interchange.read(tmp_path / "a.onnx")
+
+
+def tampered(model, tensor):
+    """Changes of one array of a model that no library would write."""
+    first = model.graph.initializer[0]
+    assert first.name == "W1"
+    tensor(first)
+    return model
+
+
+def lies_elsewhere(tensor):
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+TAMPERED = {
+    "another file": (lies_elsewhere, "lies in another file, which is not opened"),
+    "terabytes": (lambda t: t.dims.__setitem__(0, 2**40), "'W1' is damaged"),
+    "negative": (lambda t: t.dims.__setitem__(0, -1), "must be a matrix, a row or a number"),
+    "cut off": (lambda t: setattr(t, "raw_data", t.raw_data[:-1]), "'W1' is damaged"),
+    "no data": (lambda t: t.ClearField("raw_data"), "'W1' is damaged"),
+    "no such dtype": (lambda t: setattr(t, "data_type", 99), "must be float32 or float64"),
+    "its name twice": (lambda t: setattr(t, "name", "b1"), "two arrays have the same name"),
+}
+
+
+@pytest.mark.parametrize(("change", "part"), TAMPERED.values(), ids=TAMPERED)
+def test_a_tampered_array_is_refused(model_of, tmp_path, change, part):
+    model = tampered(model_of(NODES, ARRAYS), change)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=part):
+        interchange.read(tmp_path / "a.onnx")
+
+
+def test_damaged_onnx_files(onnx, model_of, tmp_path, rng):
+    path = tmp_path / "a.onnx"
+    for blob in (b"", b"hello, world", bytes(100), b"\xff" * 100):
+        path.write_bytes(blob)
+        with pytest.raises(ModelFileError, match="damaged, or is no ONNX file"):
+            interchange.read(path)
+    blob = model_of(NODES, ARRAYS).SerializeToString()
+    for place in range(0, len(blob), 7):
+        path.write_bytes(blob[:place])
+        with pytest.raises(ModelFileError):
+            interchange.read(path)
+    for place in rng.integers(len(blob), size=300):
+        broken = bytearray(blob)
+        broken[place] ^= 1 << rng.integers(8)
+        path.write_bytes(broken)
+        try:
+            interchange.read(path)
+        except ModelFileError:
+            pass
+
+
+def test_a_loss_that_the_file_makes_up(onnx, model_of, tmp_path):
+    model = model_of(NODES, ARRAYS)
+    onnx.helper.set_model_props(model, {"loss": "hinge"})
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="loss must be one of"):
+        interchange.read(tmp_path / "a.onnx")
+
+
+# -- PyTorch ---------------------------------------------------------------------------------------
+
+
+def in_torch(net, path):
+    """The module that the printed program leaves."""
+    interchange.write_torch(net, path)
+    names = {}
+    exec(interchange.torch_code(net, path), names)
+    return names["model"]
+
+
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+@pytest.mark.parametrize("hidden", activations.HIDDEN)
+def test_torch_gives_the_same_outputs_on_mnist(
+    torch, images, tmp_path, hidden, loss, output, assert_close
+):
+    net = random_net([784, 30, 17, 10], hidden, output, loss, input_scale=1 / 255)
+    model = in_torch(net, tmp_path / "net.safetensors")
+    assert isinstance(model, torch.nn.Sequential)
+    with torch.no_grad():
+        found = model(torch.from_numpy(images.astype("float32"))).numpy()
+    assert_close(found, net.feedforward(images))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_and_back(torch, tmp_path, rng, dtype, bias, assert_close):
+    from safetensors.torch import save_file
+
+    net = random_net([5, 4, 3, 2], "tanh", "sigmoid", bias=bias, dtype=dtype)
+    model, path = in_torch(net, tmp_path / "net.safetensors"), tmp_path / "back.safetensors"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)  # trained on, over there
+    save_file(model.state_dict(), path)
+    back = interchange.read(
+        path, activation="tanh", output="sigmoid", loss="cross-entropy", input_scale=0.25
+    )
+    X = rng.standard_normal((6, 5)).astype(dtype)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(X / 4)).numpy()
+    assert_close(back.feedforward(X), expected)
+    assert back.dtype == dtype
+    assert bool(back.biases) is bias
+
+
+def test_a_module_of_torch_s_own_exporter_is_read(torch, onnx, tmp_path, assert_close):
+    pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
+    layers = torch.nn.Flatten(), torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)
+    model, X = torch.nn.Sequential(*layers).eval(), torch.rand(5, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (X,), tmp_path / "a.onnx", external_data=False)
+    with torch.no_grad():
+        assert_close(interchange.read(tmp_path / "a.onnx").feedforward(X.numpy()), model(X).numpy())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+def test_what_was_written_for_torch_comes_back(tmp_path, loss, output, dtype, bias):
+    sizes = [4, *range(5, 17), 3]  # more than nine layers: 10 comes after 2
+    net = random_net(sizes, "sigmoid", output, loss, dtype=dtype, bias=bias)
+    interchange.write_torch(net, tmp_path / "net.safetensors")
+    assert_same_network(interchange.read(tmp_path / "net.safetensors"), net)
+
+
+def test_the_scale_is_in_the_first_weights(tmp_path):
+    net = random_net([4, 3, 2], input_scale=1 / 16)
+    path = tmp_path / "net.safetensors"
+    interchange.write_torch(net, path)
+    arrays = safetensors.numpy.load_file(path)
+    assert sorted(arrays) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    np.testing.assert_array_equal(arrays["0.weight"], net.weights[0] / 16)
+    np.testing.assert_array_equal(arrays["2.weight"], net.weights[1])
+    assert net.config["input_scale"] == 1 / 16
+    net.weights[0][0, 0] = 3e38
+    vast = fastbp.Network([4, 3], input_scale=1e30)
+    vast.weights[0][...] = 1e30
+    with pytest.raises(ValueError, match=r"weights\[0\] times input_scale, 1e\+30, must be finite"):
+        interchange.write_torch(vast, path)
+
+
+def save(path, arrays, metadata=None):
+    safetensors.numpy.save_file(arrays, path, metadata)
+    return path
+
+
+FC = {"fc1.weight": W1, "fc1.bias": B1, "fc2.weight": W2, "fc2.bias": B2}
+SAID = {"activation": "relu", "loss": "cross-entropy"}
+
+
+@pytest.mark.parametrize("names", [
+    "fc1 fc2", "0 2", "2 10", "layers.0 layers.1", "net.0.linear net.1.linear", "linear linear2",
+    "l1.part1 l1.part2",
+])  # fmt: skip
+def test_names_that_differ_in_one_number_give_the_order(tmp_path, names):
+    first, second = names.split()
+    if names == "linear linear2":
+        with pytest.raises(ModelFileError, match="cannot tell the order of layers"):
+            interchange.read(
+                save(tmp_path / "a.safetensors", {f"{first}.weight": W1, f"{second}.weight": W2}),
+                **SAID,
+            )
+        return
+    arrays = {f"{second}.weight": W2, f"{second}.bias": B2, f"{first}.bias": B1}
+    path = save(tmp_path / "a.safetensors", arrays | {f"{first}.weight": W1})
+    net = interchange.read(path, **SAID)
+    np.testing.assert_array_equal(net.weights[0], W1)
+    np.testing.assert_array_equal(net.biases[1], B2)
+    assert net.config["output"] == "softmax"
+    assert interchange.read(path, **SAID, input_scale=0.5).config["input_scale"] == 0.5
+
+
+def test_a_single_layer_needs_no_number_and_no_activation(tmp_path):
+    path = save(tmp_path / "a.safetensors", {"weight": W1, "bias": B1})
+    assert interchange.read(path, loss="quadratic", output="tanh").sizes == (3, 4)
+
+
+UNFIT_STATES = {
+    "no functions": (FC, {}, r"does not say its activation and loss; name activation= \(--act"),
+    "no loss": (FC, {"activation": "relu"}, "does not say its loss; name loss="),
+    "no activation": (FC, {"loss": "quadratic"}, "does not say its activation; name activation="),
+    "output without its loss": (
+        FC, {**SAID, "output": "tanh"}, "output, with loss 'cross-entropy', must be one of",
+    ),
+    "empty": ({}, SAID, "has no layer"),
+    "missing weight": ({k: v for k, v in FC.items() if k != "fc2.weight"}, SAID,
+        "array 'fc2.weight' is missing"),
+    "missing bias": ({k: v for k, v in FC.items() if k != "fc1.bias"}, SAID,
+        "array 'fc1.bias' is missing"),
+    "batch norm": (FC | {"bn.running_mean": B1}, SAID, "'bn.running_mean' is of no torch.nn.Lin"),
+    "surplus array": (FC | {"extra": B1}, SAID, "array 'extra' is of no torch.nn.Linear"),
+    "surplus layer": (FC | {"fc3.weight": W2, "fc3.bias": B2}, SAID,
+        "'fc3' takes 4 inputs where 'fc2' gives 2"),
+    "shapes that do not fit": (FC | {"fc2.weight": W2[:, :3].copy()}, SAID,
+        "'fc2' takes 3 inputs where 'fc1' gives 4: the layers do not make a chain"),
+    "bias of another length": (FC | {"fc1.bias": B2}, SAID, r"'fc1' must have shape \(4,\); found"),
+    "convolution": (FC | {"fc1.weight": W1[:, :, None].copy()}, SAID, "'fc1' must be a matrix"),
+    "no inputs": (FC | {"fc1.weight": W1[:, :0].copy()}, SAID, "'fc1' must be a matrix"),
+    "integers": (FC | {"fc1.weight": W1.astype("i8")}, SAID, "must be one of F32, F64; found I64"),
+    "half": (FC | {"fc1.weight": W1.astype("f2")}, SAID, r"found F16.*`model\.float\(\)`"),
+    "two dtypes": (FC | {"fc1.bias": B1.astype("f8")}, SAID, "all arrays must be float32, or all"),
+    "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' holds values that"),
+    "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "cannot tell the order of la"),
+    "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "must differ in one number"),
+    "a number twice": ({"fc1.weight": W1, "fc01.weight": W2}, SAID, "cannot tell the order"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arrays", "said", "part"), UNFIT_STATES.values(), ids=UNFIT_STATES)
+def test_an_unfit_state_dict_is_one_clear_error(tmp_path, arrays, said, part):
+    path = save(tmp_path / "a.safetensors", arrays)
+    with pytest.raises(ModelFileError, match=part) as caught:
+        interchange.read(path, **said)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["activation", "output", "loss"])
+def test_metadata_are_not_trusted(tmp_path, key):
+    described = {"activation": "relu", "output": "softmax", "loss": "cross-entropy", key: "x" * 999}
+    path = save(tmp_path / "a.safetensors", FC, described)
+    with pytest.raises(ModelFileError, match=f"its {key} must be one of .*; found 'xxx"):
+        interchange.read(path)
+
+
+def test_what_is_said_goes_before_what_the_file_says(tmp_path):
+    described = {"activation": "relu", "output": "softmax", "loss": "cross-entropy"}
+    path = save(tmp_path / "a.safetensors", FC, described)
+    assert interchange.read(path).config["output"] == "softmax"
+    net = interchange.read(path, activation="tanh", loss="quadratic")
+    assert (net.config["activation"], net.config["output"]) == ("tanh", "identity")
+
+
+@pytest.mark.parametrize(
+    ("said", "part"),
+    [
+        ({"activation": "swish"}, "activation must be one of"),
+        ({"output": "swish"}, "output must be one of"),
+        ({"loss": "hinge"}, "loss must be one of"),
+        ({"input_scale": 0}, "input_scale must be a positive number"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, said, part):
+    path = save(tmp_path / "a.safetensors", FC)
+    with pytest.raises(ValueError, match=part) as caught:
+        interchange.read(path, **said)
+    assert not isinstance(caught.value, ModelFileError)
+
+
+def test_what_belongs_elsewhere_is_sent_there(tmp_path, onnx):
+    net = random_net([3, 2])
+    net.save(tmp_path / "own.safetensors")
+    with pytest.raises(ModelFileError, match="is a model of fastbp already: use it as it is, by f"):
+        interchange.read(tmp_path / "own.safetensors")
+    interchange.write_torch(net, tmp_path / "theirs.safetensors")
+    with pytest.raises(ModelFileError, match="`fastbp convert` reads other layouts"):
+        fastbp.load(tmp_path / "theirs.safetensors")
+    for name in ("net.pt", "net.pth", "net.joblib"):
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        with pytest.raises(ModelFileError, match=r"can run any code .*safetensors\.torch\.save_f"):
+            interchange.read(tmp_path / name)
+    with pytest.raises(ModelFileError, match=r"must end in \.safetensors .* or \.onnx"):
+        interchange.read(tmp_path / "net.h5")
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match="activation is what an ONNX file says itself; found 're"):
+        interchange.read(tmp_path / "net.onnx", activation="relu")
+    for name in ("no.safetensors", "no.onnx"):
+        with pytest.raises(FileNotFoundError, match="there is no such file"):
+            interchange.read(tmp_path / name, **(SAID if name == "no.safetensors" else {}))
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(IsADirectoryError):
+        interchange.read(tmp_path / "folder.onnx")
+
+
+def test_a_vast_header_costs_nothing(tmp_path):
+    header = json.dumps({"a.weight": {"dtype": "F32", "shape": [2**20, 2**20],
+                                      "data_offsets": [0, 2**42]}}).encode()  # fmt: skip
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelFileError, match="damaged"):
+        interchange.read(tmp_path / "a.safetensors", **SAID)
+
+
+# -- scikit-learn ----------------------------------------------------------------------------------
+
+CLASSIFIERS = [("softmax", 10), ("softmax", 3), ("softmax", 2), ("sigmoid", 1), ("sigmoid", 4)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden", activations.HIDDEN)
+@pytest.mark.parametrize(("output", "n_out"), CLASSIFIERS)
+def test_a_classifier_gives_the_same_outputs(
+    sklearn, images, hidden, output, n_out, bias, assert_close
+):
+    net = random_net([784, 12, 9, n_out], hidden, output, bias=bias, input_scale=1 / 255)
+    estimator = interchange.to_sklearn(net)
+    assert isinstance(estimator, sklearn.MLPClassifier)
+    X = images[:100].astype("float32")
+    expected = net.feedforward(X)
+    proba = estimator.predict_proba(X)
+    assert_close(proba[:, -1:] if n_out == 1 else proba, expected)
+    if output == "softmax":
+        np.testing.assert_array_equal(estimator.predict(X), net.predict(X))
+    else:
+        np.testing.assert_array_equal(estimator.predict(X).reshape(100, -1), expected > 0.5)
+    back = interchange.from_sklearn(estimator).feedforward(X)
+    assert_close(back[:, -1:] if n_out == 1 else back, expected)
+
+
+@pytest.mark.parametrize("n_out", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(5,), (5, 4), (5, 4, 3)])
+def test_a_regressor_gives_the_same_outputs(sklearn, rng, sizes, n_out, dtype, assert_close):
+    net = random_net([*sizes, n_out], "tanh", loss="quadratic", dtype=dtype)
+    estimator = interchange.to_sklearn(net)
+    assert isinstance(estimator, sklearn.MLPRegressor)
+    X = rng.standard_normal((6, 5)).astype(dtype)
+    assert_close(estimator.predict(X).reshape(6, n_out), net.feedforward(X))
+    back = interchange.from_sklearn(estimator)
+    if len(sizes) == 1:
+        back.config["activation"] = "tanh"  # of no layer
+    assert_same_network(back, net)
+
+
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_trained_classifier_comes_over(sklearn, activation, classes, assert_close):
+    data = fastbp.datasets.load("digits")
+    rows = data.y_train < classes
+    X, y = data.X_train[rows] / 16, np.array(["zero", "one", "two"])[data.y_train[rows]]
+    estimator = sklearn.MLPClassifier(
+        hidden_layer_sizes=[7], activation=activation, random_state=0, solver="lbfgs", max_iter=9
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nine steps are not enough to converge
+        estimator.fit(X, y)
+    net = interchange.from_sklearn(estimator)
+    assert_close(net.feedforward(X), estimator.predict_proba(X))
+    np.testing.assert_array_equal(estimator.classes_[net.predict(X)], estimator.predict(X))
+    assert net.dtype == np.float64
+    net.weights[0][...] = 0
+    assert estimator.coefs_[0].any()  # copied
+
+
+def test_several_labels_at_once(sklearn, rng, assert_close):
+    X, y = rng.random((20, 3)), rng.integers(0, 2, (20, 2))
+    estimator = sklearn.MLPClassifier(hidden_layer_sizes=[4], random_state=0).partial_fit(
+        X, y, classes=[0, 1]
+    )
+    net = interchange.from_sklearn(estimator)
+    assert net.config["output"] == "sigmoid"
+    assert_close(net.feedforward(X), estimator.predict_proba(X))
+
+
+def test_what_scikit_learn_has_not(sklearn, rng):
+    for output, sizes in (("tanh", [3, 2]), ("relu", [3, 2]), ("softmax", [3, 1])):
+        with pytest.raises(ValueError, match="net must have an output of softmax, sigmoid, ident"):
+            interchange.to_sklearn(random_net(sizes, output=output, loss="quadratic"))
+    with pytest.raises(TypeError, match=r"must be an MLPClassifier or MLPRegressor .* found dict"):
+        interchange.from_sklearn({})
+    with pytest.raises(ValueError, match="estimator must be fitted: call its fit first"):
+        interchange.from_sklearn(sklearn.MLPClassifier())
+    if "loss" in sklearn.MLPRegressor().get_params():
+        poisson = sklearn.MLPRegressor("poisson", hidden_layer_sizes=[2])
+        poisson.partial_fit(rng.random((9, 2)), rng.random(9))
+        with pytest.raises(ValueError, match="found exp"):
+            interchange.from_sklearn(poisson)
+    spoilt = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
+    spoilt.coefs_[0][0, 0] = np.nan
+    with pytest.raises(ModelFileError, match="MLPRegressor: layer 0 holds values that are not fin"):
+        interchange.from_sklearn(spoilt)
+
+
+# -- without the packages --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "call"),
+    [
+        ("onnx", lambda net, path: interchange.write_onnx(net, path)),
+        ("onnx", lambda net, path: interchange.read_onnx(path)),
+        ("sklearn", lambda net, path: interchange.to_sklearn(net)),
+        ("sklearn", lambda net, path: interchange.from_sklearn(net)),
+    ],
+)
+def test_a_missing_package_is_named(monkeypatch, tmp_path, package, call):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(__import__("sys").modules, f"{package}.neural_network", None)
+    with pytest.raises(ImportError, match=rf"pip install 'fastbp\[{package}\]'"):
+        call(random_net([3, 2]), tmp_path / "a.onnx")
+
+
+def test_every_layout_agrees_with_every_other(sklearn, onnx, tmp_path, rng, assert_close):
+    net = random_net([6, 5, 4], "tanh", dtype="float64")
+    interchange.write_torch(net, tmp_path / "a.safetensors")
+    interchange.write_onnx(net, tmp_path / "a.onnx")
+    checkpoint.write(tmp_path / "own", net._named_arrays(), net.config)
+    found = [
+        interchange.read(tmp_path / "a.safetensors"), interchange.read(tmp_path / "a.onnx"),
+        fastbp.load(tmp_path / "own"), interchange.from_sklearn(interchange.to_sklearn(net)),
+    ]  # fmt: skip
+    for one, other in itertools.pairwise(found):
+        assert_same_network(one, other)
