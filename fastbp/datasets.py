@@ -1,5 +1,6 @@
-"""Images and labels from IDX files, Keras-style ``.npz``, ``mnist.pkl.gz``; the bundled digits.
+"""Images and labels from IDX files, ``.npz``, ``mnist.pkl.gz``, CSV; the bundled digits.
 
+MNIST and Fashion-MNIST are downloaded where they are nowhere on the machine (see `downloads`).
 Every file is taken for hostile: no file runs code, or makes the loader allocate more than it holds
 (see `untrusted` and `pickles`). ``.npy`` headers are matched, never evaluated.
 """
@@ -10,12 +11,16 @@ import reprlib
 import struct
 import sys
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from . import downloads
 from .pickles import read_pickle
+from .tables import read_csv
 from .untrusted import (
     DEFLATE_RATIO,
     MAX_UNPACKED,
@@ -28,6 +33,11 @@ from .untrusted import (
     read_exactly,
     unpacked,
 )
+
+__all__ = ["Dataset", "load", "load_pickle", "read_csv"]
+
+_Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
+_Loader: TypeAlias = Callable[[Path], tuple[_Pair, _Pair]]
 
 MAX_LABEL = 65_535  # a label sizes a network's output layer: one wild value must not ask for GiB
 
@@ -58,6 +68,13 @@ class Dataset(NamedTuple):
     """Images and labels, for training and for testing; unpacks into four arrays.
 
     ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64.
+
+    Examples
+    --------
+    >>> from fastbp import datasets
+    >>> data = datasets.load("digits")
+    >>> data.X_train.shape, data.y_train.shape
+    ((1442, 64), (1442,))
     """
 
     X_train: np.ndarray
@@ -66,7 +83,13 @@ class Dataset(NamedTuple):
     y_test: np.ndarray
 
 
-def load(name_or_path, data_dir=None) -> Dataset:
+def load(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    label: str | None = None,
+    progress: bool = False,
+) -> Dataset:
     """Load a data set by its name, or from a folder or file.
 
     Parameters
@@ -74,15 +97,21 @@ def load(name_or_path, data_dir=None) -> Dataset:
     name_or_path : str or os.PathLike
         ``"digits"``: 1,797 images of 8x8 pixels, 0 to 16, which come with the package; in each
         class, every fifth image is for testing. ``"mnist"`` or ``"fashion-mnist"``: four IDX
-        files, which are looked for. Or a path: a folder of IDX files (plain or ``.gz``), a
-        Keras-style ``.npz`` (``x_train, y_train, x_test, y_test``), or the classic
-        ``mnist.pkl.gz``, whose training and test parts are returned. A name goes before a path;
-        write ``./mnist`` for a folder of that name.
+        files, which are looked for, and else downloaded to the folder ``fastbp/<name>`` of the
+        user's cache (needs pooch). Or a path: a folder of IDX files (plain or ``.gz``), a
+        Keras-style ``.npz`` (``x_train, y_train, x_test, y_test``), the classic ``mnist.pkl.gz``,
+        whose training and test parts are returned, or a ``.csv`` with a header, of which every
+        fifth line in each class is for testing (needs pandas). A name goes before a path; write
+        ``./mnist`` for a folder of that name.
     data_dir : str or os.PathLike, optional
         Where to look first for ``mnist`` and ``fashion-mnist``: a folder that holds the files,
         or has a subfolder with the data set's name. Then come ``$FASTBP_DATA``, read in the same
         way, the folder ``fastbp/<name>`` of the user's cache, and for ``fashion-mnist`` that of
         Debian's package ``dataset-fashion-mnist``.
+    label : str, optional
+        The column of a ``.csv`` that holds the classes, 0, 1, 2, ...
+    progress : bool
+        Show a progress bar while downloading.
 
     Returns
     -------
@@ -93,11 +122,14 @@ def load(name_or_path, data_dir=None) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        Nothing is there; the message says where which files belong.
+        Nothing is there, nor could it be downloaded; the message says why, and where which files
+        belong.
     DataError
         A file is damaged or of another kind. It is a ValueError.
+    ImportError
+        pandas, which reads ``.csv``, is missing.
     ValueError
-        The name is unknown, and no path.
+        The name is unknown, and no path; or a label is missing, or named where there is none.
     PermissionError
         The file may not be read.
 
@@ -108,12 +140,16 @@ def load(name_or_path, data_dir=None) -> Dataset:
     >>> X_train.shape, X_test.shape, str(X_train.dtype)
     ((1442, 64), (355, 64), 'uint8')
     """
-    path, loader = _choose(name_or_path, data_dir)
+    path, loader = _choose(name_or_path, data_dir, progress)
+    if loader is _load_csv:
+        loader = partial(_load_csv, label=label)
+    elif label is not None:
+        raise ValueError(f"label names a column of a .csv file; {path} is none")
     with blaming(path):
         return _dataset(*loader(path))
 
 
-def load_pickle(path):
+def load_pickle(path: str | os.PathLike[str]) -> tuple[_Pair, _Pair, _Pair]:
     """Read all three parts of ``mnist.pkl.gz``: ``((X, y), (X, y), (X, y))``.
 
     Parameters
@@ -132,20 +168,33 @@ def load_pickle(path):
         The file is not there, or may not be read.
     DataError
         It is damaged, or asks for anything but plain numeric arrays in tuples.
+
+    Examples
+    --------
+    >>> import os, pickle, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "mnist.pkl")
+    >>> with open(path, "wb") as file:
+    ...     pickle.dump(((np.ones((2, 3)), np.array([0, 1])),) * 3, file)
+    >>> train, validation, test = load_pickle(path)
+    >>> test[0].shape
+    (2, 3)
     """
     with blaming(path):
-        return tuple(_pair(X, y) for X, y in read_pickle(path))
+        train, validation, test = (_pair(X, y) for X, y in read_pickle(path))
+        return train, validation, test
 
 
 # --- Finding ------------------------------------------------------------------------------------
 
 
-def _choose(name_or_path, data_dir):
+def _choose(
+    name_or_path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, progress: bool
+) -> tuple[Path, _Loader]:
     """Find the path that is meant, and the loader for it."""
     if isinstance(name_or_path, str) and name_or_path in NAMES:
         if name_or_path == "digits":
             return _DIGITS, _load_npz
-        return _find(name_or_path, data_dir), _load_folder
+        return _find(name_or_path, data_dir, progress), _load_folder
     path = Path(name_or_path)
     if path.is_dir():
         return path, _load_folder
@@ -163,8 +212,8 @@ def _choose(name_or_path, data_dir):
     raise FileNotFoundError(f"{path}: no such file or folder; this is neither {known}")
 
 
-def _find(name, data_dir):
-    """Return the first folder that holds IDX files of data set `name`."""
+def _find(name: str, data_dir: str | os.PathLike[str] | None, progress: bool) -> Path:
+    """Return the first folder that holds IDX files of data set `name`; if need be, download it."""
     if data_dir is not None and not os.path.isdir(data_dir):
         raise FileNotFoundError(f"data_dir={os.fspath(data_dir)!r} is no folder")
     roots = [Path(root) for root in (data_dir, os.environ.get("FASTBP_DATA")) if root]
@@ -172,19 +221,36 @@ def _find(name, data_dir):
     # A root called mnist that holds the files itself must not be taken for fashion-mnist.
     others = set(_SYSTEM_FOLDERS) - {name}
     folders = [f for f in folders if os.path.basename(os.path.realpath(f)) not in others]
-    folders += [*_cache_folders(name), *_SYSTEM_FOLDERS[name]]
+    caches = _cache_folders(name)
+    folders += [*caches, *_SYSTEM_FOLDERS[name]]
     for folder in folders:
-        if any(_idx_path(folder, stem) for stem in _IDX_FILES):
+        missing = [stem for stem in _IDX_FILES if not _idx_path(folder, stem)]
+        # Of a cache that holds a part, the rest may still come: a download was interrupted.
+        if not missing or (len(missing) < len(_IDX_FILES) and folder not in caches):
             return folder
-    looked = "".join(f"\n  {folder}" for folder in folders)
+    return _fetch(name, folders, caches, progress)
+
+
+def _fetch(name: str, looked: list[Path], caches: tuple[Path, ...], progress: bool) -> Path:
+    """Download a data set to the user's cache; return the folder."""
+    reason = "there is no home folder to download it to"
+    for folder in caches:
+        try:
+            missing = [stem for stem in _IDX_FILES if not _idx_path(folder, stem)]
+            downloads.fetch(name, folder, missing, progress)
+            return folder
+        except downloads.DownloadError as error:
+            reason = str(error)
+    places = "".join(f"\n  {folder}" for folder in looked)
     files = ", ".join(f"{stem}-ubyte" for stem in _IDX_FILES)
     raise FileNotFoundError(
-        f"{name} was not found. Put the four files {files} (plain or .gz) into a folder, and name "
-        f"it by --data-dir (data_dir=) or $FASTBP_DATA. Looked in:{looked or ' no folder at all'}"
+        f"{name} was not found, nor downloaded: {reason}. Put the four files {files} (plain or "
+        f".gz) into a folder, and name it by --data-dir (data_dir=) or $FASTBP_DATA. Looked in:"
+        f"{places or ' no folder at all'}"
     )
 
 
-def _cache_folders(name):
+def _cache_folders(name: str) -> tuple[Path, ...]:
     """``fastbp/<name>`` in the user's cache; none where there is neither cache nor home."""
     variable, below_home = _CACHES.get(sys.platform, _CACHES[""])
     cache = Path(os.environ.get(variable, ""))
@@ -196,7 +262,7 @@ def _cache_folders(name):
     return (cache / "fastbp" / name,)
 
 
-def _idx_path(folder, stem):
+def _idx_path(folder: Path, stem: str) -> Path | None:
     """Path of an IDX file in either spelling, plain or compressed; None if there is none."""
     for spelling in (stem, stem.replace("-idx", ".idx")):
         for suffix in ("-ubyte", "-ubyte.gz"):
@@ -206,7 +272,7 @@ def _idx_path(folder, stem):
     return None
 
 
-def _pair(X, y):
+def _pair(X: np.ndarray, y: np.ndarray) -> _Pair:
     """Check that images and labels fit; flatten the images and make the labels int64."""
     if X.ndim < 2 or y.shape not in ((len(X),), (len(X), 1)):
         raise ValueError(
@@ -221,7 +287,7 @@ def _pair(X, y):
     return X, y.reshape(-1).astype(np.int64)
 
 
-def _dataset(train, test):
+def _dataset(train: _Pair, test: _Pair) -> Dataset:
     """Put two raw pairs together, if their images are of one size."""
     train, test = _pair(*train), _pair(*test)
     if train[0].shape[1] != test[0].shape[1]:
@@ -233,7 +299,7 @@ def _dataset(train, test):
 # --- IDX ----------------------------------------------------------------------------------------
 
 
-def _read_idx(path):
+def _read_idx(path: Path | None) -> np.ndarray:
     """Read one IDX file: two zero bytes, dtype, rank, sizes, data; all big-endian."""
     with unpacked(path) as (stream, limit):
         zeros, code, rank = struct.unpack(">HBB", read_exactly(stream, 4, limit))
@@ -244,20 +310,20 @@ def _read_idx(path):
         return read_array(stream, np.dtype(_IDX_DTYPES[code]), shape, limit)
 
 
-def _load_folder(folder):
+def _load_folder(folder: Path) -> tuple[_Pair, _Pair]:
     """Read four IDX files."""
     paths = {stem: _idx_path(folder, stem) for stem in _IDX_FILES}
     missing = ", ".join(f"{stem}-ubyte" for stem, path in paths.items() if not path)
     if missing:
         raise FileNotFoundError(f"{folder}: this folder lacks {missing} (plain or .gz)")
-    arrays = [_read_idx(path) for path in paths.values()]
-    return arrays[:2], arrays[2:]
+    X_train, y_train, X_test, y_test = (_read_idx(path) for path in paths.values())
+    return (X_train, y_train), (X_test, y_test)
 
 
 # --- npz ----------------------------------------------------------------------------------------
 
 
-def _load_npz(path):
+def _load_npz(path: Path) -> tuple[_Pair, _Pair]:
     """Read a Keras-style npz; members that are not wanted are not touched.
 
     Not by `numpy.load`: that allocates what a header declares before it reads, and runs Python's
@@ -269,11 +335,11 @@ def _load_npz(path):
             raise ValueError("its members overlap or are cut off")
         if sum(m.file_size for m in members if m.compress_type) > MAX_UNPACKED:
             raise ValueError(f"it unpacks to over {MAX_UNPACKED:,} bytes; save it uncompressed")
-        arrays = [_read_npy(archive, member) for member in members]
-    return arrays[:2], arrays[2:]
+        X_train, y_train, X_test, y_test = (_read_npy(archive, member) for member in members)
+    return (X_train, y_train), (X_test, y_test)
 
 
-def _npz_member(archive, key):
+def _npz_member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
     """Directory entry of an array, if it is there once and packed in a way that has a bound."""
     members = [m for m in archive.infolist() if m.filename == f"{key}.npy"]
     if len(members) != 1:
@@ -284,7 +350,7 @@ def _npz_member(archive, key):
     return members[0]
 
 
-def _read_npy(archive, member):
+def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     limit = min(member.file_size, member.compress_size * _NPZ_RATIOS[member.compress_type])
     with archive.open(member) as stream:
         start = bytes(read_exactly(stream, len(_NPY_MAGIC) + 2, limit))
@@ -301,8 +367,29 @@ def _read_npy(archive, member):
         return read_array(stream, dtype, shape, limit, layout)
 
 
-def _load_pickle(path):
-    return read_pickle(path)[::2]  # training and test
+def _load_pickle(path: Path) -> tuple[_Pair, _Pair]:
+    train, _, test = read_pickle(path)
+    return train, test
 
 
-_LOADERS = {".npz": _load_npz, ".pkl.gz": _load_pickle, ".pkl": _load_pickle}  # by end of name
+# --- CSV ----------------------------------------------------------------------------------------
+
+
+def _load_csv(path: Path, label: str | None = None) -> tuple[_Pair, _Pair]:
+    """Read a table; in each class, every fifth line is for testing, as of the digits."""
+    X, y = read_csv(path, label)
+    if y is None:
+        raise DataError(f"{path}: name the column that holds the classes, by --label (label=)")
+    test = np.zeros(len(y), bool)
+    for lines in (np.flatnonzero(y == k) for k in np.unique(y)):
+        test[lines[4::5]] = True
+    if not test.any():
+        raise DataError(
+            f"{path}: no class has five lines or more, of which every fifth is for testing"
+        )
+    return (X[~test], y[~test]), (X[test], y[test])
+
+
+_LOADERS: dict[str, _Loader] = {  # by end of name
+    ".npz": _load_npz, ".pkl.gz": _load_pickle, ".pkl": _load_pickle, ".csv": _load_csv,
+}  # fmt: skip

@@ -33,8 +33,9 @@ def blaming(path):
     """Whatever goes wrong inside becomes a DataError that names `path`."""
     try:
         yield
-    # Not MemoryError: a file that makes us ask for too much is a defect of ours.
-    except (DataError, FileNotFoundError, PermissionError, MemoryError):
+    # Not MemoryError: a file that makes us ask for too much is a defect of ours. Nor is a package
+    # that is missing the fault of the file.
+    except (DataError, FileNotFoundError, PermissionError, MemoryError, ImportError):
         raise
     except Exception as error:  # gzip, zipfile and pickle raise a dozen kinds on damaged input
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "

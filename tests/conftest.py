@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastbp import matrix
+from fastbp import downloads, matrix
 from fastbp.reference import Model, Targets
 from fastbp.storage import Layout
 
@@ -25,6 +25,17 @@ TOLERANCES = {
     "differences": {"float64": (0, 1e-7)},
     "epoch": {"float64": (1e-8, 1e-10)},
 }
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test downloads anything: nobody listens where the mirrors are said to be."""
+    nobody = {
+        name: source._replace(mirrors=("http://127.0.0.1:9/",))
+        for name, source in downloads.SOURCES.items()
+    }
+    monkeypatch.setattr(downloads, "SOURCES", nobody)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture(scope="session", params=["numba", "numpy"])

@@ -363,9 +363,9 @@ def test_wrong_names_and_paths(nowhere, monkeypatch):
     (nowhere / "part" / IDX_NAMES[3]).unlink()
     with pytest.raises(FileNotFoundError, match="lacks t10k-labels-idx1-ubyte"):
         load("mnist", nowhere / "part")
-    (nowhere / "a.csv").write_text("1,2")
-    with pytest.raises(DataError, match=r"a\.csv.*\.npz, \.pkl\.gz, \.pkl"):
-        load(nowhere / "a.csv")
+    (nowhere / "a.txt").write_text("1,2")
+    with pytest.raises(DataError, match=r"a\.txt.*\.npz, \.pkl\.gz, \.pkl, \.csv"):
+        load(nowhere / "a.txt")
     for no_path in (None, 3, b"mnist"):
         with pytest.raises(TypeError):
             load(no_path)
@@ -386,6 +386,38 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(DataError, match="not a regular file"):
         load(tmp_path / "a.npz")
+
+
+# --- Tables -------------------------------------------------------------------------------------
+
+
+def test_a_table_gives_every_fifth_row_of_each_class_to_testing(tmp_path):
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    classes = [0, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 1]
+    rows = [f"{k}.5,{label},{-k}" for k, label in enumerate(classes)]
+    path = tmp_path / "t.CSV"
+    path.write_text("\n".join(["a,class,b", *rows]))
+    data = load(path, label="class")
+    np.testing.assert_array_equal(data.X_test, [[6.5, -6], [9.5, -9]])  # the fifth 1, the fifth 0
+    np.testing.assert_array_equal(data.y_test, [1, 0])
+    assert len(data.X_train) == 10
+    assert data.y_train.tolist() == [y for k, y in enumerate(classes) if k not in (6, 9)]
+    with pytest.raises(DataError, match=r"t\.CSV: name the column that holds the classes, by --la"):
+        load(path)
+    with pytest.raises(DataError, match=r"there is no column 'klass'.*'a', 'class', 'b'"):
+        load(path, label="klass")
+    path.write_text("\n".join(["a,class,b", *rows[:4]]))
+    with pytest.raises(DataError, match="no class has five lines or more"):
+        load(path, label="class")
+    path.write_text("\n".join(["a,class", *["1,65536"] * 5]))
+    with pytest.raises(DataError, match=r"t\.CSV: labels run from 65536 to 65536"):
+        load(path, label="class")
+
+
+def test_only_tables_have_a_label(tmp_path):
+    for source in ("digits", write_folder(tmp_path / "d", arrays())):
+        with pytest.raises(ValueError, match=r"label names a column of a \.csv file; .* is none"):
+            load(source, label="class")
 
 
 # --- Attacks ------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ FLOORS = {
     "rules": (-1, 0),
     "untrusted": (-1, 0),
     "pickles": (-0.5, 0),
+    "tables": (-0.5, 0),
+    "downloads": (-0.5, 0),
     "reference": (0, 0),
     "storage": (0, 0),
     "datasets": (0, 0),
