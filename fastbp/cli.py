@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 
-from . import activations, backend, datasets, kernels, losses, numba_engine, plots
+from . import activations, backend, datasets, interchange, kernels, losses, numba_engine, plots
 from .gradients import gradcheck
 from .network import INITS, Network, load
 from .verification import verify
@@ -99,7 +100,7 @@ def _log_to_stderr():
 
 def _train(args):
     _check_paths(args)
-    data = datasets.load(args.data, args.data_dir)
+    data = _data(args)
     net = _network(args, data)
     say = _sayer(args)
     if not args.quiet:
@@ -137,6 +138,12 @@ def _check_paths(args):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
     if args.plot:
         plots.check(args.plot)
+
+
+def _data(args):
+    """Return the data set that was asked for; downloading it may show a progress bar."""
+    progress = not getattr(args, "quiet", False) and sys.stderr.isatty()
+    return datasets.load(args.data, args.data_dir, label=args.label, progress=progress)
 
 
 def _network(args, data):
@@ -232,7 +239,7 @@ def _print_json(args, result):
 
 def _evaluate(args):
     net = load(args.model, backend=args.backend)
-    data = datasets.load(args.data, args.data_dir)
+    data = _data(args)
     loss, correct = net.loss(data.X_test, data.y_test), net.evaluate(data.X_test, data.y_test)
     samples = len(data.X_test)
     result = {
@@ -257,15 +264,70 @@ def _predict(args):
 
 
 def _samples(args):
-    """Return the rows of a .npy file, or the test images of a data set."""
+    """Return the rows of a .npy or .csv file, or the test images of a data set."""
+    if args.data.lower().endswith(".csv"):
+        return datasets.read_csv(args.data, args.label)[0]
     if not args.data.endswith(".npy"):
-        return datasets.load(args.data, args.data_dir).X_test
+        return _data(args).X_test
     try:
         # Maps the file: nothing is allocated on the header's word, nothing unpickled.
         X = np.lib.format.open_memmap(args.data, mode="r")
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{args.data}: no intact .npy file of numbers: {error}") from error
     return X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim else X
+
+
+# -- export, convert -----------------------------------------------------------------------------
+
+
+def _export(args):
+    layout = LAYOUTS[args.to]
+    _check_new(args.out, args.model, layout.suffix)
+    lines = list(layout.write(load(args.model), args))
+    print(f"wrote {os.path.abspath(args.out)}. To use it:\n", *lines, sep="\n")
+
+
+def _check_new(path, source, suffix):
+    """Say what would be lost, or not be found again."""
+    if not path.lower().endswith(suffix):
+        raise ValueError(f"OUT must end in {suffix}; found {path}")
+    if os.path.exists(path) and os.path.samefile(path, source):
+        raise ValueError(f"OUT must be another file than {source}, which it would replace")
+
+
+def _export_torch(net, args):
+    if args.inputs != "float":
+        raise ValueError("--inputs is for ONNX; PyTorch's modules take floats")
+    interchange.write_torch(net, args.out)
+    return [interchange.torch_code(net, args.out)]
+
+
+def _export_onnx(net, args):
+    interchange.write_onnx(net, args.out, inputs=args.inputs)
+    kind = "uint8" if args.inputs == "uint8" else net.dtype
+    return [
+        "import onnxruntime",
+        f"session = onnxruntime.InferenceSession({args.out!r})",
+        f"(outputs,) = session.run(None, {{'X': X}})  # X: (batch, {net.sizes[0]}), {kind}",
+    ]
+
+
+class _Layout(NamedTuple):
+    write: Callable
+    suffix: str
+
+
+LAYOUTS = {"torch": _Layout(_export_torch, ".safetensors"), "onnx": _Layout(_export_onnx, ".onnx")}
+
+
+def _convert(args):
+    _check_new(args.out, args.file, ".safetensors")
+    net = interchange.read(
+        args.file, activation=args.activation, output=args.output_activation, loss=args.loss,
+        input_scale=args.input_scale,
+    )  # fmt: skip
+    net.save(args.out)
+    print(f"wrote {os.path.abspath(args.out)}: {net}, input_scale {net.config['input_scale']:g}")
 
 
 # -- gradcheck, verify, warmup, info ------------------------------------------------------------
@@ -376,13 +438,16 @@ OPTIONS: dict[str, dict] = {
     },
     "--data": {
         "metavar": "DATA", "default": "digits",
-        "help": "digits (bundled), mnist, fashion-mnist, a folder of IDX files, a Keras-style "
-        ".npz or mnist.pkl.gz",
+        "help": "digits (bundled), mnist or fashion-mnist (downloaded if need be), a folder of IDX "
+        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv with a header",
     },
     "--data-dir": {
         "metavar": "FOLDER",
         "help": "look here first for mnist and fashion-mnist; then come $FASTBP_DATA, the user's "
         "cache and the system's",
+    },
+    "--label": {
+        "metavar": "NAME", "help": "the column of a .csv that holds the classes, 0, 1, 2, ...",
     },
     "--hidden": {
         "type": _widths, "metavar": "N,N", "default": "100",
@@ -427,6 +492,23 @@ OPTIONS: dict[str, dict] = {
         "help": "compiled kernels, or the reference in NumPy",
     },
     "--output": {"metavar": "FILE", "default": MODEL, "help": "the model"},
+    "file": {
+        "metavar": "FILE", "help": "a .safetensors (a state_dict of PyTorch's) or .onnx file",
+    },
+    "out": {"metavar": "OUT", "help": "the file to write: .safetensors, or .onnx for ONNX"},
+    "--to": {"choices": tuple(LAYOUTS), "required": True, "help": "whose layout"},
+    "--inputs": {
+        "choices": ("float", "uint8"), "default": "float",
+        "help": "what an ONNX model takes: numbers of its own precision, or bytes",
+    },
+    "--output-activation": {
+        "choices": activations.OUTPUT, "help": "of the output (default: by the loss, as of train)",
+    },
+    "--input-scale": {
+        "type": float, "metavar": "SCALE",
+        "help": "multiply inputs by it, as by 0.00392157 where PyTorch was given pixels from 0 "
+        "to 1 and bytes are to come",
+    },
     "--plot": {
         "metavar": "FILE",
         "help": "curves of loss and accuracy: .png, .svg or .pdf "
@@ -455,8 +537,9 @@ class _Command(NamedTuple):
 COMMANDS = {
     "train": _Command(
         _train, "train a network, save it, draw its curves",
-        "--data --data-dir --hidden --activation --loss --epochs --batch-size --learning-rate "
-        "--no-bias --init --dtype --threads --seed --backend --output --plot --json --quiet",
+        "--data --data-dir --label --hidden --activation --loss --epochs --batch-size "
+        "--learning-rate --no-bias --init --dtype --threads --seed --backend --output --plot "
+        "--json --quiet",
         {},
         """\
 Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
@@ -468,11 +551,12 @@ examples:
   fastbp train --data mnist --hidden 100,100 --threads 2
   fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \\
       --init normal --learning-rate 3.0         the network of Nielsen's book
+  fastbp train --data points.csv --label class --hidden 10
   fastbp train --quiet --json | jq .test_accuracy""",
     ),
     "evaluate": _Command(
         _evaluate, "print a model's loss and accuracy on test images",
-        "model --data --data-dir --backend --json",
+        "model --data --data-dir --label --backend --json",
         {"--data": {"help": f"test images: {OPTIONS['--data']['help']}"}},
         """examples:
   fastbp evaluate                               what `fastbp train` has just left
@@ -480,14 +564,52 @@ examples:
     ),
     "predict": _Command(
         _predict, "print the class of each image, one a line",
-        "model --data --data-dir --backend --proba --output",
+        "model --data --data-dir --label --backend --proba --output",
         {
-            "--data": {"help": f"rows of a .npy file, or test images: {OPTIONS['--data']['help']}"},
+            "--data": {
+                "help": "all rows of a .npy or .csv file, or test images: "
+                f"{OPTIONS['--data']['help']}",
+            },
+            "--label": {"help": "a column of a .csv to leave out"},
             "--output": {"default": None, "help": "write here (default: stdout)"},
         },
         """examples:
   fastbp predict | head
-  fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv""",
+  fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
+  fastbp predict points.safetensors --data points.csv --label class""",
+    ),
+    "export": _Command(
+        _export, "write a model in the layout of another program",
+        "model out --to --inputs",
+        {"model": {"nargs": None, "default": None}},
+        """The outputs there are the same to rounding, for the same inputs: where a model scales its
+inputs, so does the ONNX graph; for PyTorch the scale is multiplied into the first weights. For
+scikit-learn, see fastbp.interchange.to_sklearn.
+
+examples:
+  fastbp export fastbp-model.safetensors digits.onnx --to onnx --inputs uint8
+  fastbp export fastbp-model.safetensors digits-torch.safetensors --to torch""",
+    ),
+    "convert": _Command(
+        _convert, "read a model of another program, write one of fastbp's",
+        "file out --activation --output-activation --loss --input-scale",
+        {
+            "out": {"help": "the file to write: .safetensors"},
+            "--activation": {
+                "default": None, "help": "of hidden layers; a state_dict does not say it",
+            },
+            "--loss": {
+                "default": None,
+                "help": "what training is to go on with; a state_dict does not say it",
+            },
+        },
+        """From PyTorch, write the file by safetensors.torch.save_file(model.state_dict(), FILE). Of
+an ONNX graph, dense layers and their activations are understood. For scikit-learn, see
+fastbp.interchange.from_sklearn.
+
+examples:
+  fastbp convert theirs.safetensors mine.safetensors --activation relu --loss cross-entropy
+  fastbp convert theirs.onnx mine.safetensors""",
     ),
     "gradcheck": _Command(
         _gradcheck, "compare back-propagation with central differences",

@@ -377,9 +377,10 @@ def _load_pickle(path: Path) -> tuple[_Pair, _Pair]:
 
 def _load_csv(path: Path, label: str | None = None) -> tuple[_Pair, _Pair]:
     """Read a table; in each class, every fifth line is for testing, as of the digits."""
-    X, y = read_csv(path, label)
-    if y is None:
+    if label is None:
         raise DataError(f"{path}: name the column that holds the classes, by --label (label=)")
+    X, y = read_csv(path, label)
+    assert y is not None
     test = np.zeros(len(y), bool)
     for lines in (np.flatnonzero(y == k) for k in np.unique(y)):
         test[lines[4::5]] = True

@@ -270,7 +270,6 @@ BAD = {
     "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
     "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
     "missing data": (["train", "--data", "no/data.npz"], "no/data.npz: no such file or folder"),
-    "mnist nowhere": (["train", "--data", "mnist"], "mnist was not found. Put the four files"),
     "data folder": (["train", "--data", "mnist", "--data-dir", "x"], "data_dir='x' is no folder"),
     "damaged data": (["train", "--data", "damaged.npz"], "damaged.npz"),
     "NaN in the data": (["train", "--data", "nan.npz", "--batch-size", "2"], "nan at X[0, 0]"),
@@ -298,6 +297,46 @@ BAD = {
     "one layer": (["gradcheck", "--sizes", "5"], "sizes needs at least the inputs and one layer"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
     "negative samples": (["gradcheck", "--samples", "-1"], "negative dimensions"),
+    "no layout": (["export", "small", "o.onnx"], "required: --to"),
+    "unknown layout": (["export", "small", "o.h5", "--to", "keras"], "--to: invalid choice: 'ker"),
+    "export of nothing": (["export", "m", "o.onnx", "--to", "onnx"], "m: there is no such file"),
+    "export nowhere": (
+        ["export", "small", "no/o.onnx", "--to", "onnx"], "no/o.onnx: cannot write the file, its f",
+    ),
+    "export by another name": (
+        ["export", "small", "o.pt", "--to", "torch"], "OUT must end in .safetensors; found o.pt",
+    ),
+    "bytes for PyTorch": (
+        ["export", "small", "o.safetensors", "--to", "torch", "--inputs", "uint8"],
+        "--inputs is for ONNX",
+    ),
+    "export over itself": (
+        ["export", "m.safetensors", "./m.safetensors", "--to", "torch"], "OUT must be another file",
+    ),
+    "convert over itself": (
+        ["convert", "m.safetensors", "m.safetensors"], "OUT must be another file than m.safetens",
+    ),
+    "convert of its own": (
+        ["convert", "m.safetensors", "o.safetensors"], "is a model of fastbp already",
+    ),
+    "convert of a pickle": (["convert", "m.pt", "o.safetensors"], "can run any code when it is"),
+    "convert of no kind": (["convert", "m.h5", "o.safetensors"], "cannot tell what kind of file"),
+    "convert of nothing": (
+        ["convert", "no.onnx", "o.safetensors"], "no.onnx: there is no such file",
+    ),
+    "convert without functions": (
+        ["convert", "foreign.safetensors", "o.safetensors"], "'a' is of no torch.nn.Linear",
+    ),
+    "convert of damage": (["convert", "damaged.onnx", "o.safetensors"], "or is no ONNX file"),
+    "scale of zero": (
+        ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
+        "input_scale must be a positive number",
+    ),
+    "no label": (["train", "--data", "t.csv"], "name the column that holds the classes, by --la"),
+    "no such label": (["train", "--data", "t.csv", "--label", "z"], "there is no column 'z'"),
+    "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
+    "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
+    "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
     "warmup": (["warmup", "--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
 }  # fmt: skip
 
@@ -313,7 +352,12 @@ def bad_files(folder):
     checkpoint.write("sick", arrays | {"layers.0.weight": np.full((2, 3), np.nan, "f4")}, config)
     import safetensors.numpy
 
+    good.save("m.safetensors")
+    (folder / "t.csv").write_text("a,b\n0,x\n1,2\n")
+    (folder / "m.pt").write_bytes(b"\x80\x04.")
+    (folder / "damaged.onnx").write_bytes(bytes(99))
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
+    safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
     np.savez("nan.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
@@ -349,6 +393,16 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
     assert complaint(code, out, err) == "fastbp: error: m: No space left on device"
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
+def test_offline_mnist_is_announced_and_then_one_line(run, model, command):
+    pytest.importorskip("pooch", reason="the extra data is not installed")
+    code, out, err = run(command, "--data", "mnist")
+    announced, error = err.splitlines()
+    assert announced.startswith("fastbp: downloading mnist, 11.6 MB, to ")
+    assert "mnist was not found, nor downloaded: " in complaint(code, out, error)
+    assert "--data-dir" in error
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_is_noticed_before_training(run, folder):
     folder.chmod(0o555)
@@ -356,7 +410,7 @@ def test_an_unwritable_folder_is_noticed_before_training(run, folder):
 
 
 def test_a_defect_shows_its_traceback(monkeypatch):
-    def defect(*arguments):
+    def defect(*arguments, **keywords):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(fastbp.datasets, "load", defect)
@@ -404,6 +458,68 @@ def test_predict_reads_npy(run, model, shape):
     np.save("x.npy", X)
     out = run("predict", "--data", "x.npy")[1]
     assert [int(line) for line in out.splitlines()] == model.predict(X.reshape(5, 64)).tolist()
+
+
+def test_a_table_is_trained_on_evaluated_and_predicted(run, folder):
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    data = fastbp.datasets.load("digits")
+    X, y = np.concatenate([data.X_train, data.X_test]), np.concatenate([data.y_train, data.y_test])
+    rows = np.column_stack([X[:, :30], y, X[:, 30:]])
+    header = ",".join(["digit" if k == 30 else f"pixel {k}" for k in range(65)])
+    np.savetxt("d.csv", rows, "%d", delimiter=",", header=header, comments="")
+    table = "--data", "d.csv", "--label", "digit"
+    trained = json.loads(run("train", *table, "--quiet", "--json", "--epochs", 9)[1])
+    assert trained["sizes"] == [64, 100, 10]
+    assert trained["test_accuracy"] > 0.9
+    net = fastbp.load(cli.MODEL)
+    assert net.config["input_scale"] == 1 / 16
+    evaluated = json.loads(run("evaluate", *table, "--json")[1])
+    assert evaluated["test_accuracy"] == trained["test_accuracy"]
+    assert evaluated["samples"] == 355
+    classes = [int(line) for line in run("predict", *table)[1].splitlines()]
+    assert classes == net.predict(X).tolist()  # all rows, in their order
+    np.savetxt("x.csv", X, "%d", delimiter=",", header=",".join(map(str, range(64))), comments="")
+    assert run("predict", "--data", "x.csv")[1] == run("predict", *table)[1]
+
+
+def test_export_to_onnx_prints_a_program_that_runs(run, model, folder):
+    pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
+    X = fastbp.datasets.load("digits").X_test
+    for inputs, kind in (("float", "float32"), ("uint8", "uint8")):
+        code, out, err = run("export", cli.MODEL, "o.onnx", "--to", "onnx", "--inputs", inputs)
+        assert (code, err) == (0, "")
+        first, program = out.split("\n\n")
+        assert first == f"wrote {folder / 'o.onnx'}. To use it:"
+        assert f"# X: (batch, 64), {kind}" in program
+        names = {"X": X.astype(kind)}
+        exec(program, names)
+        np.testing.assert_allclose(names["outputs"], model.feedforward(X), atol=1e-6)
+        code, out, err = run("convert", "o.onnx", "back.safetensors")
+        assert (code, err) == (0, "")
+        assert out.startswith(f"wrote {folder / 'back.safetensors'}: Network([64, 8, 10], activat")
+        assert out.endswith(", input_scale 0.0625\n")
+        back = fastbp.load("back.safetensors")
+        assert back.config == model.config
+        np.testing.assert_array_equal(back.to_vector(), model.to_vector())
+
+
+def test_export_to_torch_and_back(run, model, folder):
+    code, out, err = run("export", cli.MODEL, "t.safetensors", "--to", "torch")
+    assert (code, err) == (0, "")
+    assert "torch.nn.Linear(64, 8), torch.nn.Sigmoid()," in out
+    assert out.endswith("load_state_dict(safetensors.torch.load_file('t.safetensors'))\n")
+    assert run("convert", "t.safetensors", "back.safetensors")[0] == 0
+    X = fastbp.datasets.load("digits").X_test
+    back = fastbp.load("back.safetensors")
+    np.testing.assert_array_equal(back.feedforward(X), model.feedforward(X))  # 1/16 is exact
+    arrays = fastbp.checkpoint.read_arrays("t.safetensors")[0]
+    checkpoint.write_arrays("bare.safetensors", arrays, {})
+    said = "--activation", "tanh", "--output-activation", "sigmoid", "--loss", "quadratic"
+    assert run("convert", "bare.safetensors", "b.safetensors", *said, "--input-scale", 0.5)[0] == 0
+    config = fastbp.load("b.safetensors").config
+    assert (config["activation"], config["output"], config["loss"], config["input_scale"]) == (
+        "tanh", "sigmoid", "quadratic", 0.5,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [
@@ -481,8 +597,8 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir hidden activation loss epochs batch-size learning-rate no-bias init dtype "
-        "threads seed backend output plot json quiet"
+        "data data-dir label hidden activation loss epochs batch-size learning-rate no-bias init "
+        "dtype threads seed backend output plot json quiet"
     ).split():
         assert f" --{option} " in text
     for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):
@@ -555,7 +671,7 @@ def test_a_reader_that_leaves_is_no_error(folder):
 def test_import_brings_no_extras():
     code = (
         "import sys, fastbp.cli; "
-        "print({'matplotlib', 'tqdm', 'sklearn', 'pandas'} & set(sys.modules))"
+        "print({'matplotlib', 'onnx', 'pandas', 'pooch', 'sklearn', 'tqdm'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, text=True, env=ENVIRONMENT) == "set()\n"
