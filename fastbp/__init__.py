@@ -9,7 +9,7 @@ True
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import datasets
 from .backend import get_backend
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .sequential import Sequential
     from .verification import verify
+    from .versions import show_versions
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "SGD",
@@ -48,6 +49,7 @@ __all__ = [
     "gradcheck",
     "interchange",
     "load",
+    "show_versions",
     "verify",
 ]
 
@@ -59,10 +61,11 @@ _LATER = {
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "sequential": ["Sequential"],
     "verification": ["verify"],
+    "versions": ["show_versions"],
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     for module, names in _LATER.items():
         if name == module or name in names:
             found = import_module(f".{module}", __name__)
@@ -70,5 +73,5 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -6,12 +6,10 @@ check did not hold, 130 that Ctrl-C was pressed. Anything else is a defect and s
 
 import argparse
 import errno
-import importlib.metadata
 import json
 import logging
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -20,17 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import llvmlite.binding as llvm
 import numpy as np
 
-from . import activations, backend, datasets, interchange, kernels, losses, numba_engine, plots
+from . import activations, backend, datasets, interchange, kernels, losses, plots, versions
 from .gradients import gradcheck
 from .network import INITS, Network, load
 from .verification import verify
 
 MODEL = "fastbp-model.safetensors"
 CURVES = "fastbp-curves.png"
-PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm")
 FAILED, WRONG, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 # What a user's input can lead to. All else is a defect of ours.
 EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
@@ -369,31 +365,9 @@ def _warmup(args):
 
 
 def _info(args):
-    width = kernels.vector_bytes()
-    facts = {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "cpu": llvm.get_host_cpu_name(),
-        "vector_bytes": width,
-        "threads": numba_engine.available_cores(),
-        "cache_folder": str(kernels.cache_dir() or "none, no folder is writable"),
-        "compiled": backend.compiled(),
-    }
     if args.json:
-        return _print_json(args, facts)
-    facts["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
-    facts["threads"] = f"{facts['threads']} (cores that this process may use)"
-    facts["compiled"] = "yes" if facts["compiled"] else "no; `fastbp warmup` does it"
-    for name, fact in facts.items():
-        print(f"{name.replace('_', ' '):<14}{fact}")
-
-
-def _version(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _print_json(args, versions.facts())
+    versions.show_versions()
 
 
 # -- arguments -----------------------------------------------------------------------------------
@@ -662,7 +636,7 @@ def _parser():
         description="Train multi-layer perceptrons by back-propagation, fast.",
         epilog="`fastbp train` starts with handwritten digits; `fastbp COMMAND --help` says more.",
     )  # fmt: skip
-    version = f"fastbp {_version('fastbp')}"
+    version = f"fastbp {versions.version('fastbp')}"
     parser.add_argument("--version", action="version", version=version, help="show the version")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -67,6 +67,7 @@ FLOORS = {
     "gradients": (6, 0),
     "verification": (6.5, 0),
     "plots": (6, 0),
+    "versions": (6, 0),
     "cli": (7, 0),
     "__init__": (8, 0),
     "__main__": (8, 0),
