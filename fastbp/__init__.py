@@ -6,6 +6,8 @@
 >>> history = net.fit(X_train, y_train, epochs=20, batch_size=10, learning_rate=0.5)
 >>> net.accuracy(X_test, y_test) > 0.9
 True
+>>> len(history), history.loss[-1] < history.loss[0]
+(20, True)
 """
 
 from importlib import import_module

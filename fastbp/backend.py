@@ -7,7 +7,9 @@
   run a stretch of an epoch.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ _BACKENDS = {"numba": NumbaBackend, "numpy": NumpyBackend}
 
 
 @cache
-def get_backend(name):
+def get_backend(name: str) -> Any:
     """Return the backend of this name, "numba" or "numpy".
 
     Raises
@@ -40,7 +42,7 @@ def get_backend(name):
     return _BACKENDS[name]()
 
 
-def warmup(dtypes=("float32", "float64")):
+def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels of training and prediction, or load them from the cache.
 
     Parameters
@@ -65,7 +67,7 @@ def warmup(dtypes=("float32", "float64")):
                     trainer.run(np.arange(2), 0, 2, 0.1)
 
 
-def compiled():
+def compiled() -> bool:
     """Return whether the kernels that train are in this machine's cache."""
     folder = kernels.cache_dir()
     return folder is not None and any(folder.glob("sgd.sgd_epoch-*.nbc"))

@@ -2,8 +2,11 @@
 
 import contextlib
 import numbers
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .reference import Targets
 
@@ -11,28 +14,28 @@ NO_LABELS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 4096  # finite checks make no temporary as large as the data
 
 
-def one_of(name, value, allowed):
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return value if it is one of the allowed ones."""
     if not (isinstance(value, str) and value in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}")
     return value
 
 
-def flag(name, value):
+def flag(name: str, value: Any) -> bool:
     """Return value as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False; found {value!r}")
     return bool(value)
 
 
-def dtype_name(dtype):
+def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype that networks come in."""
     if isinstance(dtype, (type, np.dtype)):
         dtype = np.dtype(dtype).name
     return one_of("dtype", dtype, ("float32", "float64"))
 
 
-def positive_int(name, value):
+def positive_int(name: str, value: Any) -> int:
     """Return value as an int, at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be a positive integer; found {value!r}")
@@ -41,14 +44,14 @@ def positive_int(name, value):
     return int(value)
 
 
-def batch_size(name, value, n):
+def batch_size(name: str, value: Any, n: int) -> int:
     """Return value as an int, from 1 to the n samples there are."""
     if positive_int(name, value) > n:
         raise ValueError(f"{name} must be at most the {n} samples; found {value}")
     return int(value)
 
 
-def positive_float(name, value, dtype=np.float64):
+def positive_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> float:
     """Return value as a float that is above zero and finite, in dtype too."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a positive number; found {value!r}")
@@ -60,17 +63,17 @@ def positive_float(name, value, dtype=np.float64):
     return value
 
 
-def pair(name, value):
+def pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return value as two parts, samples and their labels or targets."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         found = type(value).__name__
         if isinstance(value, (tuple, list)):
             found += f" of {len(value)}"
         raise TypeError(f"{name} must be a pair (X, y); found {found}")
-    return value
+    return value[0], value[1]
 
 
-def layer_sizes(sizes):
+def layer_sizes(sizes: Any) -> tuple[int, ...]:
     """Return the sizes as a tuple of at least two positive ints."""
     try:
         sizes = tuple(sizes)
@@ -88,7 +91,7 @@ def layer_sizes(sizes):
 _USUAL = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8, np.int64))
 
 
-def numbers_array(name, value):
+def numbers_array(name: str, value: Any) -> np.ndarray:
     """Return value as an array of bools, integers or floats in native byte order."""
     if type(value) is np.ndarray and value.dtype in _USUAL and value.dtype.isnative:
         return value  # at once: a call on one sample takes 2 us in all
@@ -104,12 +107,12 @@ def numbers_array(name, value):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def is_sparse(X):
+def is_sparse(X: Any) -> bool:
     """Return whether X is one of SciPy's sparse matrices or arrays."""
     return hasattr(X, "tocsr")
 
 
-def samples(X, n_in, name="X"):
+def samples(X: Any, n_in: int, name: str = "X") -> np.ndarray:
     """Return X as `(batch, n_in)`, with at least one row; sparse ones as CSR."""
     if is_sparse(X):
         X = X.tocsr()
@@ -131,10 +134,12 @@ def samples(X, n_in, name="X"):
     return X
 
 
-def finite(name, array, dtype=np.float64, scale=1.0):
+def finite(
+    name: str, array: np.ndarray, dtype: DTypeLike = np.float64, scale: float = 1.0
+) -> np.ndarray:
     """Return the array if all values are finite, in dtype and multiplied by scale too."""
     if is_sparse(array):
-        finite(f"{name}.data", array.data, dtype, scale)
+        finite(f"{name}.data", np.asarray(array.data), dtype, scale)
         return array
     if array.dtype.kind == "f":
         limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
@@ -147,7 +152,9 @@ def finite(name, array, dtype=np.float64, scale=1.0):
     return array
 
 
-def _report_not_finite(name, array, first, bad, limit):
+def _report_not_finite(
+    name: str, array: np.ndarray, first: int, bad: np.ndarray, limit: float
+) -> NoReturn:
     place = np.argwhere(bad)[0]
     place[0] += first
     where = tuple(int(i) for i in place)
@@ -157,7 +164,9 @@ def _report_not_finite(name, array, first, bad, limit):
     )
 
 
-def targets(y, n, n_out, dtype, name="y", look=True):
+def targets(
+    y: Any, n: int, n_out: int, dtype: DTypeLike, name: str = "y", look: bool = True
+) -> Targets:
     """Return the targets of n samples: integer labels, or rows of n_out values.
 
     One-hot rows become labels. With a single output, a flat y holds one value per sample. Without
@@ -184,13 +193,13 @@ def targets(y, n, n_out, dtype, name="y", look=True):
         return Targets(NO_LABELS, y.astype(dtype))
 
 
-def _is_one_hot(y):
+def _is_one_hot(y: np.ndarray) -> bool:
     if y.item(0) not in (0, 1):  # nearly always enough
         return False
     return bool(((y == 0) | (y == 1)).all() and (np.count_nonzero(y, axis=1) == 1).all())
 
 
-def labels(y, n_out, name="labels"):
+def labels(y: Any, n_out: int, name: str = "labels") -> np.ndarray:
     """Return class labels as int64, each in range(n_out)."""
     y = numbers_array(name, y)
     if y.ndim != 1:
@@ -207,7 +216,7 @@ def labels(y, n_out, name="labels"):
     return y.astype(np.int64)
 
 
-def sample_weight(name, value, n, dtype):
+def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray:
     """Return the weights of n samples: finite, none below zero, not all zero."""
     weights = finite(name, numbers_array(name, value), dtype)
     if weights.shape != (n,):

@@ -25,6 +25,7 @@ from .untrusted import (
     DEFLATE_RATIO,
     MAX_UNPACKED,
     DataError,
+    Order,
     blaming,
     byte_count,
     opened,
@@ -299,7 +300,7 @@ def _dataset(train: _Pair, test: _Pair) -> Dataset:
 # --- IDX ----------------------------------------------------------------------------------------
 
 
-def _read_idx(path: Path | None) -> np.ndarray:
+def _read_idx(path: Path) -> np.ndarray:
     """Read one IDX file: two zero bytes, dtype, rank, sizes, data; all big-endian."""
     with unpacked(path) as (stream, limit):
         zeros, code, rank = struct.unpack(">HBB", read_exactly(stream, 4, limit))
@@ -316,7 +317,7 @@ def _load_folder(folder: Path) -> tuple[_Pair, _Pair]:
     missing = ", ".join(f"{stem}-ubyte" for stem, path in paths.items() if not path)
     if missing:
         raise FileNotFoundError(f"{folder}: this folder lacks {missing} (plain or .gz)")
-    X_train, y_train, X_test, y_test = (_read_idx(path) for path in paths.values())
+    X_train, y_train, X_test, y_test = (_read_idx(path) for path in paths.values() if path)
     return (X_train, y_train), (X_test, y_test)
 
 
@@ -360,7 +361,8 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"{member.filename} is no plain numeric array of npy version 1.0")
         order, code, fortran, sizes = (bytes(field).decode("ascii") for field in fields.groups())
         shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
-        dtype, layout = plain_dtype(code, order), "F" if fortran == "True" else "C"
+        dtype = plain_dtype(code, order)
+        layout: Order = "F" if fortran == "True" else "C"
         size = len(start) + len(header) + byte_count(shape, dtype)
         if size != member.file_size:
             raise ValueError(f"{member.filename} has {member.file_size:,} bytes, not {size:,}")

@@ -52,13 +52,13 @@ class ArrayCheck:
     checked: str
     status: str
     error: float
-    index: tuple | None
+    index: tuple[int, ...] | None
     analytic: float
     numerical: float
-    kinks: tuple = ()
+    kinks: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether nothing is wrong with this array."""
         return self.status in ("ok", "kink")
 

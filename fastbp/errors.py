@@ -5,8 +5,31 @@ class DivergenceError(ValueError):
     """Training produced a loss or a weight that is not finite.
 
     The network keeps the weights from before the first such step.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> net = fastbp.Network([1, 1], output="identity", seed=0)
+    >>> try:
+    ...     net.fit([[1e9]], [[0]], epochs=9, batch_size=1, learning_rate=1e9)
+    ... except fastbp.DivergenceError as error:
+    ...     print(str(error)[:60])
+    loss or weights were no longer finite in epoch 2, step 1, at
     """
 
 
 class ModelFileError(ValueError):
-    """A file is damaged, or is no model of fastbp."""
+    """A file is damaged, or is no model of fastbp.
+
+    Examples
+    --------
+    >>> import fastbp, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+    >>> with open(path, "wb") as file:
+    ...     _ = file.write(b"hello")
+    >>> try:
+    ...     fastbp.load(path)
+    ... except fastbp.ModelFileError as error:
+    ...     print("damaged" in str(error))
+    True
+    """

@@ -6,11 +6,12 @@ arrays that can be moved and a value that follows. Everything after that is the 
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import checks
 from .differences import ArrayCheck, compare, number
@@ -42,25 +43,25 @@ class GradientReport:
     tolerance : float
     """
 
-    layers: tuple
+    layers: tuple[ArrayCheck, ...]
     tolerance: float
 
     @property
-    def max_error(self):
+    def max_error(self) -> float:
         """The largest relative error of any array."""
         return max(array.error for array in self.layers)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether every array is within the tolerance, and none was overwritten."""
         return not self.failures
 
     @property
-    def failures(self):
+    def failures(self) -> tuple[ArrayCheck, ...]:
         """The arrays that are not ok."""
         return tuple(array for array in self.layers if not array.ok)
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Return a table, one line per array."""
         lines = [
             f"{'parameter':<12}{'count':>8}  {'checked':<18}{'error':>9}  {'worst at':<14}"
@@ -78,14 +79,21 @@ class GradientReport:
         return "\n".join(lines)
 
 
-def _shortened(kinks, shown=3):
+def _shortened(kinks: tuple[tuple[int, ...], ...], shown: int = 3) -> str:
     more = f" and {len(kinks) - shown} more" if len(kinks) > shown else ""
     return ", ".join(map(str, kinks[:shown])) + more or "all directions"
 
 
 def gradcheck(
-    target, X=None, y=None, tolerance=TOLERANCE, *, max_entries=1000, directions=10, seed=0
-):
+    target: Any,
+    X: Any = None,
+    y: ArrayLike | None = None,
+    tolerance: float = TOLERANCE,
+    *,
+    max_entries: int = 1000,
+    directions: int = 10,
+    seed: int = 0,
+) -> GradientReport:
     """Compare an analytic gradient with central differences, in float64.
 
     df/dp is compared with (f(p + h) - f(p - h)) / 2h: entry by entry in arrays of up to
@@ -171,15 +179,19 @@ def gradcheck(
     return GradientReport(tuple(rows.values()), tolerance)
 
 
+_Arrays: TypeAlias = dict[str, np.ndarray]
+_Spoilt: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # before and after
+
+
 class _Problem(NamedTuple):
     """What an adapter makes of a target."""
 
-    arrays: dict  # by name, float64: `function` follows what is written into them
-    function: Callable  # () -> a number
-    gradient: Callable  # () -> a dict of arrays, and a dict of (before, after) of spoilt arrays
+    arrays: _Arrays  # by name, float64: `function` follows what is written into them
+    function: Callable[[], Any]  # () -> a number
+    gradient: Callable[[], tuple[Mapping[str, Any], _Spoilt]]  # arrays, and spoilt ones
 
 
-def _problem(target, X, y):
+def _problem(target: Any, X: Any, y: Any) -> _Problem:
     for accepts, adapt in _ADAPTERS:
         if accepts(target) and not isinstance(target, type):
             problem = adapt(target, X, y)
@@ -195,7 +207,7 @@ def _problem(target, X, y):
     return problem
 
 
-def _first_calls(problem):
+def _first_calls(problem: _Problem) -> tuple[_Problem, _Arrays, _Spoilt]:
     """Return a problem safe to go on with, its gradient, and what the code overwrote."""
     before = {name: array.copy() for name, array in problem.arrays.items()}
     number(problem.function())
@@ -210,10 +222,10 @@ def _first_calls(problem):
     return problem, analytic, spoilt
 
 
-def _repaired(problem):
+def _repaired(problem: _Problem) -> Callable[[], Any]:
     """Return the function, made to leave the arrays as they were."""
 
-    def function():
+    def function() -> Any:
         before = {name: array.copy() for name, array in problem.arrays.items()}
         value = problem.function()
         for name, array in problem.arrays.items():
@@ -223,7 +235,7 @@ def _repaired(problem):
     return function
 
 
-def _checked(gradient, arrays):
+def _checked(gradient: Mapping[str, Any], arrays: _Arrays) -> _Arrays:
     """Return the gradient's arrays, named and shaped as the parameters."""
     missing = [name for name in arrays if name not in gradient]
     unknown = [str(name) for name in gradient if name not in arrays]
@@ -241,7 +253,7 @@ def _checked(gradient, arrays):
     return slopes
 
 
-def _float64(name, value):
+def _float64(name: str, value: Any) -> np.ndarray:
     """Return a copy of an array, in float64."""
     return np.array(checks.numbers_array(name, value), np.float64, order="C")
 
@@ -249,20 +261,20 @@ def _float64(name, value):
 # -- adapters --------------------------------------------------------------------------------------
 
 
-def _network_problem(net, X, y):
+def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
     twin = Network(**{**net.config, "dtype": "float64"}, backend=net.backend)
     twin.from_vector(net.to_vector())
     arrays = {f"W{l}": W for l, W in enumerate(twin.weights, start=1)}
     arrays |= {f"b{l}": b for l, b in enumerate(twin.biases, start=1)}
 
-    def gradient():
+    def gradient() -> tuple[Mapping[str, Any], _Spoilt]:
         found = twin.gradient(X, y)
         return dict(zip(arrays, [*found.weights, *found.biases], strict=True)), {}
 
     return _Problem(arrays, lambda: twin.loss(X, y), gradient)
 
 
-def _model_problem(model, X, y):
+def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
     twin = copy.deepcopy(model)
     for layer in getattr(twin, "layers", ()):
         _in_float64(layer, getattr(layer, "parameters", ()))
@@ -275,7 +287,7 @@ def _model_problem(model, X, y):
     )  # fmt: skip
 
 
-def _layer_problem(layer, X, y):
+def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
     layer, fixed = copy.deepcopy(layer), () if y is None else (y,)
     inputs = [_float64("X", x) for x in (X if isinstance(X, tuple) else (X,))]
     names = list(inspect.signature(layer.forward).parameters)[: len(inputs)]
@@ -285,7 +297,7 @@ def _layer_problem(layer, X, y):
     # Near 1, so that no output's gradient is lost, and no two alike.
     weights = np.random.default_rng(1).uniform(0.5, 1.5, shape) if shape else np.array(1.0)
 
-    def gradient():
+    def gradient() -> tuple[Mapping[str, Any], _Spoilt]:
         out = np.asarray(layer.forward(*inputs, *fixed))
         kept, dout = out.copy(), weights.copy()
         dx = layer.backward(dout[()])
@@ -302,13 +314,13 @@ def _layer_problem(layer, X, y):
     )  # fmt: skip
 
 
-def _learnt(layer, inputs, fixed):
+def _learnt(layer: Any, inputs: list[np.ndarray], fixed: tuple[Any, ...]) -> Sequence[str]:
     """Return the names of a layer's own arrays that have a gradient.
 
     They are its `parameters`, or every `W` beside a `dW` that does not come anew with each call.
     """
 
-    def run():
+    def run() -> dict[str, Any]:
         out = layer.forward(*(x.copy() for x in inputs), *fixed)
         layer.backward(np.ones(np.shape(out))[()])
         names = [k[1:] for k in vars(layer) if k[:1] == "d" and hasattr(layer, k[1:])]
@@ -319,7 +331,7 @@ def _learnt(layer, inputs, fixed):
     return getattr(layer, "parameters", kept)
 
 
-def _in_float64(layer, names):
+def _in_float64(layer: Any, names: Iterable[str]) -> _Arrays:
     """Return a layer's arrays by name, made float64 in the layer itself."""
     for name in names:
         setattr(layer, name, _float64(name, getattr(layer, name)))
@@ -328,7 +340,7 @@ def _in_float64(layer, names):
     return {name: getattr(layer, name) for name in names}
 
 
-def _pair_problem(pair, params, y):
+def _pair_problem(pair: Any, params: Any, y: Any) -> _Problem:
     if y is not None:
         raise TypeError("y must be None with a pair (function, gradient): X holds the parameters")
     if params is None:
@@ -341,7 +353,7 @@ def _pair_problem(pair, params, y):
     )  # fmt: skip
 
 
-def _parts(params):
+def _parts(params: Any) -> tuple[dict[str, Any], Callable[[_Arrays], Any]]:
     """Return the arrays of a structure by name, and what rebuilds it from such a dict."""
     if isinstance(params, Mapping):
         names = {str(key): key for key in params}
@@ -353,15 +365,15 @@ def _parts(params):
     return {"params": params}, lambda arrays: arrays["params"]
 
 
-def _is_pair(target):
+def _is_pair(target: Any) -> bool:
     return isinstance(target, (tuple, list)) and len(target) == 2 and all(map(callable, target))
 
 
-def _has(*names):
+def _has(*names: str) -> Callable[[Any], bool]:
     return lambda target: all(hasattr(target, name) for name in names)
 
 
-_ADAPTERS = [
+_ADAPTERS: list[tuple[Callable[[Any], bool], Callable[[Any, Any, Any], _Problem]]] = [
     (lambda target: isinstance(target, Network), _network_problem),
     (_is_pair, _pair_problem),
     (_has("params", "loss", "gradient"), _model_problem),

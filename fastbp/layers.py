@@ -25,22 +25,26 @@ Saito, *Deep Learning from Scratch*, ch. 5.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import checks
 from .backend import get_backend
+from .reference import Targets
 
 # -- what nodes are made of ------------------------------------------------------------------------
 
 
-def _floats(name, value):
+def _floats(name: str, value: ArrayLike) -> np.ndarray:
     """Return value as a float32 or float64 array; what holds integers becomes float64."""
     array = checks.numbers_array(name, value)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _incoming(dout, shape, dtype):
+def _incoming(dout: ArrayLike, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return dout in the shape and dtype of the node's value; a number stands for all entries."""
     dout = checks.numbers_array("dout", dout)
     if dout.shape not in ((), shape):
@@ -51,7 +55,7 @@ def _incoming(dout, shape, dtype):
     return np.broadcast_to(dout.astype(dtype, copy=False), shape)
 
 
-def _summed_to(gradient, like):
+def _summed_to(gradient: np.ndarray, like: np.ndarray) -> Any:
     """Return the gradient summed over the axes along which `like` was broadcast; a new array."""
     added = gradient.ndim - like.ndim
     repeated = tuple(
@@ -61,13 +65,13 @@ def _summed_to(gradient, like):
     return np.array(total.reshape(like.shape), like.dtype)[()]
 
 
-def _product(backend, left, right):
+def _product(backend: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the matrix product left @ right, by the backend's `affine` with no bias."""
     none = np.zeros(right.shape[1], right.dtype)
     return get_backend(backend).affine(left, right.T, none)
 
 
-def targets_of(y, scores, name="y"):
+def targets_of(y: ArrayLike, scores: np.ndarray, name: str = "y") -> Targets:
     """Return the targets of scores (..., n_out): labels (...), or values of the same shape."""
     y = checks.numbers_array(name, y)
     leading, n_out = scores.shape[:-1], scores.shape[-1]
@@ -80,7 +84,7 @@ def targets_of(y, scores, name="y"):
     return checks.targets(rows, len(rows), n_out, scores.dtype, name)
 
 
-def backend_name(backend):
+def backend_name(backend: str) -> str:
     """Return the name of a backend, checked."""
     return get_backend(backend if isinstance(backend, str) else repr(backend)).name
 
@@ -89,9 +93,9 @@ class _Node:
     """Remembers what `forward` saw, for `backward`."""
 
     parameters: tuple[str, ...] = ()  # attributes that are learnt; gradients are `d` + name
-    _seen = None
+    _seen: Any = None
 
-    def _recall(self):
+    def _recall(self) -> Any:
         if self._seen is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward needs what forward has seen: call forward first"
@@ -102,10 +106,10 @@ class _Node:
 class _BackendNode(_Node):
     """A node that runs on a backend."""
 
-    def __init__(self, backend="numba"):
+    def __init__(self, backend: str = "numba") -> None:
         self.backend = backend_name(backend)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self.backend!r})"
 
 
@@ -115,10 +119,13 @@ class _BackendNode(_Node):
 class _Arithmetic(_Node):
     """A node of two inputs, numbers or arrays, broadcast as NumPy does."""
 
-    def __repr__(self):
+    _value: Callable[[np.ndarray, np.ndarray], Any]
+    _gradients: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+    def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def forward(self, x, y):
+    def forward(self, x: ArrayLike, y: ArrayLike) -> Any:
         """Return the node's value.
 
         Parameters
@@ -147,7 +154,7 @@ class _Arithmetic(_Node):
         self._seen = x, y, shape
         return self._value(x, y)
 
-    def backward(self, dout=1):
+    def backward(self, dout: ArrayLike = 1) -> tuple[Any, Any]:
         """Return the gradients in x and y.
 
         Parameters
@@ -191,11 +198,11 @@ class Add(_Arithmetic):
     """
 
     @staticmethod
-    def _value(x, y):
+    def _value(x: np.ndarray, y: np.ndarray) -> Any:
         return x + y
 
     @staticmethod
-    def _gradients(dout, x, y):
+    def _gradients(dout: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return dout, dout
 
 
@@ -214,11 +221,11 @@ class Mul(_Arithmetic):
     """
 
     @staticmethod
-    def _value(x, y):
+    def _value(x: np.ndarray, y: np.ndarray) -> Any:
         return x * y
 
     @staticmethod
-    def _gradients(dout, x, y):
+    def _gradients(dout: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return dout * y, dout * x
 
 
@@ -230,7 +237,7 @@ class Activation(_BackendNode):
 
     _function = ""
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Any:
         """Return f(x), in a new array.
 
         Parameters
@@ -255,7 +262,7 @@ class Activation(_BackendNode):
         self._seen = slope.reshape(x.shape)
         return a[()]
 
-    def backward(self, dout=1):
+    def backward(self, dout: ArrayLike = 1) -> Any:
         """Return the gradient in x, dout * f'(x), in a new array.
 
         Parameters
@@ -397,7 +404,7 @@ class Affine(_BackendNode):
 
     parameters = ("W", "b")
 
-    def __init__(self, W, b, backend="numba"):
+    def __init__(self, W: ArrayLike, b: ArrayLike, backend: str = "numba") -> None:
         super().__init__(backend)
         W, b = _floats("W", W), checks.numbers_array("b", b)
         if W.ndim != 2 or not W.size:
@@ -410,13 +417,14 @@ class Affine(_BackendNode):
         if b.dtype != W.dtype:
             raise TypeError(f"b must be of W's dtype, {W.dtype}; found {b.dtype}")
         self.W, self.b = checks.finite("W", W), checks.finite("b", b)
-        self.dW = self.db = None
+        self.dW: np.ndarray | None = None
+        self.db: np.ndarray | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n_in, n_out = self.W.shape
         return f"Affine({n_in} to {n_out}, {self.W.dtype}, backend={self.backend!r})"
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> np.ndarray:
         """Return x @ W + b.
 
         Parameters
@@ -445,7 +453,7 @@ class Affine(_BackendNode):
         self._seen = rows, x.shape, (*leading, n_out)
         return out.reshape(*leading, n_out)
 
-    def _leading(self, shape):
+    def _leading(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape in which the samples lie."""
         n_in = len(self.W)
         if 0 in shape:
@@ -459,7 +467,7 @@ class Affine(_BackendNode):
             f"x must be (..., {n_in}), or (batch, ...) with {n_in} pixels each; found {shape}{hint}"
         )
 
-    def backward(self, dout=1):
+    def backward(self, dout: ArrayLike = 1) -> np.ndarray:
         """Return the gradient in x; leave those in W and b in `dW` and `db`.
 
         Parameters
@@ -517,7 +525,7 @@ class SoftmaxWithLoss(_BackendNode):
            [ 0.25, -0.25]])
     """
 
-    def forward(self, x, y):
+    def forward(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss.
 
         Parameters
@@ -549,7 +557,7 @@ class SoftmaxWithLoss(_BackendNode):
         self._seen = delta / len(delta), x.shape
         return float(losses.mean())
 
-    def backward(self, dout=1):
+    def backward(self, dout: ArrayLike = 1) -> np.ndarray:
         """Return the gradient in the scores.
 
         Parameters

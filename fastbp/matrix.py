@@ -5,6 +5,7 @@ It holds what was compared, not what is computed; and the one table of tolerance
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Row:
     worst: str = ""
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether the largest error is within what is allowed."""
         return self.error <= self.allowed
 
@@ -67,27 +68,27 @@ class VerificationReport:
     seconds : float
     """
 
-    rows: tuple
+    rows: tuple[Row, ...]
     quick: bool
     cpu: str
     seconds: float
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether every row is."""
         return not self.failures
 
     @property
-    def failures(self):
+    def failures(self) -> tuple[Row, ...]:
         """The rows that are not ok."""
         return tuple(row for row in self.rows if not row.ok)
 
     @property
-    def comparisons(self):
+    def comparisons(self) -> int:
         """How many there were."""
         return sum(row.cases for row in self.rows)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the report as numbers, strings, lists and dicts; an infinite error is None."""
         rows = [asdict(row) | {"ok": row.ok} for row in self.rows]
         for row in rows:
@@ -97,7 +98,7 @@ class VerificationReport:
             "comparisons": self.comparisons, "rows": rows,
         }  # fmt: skip
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Return a table, one line per row, and a line of summary."""
         lines = [
             f"{'kernel':<23}{'against':<15}{'dtype':<9}{'path':<8}{'threads':>7}{'cases':>7}"

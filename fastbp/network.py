@@ -1,15 +1,19 @@
 """`Network`: a multi-layer perceptron in one flat buffer, trained by back-propagation."""
 
 import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import activations, checkpoint, checks, losses, optimizers, training
 from .backend import get_backend
 from .errors import ModelFileError
-from .reference import Model
+from .reference import Model, Targets
 from .storage import Layout
 
 logger = logging.getLogger("fastbp")
@@ -18,21 +22,21 @@ ROWS_AT_ONCE = 4096  # of a sparse matrix are made dense
 EVALUATED_AT_ONCE = 2**30  # weights x samples: a few hundredths of a second, for Ctrl-C
 
 
-def _dense(X):
+def _dense(X: Any) -> np.ndarray:
     """Return rows of a sparse matrix as an array; other rows as they are."""
     return X.toarray() if checks.is_sparse(X) else X
 
 
-def _lecun_normal(rng, W, b):
+def _lecun_normal(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
     W[...] = rng.standard_normal(W.shape) / np.sqrt(W.shape[1])
 
 
-def _normal(rng, W, b):
+def _normal(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
     W[...] = rng.standard_normal(W.shape)
     b[...] = rng.standard_normal(b.shape)
 
 
-def _uniform(rng, W, b):
+def _uniform(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
     W[...] = rng.uniform(-1, 1, W.shape)
     b[...] = rng.uniform(-1, 1, b.shape)
 
@@ -40,14 +44,16 @@ def _uniform(rng, W, b):
 INITS = {"lecun_normal": _lecun_normal, "normal": _normal, "uniform": _uniform}
 
 
-def _initializer(init, dtype):
+def _initializer(
+    init: str | float, dtype: str
+) -> Callable[[np.random.Generator, np.ndarray, np.ndarray], None]:
     if isinstance(init, str):
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, or a number; found {init!r}")
         return INITS[init]
     std = checks.positive_float("init", init, dtype)
 
-    def scaled_normal(rng, W, b):
+    def scaled_normal(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
         W[...] = std * rng.standard_normal(W.shape)
 
     return scaled_normal
@@ -63,25 +69,46 @@ class Gradient:
         Empty if the network has no biases.
     loss : float
         The mean loss.
+
+    Examples
+    --------
+    >>> import fastbp, numpy as np
+    >>> gradient = fastbp.Network([3, 2], seed=0).gradient(np.eye(3), [0, 1, 0])
+    >>> gradient.weights[0].shape, gradient.biases[0].shape, gradient.to_vector().shape
+    ((2, 3), (2,), (8,))
     """
 
-    def __init__(self, layout, flat, loss):
+    def __init__(self, layout: Layout, flat: np.ndarray, loss: float) -> None:
         self._layout, self._flat, self.loss = layout, flat, loss
 
     # Made when asked for: they cost as much as a sixth of the gradient of a small network.
     @cached_property
-    def _views(self):
+    def _views(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         return self._layout.views(self._flat)
 
-    weights = property(lambda self: self._views[0])
-    biases = property(lambda self: self._views[1] if self._layout.bias else ())
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """dC/dW of each layer."""
+        return self._views[0]
 
-    def to_vector(self):
+    @property
+    def biases(self) -> tuple[np.ndarray, ...]:
+        """dC/db of each layer; none without biases."""
+        return self._views[1] if self._layout.bias else ()
+
+    def to_vector(self) -> np.ndarray:
         """Return the gradient in the order of `Network.to_vector`."""
         return self._layout.to_vector(self._flat)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Gradient(weights={self.weights}, biases={self.biases}, loss={self.loss})"
+
+
+class Callback(Protocol):
+    """What `fit` calls after each epoch."""
+
+    def on_epoch_end(self, net: Any, history: training.History) -> object:
+        """Look at the network and at what was recorded so far."""
 
 
 class Network:
@@ -145,9 +172,11 @@ class Network:
     """
 
     def __init__(
-        self, sizes, activation="sigmoid", output=None, loss="quadratic", bias=True,
-        dtype="float32", backend="numba", init="lecun_normal", input_scale=1.0, seed=None,
-    ):  # fmt: skip
+        self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
+        loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
+        backend: str = "numba", init: str | float = "lecun_normal", input_scale: float = 1.0,
+        seed: int | None = None,
+    ) -> None:  # fmt: skip
         self.config = _config(sizes, activation, output, loss, bias, dtype, input_scale)
         initializer = _initializer(init, self.config["dtype"])
         self.backend = _backend(backend)
@@ -158,10 +187,10 @@ class Network:
             if not self.config["bias"]:
                 b[...] = 0
 
-    def _build(self):
+    def _build(self) -> None:
         """Make buffer, views and engine from `config` and `backend`."""
         c = self.config
-        self.sizes = tuple(c["sizes"])
+        self.sizes: tuple[int, ...] = tuple(c["sizes"])
         self._single = self.sizes[:1]  # the shape of one sample
         self.num_layers = len(self.sizes)
         self.dtype = np.dtype(c["dtype"])
@@ -173,18 +202,18 @@ class Network:
         self._biases = biases if c["bias"] else ()
         self._engine = get_backend(self.backend).engine(model, self._layout)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {
             "config": self.config, "backend": self.backend, "rng": self.rng,
             "vector": self.to_vector(),
         }  # fmt: skip
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.config, self.backend, self.rng = state["config"], state["backend"], state["rng"]
         self._build()
         self._layout.from_vector(state["vector"], self.params)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         c = self.config
         words = ", ".join(
             f"{k}={c[k]!r}" for k in ("activation", "output", "loss", "bias", "dtype")
@@ -192,13 +221,24 @@ class Network:
         return f"Network({c['sizes']}, {words}, backend={self.backend!r})"
 
     # Properties, so that `net.weights = ...` is refused: it would leave the buffer as it is.
-    params = property(lambda self: self._params)
-    weights = property(lambda self: self._weights)
-    biases = property(lambda self: self._biases)
+    @property
+    def params(self) -> np.ndarray:
+        """All parameters as stored, padding included."""
+        return self._params
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """W of each layer, (n_out, n_in): views into `params`."""
+        return self._weights
+
+    @property
+    def biases(self) -> tuple[np.ndarray, ...]:
+        """b of each layer, (n_out,): views into `params`; none without biases."""
+        return self._biases
 
     # -- parameters ------------------------------------------------------------------------------
 
-    def to_vector(self):
+    def to_vector(self) -> np.ndarray:
         """Return a copy of all parameters, without padding.
 
         W row by row, then b, layer by layer.
@@ -209,7 +249,7 @@ class Network:
         """
         return self._layout.to_vector(self.params)
 
-    def from_vector(self, v):
+    def from_vector(self, v: ArrayLike) -> None:
         """Set all parameters from a vector in the order of `to_vector`.
 
         Parameters
@@ -232,7 +272,7 @@ class Network:
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def _rows(self, X):
+    def _rows(self, X: Any) -> tuple[np.ndarray, bool]:
         """Return X as rows, and whether it was a single flat sample."""
         if checks.is_sparse(X):
             return checks.samples(X, self.sizes[0]), False
@@ -241,7 +281,7 @@ class Network:
             return X[None], True
         return checks.samples(X, self.sizes[0]), False
 
-    def feedforward(self, X, threads=1):
+    def feedforward(self, X: ArrayLike, threads: int = 1) -> np.ndarray:
         """Return the network's outputs.
 
         Parameters
@@ -281,20 +321,24 @@ class Network:
             checks.finite("X", X, self.dtype, self.config["input_scale"])
         return out[0] if single else out
 
-    def predict(self, X, threads=1):
+    def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
         """Return the class of each sample: the index of the largest output.
 
         Takes what `feedforward` takes; returns (batch,) integers, or one integer for one sample.
         """
         return self.feedforward(X, threads).argmax(axis=-1)
 
-    def _batch(self, X, y, names=("X", "y")):
+    def _batch(
+        self, X: Any, y: Any, names: tuple[str, str] = ("X", "y")
+    ) -> tuple[np.ndarray, Targets]:
         """Return samples and targets, checked."""
         X = checks.samples(X, self.sizes[0], names[0])
         checks.finite(names[0], X, self.dtype, self.config["input_scale"])
         return X, checks.targets(y, X.shape[0], self.sizes[-1], self.dtype, names[1])
 
-    def _classes(self, X, labels, names=("X", "labels")):
+    def _classes(
+        self, X: Any, labels: Any, names: tuple[str, str] = ("X", "labels")
+    ) -> tuple[np.ndarray, Targets]:
         """Return samples and targets, checked, that are classes."""
         X, targets = self._batch(X, labels, names)
         if not targets.labels.size:
@@ -304,7 +348,7 @@ class Network:
             )
         return X, targets
 
-    def _evaluate(self, X, targets):
+    def _evaluate(self, X: np.ndarray, targets: Targets) -> tuple[float, int]:
         """Return the mean loss and the count of right classes."""
         rows = max(128, EVALUATED_AT_ONCE // self._layout.num_parameters)
         loss, hits = 0.0, 0
@@ -315,7 +359,7 @@ class Network:
             loss, hits = loss + float(found[0]), hits + found[1]
         return loss / X.shape[0], hits
 
-    def loss(self, X, y):
+    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch.
 
         Parameters
@@ -326,7 +370,7 @@ class Network:
         X, targets = self._batch(X, y)
         return self._evaluate(X, targets)[0]
 
-    def evaluate(self, X, labels):
+    def evaluate(self, X: ArrayLike, labels: ArrayLike) -> int:
         """Return how many samples are classified right.
 
         Parameters
@@ -337,13 +381,16 @@ class Network:
         X, targets = self._classes(X, labels)
         return self._evaluate(X, targets)[1]
 
-    def accuracy(self, X, labels):
+    def accuracy(self, X: ArrayLike, labels: ArrayLike) -> float:
         """Return the share of samples classified right, 0 to 1. Takes what `evaluate` takes."""
-        return self.evaluate(X, labels) / len(labels)
+        X, targets = self._classes(X, labels)
+        return self._evaluate(X, targets)[1] / X.shape[0]
 
     # -- backward --------------------------------------------------------------------------------
 
-    def gradient(self, X, y, sample_weight=None):
+    def gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Gradient:
         """Return the gradient of the mean loss over a batch.
 
         Parameters
@@ -372,7 +419,10 @@ class Network:
         X = _dense(checks.samples(X, self.sizes[0]))
         return self._gradient(X, y, sample_weight=sample_weight)
 
-    def _gradient(self, X, y, names=("X", "y"), sample_weight=None):
+    def _gradient(
+        self, X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y"),
+        sample_weight: ArrayLike | None = None,
+    ) -> Gradient:  # fmt: skip
         # The engine looks for NaN and infinity on its way: quicker than to look beforehand.
         y = checks.numbers_array(names[1], y)
         targets = checks.targets(y, len(X), self.sizes[-1], self.dtype, names[1], look=False)
@@ -385,7 +435,9 @@ class Network:
             checks.finite(names[1], y, self.dtype)
         return Gradient(self._layout, grads, float(loss))
 
-    def backprop(self, x, y):
+    def backprop(
+        self, x: ArrayLike, y: ArrayLike
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """Return the gradient of one sample's loss, as the book does.
 
         Parameters
@@ -407,7 +459,7 @@ class Network:
 
     # -- training --------------------------------------------------------------------------------
 
-    def update_mini_batch(self, X, y, learning_rate):
+    def update_mini_batch(self, X: ArrayLike, y: ArrayLike, learning_rate: float) -> None:
         """Take one step of gradient descent on the mean loss of a batch.
 
         Parameters
@@ -428,9 +480,11 @@ class Network:
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
 
     def fit(
-        self, X, y, *, epochs, batch_size, learning_rate, shuffle=True, validation_data=None,
-        callbacks=(), progress=False, threads=1, optimizer="sgd", sample_weight=None,
-    ):  # fmt: skip
+        self, X: ArrayLike, y: ArrayLike, *, epochs: int, batch_size: int, learning_rate: float,
+        shuffle: bool = True, validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        callbacks: Iterable[Callback] = (), progress: bool = False, threads: int = 1,
+        optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
+    ) -> training.History:  # fmt: skip
         """Train by stochastic gradient descent.
 
         Parameters
@@ -506,20 +560,23 @@ class Network:
                 progress=progress,
             )  # fmt: skip
 
-    def _validator(self, data):
+    def _validator(self, data: Any) -> Callable[[], tuple[float, float]] | None:
         """Return a function that gives loss and accuracy on validation data, or None."""
         if data is None:
             return None
         names = "validation_data[0]", "validation_data[1]"
         X, targets = self._batch(*checks.pair("validation_data", data), names)
 
-        def validate():
+        def validate() -> tuple[float, float]:
             loss, hits = self._evaluate(X, targets)
             return loss, hits / len(X) if targets.labels.size else float("nan")
 
         return validate
 
-    def SGD(self, training_data, epochs, mini_batch_size, eta, test_data=None):
+    def SGD(
+        self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,
+        eta: float, test_data: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> training.History:  # fmt: skip
         """Train in the words of the book; a thin face of `fit`.
 
         Parameters
@@ -554,7 +611,7 @@ class Network:
 
     # -- files -----------------------------------------------------------------------------------
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: dense arrays and the configuration.
 
         Parameters
@@ -573,7 +630,7 @@ class Network:
         """
         checkpoint.write(path, self._named_arrays(), self.config)
 
-    def _named_arrays(self):
+    def _named_arrays(self) -> dict[str, np.ndarray]:
         """Return weights and biases by their names in a file."""
         parts = {"weight": self.weights, "bias": self.biases}
         return {
@@ -586,15 +643,15 @@ class Network:
 class _EpochLines:
     """Reports each epoch as the book's program does."""
 
-    def __init__(self, X, labels):
+    def __init__(self, X: Any, labels: Any) -> None:
         self.X, self.labels = X, labels
 
-    def on_epoch_end(self, net, history):
+    def on_epoch_end(self, net: Network, history: training.History) -> None:
         right = net.evaluate(self.X, self.labels)
         logger.info("Epoch %d: %d / %d", len(history) - 1, right, len(self.X))
 
 
-def load(path, backend="numba"):
+def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     """Read a network that `Network.save` wrote.
 
     Parameters
@@ -611,6 +668,14 @@ def load(path, backend="numba"):
     FileNotFoundError
     ModelFileError
         If the file is damaged, or is no model of fastbp.
+
+    Examples
+    --------
+    >>> import fastbp, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+    >>> fastbp.Network([3, 2], seed=0).save(path)
+    >>> fastbp.load(path).sizes
+    (3, 2)
     """
     backend = _backend(backend)
     arrays, config = checkpoint.read(path)
@@ -634,16 +699,20 @@ def load(path, backend="numba"):
     return net
 
 
-def _array_shapes(config):
+def _array_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's arrays by their names in a file."""
     layers = list(enumerate(pairwise(config["sizes"])))
-    shapes = {f"layers.{l}.weight": (n_out, n_in) for l, (n_in, n_out) in layers}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"layers.{l}.weight": (n_out, n_in) for l, (n_in, n_out) in layers
+    }
     if config["bias"]:
         shapes |= {f"layers.{l}.bias": (n_out,) for l, (_, n_out) in layers}
     return shapes
 
 
-def _config(sizes, activation, output, loss, bias, dtype, input_scale):
+def _config(
+    sizes: Any, activation: Any, output: Any, loss: Any, bias: Any, dtype: Any, input_scale: Any
+) -> dict[str, Any]:
     """Return what describes a network, checked."""
     sizes = checks.layer_sizes(sizes)
     checks.one_of("activation", activation, activations.HIDDEN)
@@ -660,13 +729,13 @@ def _config(sizes, activation, output, loss, bias, dtype, input_scale):
     }  # fmt: skip
 
 
-def _backend(name):
+def _backend(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"backend must be a name; found {name!r}")
     return get_backend(name).name
 
 
-def _callbacks(callbacks):
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
     try:
         callbacks = tuple(callbacks)
     except TypeError:
@@ -679,7 +748,7 @@ def _callbacks(callbacks):
     return callbacks
 
 
-def _seed(seed):
+def _seed(seed: Any) -> int | None:
     if seed is None:
         return None
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:

@@ -1,9 +1,11 @@
 """`Sequential`: nodes of `layers` one after the other, with a loss at the end."""
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import activations, checks
 from .layers import (
@@ -18,10 +20,10 @@ from .layers import (
 )
 
 
-class _Parameters(MutableMapping):
+class _Parameters(MutableMapping[str, np.ndarray]):
     """The parameters of the layers by name, in order; see `Sequential.params`."""
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[Any]) -> None:
         learning = [layer for layer in layers if getattr(layer, "parameters", ())]
         self._places = {
             f"{name}{l}": (layer, name)
@@ -29,11 +31,11 @@ class _Parameters(MutableMapping):
             for name in layer.parameters
         }
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> np.ndarray:
         layer, name = self._places[key]
         return getattr(layer, name)
 
-    def __setitem__(self, key, new):
+    def __setitem__(self, key: str, new: ArrayLike) -> None:
         if key not in self._places:
             raise KeyError(f"params has {', '.join(self)}; found {key!r}")
         array = self[key]
@@ -44,19 +46,19 @@ class _Parameters(MutableMapping):
             raise ValueError(f"{key} must keep its shape, {array.shape}; found {new.shape}")
         array[...] = checks.finite(key, new, array.dtype)
 
-    def __delitem__(self, key):
+    def __delitem__(self, key: str) -> None:
         raise TypeError(f"params belong to the layers; {key!r} cannot be removed")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._places)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{{{', '.join(f'{key!r}: {value.shape}' for key, value in self.items())}}}"
 
-    def gradients(self):
+    def gradients(self) -> dict[str, np.ndarray]:
         """Return the gradients that the last backward left in the layers, by the same names."""
         return {key: getattr(layer, f"d{name}") for key, (layer, name) in self._places.items()}
 
@@ -114,7 +116,7 @@ class Sequential:
     {'W1': (2, 8), 'b1': (8,), 'W2': (8, 2), 'b2': (2,)}
     """
 
-    def __init__(self, layers, loss=None):
+    def __init__(self, layers: Iterable[Any], loss: Any = None) -> None:
         try:
             self.layers = tuple(layers)
         except TypeError:
@@ -128,9 +130,10 @@ class Sequential:
 
     @classmethod
     def mlp(
-        cls, sizes, activation="relu", weight_init_std=0.01, dtype="float64", backend="numba",
-        seed=None,
-    ):  # fmt: skip
+        cls, sizes: Sequence[int], activation: str = "relu", weight_init_std: float = 0.01,
+        dtype: DTypeLike = "float64", backend: str = "numba",
+        seed: int | np.random.Generator | None = None,
+    ) -> Self:  # fmt: skip
         """Return a multi-layer perceptron: `Affine` layers, with activations between them.
 
         Parameters
@@ -170,7 +173,7 @@ class Sequential:
         except (TypeError, ValueError) as error:
             message = f"seed must be a non-negative integer, a Generator or None; found {seed!r}"
             raise type(error)(message) from None
-        layers = []
+        layers: list[Any] = []
         for n_in, n_out in pairwise(sizes):
             if layers and activation in _ACTIVATIONS:
                 layers.append(_ACTIVATIONS[activation](backend))
@@ -178,27 +181,27 @@ class Sequential:
             layers.append(Affine(np.array(W, dtype, order="C"), np.zeros(n_out, dtype), backend))
         return cls(layers)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], {self.loss_layer!r})"
 
     @property
-    def params(self):
+    def params(self) -> MutableMapping[str, np.ndarray]:
         """The parameters by name, `W1, b1, W2, b2, ...`; see the class."""
         return self._params
 
-    def _samples(self, x):
+    def _samples(self, x: ArrayLike) -> np.ndarray:
         x = checks.numbers_array("x", x)
         if not x.ndim or not x.size:
             raise ValueError(f"x must hold at least one sample; found shape {x.shape}")
         dtype = next((array.dtype for array in self._params.values()), np.float64)
         return checks.finite("x", x, dtype)
 
-    def _scores(self, x):
+    def _scores(self, x: np.ndarray) -> np.ndarray:
         for layer in self.layers:
             x = layer.forward(x)
         return x
 
-    def predict(self, x):
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """Return the scores, before softmax, as the book does.
 
         Parameters
@@ -220,7 +223,7 @@ class Sequential:
         """
         return self._scores(self._samples(x))
 
-    def loss(self, x, y):
+    def loss(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch.
 
         Parameters
@@ -239,7 +242,7 @@ class Sequential:
         """
         return self.loss_layer.forward(self.predict(x), y)
 
-    def accuracy(self, x, labels):
+    def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """Return the share of samples classified right, 0 to 1.
 
         Parameters
@@ -265,7 +268,7 @@ class Sequential:
             )
         return float((scores.argmax(axis=-1).reshape(-1) == right).mean())
 
-    def gradient(self, x, y):
+    def gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
         """Return the gradient of the mean loss over a batch, by backward through the layers.
 
         Parameters
@@ -296,7 +299,7 @@ class Sequential:
             dout = layer.backward(dout)
         return self._params.gradients()
 
-    def numerical_gradient(self, x, y):
+    def numerical_gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
         """Return the gradient of the mean loss over a batch, by central differences.
 
         dC/dw = (C(w + h) - C(w - h)) / 2h, h near the cube root of the dtype's precision
@@ -332,13 +335,13 @@ class Sequential:
         """
         x = self._samples(x)
 
-        def loss():
+        def loss() -> float:
             return self.loss_layer.forward(self._scores(x), y)
 
         return {key: _central_differences(loss, array) for key, array in self._params.items()}
 
 
-def _check_chain(layers, loss):
+def _check_chain(layers: Sequence[Any], loss: Any) -> None:
     """Raise if these are no nodes, or the widths of neighbours do not fit."""
     named = [(f"layers[{l}]", layer) for l, layer in enumerate(layers)] + [("loss", loss)]
     for name, node in named:
@@ -360,7 +363,7 @@ def _check_chain(layers, loss):
             width = None
 
 
-def _central_differences(loss, array):
+def _central_differences(loss: Callable[[], float], array: np.ndarray) -> np.ndarray:
     """Return the numerical gradient of loss() in each entry of an array that it depends on."""
     numerical = np.empty(array.shape)
     base = np.cbrt(np.finfo(array.dtype).eps)

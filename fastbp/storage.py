@@ -4,7 +4,10 @@ W of a layer is input-major, `(n_in, stride)`, one row of outputs per input, fol
 biases. Rows are whole lines of 64 bytes on every CPU; what lies beyond n_out is zero and stays so.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 LINE = 64  # bytes
 
@@ -32,7 +35,7 @@ def aligned(size, dtype):
 class Layout:
     """Places of all weights and biases in the flat buffer, for given sizes and dtype."""
 
-    def __init__(self, sizes, dtype, bias=True):
+    def __init__(self, sizes: Sequence[int], dtype: DTypeLike, bias: bool = True) -> None:
         self.sizes = tuple(sizes)
         self.dtype = np.dtype(dtype)
         self.bias = bias
@@ -49,7 +52,7 @@ class Layout:
             (n_in + bias) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)
         )
 
-    def zeros(self):
+    def zeros(self) -> np.ndarray:
         """Return a new buffer, padding included."""
         flat = aligned(self.size, self.dtype)
         flat[:] = 0
@@ -63,7 +66,7 @@ class Layout:
         """Return layer l's biases as stored, `(stride,)`."""
         return flat[self.b[l] : self.b[l] + self.strides[l]]
 
-    def views(self, flat):
+    def views(self, flat: np.ndarray) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """Return the weights `(n_out, n_in)` and biases `(n_out,)` of all layers, as views."""
         kind, array = flat.dtype, np.ndarray  # four times as fast as slices of reshaped slices
         places = self._places[flat.itemsize]
@@ -84,11 +87,11 @@ class Layout:
             if self.bias:
                 yield b
 
-    def to_vector(self, flat):
+    def to_vector(self, flat: np.ndarray) -> np.ndarray:
         """Return the parameters without padding: W (row by row), then b, layer by layer."""
         return np.concatenate([part.ravel() for part in self._parts(flat)])
 
-    def from_vector(self, vector, flat):
+    def from_vector(self, vector: np.ndarray, flat: np.ndarray) -> None:
         """Fill the buffer from what `to_vector` returned."""
         done = 0
         for part in self._parts(flat):

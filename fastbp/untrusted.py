@@ -12,15 +12,18 @@ import gzip
 import math
 import os
 import reprlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 MAX_UNPACKED = 1 << 30  # bytes that a compressed file may unpack to; MNIST as float32 needs 220 MB
 DEFLATE_RATIO = 1032  # deflate's densest code: 258 bytes from two bits
 PIECE = 1 << 18  # bytes
+Order: TypeAlias = Literal["C", "F"]
 _PLAIN_DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
 
 
@@ -29,7 +32,7 @@ class DataError(ValueError):
 
 
 @contextmanager
-def blaming(path):
+def blaming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever goes wrong inside becomes a DataError that names `path`."""
     try:
         yield
@@ -45,7 +48,7 @@ def blaming(path):
 class _PieceReader(BufferedReader):
     """Refuses to read much at once: a zip file's directory, for one, is read in a single call."""
 
-    def read(self, size: int | None = -1, /):
+    def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
             size = PIECE  # zipfile: "to the end", from at most 64 KiB before it
         if size > PIECE:
@@ -54,7 +57,7 @@ class _PieceReader(BufferedReader):
 
 
 @contextmanager
-def opened(path):
+def opened(path: str | os.PathLike[str]) -> Iterator[_PieceReader]:
     """Open a regular file for reading."""
     with blaming(path):
         if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for ever
@@ -64,7 +67,7 @@ def opened(path):
 
 
 @contextmanager
-def unpacked(path):
+def unpacked(path: str | os.PathLike[str]) -> Iterator[tuple[Any, int]]:
     """Give the stream in a plain or gzip file, and how many bytes it can hold at most."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -75,7 +78,7 @@ def unpacked(path):
             yield stream, min(size * DEFLATE_RATIO, MAX_UNPACKED)
 
 
-def read_exactly(stream, size, limit):
+def read_exactly(stream: Any, size: int, limit: int) -> bytearray:
     """Read exactly `size` bytes, growing only with what arrives."""
     if size > limit:
         raise ValueError(
@@ -91,27 +94,29 @@ def read_exactly(stream, size, limit):
     return data
 
 
-def expect_end(stream):
+def expect_end(stream: Any) -> None:
     """Refuse trailing bytes; reaching the end also makes gzip and zip verify their checksum."""
     if stream.read(1):
         raise ValueError("there are bytes after the end of the data")
 
 
-def read_array(stream, dtype, shape, limit, order="C"):
+def read_array(
+    stream: Any, dtype: np.dtype, shape: tuple[int, ...], limit: int, order: Order = "C"
+) -> np.ndarray:
     """Read the body of an IDX or npy file, which must end with it."""
     data = read_exactly(stream, byte_count(shape, dtype), limit)
     expect_end(stream)
     return as_array(data, dtype, shape, order)
 
 
-def plain_dtype(code, order):
+def plain_dtype(code: str, order: str) -> np.dtype:
     """Build the dtype of a type code such as ``f4``; none but plain numbers."""
     if code not in _PLAIN_DTYPES or order not in ("<", ">", "=", "|"):
         raise ValueError(f"dtype {reprlib.repr(code)} is no plain bool, integer or float")
     return np.dtype(order + code.replace("b", "u"))  # any byte is a uint8, but not a bool
 
 
-def byte_count(shape, dtype):
+def byte_count(shape: Any, dtype: np.dtype) -> int:
     """Size of an array in bytes, as a Python integer; the shape must be one of data."""
     if type(shape) is not tuple or len(shape) > 4 or {type(d) for d in shape} != {int}:
         raise ValueError("an array's shape is not a tuple of 1 to 4 integers")
@@ -120,7 +125,9 @@ def byte_count(shape, dtype):
     return math.prod(shape) * dtype.itemsize
 
 
-def as_array(data, dtype, shape, order="C"):
+def as_array(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Order = "C"
+) -> np.ndarray:
     """View bytes as an array, if they are exactly as many as dtype and shape say."""
     if len(data) != byte_count(shape, dtype):
         raise ValueError(f"{len(data):,} bytes of data do not make shape {shape} of {dtype}")

@@ -78,7 +78,7 @@ FULL = Scope(
 )  # fmt: skip
 
 
-def verify(quick=False, seed=0):
+def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
     """Check, on this machine, that the kernels compute what the reference says.
 
     - Every operation on a layer, over shapes, memory layouts and saturated values: kernel against

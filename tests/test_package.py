@@ -1,8 +1,12 @@
 """The package as a whole: what it offers, that its examples run, and what it does not import."""
 
+import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
+import re
+import runpy
 import subprocess
 import sys
 import types
@@ -76,11 +80,99 @@ def test_the_examples_in_docstrings_run(name):
     assert not failures, "".join(failures)
 
 
-def test_the_main_entrances_have_examples():
-    finder = doctest.DocTestFinder()
-    objects = [fastbp, fastbp.Network, fastbp.Network.fit, fastbp.Network.save, fastbp.gradcheck]
-    for thing in objects:
-        assert any(test.examples for test in finder.find(thing, "it", module=False)), thing
+def public_functions():
+    """Yield every public function and class by its name, those of public modules included."""
+    for name in fastbp.__all__:
+        thing = getattr(fastbp, name)
+        if isinstance(thing, types.ModuleType):
+            yield from ((f"{name}.{part}", getattr(thing, part)) for part in thing.__all__)
+        else:
+            yield name, thing
+
+
+PUBLIC = dict(public_functions())
+# Its example is that of the package: what `fit` returns is shown with it.
+SHOWN_ELSEWHERE = {"History": fastbp}
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "Network.fit", "Network.save"])
+def test_each_public_name_has_an_example(name):
+    thing = PUBLIC.get(name) or getattr(fastbp.Network, name.split(".")[1])
+    shown = SHOWN_ELSEWHERE.get(name, thing)
+    examples = doctest.DocTestParser().get_examples(shown.__doc__)
+    assert examples, f"{name} shows no example"
+    if shown is fastbp:
+        assert any("history" in example.source for example in examples)
+
+
+def methods_of(cls):
+    """Yield the public methods and properties of a class of ours, by name."""
+    for base in cls.__mro__:
+        if not base.__module__.startswith("fastbp"):
+            continue
+        for name, member in vars(base).items():
+            if not name.startswith("_") or name == "__init__":
+                yield f"{cls.__name__}.{name}", getattr(member, "fget", member)
+
+
+def typed_functions():
+    for name, thing in PUBLIC.items():
+        if not inspect.isclass(thing):
+            yield name, thing
+        elif thing.__module__ != "fastbp.training":  # a dataclass of lists
+            yield from methods_of(thing)
+
+
+@pytest.mark.parametrize(("name", "function"), [*typed_functions()])
+def test_the_public_face_is_annotated_in_full(name, function):
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if not inspect.isfunction(function):
+        return  # an attribute of a class
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not signature.empty, name
+    for parameter in list(signature.parameters.values())["." in name and name[0].isupper() :]:
+        assert parameter.annotation is not parameter.empty, f"{name}({parameter})"
+
+
+def test_a_user_s_typed_program_runs(capsys):
+    runpy.run_path(str(ROOT / "tests" / "typed_user.py"), run_name="__main__")
+    assert "\nnumpy " in capsys.readouterr().out
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (Path(fastbp.__file__).parent / "py.typed").read_bytes() == b""
+
+
+# Who prints, and why: the command line does nothing else, and versions are asked for to be seen.
+PRINTERS = {"cli.py", "versions.py"}
+
+
+def test_the_library_logs_and_never_prints():
+    for path in Path(fastbp.__file__).parent.rglob("*.py"):
+        if path.name in PRINTERS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            printing = isinstance(node, ast.Name) and node.id == "print"
+            writing = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
+            assert not printing, f"{path}:{node.lineno} prints; log to the logger fastbp"
+            assert not writing, f"{path}:{node.lineno} writes to a standard stream"
+
+
+def test_show_versions_says_what_info_says(capsys):
+    fastbp.show_versions()
+    shown = capsys.readouterr().out
+    importlib.import_module("fastbp.cli").main(["info"])
+    assert capsys.readouterr().out == shown
+    for part in ("python ", "numba ", "onnx ", "cpu ", "vector bytes ", "compiled "):
+        assert f"\n{part}" in f"\n{shown}"
+
+
+def test_the_changes_begin_with_this_version():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    changes = text.split("\n## Changes\n")[1].split("\n## ")[0]
+    versions = re.findall(r"^### (\d+\.\d+\.\d+)$", changes, re.MULTILINE)
+    assert versions[0] == fastbp.__version__
+    assert versions == sorted(versions, key=lambda v: [*map(int, v.split("."))], reverse=True)
 
 
 def in_a_fresh_process(code):
