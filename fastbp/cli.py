@@ -234,7 +234,7 @@ def _print_json(args, result):
 
 
 def _evaluate(args):
-    net = load(args.model, backend=args.backend)
+    net = _model(args)
     data = _data(args)
     loss, correct = net.loss(data.X_test, data.y_test), net.evaluate(data.X_test, data.y_test)
     samples = len(data.X_test)
@@ -249,7 +249,7 @@ def _evaluate(args):
 
 
 def _predict(args):
-    net = load(args.model, backend=args.backend)
+    net = _model(args)
     X = _samples(args)
     rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
     if args.output is None:
@@ -257,6 +257,13 @@ def _predict(args):
     else:
         with open(args.output, "w", encoding="ascii") as file:
             np.savetxt(file, rows, fmt, delimiter=",")
+
+
+def _model(args):
+    if not os.path.exists(args.model):
+        reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
+        raise FileNotFoundError(errno.ENOENT, reason, args.model)
+    return load(args.model, backend=getattr(args, "backend", "numba"))
 
 
 def _samples(args):
@@ -279,7 +286,7 @@ def _samples(args):
 def _export(args):
     layout = LAYOUTS[args.to]
     _check_new(args.out, args.model, layout.suffix)
-    lines = list(layout.write(load(args.model), args))
+    lines = list(layout.write(_model(args), args))
     print(f"wrote {os.path.abspath(args.out)}. To use it:\n", *lines, sep="\n")
 
 
@@ -331,7 +338,7 @@ def _convert(args):
 
 def _gradcheck(args):
     if args.model:
-        net = load(args.model, backend=args.backend)
+        net = _model(args)
     else:
         net = Network(
             args.sizes, activation=args.activation, loss=args.loss, bias=args.bias,

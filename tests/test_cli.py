@@ -277,7 +277,7 @@ BAD = {
     "output a folder": (["train", "--output", "."], ".: a file was expected, not a folder"),
     "plot nowhere": (["train", "--plot", "no/p.png"], "no/p.png: its folder does not exist"),
     "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
-    "missing model": (["evaluate", "m"], "m: there is no such file"),
+    "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
     "no default model": (["evaluate"], f"{cli.MODEL}: there is no such file"),
     "damaged model": (["predict", "damaged.npz"], "damaged.npz is damaged, or is no safetensors"),
     "foreign model": (["gradcheck", "foreign"], "foreign is no model of fastbp"),
