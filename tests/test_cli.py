@@ -1,4 +1,5 @@
 import builtins
+import contextlib
 import errno
 import json
 import logging
@@ -17,6 +18,8 @@ from fastbp.cli import main
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
 kernels.cache_dir()  # found once, before tests change what home is
+with contextlib.suppress(ImportError):
+    plots.check()  # so it is with matplotlib's
 # The tests run from anywhere; so do their children, with the same fastbp.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {

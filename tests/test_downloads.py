@@ -89,7 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def endless(self, blob):
         self.start(None)
-        while not self.server.over.is_set():
+        for _ in range(1000):  # enough, and no disk is filled where nobody stops it
             self.wfile.write(bytes(1 << 16))
 
     def missing(self, blob):
@@ -206,7 +206,7 @@ def test_each_failure_is_one_clear_error_and_leaves_nothing(cache, mirrors, serv
     assert f"/{folder}/: " in message
     assert part in message
     assert os.listdir(cache) == []
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 4
     assert len(server.asked) == 1
 
 
@@ -246,13 +246,13 @@ def test_a_progress_bar_is_shown_where_it_is_wanted(cache, mirrors, capsys, want
     assert "Downloading data" not in err  # pooch's own words
 
 
-def test_pooch_keeps_its_level_of_logging(cache, mirrors):
+def test_pooch_keeps_its_level_of_logging(cache, mirrors, monkeypatch):
     import pooch
 
-    level = pooch.get_logger().level
+    monkeypatch.setattr(pooch.get_logger(), "level", logging.DEBUG)
     mirrors("good")
     datasets.load("mnist")
-    assert pooch.get_logger().level == level
+    assert pooch.get_logger().level == logging.DEBUG
 
 
 def test_ctrl_c_leaves_no_part_of_a_file(cache, mirrors, monkeypatch):

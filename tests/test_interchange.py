@@ -235,6 +235,18 @@ UNFIT_GRAPHS = {
     "operator of others": (
         changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator 'Relu' is none",
     ),
+    "a constant of others": (
+        [("Constant", [], "W1", {"domain": "evil", "value_float": 1.0}), *NODES], without("W1"),
+        "operator 'Constant' is none that",
+    ),
+    "a constant without an array": (
+        [("Constant", [], "W1", {"value_float": 1.0}), *NODES], without("W1"),
+        "operator 'Constant' must hold one array",
+    ),
+    "a constant of a taken name": (
+        [("Constant", [], "W1", {"value_float": 1.0}), *NODES], ARRAYS,
+        "operator 'Constant' must hold one array, with a name of its own",
+    ),
     "missing array": (NODES, without("W2"), "array 'W2' is missing, or no constant"),
     "surplus array": (NODES, ARRAYS | {"W3": W1}, "array 'W3' is used by no node"),
     "shapes that do not fit": (
@@ -521,6 +533,9 @@ UNFIT_STATES = {
     "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' holds values that"),
     "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "cannot tell the order of la"),
     "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "must differ in one number"),
+    "two of three alike": (
+        {"fc1.weight": W1, "fc01.weight": W2, "fc2.weight": W2}, SAID, "cannot tell the order",
+    ),
     "a number twice": ({"fc1.weight": W1, "fc01.weight": W2}, SAID, "cannot tell the order"),
 }  # fmt: skip
 
