@@ -116,8 +116,8 @@ class NumbaBackend:
         self._update(kernels.batch_update, W, b, a_prev, _padded(delta, W.dtype), learning_rate)
 
     def _step(self, kernel, written, *numbers):
-        """Take a step on contiguous copies of the arrays, which are written back."""
-        flat = [np.ascontiguousarray(array).reshape(-1) for array in written]
+        """Take a step on copies of the arrays, which are written back but for the gradient."""
+        flat = [array.flatten() for array in written]
         kernel(*flat, *numbers)
         for array, new in zip(written[:-1], flat, strict=False):
             array[...] = new.reshape(array.shape)

@@ -82,9 +82,7 @@ def _learn_ones(plan, params, data, targets, order, n, span, work, team):
 
 @inlined
 def learn_chunks(plan, params, data, targets, order, m, work, alpha, share_of_loss, team):
-    """Fill work.grads with alpha * (sum of the gradients of m samples), chunk by chunk."""
-    low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
-    fill(work.grads, low, high, 0)
+    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk."""
     barrier(work.marks, team.size)
     for done in range(0, m, plan.chunk):
         size = min(plan.chunk, m - done)
@@ -111,6 +109,7 @@ def _learn_batches(plan, params, data, targets, order, n, span, work, team):
             ):
                 return
         else:
+            fill(work.grads, low, high, 0)
             if not learn_chunks(
                 plan, params, data, targets, which, m, work, share_of_each, share_of_loss, team
             ):
