@@ -10,18 +10,22 @@ import sys
 import benchmarks
 import numpy as np
 import pytest
-from benchmarks import kernels, network
+from benchmarks import common, counts, kernels, network, ratios, subjects
 
 import fastbp
 from fastbp import reference
+from fastbp.kernels import KERNELS
 from fastbp.numba_engine import NumbaBackend
 
+PROGRAMS = {"counting"}  # run by a benchmark, under valgrind; not imported by asv's own process
 MODULES = [
     importlib.import_module(f"benchmarks.{module.name}")
     for module in pkgutil.iter_modules(benchmarks.__path__)
+    if module.name not in PROGRAMS
 ]
-KINDS = ("time_", "track_", "timeraw_")
+KINDS = ("time_", "track_", "timeraw_", "peakmem_")
 COMPILES = "timeraw_first_step_compiled"  # tens of seconds; test_jit compiles in fresh processes
+SLOW = {"Memory.peakmem_epoch", "Instructions.track_instructions"}  # real size; valgrind
 
 
 def _owners():
@@ -37,31 +41,59 @@ def _benchmarks():
     for owner in _owners():
         for name, member in vars(owner).items():
             if name.startswith(KINDS) and callable(member) and name != COMPILES:
-                yield pytest.param(owner, name, id=f"{owner.__name__}.{name}")
+                where = f"{owner.__name__}.{name}"
+                marks = [pytest.mark.slow] if where in SLOW else []
+                yield pytest.param(owner, name, id=where, marks=marks)
 
 
-def _first_parameters(owner):
+def _parameters(owner):
     params = getattr(owner, "params", ())
     if params and not isinstance(params[0], (list, tuple)):
         params = (params,)
-    return next(itertools.product(*params))
+    return itertools.product(*params)
+
+
+def _set_up(instance, owner, cache):
+    """Set up with the first parameters that are applicable, as asv does; return them."""
+    for parameters in _parameters(owner):
+        try:
+            getattr(instance, "setup", lambda *_: None)(*cache, *parameters)
+        except NotImplementedError:
+            continue
+        return parameters
+    return pytest.skip("not applicable on this machine: see its setup")
+
+
+def _values(result):
+    """What a track_ benchmark returns: a number, or samples, which asv makes statistics of."""
+    return result["samples"] if isinstance(result, dict) else [result]
 
 
 @pytest.mark.parametrize(("owner", "name"), list(_benchmarks()))
-def test_benchmark_runs(owner, name):
-    """Set up, run and tear down once."""
+def test_benchmark_runs(owner, name, tmp_path, monkeypatch):
+    """Set up, run and tear down once, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(counts.Instructions, "params", (["sigmoid"],))
     instance = owner() if inspect.isclass(owner) else owner
-    parameters = _first_parameters(owner)
-    getattr(instance, "setup", lambda *_: None)(*parameters)
+    cache = [instance.setup_cache()] if hasattr(instance, "setup_cache") else []
+    cache = [found for found in cache if found is not None]
+    parameters = _set_up(instance, owner, cache)
     try:
-        result = getattr(instance, name)(*parameters)
+        result = getattr(instance, name)(*cache, *parameters)
     finally:
-        getattr(instance, "teardown", lambda *_: None)(*parameters)
+        getattr(instance, "teardown", lambda *_: None)(*cache, *parameters)
     if name.startswith("track_"):
-        assert np.isfinite(result)
-        assert result > 0
+        assert np.isfinite(_values(result)).all()
+        assert min(_values(result)) > 0
     if name.startswith("timeraw_"):
         subprocess.run([sys.executable, "-c", result], check=True, timeout=300)
+
+
+def test_a_chart_of_each_benchmark_says_what_it_shows():
+    for owner, name in (param.values for param in _benchmarks()):
+        benchmark = getattr(owner, name)
+        assert getattr(benchmark, "pretty_name", ""), name
+        assert not name.startswith("track_") or "less" in benchmark.unit or "more" in benchmark.unit
 
 
 def test_every_operation_has_a_benchmark():
@@ -70,8 +102,62 @@ def test_every_operation_has_a_benchmark():
     assert methods | set(reference.ELEMENTWISE) == set(kernels.CALLS)
 
 
+def test_every_kernel_is_counted_and_compared():
+    """A kernel added needs a subject, whose name begins with the kernel's."""
+    assert {name.split()[0] for name in subjects.SUBJECTS} == set(KERNELS)
+
+
 def test_every_network_method_has_a_benchmark():
     """A method added to Network needs a row; `fit` and its face `SGD` are in training.py."""
     methods = {n for n, f in vars(fastbp.Network).items() if callable(f) and n[0] != "_"}
     elsewhere = {"fit", "SGD", "backprop", "to_vector", "from_vector", "save"}
     assert methods == set(network.CALLS) | elsewhere
+
+
+# -- subjects and ratios ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(subjects.SUBJECTS))
+def test_a_subject_calls_the_kernel_it_is_named_for(name, monkeypatch):
+    """Both sides run, and the kernel's is a call of that kernel, again and again."""
+    called = []
+    kernel = fastbp.kernels.KERNELS[name.split()[0]]
+
+    def spy(*arguments):
+        called.append(name)
+        return kernel(*arguments)
+
+    monkeypatch.setattr(fastbp.kernels, name.split()[0], spy)
+    subject = subjects.SUBJECTS[name]("float32")
+    made = len(called)
+    subject.kernel()
+    subject.kernel()
+    subject.reference()
+    assert made == 1
+    assert len(called) == 3
+    assert (subject.operations > 0) == (name in subjects.AT_PEAK) or name not in subjects.AT_PEAK
+
+
+def test_the_index_is_made_anew_each_time():
+    """Else the second call would find nothing left to do, in no time."""
+    subject = subjects.SUBJECTS["index_rows"]("float32")
+    first, second = (ratios.seconds_of(subject.kernel, 5) for _ in range(2))
+    assert second > first / 10
+
+
+def test_a_ratio_is_that_of_the_work():
+    def work(n):
+        return lambda: sum(range(n))
+
+    found = ratios.samples([(work(60_000), work(20_000))])
+    assert found["number"] == 1
+    assert 2.4 < np.median(found["samples"]) < 3.6
+
+
+def test_narrow_workloads_take_the_narrow_path():
+    """Their subjects are named for it."""
+    for name in common.NARROW:
+        work = common.ALL[name]
+        net = work.network("numba")
+        X, _ = work.data(work.samples)
+        assert net._engine.choose_path(X, work.batch_size) == "narrow"

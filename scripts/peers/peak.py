@@ -1,67 +1,24 @@
-"""The FMA peak: as many multiplications and additions a second as the cores can do.
+"""The FMA peak, as a gauge of the race; the loop is that of the asv benchmarks."""
 
-The loop has nothing but independent fused multiply-adds of vectors in registers. If a tile beats
-it, it is wrong.
-"""
-
+import sys
 from concurrent.futures import ThreadPoolExecutor
-
-import numba
-import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from fastbp.kernels.simd import I64, Vec, lanes, loop
+from pathlib import Path
 
 from . import Done, Job
 
-# Enough to cover the latency of two units (4 cycles x 2), few enough for 32 registers. 12 lost 4 %.
-ACCUMULATORS = 24
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "asv_benchmarks"))
+from benchmarks.peak import spinning
+
 ROUNDS = 2_000_000  # of the loop in one count: 0.02 s
-
-
-@intrinsic
-def fma_rounds(typingctx, rounds, x):
-    """Return the sum of the accumulators after so many rounds of x * x + accumulator."""
-
-    def codegen(context, builder, signature, args):
-        element = {32: ir.FloatType(), 64: ir.DoubleType()}[x.bitwidth]
-        kind = ir.VectorType(element, lanes(x))
-        factor = Vec(builder, ir.Constant(kind, ir.Undefined))
-        for lane in range(kind.count):
-            value = builder.insert_element(factor.value, args[1], ir.IntType(32)(lane))
-            factor = Vec(builder, value)
-        first = [ir.Constant(kind, [float(i)] * kind.count) for i in range(ACCUMULATORS)]
-
-        def body(k, sums):
-            # acc = x * acc + x: the chains stay apart, and with |x| < 1 nothing overflows.
-            return [factor.fma(Vec(builder, acc), factor).value for acc in sums]
-
-        total, *others = (
-            Vec(builder, acc) for acc in loop(builder, I64(0), args[0], I64(1), first, body)
-        )
-        for acc in others:
-            total = total + acc
-        return total.fold(Vec.__add__)
-
-    return x(types.int64, x), codegen
-
-
-@numba.njit(nogil=True)
-def spin(rounds, x):
-    return fma_rounds(rounds, x)
 
 
 def build(task, variant):
     """Items are operations: two an FMA and lane, on as many threads as there are cores."""
-    x = np.dtype(task.work.dtype).type(0.5)
-    spin(1, x)
-    vector = lanes(numba.typeof(x))
+    spin, operations = spinning(task.work.dtype, ROUNDS)
     threads = ThreadPoolExecutor(task.threads)
 
     def run(n):
-        list(threads.map(lambda _: spin(n * ROUNDS, x), range(task.threads)))
+        list(threads.map(lambda _: [spin() for _ in range(n)], range(task.threads)))
         return Done(0.0)
 
-    return Job(run, count=2 * vector * ACCUMULATORS * ROUNDS * task.threads)
+    return Job(run, count=operations * task.threads)

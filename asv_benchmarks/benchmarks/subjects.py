@@ -1,0 +1,164 @@
+"""Fixed work for every compiled kernel, beside its twin: what is counted and compared.
+
+A subject's name begins with that of its kernel, so that a change is reported by name. Kernels are
+called directly, with the very arguments that the backend hands them: conversions around a kernel
+would hide a part of its change.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from fastbp import kernels
+from fastbp.backend import get_backend
+
+from .common import ALL, INPUTS
+from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays
+
+RATE = 1e-6  # steps so small that the work stays the same however often it is done
+
+
+class Subject(NamedTuple):
+    """A kernel's call and the reference's, on equal data."""
+
+    kernel: Callable
+    reference: Callable
+    operations: int = 0  # floating-point ones of a call, where it is matrix products
+
+
+def handed(name, make):
+    """Return the arguments that the call which `make` returns hands to a kernel."""
+    found, kernel = [], getattr(kernels, name)
+
+    def recording(*arguments):
+        found.append(arguments)
+        return kernel(*arguments)
+
+    setattr(kernels, name, recording)
+    try:
+        make()()
+    finally:
+        setattr(kernels, name, kernel)
+    return found[0]
+
+
+def direct(name, make):
+    """Return a call of the kernel alone."""
+    return partial(getattr(kernels, name), *handed(name, make))
+
+
+# -- one layer -------------------------------------------------------------------------------------
+
+PRODUCTS = {"affine", "backprop_delta", "weight_gradient", "batch_update"}
+
+
+def operation(name, dtype):
+    """Make the subject of an operation of one layer."""
+
+    def called(backend):
+        return partial(getattr(get_backend(backend), name), *CALLS[name](arrays(dtype)))
+
+    operations = 2 * BATCH * N_IN * N_OUT if name in PRODUCTS else 0
+    return Subject(direct(name, partial(called, "numba")), called("numpy"), operations)
+
+
+# -- whole networks --------------------------------------------------------------------------------
+
+# Kernel, workload, path, samples: a few milliseconds of the reference, or one step.
+EPOCHS = [
+    ("sgd_epoch", "online", "sparse", 100),
+    ("sgd_epoch", "online", "dense", 100),
+    ("sgd_epoch", "deep1", "sparse", 50),
+    ("sgd_epoch", "nielsen", "sparse", 500),
+    ("sgd_epoch", "nielsen", "dense", 500),
+    ("sgd_epoch", "twolayer", "sparse", 1_000),
+    ("sgd_epoch", "wide", "dense", 256),
+    ("narrow_epoch", "surrogate", "narrow", 10_000),
+]
+# Kernel, workload, samples.
+PASSES = [
+    ("gradient", "nielsen", 10),
+    ("gradient", "twolayer", 1_000),
+    ("narrow_gradient", "regression", 200),
+    ("feedforward", "online", 1),
+    ("feedforward", "online", 1_000),
+    ("evaluate", "online", 1_000),
+]
+FORCED = {"gradient": {"path": "dense"}, "narrow_gradient": {"path": "narrow"}}
+
+
+def _data(work, samples, path):
+    return work.data(samples, INPUTS["zeros" if path == "sparse" else "dense"])
+
+
+def _operations(sizes, samples, passes):
+    """Return those of forward pass, update (2 passes) and deltas (3); the inputs have no delta."""
+    weights = [p * q for p, q in pairwise(sizes)]
+    return 2 * samples * (min(passes, 2) * sum(weights) + (passes > 2) * sum(weights[1:]))
+
+
+def epoch(kernel, workload, path, samples, dtype):
+    """Make the subject of a stretch of training."""
+    work = ALL[workload]
+    data = _data(work, samples, path)
+
+    def trained(backend, **options):
+        net = work.network(backend, dtype)
+        trainer = net._engine.trainer(net.params, *net._batch(*data), work.batch_size, **options)
+        return partial(trainer.run, np.arange(samples), 0, samples, RATE)
+
+    operations = _operations(work.sizes, samples, 3) if path == "dense" else 0
+    fast = direct(kernel, partial(trained, "numba", path=path))
+    return Subject(fast, trained("numpy"), operations)
+
+
+def network_pass(kernel, workload, samples, dtype):
+    """Make the subject of a gradient, a forward pass or an evaluation."""
+    work = ALL[workload]
+
+    def called(backend):
+        net = work.network(backend, dtype)
+        data = net._batch(*_data(work, samples, "dense"))
+        method = kernel.removeprefix("narrow_")
+        options = FORCED.get(kernel, {}) if backend == "numba" else {}
+        arguments = data[:1] if method == "feedforward" else data
+        return partial(getattr(net._engine, method), net.params, *arguments, **options)
+
+    operations = _operations(work.sizes, samples, 3 if "gradient" in kernel else 1)
+    return Subject(direct(kernel, partial(called, "numba")), called("numpy"), operations)
+
+
+def indexing(dtype):
+    """Make the subject of the index of zero-skipping input; its twin is NumPy's own."""
+    work = ALL["nielsen"]
+    X, y = _data(work, 1_000, "sparse")
+    net = work.network("numba", dtype)
+    rows = net._batch(X.astype(dtype), y)
+    make = partial(net._engine.trainer, net.params, *rows, work.batch_size, path="sparse")
+    arguments = handed("index_rows", lambda: make)
+    done = arguments[3]  # how far the index has come: from the start each time
+
+    def index():
+        done[0] = 0
+        kernels.index_rows(*arguments)
+
+    return Subject(index, rows[0].nonzero)
+
+
+SUBJECTS = {
+    **{name: partial(operation, name) for name in CALLS},
+    **{" ".join(map(str, row[:3])): partial(epoch, *row) for row in EPOCHS},
+    **{" ".join(map(str, row)): partial(network_pass, *row) for row in PASSES},
+    "index_rows": indexing,
+}
+# Those of which the matrix products make nearly all; batches of one wait for memory instead.
+AT_PEAK = [
+    *sorted(PRODUCTS),
+    "sgd_epoch nielsen dense",
+    "sgd_epoch wide dense",
+    "gradient twolayer 1000",
+    "feedforward online 1000",
+]

@@ -1,0 +1,171 @@
+"""Measure the speed of fastbp with asv, and compare two commits.
+
+  scripts/bench                  the whole suite on the current commit, about ten minutes
+  scripts/bench quick            what `compare` reads, about one minute
+  scripts/bench compare [BASE]   the current commit beside BASE (main), as a table of what changed
+  scripts/bench publish          asv's pages of all results
+
+Exit code of `compare`: 0; 1 if something got slower; 2 if it could not be measured. Only what is
+committed is measured. Results go to asv_benchmarks/results, but for those of `compare`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import verdict
+from asv.config import Config
+from asv.machine import Machine, MachineCollection
+from asv.util import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "asv_benchmarks"
+LOG = BENCHMARKS / "env" / "compare.log"  # a folder that asv makes, and git ignores
+# Instruction counts and ratios, which are judged, and a few plain times beside them.
+QUICK = [
+    r"^counts\.",
+    r"^ratios\..*'float32'",
+    r"^training\.Epoch.*\('(online|wide)', 'zeros', 'numba', 'float32', 1\)",
+]
+MOST_RUNS = 3  # what only times say must be said so often
+
+
+class NotMeasured(Exception):
+    """There is nothing to judge; the message says what to do."""
+
+
+def say(words):
+    """Report progress where it does not mix with the table."""
+    print(f"bench: {words}", file=sys.stderr, flush=True)
+
+
+def asv(*arguments, **output):
+    """Run asv, its output where progress goes; return its exit code."""
+    command = [sys.executable, "-m", "asv", *arguments]
+    return subprocess.run(command, cwd=BENCHMARKS, **{"stdout": sys.stderr, **output}).returncode
+
+
+def git(*arguments):
+    """Return what git prints."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise NotMeasured(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def commit(name):
+    """Return the hash of a commit."""
+    return git("rev-parse", "--verify", f"{name}^{{commit}}")
+
+
+def ready():
+    """Have asv know this machine; say what will not be measured."""
+    try:
+        MachineCollection.load(Machine.get_unique_machine_name())
+    except UserError:  # asv does not know this machine yet
+        asv("machine", "--yes")
+    if git("status", "--porcelain", "--untracked-files=no"):
+        say("what is not committed is not measured")
+
+
+def chosen(patterns):
+    """Return the options that choose benchmarks."""
+    return [word for pattern in patterns for word in ("--bench", pattern)]
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def run(options, patterns=()):
+    """Run benchmarks on the current commit."""
+    ready()
+    return asv("run", "HEAD^!", "--show-stderr", *chosen(patterns))
+
+
+def quick(options):
+    """Run those that `compare` reads."""
+    return run(options, QUICK)
+
+
+def publish(options):
+    """Build the pages."""
+    if code := asv("publish"):
+        return code
+    print(
+        f"The pages are in {BENCHMARKS / 'html'}; a browser needs a server for them:\n"
+        f"  cd {BENCHMARKS} && {sys.executable} -m asv preview"
+    )
+    return 0
+
+
+def compare(options):
+    """Measure two commits and judge."""
+    base, head = commit(options.base), commit("HEAD")
+    if base == head:
+        raise NotMeasured(f"{options.base} is the current commit: name another, such as HEAD~1")
+    ready()
+    say(f"measuring two commits takes some minutes; asv writes to {LOG}")
+    LOG.parent.mkdir(exist_ok=True)
+    runs, patterns = [], QUICK
+    while patterns and len(runs) < MOST_RUNS:
+        if runs:
+            say(f"once more, where only times have changed: {len(patterns)} kernels")
+        runs.append(measured(base, head, patterns))
+        patterns = verdict.patterns(verdict.doubtful(runs))
+    findings = verdict.judge(runs)
+    if not findings:
+        raise NotMeasured(f"no benchmark gave a result; {LOG} says why")
+    print(verdict.text(findings, runs, git("log", "-1", "--format=%h %s", base),
+                       git("log", "-1", "--format=%h %s", head)))  # fmt: skip
+    return int(any(finding.verdict in verdict.BAD for finding in findings))
+
+
+def measured(base, head, patterns):
+    """Return what asv found out about two commits: (base, head)."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "asv.conf.json")
+        config.write_text(json.dumps(elsewhere(folder)))
+        # asv's own verdict, its exit code, is read from plain times as well: not of interest.
+        command = "--config", str(config), "continuous", "--show-stderr", base, head
+        with open(LOG, "a", encoding="utf-8") as log:
+            asv(*command, *chosen(patterns), stdout=log, stderr=log)
+        return tuple(verdict.read(Path(folder, "results"), name) for name in (base, head))
+
+
+def elsewhere(folder):
+    """Return asv's configuration with results in another folder."""
+    path = BENCHMARKS / "asv.conf.json"
+    config = {k: v for k, v in vars(Config.load(str(path))).items() if v is not None}
+    for name in ("benchmark_dir", "env_dir"):
+        config[name] = str(BENCHMARKS / config[name])
+    return {**config, "repo": str(ROOT), "results_dir": str(Path(folder, "results")), "version": 1}
+
+
+COMMANDS = {"run": run, "quick": quick, "compare": compare, "publish": publish}
+
+
+def main(argv=None):
+    """Run the command named; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", default="run", choices=COMMANDS)
+    parser.add_argument("base", nargs="?", help="commit to compare with (main)")
+    options = parser.parse_args(argv)
+    if options.base and options.command != "compare":
+        parser.error(f"{options.command} takes no commit; compare does")
+    options.base = options.base or "main"
+    try:
+        return COMMANDS[options.command](options)
+    except NotMeasured as reason:
+        say(reason)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""What two commits' results say: which kernels got slower or faster, and how sure that is.
+
+Instruction counts come first: they have no noise. Then ratios taken inside one process, which a
+busy machine shifts a little, and rarely the same way twice: what counts do not explain is measured
+again, and must be seen each time. Plain times are printed, and decide nothing.
+"""
+
+import ast
+import math
+import re
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from asv.results import Results
+from asv.util import human_time
+
+COUNTED, REFERENCE, PEAK, TIMES = "instructions", "reference", "peak", "times"
+KINDS = {
+    "counts.Instructions.track_instructions": COUNTED,
+    "ratios.Reference.track_reference": REFERENCE,
+    "ratios.Peak.track_peak": PEAK,
+    "training.Epoch.time_epoch": TIMES,
+}
+TIMED = (REFERENCE, PEAK)
+MORE_INSTRUCTIONS = 1.03  # the same code gives the same count, so this is a matter of taste
+MORE_TIME = 1.15  # the same code was seen to differ by 10 %, by where its data happened to lie
+BAD = ("slower", "failed")
+
+
+class Value(NamedTuple):
+    """A median and the interval that holds it with 99 %; NaN where a benchmark failed."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Finding(NamedTuple):
+    """What became of a kernel."""
+
+    subject: str
+    verdict: str  # "slower", "faster", "same", "failed"
+    confidence: str
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read(folder, commit):
+    """Return asv's results of a commit: {kind: {subject: Value}}."""
+    found = {kind: {} for kind in KINDS.values()}
+    for path in Path(folder).glob(f"*/{commit[:8]}*.json"):
+        results = Results.load(str(path))
+        for name in set(results.get_all_result_keys()) & set(KINDS):
+            found[KINDS[name]] |= values(results, name)
+    return found
+
+
+def values(results, name):
+    """Return the values of a benchmark by its first parameter; without those left out."""
+    params = results.get_result_params(name)
+    columns = (results.get_result_value(name, params), results.get_result_stats(name, params))
+    found = {}
+    for words, median, stats in zip(product(*params), *columns, strict=True):
+        if median is None:
+            found[ast.literal_eval(words[0])] = Value(math.nan, math.nan, math.nan)
+        elif not math.isnan(median):
+            bounds = (stats or {}).get("ci_99_a"), (stats or {}).get("ci_99_b")
+            low, high = (median if bound is None else bound for bound in bounds)
+            found[ast.literal_eval(words[0])] = Value(median, low, high)
+    return found
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def change(pair, kind, subject):
+    """Return head / base with its interval; None where one of them has no value."""
+    base, head = (side[kind].get(subject) for side in pair)
+    if base is None or head is None:
+        return None
+    return Value(head.median / base.median, head.low / base.high, head.high / base.low)
+
+
+def direction(ratio, least):
+    """Return 1 for more by this factor, -1 for less, 0 for neither."""
+    return (ratio >= least) - (ratio <= 1 / least)
+
+
+def counted(runs, subject):
+    """Return what the counts say: 1 more, -1 less, 0 the same, None without."""
+    found = change(runs[0], COUNTED, subject)
+    return None if found is None else direction(found.median, MORE_INSTRUCTIONS)
+
+
+def timed(runs, subject):
+    """Return what the ratios say: 1 slower or -1 faster, if all of all runs say so; else 0."""
+    found = [change(pair, kind, subject) for pair in runs for kind in TIMED]
+    said = {direction(one.median, MORE_TIME) for one in found if one}
+    return said.pop() if len(said) == 1 else 0
+
+
+def subjects(runs):
+    """Return the names of all kernels that were measured on the head, or on both."""
+    base, head = runs[0]
+    kinds = (COUNTED, *TIMED)
+    return [name for name in dict.fromkeys(n for k in kinds for n in (*head[k], *base[k]))]
+
+
+def doubtful(runs):
+    """Return the kernels whose time has changed, each time so far, without counts to explain it."""
+    return [
+        subject
+        for subject in subjects(runs)
+        if timed(runs, subject) and timed(runs, subject) != counted(runs, subject)
+    ]
+
+
+def patterns(names):
+    """Return what chooses the ratios of these kernels."""
+    return [rf"^ratios\..*\('{re.escape(name)}', 'float32'\)" for name in names]
+
+
+def failed(runs, subject):
+    """Return whether the head has no value where the base has one, or failed itself."""
+    base, head = runs[0]
+    for kind in (COUNTED, *TIMED):
+        value = head[kind].get(subject)
+        if (value is None and subject in base[kind]) or (value and math.isnan(value.median)):
+            return True
+    return False
+
+
+# What counts and times say, together: verdict and confidence.
+WORDS = {1: "slower", -1: "faster", 0: "same"}
+
+
+def finding(runs, subject):
+    """Return the verdict on a kernel."""
+    if failed(runs, subject):
+        return Finding(subject, "failed", "no result; the log says why")
+    by_count, by_time = counted(runs, subject), timed(runs, subject)
+    if by_time and by_time == by_count:
+        return Finding(subject, WORDS[by_time], "certain: counted and timed")
+    if by_time:  # still, after all runs
+        return Finding(subject, WORDS[by_time], f"high: timed, {len(runs)} of {len(runs)} runs")
+    if by_count:
+        return Finding(subject, WORDS[by_count], "certain: counted; in time below the noise")
+    return Finding(subject, "same", "")
+
+
+def judge(runs):
+    """Return a finding for each kernel, the worst first."""
+    order = ("failed", "slower", "faster", "same")
+    found = [finding(runs, subject) for subject in subjects(runs)]
+    return sorted(found, key=lambda one: order.index(one.verdict))
+
+
+# -- telling ---------------------------------------------------------------------------------------
+
+HEADER = ("", "kernel", "instructions", "time, to NumPy's", "time, to FMA peak", "confidence")
+
+
+def percent(found, digits=0, interval=True):
+    """Return a change in words."""
+    if found is None or math.isnan(found.median):
+        return "-"
+    middle, low, high = (100 * (x - 1) for x in found)
+    around = f" ({low:+.0f} to {high:+.0f})" if interval else ""
+    return f"{middle:+.{digits}f} %{around}"
+
+
+def row(one, runs):
+    """Return a line of the table: the count, and the times of the last run that has them."""
+
+    def last(kind):
+        found = [change(pair, kind, one.subject) for pair in runs]
+        return next((each for each in reversed(found) if each), None)
+
+    return (
+        one.verdict, one.subject, percent(last(COUNTED), 1, interval=False),
+        percent(last(REFERENCE)), percent(last(PEAK)), one.confidence,
+    )  # fmt: skip
+
+
+def table(rows):
+    """Return rows as a table that reads well as text and as Markdown."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"| {' | '.join(f'{word:{n}}' for word, n in zip(words, widths, strict=True))} |"
+        for words in rows
+    ]
+    return [lines[0], f"|{'|'.join('-' * (n + 2) for n in widths)}|", *lines[1:]]
+
+
+def hints(pair):
+    """Return the plain times in words."""
+    base, head = (side[TIMES] for side in pair)
+    return [
+        f"{name} {human_time(base[name].median)} to {human_time(head[name].median)}"
+        for name in head
+        if name in base
+    ]
+
+
+def text(findings, runs, base, head):
+    """Return all that is to be said."""
+    changed = [one for one in findings if one.verdict != "same"]
+    same = len(findings) - len(changed)
+    lines = [f"Base: {base}", f"Head: {head}", ""]
+    if changed:
+        lines += [*table([HEADER, *(row(one, runs) for one in changed)]), ""]
+    lines.append(f"{same} of {len(findings)} kernels are as fast as before.")
+    if all(counted(runs, one.subject) is None for one in findings):
+        lines.append("Instructions were not counted, which takes valgrind on an x86-64 machine.")
+    if words := hints(runs[0]):
+        lines += ["", f"Plain times of an epoch, which decide nothing: {'; '.join(words)}."]
+    return "\n".join(lines)
