@@ -3,21 +3,25 @@
 import importlib
 import inspect
 import itertools
+import os
 import pkgutil
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import benchmarks
 import numpy as np
 import pytest
-from benchmarks import common, counts, kernels, network, ratios, subjects
+from benchmarks import beside, common, counts, kernels, network, ratios, subjects
 
 import fastbp
 from fastbp import reference
 from fastbp.kernels import KERNELS
 from fastbp.numba_engine import NumbaBackend
 
-PROGRAMS = {"counting"}  # run by a benchmark, under valgrind; not imported by asv's own process
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"counting", "turns"}  # which a benchmark starts
 MODULES = [
     importlib.import_module(f"benchmarks.{module.name}")
     for module in pkgutil.iter_modules(benchmarks.__path__)
@@ -74,6 +78,8 @@ def test_benchmark_runs(owner, name, tmp_path, monkeypatch):
     """Set up, run and tear down once, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(counts.Instructions, "params", (["sigmoid"],))
+    monkeypatch.setattr(beside.Base, "params", (["sigmoid"],))
+    monkeypatch.setenv(beside.BASE, str(ROOT))
     instance = owner() if inspect.isclass(owner) else owner
     cache = [instance.setup_cache()] if hasattr(instance, "setup_cache") else []
     cache = [found for found in cache if found is not None]
@@ -161,3 +167,47 @@ def test_narrow_workloads_take_the_narrow_path():
         net = work.network("numba")
         X, _ = work.data(work.samples)
         assert net._engine.choose_path(X, work.batch_size) == "narrow"
+
+
+# -- another commit's kernels ----------------------------------------------------------------------
+
+WASTE = """\
+from .kernels import sigmoid as _sigmoid
+
+
+def _twice(z, out):
+    _sigmoid(z, out)
+    _sigmoid(z, out)
+
+
+from . import kernels
+kernels.sigmoid = _twice
+"""
+
+
+@pytest.mark.slow
+def test_the_kernel_of_another_folder_is_called(tmp_path, monkeypatch):
+    """Twice the work there is half the time here, and nothing changes for the others."""
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    shutil.copytree(ROOT / "fastbp", tmp_path / "fastbp")
+    with open(tmp_path / "fastbp" / "__init__.py", "a") as file:
+        file.write(WASTE)
+    found = beside.measured(str(tmp_path), ["sigmoid", "affine"])
+    assert 0.35 < np.median(found["sigmoid"]) < 0.65
+    assert 0.85 < np.median(found["affine"]) < 1.15
+
+
+def test_a_side_that_ends_early_is_an_error(monkeypatch):
+    with beside.Side() as side, pytest.raises(RuntimeError, match="no_such_kernel"):
+        side.ask("no_such_kernel")
+
+
+def test_callgrind_s_files_are_read(tmp_path):
+    """One file per request, named by it; the one at the end of the program has no name."""
+    text = "version: 1\ndesc: Trigger: {}\nevents: Ir\nfn=(1)\n1 5\n\ntotals: {}\n"
+    for number, (trigger, total) in enumerate(
+        [("Client Request: sigmoid", 10), ("Client Request: sgd_epoch x", 20), ("Program end", 3)]
+    ):
+        path = tmp_path / f"callgrind.out.{number}"
+        path.write_text(text.format(trigger, total))
+    assert counts.parsed(tmp_path) == {"sigmoid": 10, "sgd_epoch x": 20}

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import llvmlite.binding as llvm
+
 from fastbp import kernels
 
 from .subjects import SUBJECTS
@@ -23,6 +25,7 @@ LESSER = {
     "NUMBA_CPU_FEATURES": "+64bit,+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+cx8,+f16c,-fma,+fxsr,+lzcnt,"
     "+mmx,+movbe,+popcnt,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave",
 }
+BENCHMARKS = Path(__file__).resolve().parents[1]
 X86 = ("x86_64", "amd64")
 NAMED = re.compile(r"^desc: Trigger: Client Request: (.+)$", re.MULTILINE)
 TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
@@ -36,7 +39,6 @@ def environment():
         **os.environ,
         **LESSER,
         "NUMBA_CACHE_DIR": str(root / "counted"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         "PYTHONHASHSEED": "0",
     }
 
@@ -56,11 +58,17 @@ def parsed(folder):
     return counts
 
 
+def able():
+    """Return whether instructions can be counted here."""
+    x86 = platform.machine().lower() in X86 and llvm.get_host_cpu_features().get("avx2")
+    return bool(x86 and shutil.which("valgrind"))
+
+
 def count(names):
     """Return the instructions of subjects, or nothing where they cannot be counted."""
-    if not shutil.which("valgrind") or platform.machine().lower() not in X86:
+    if not able():
         return {}
-    run = {"check": True, "env": environment(), "stdout": subprocess.DEVNULL}
+    run = {"check": True, "env": environment(), "cwd": BENCHMARKS, "stdout": subprocess.DEVNULL}
     subprocess.run(program("load", names), **run)  # under valgrind compiling would take minutes
     with tempfile.TemporaryDirectory() as folder:
         out = f"--callgrind-out-file={folder}/callgrind.out"
@@ -82,7 +90,7 @@ class Instructions:
 
     def setup(self, counts, kernel):
         if not counts:
-            raise NotImplementedError("counting takes valgrind on an x86-64 machine")
+            raise NotImplementedError("counting takes valgrind, and an x86-64 CPU with AVX2")
 
     def track_instructions(self, counts, kernel):
         return counts[kernel]

@@ -15,8 +15,8 @@ from .subjects import AT_PEAK, SUBJECTS
 FINE = time.get_clock_info("thread_time").resolution < 1e-6
 clock = time.thread_time if FINE else time.perf_counter
 SLICE = 1e-3  # seconds at least that each side computes at a stretch
-LAYOUTS = 3  # sets of arrays: where they happen to lie in memory makes kernels faster or slower
-SECONDS, FEWEST, MOST = 0.15, 5, 25  # of a layout; rounds of it
+LAYOUTS = 2  # sets of arrays: where they happen to lie in memory makes kernels faster or slower
+SECONDS, FEWEST, MOST = 0.1, 5, 25  # of a layout; rounds of it
 SPIN_ROUNDS = 5_000
 
 

@@ -1,0 +1,388 @@
+"""scripts/bench: what is read from asv's files, what is judged, what is said; and the proof."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
+PROOF_SECONDS = 3600
+
+
+def _load(name, folder):
+    sys.path.insert(0, str(folder))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="module")
+def verdict():
+    return _load("verdict", SCRIPTS / "benchtools")
+
+
+@pytest.fixture(scope="module")
+def bench(verdict):
+    """The commands; `__main__` is taken, so it is loaded by another name."""
+    import importlib.util
+
+    path = SCRIPTS / "benchtools" / "__main__.py"
+    spec = importlib.util.spec_from_file_location("bench_commands", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@pytest.fixture(scope="module")
+def proof():
+    return _load("prove_bench", SCRIPTS)
+
+
+@pytest.fixture
+def run(verdict):
+    """run(instructions=1.3, beside=1.0, ...): results of base and head for a kernel `k`."""
+
+    def make(name="k", **changes):
+        sides = []
+        for head in (False, True):
+            side = {kind: {} for kind in verdict.KINDS.values()}
+            for kind, change in changes.items():
+                if change is not None:
+                    value = 2.0 * (change if head else 1)
+                    side[kind][name] = verdict.Value(value, 0.98 * value, 1.02 * value)
+            sides.append(side)
+        return tuple(sides)
+
+    return make
+
+
+def _only(verdict, runs):
+    (one,) = verdict.judge(runs)
+    return one
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counted", "timed", "expected"),
+    [
+        (1.0, 1.0, "same"),
+        (1.3, 1.3, "slower"),
+        (1.3, 1.0, "slower"),  # counts have no noise
+        (1.04, 1.0, "slower"),
+        (1.02, 1.1, "same"),
+        (0.5, 0.5, "faster"),
+        (0.9, 1.0, "faster"),
+        (1.0, 1.3, "slower"),  # where data lies may cost time
+        (1.0, 0.7, "faster"),
+        (1.2, 0.7, "faster"),  # more instructions that take less time
+        (0.8, 1.4, "slower"),
+        (None, 1.3, "slower"),
+        (None, 1.1, "same"),
+    ],
+)
+def test_counts_and_times_together_make_the_verdict(verdict, run, counted, timed, expected):
+    runs = [run(instructions=counted, beside=timed)] * 3
+    assert _only(verdict, runs).verdict == expected
+
+
+def test_what_times_alone_say_must_be_said_each_time(verdict, run):
+    noisy, quiet = run(instructions=1.0, beside=1.4), run(instructions=None, beside=1.05)
+    again = run(instructions=None, beside=1.4)
+    assert verdict.doubtful([noisy]) == ["k"]
+    assert verdict.doubtful([noisy, quiet]) == []
+    assert _only(verdict, [noisy, quiet]).verdict == "same"
+    assert _only(verdict, [noisy, again, quiet]).verdict == "same"
+    slower = _only(verdict, [noisy, again, again])
+    assert slower.verdict == "slower"
+    assert slower.confidence == "high: timed, 3 of 3 runs"
+
+
+def test_slower_and_then_faster_is_the_same(verdict, run):
+    assert _only(verdict, [run(beside=1.4), run(beside=0.6)]).verdict == "same"
+
+
+def test_the_base_itself_is_the_better_yardstick(verdict, run):
+    assert _only(verdict, [run(beside=1.0, reference=1.4, peak=1.4)]).verdict == "same"
+    assert _only(verdict, [run(beside=1.4, reference=1.0)]).verdict == "slower"
+
+
+def test_without_a_base_that_runs_both_other_ratios_must_say_so(verdict, run):
+    assert _only(verdict, [run(reference=1.4)]).verdict == "slower"
+    assert _only(verdict, [run(reference=1.4, peak=1.0)]).verdict == "same"
+    assert _only(verdict, [run(reference=1.4, peak=1.3)]).verdict == "slower"
+    assert _only(verdict, [run(reference=1.4, peak=0.6)]).verdict == "same"
+
+
+def test_what_counts_explain_is_not_measured_again(verdict, run):
+    assert verdict.doubtful([run(instructions=1.3, beside=1.3)]) == []
+    assert verdict.doubtful([run(instructions=1.3, beside=1.0)]) == []
+    assert verdict.doubtful([run(instructions=1.3, beside=0.7)]) == ["k"]
+    assert verdict.doubtful([run(instructions=None, beside=1.3)]) == ["k"]
+
+
+def test_a_failed_benchmark_is_reported(verdict, run):
+    base, head = run(instructions=1.0, beside=1.0)
+    missing = (base, {kind: {} for kind in head})
+    assert _only(verdict, [missing]).verdict == "failed"
+    head["beside"]["k"] = verdict.Value(*[math.nan] * 3)
+    failed = _only(verdict, [(base, head)])
+    assert failed.verdict == "failed"
+    assert failed.verdict in verdict.BAD
+
+
+def test_a_new_kernel_is_no_change(verdict, run):
+    base, head = run(instructions=1.0, beside=1.0)
+    new = ({kind: {} for kind in base}, head)
+    assert _only(verdict, [new]).verdict == "same"
+
+
+def test_a_kernel_that_failed_before_is_no_failure_now(verdict, run):
+    base, head = run(instructions=1.0, beside=1.0)
+    base["beside"]["k"] = verdict.Value(*[math.nan] * 3)
+    assert _only(verdict, [(base, head)]).verdict == "same"
+
+
+def test_the_worst_comes_first(verdict, run):
+    base, head = run("a")
+    for name, change in {"a": 1.0, "b": 0.5, "c": 2.0}.items():
+        for side, factor in ((base, 1), (head, change)):
+            side["instructions"][name] = verdict.Value(*[8 * factor] * 3)
+    assert [one.subject for one in verdict.judge([(base, head)])] == ["c", "b", "a"]
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path):
+    """results(commit, {benchmark: (params, values)}): a file as asv writes it."""
+    from asv.results import Results
+    from asv.runner import BenchmarkResult
+
+    def write(commit, found):
+        made = Results({"machine": "m"}, {}, commit, 0, "3.11", "env", {})
+        for name, (params, values, samples) in found.items():
+            benchmark = {"name": name, "version": "1", "params": params, "type": "track"}
+            number = [1 if one else None for one in samples]
+            made.add_result(
+                benchmark, BenchmarkResult(values, samples, number, 0, "", None),
+                record_samples=True,
+            )  # fmt: skip
+        made.save(str(tmp_path))
+        return tmp_path
+
+    return write
+
+
+def test_asv_s_own_files_are_read(verdict, results):
+    params = [["'sigmoid'", "'sgd_epoch wide dense'"], ["'float32'", "'float64'"]]
+    samples = [[1.0, 2.0, 3.0], None, None, None]
+    folder = results(
+        "abcdef0123" * 4,
+        {
+            "ratios.Reference.track_reference": (params, [True, math.nan, None, math.nan], samples),
+            "counts.Instructions.track_instructions": ([["'sigmoid'"]], [1234], [None]),
+            "network.time_something": ([["'sigmoid'"]], [1.0], [None]),
+        },
+    )
+    found = verdict.read(folder, "abcdef0123" * 4)
+    assert found["instructions"] == {"sigmoid": (1234, 1234, 1234)}
+    assert found["reference"]["sigmoid"].median == 2
+    assert found["reference"]["sigmoid"].low < 2 < found["reference"]["sigmoid"].high
+    assert math.isnan(found["reference"]["sgd_epoch wide dense"].median)  # failed
+    assert found["peak"] == {}
+    assert verdict.read(folder, "0" * 40)["reference"] == {}
+
+
+def test_names_choose_the_benchmarks_they_name(verdict):
+    import re
+
+    (pattern,) = verdict.patterns(["sgd_epoch online dense"])
+    assert re.search(pattern, "beside.Base.track_base('sgd_epoch online dense')")
+    assert re.search(pattern, "ratios.Peak.track_peak('sgd_epoch online dense', 'float32')")
+    assert not re.search(pattern, "ratios.Peak.track_peak('sgd_epoch online dense', 'float64')")
+    assert not re.search(pattern, "counts.X.track_x('sgd_epoch online dense')")
+
+
+def test_quick_chooses_what_is_read(bench, verdict):
+    """Of every kind of benchmark that `compare` reads, some are in the quick suite."""
+    import re
+
+    names = {
+        "counts.Instructions.track_instructions('sigmoid')": True,
+        "beside.Base.track_base('sigmoid')": True,
+        "ratios.Reference.track_reference('sigmoid', 'float32')": True,
+        "ratios.Reference.track_reference('sigmoid', 'float64')": False,
+        "ratios.Peak.track_peak('affine', 'float32')": True,
+        "training.Epoch.time_epoch('online', 'zeros', 'numba', 'float32', 1)": True,
+        "training.Epoch.time_epoch('online', 'zeros', 'numba', 'float32', 2)": False,
+        "training.SpeedUp.track_speed_up('online', 'zeros')": False,
+    }
+    found = {name: any(re.search(p, name) for p in bench.QUICK) for name in names}
+    assert found == names
+    assert {name.split("(")[0] for name in names if names[name]} == set(verdict.KINDS)
+
+
+# -- telling ---------------------------------------------------------------------------------------
+
+
+def test_the_table_names_what_changed_and_nothing_else(verdict, run):
+    runs = [run(instructions=1.3, beside=1.25)]
+    for side in runs[0]:
+        side["beside"]["other"] = verdict.Value(1, 1, 1)
+    text = verdict.text(verdict.judge(runs), runs, "b1 Base", "h1 Head")
+    rows = [line for line in text.splitlines() if line.startswith("| slower")]
+    (row,) = rows
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        "slower", "k", "+30.0 %", "+25 % (+20 to +30)", "-", "-", "certain: counted and timed",
+    ]  # fmt: skip
+    assert "1 of 2 kernels are as fast as before." in text
+    assert "valgrind" not in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines}) == 1  # columns stand below each other
+
+
+def test_without_counts_the_reader_is_told(verdict, run):
+    runs = [run(beside=1.0)]
+    assert "takes valgrind" in verdict.text(verdict.judge(runs), runs, "b", "h")
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measuring(bench, monkeypatch, run, tmp_path):
+    """measuring(runs): `compare` finds these instead of running asv; returns what was asked for."""
+
+    def pretend(*runs):
+        asked, left = [], list(runs)
+
+        def measured(base, head, patterns):
+            asked.append(patterns)
+            return left.pop(0)
+
+        monkeypatch.setattr(bench, "measured", measured)
+        monkeypatch.setattr(bench, "ready", lambda: None)
+        monkeypatch.setattr(bench, "sources", lambda name, folder: folder)
+        monkeypatch.setenv(bench.SOURCES, "")  # and take it away again
+        monkeypatch.setattr(bench, "LOG", tmp_path / "compare.log")
+        monkeypatch.setattr(bench, "git", lambda *words: words[-1])
+        monkeypatch.setattr(bench, "commit", lambda name: name)
+        return asked
+
+    return pretend
+
+
+def test_a_regression_is_exit_code_1(bench, measuring, run, capsys):
+    asked = measuring(run(instructions=1.3, beside=1.3))
+    assert bench.main(["compare"]) == 1
+    assert asked == [bench.QUICK]
+    assert "| slower | k" in capsys.readouterr().out
+
+
+def test_an_improvement_is_exit_code_0(bench, measuring, run, capsys):
+    measuring(run(instructions=0.5, beside=0.5))
+    assert bench.main(["compare", "other"]) == 0
+    out = capsys.readouterr().out
+    assert "| faster | k" in out
+    assert "Base: other" in out
+
+
+def test_doubts_are_measured_again_and_only_they(bench, verdict, measuring, run, capsys):
+    asked = measuring(run(instructions=1.0, beside=1.4), run(beside=1.0))
+    assert bench.main(["compare"]) == 0
+    assert asked == [bench.QUICK, verdict.patterns(["k"])]
+    asked = measuring(run(beside=1.4), run(beside=1.4), run(beside=1.4))
+    assert bench.main(["compare"]) == 1
+    assert len(asked) == bench.MOST_RUNS
+    assert "3 of 3 runs" in capsys.readouterr().out
+
+
+def test_nothing_measured_is_no_success(bench, measuring, run, capsys):
+    measuring(run())
+    assert bench.main(["compare"]) == 2
+    assert "compare.log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["compare", "HEAD"], "name another"),
+        (["compare", "no-such-commit"], "no-such-commit"),
+        (["compare", "--upload-pack=x"], "usage"),
+        (["quick", "main"], "takes no commit"),
+        (["fast"], "invalid choice"),
+    ],
+)
+def test_an_unusable_command_line_is_exit_code_2(words, part, tmp_path):
+    """On a repository of its own, as the sources may come without one."""
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        who = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
+        subprocess.run(["git", *who, *command], cwd=tmp_path, check=True)
+    tools = tmp_path / "scripts" / "benchtools"
+    tools.mkdir(parents=True)
+    for path in (SCRIPTS / "benchtools").glob("*.py"):
+        (tools / path.name).write_text(path.read_text())
+    done = subprocess.run([sys.executable, tools, *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_of_a_comparison_go_elsewhere(bench, tmp_path):
+    """The kept results are those of whole runs; all other folders stay the project's."""
+    config = bench.elsewhere(tmp_path)
+    assert config["results_dir"].startswith(str(tmp_path))
+    assert config["env_dir"] == str(bench.BENCHMARKS / "env")
+    assert Path(config["benchmark_dir"]).is_dir()
+    assert config["launch_method"] == "forkserver"
+    assert "--no-deps" in config["build_command"][0]
+    json.dumps(config)
+
+
+# -- the proof -------------------------------------------------------------------------------------
+
+
+def test_every_mutant_finds_its_function(proof):
+    """Renamed, it must be renamed there too."""
+    for mutant in [*proof.SLOWER, proof.FASTER]:
+        path = ROOT / proof.KERNELS / mutant.file
+        source = path.read_text(encoding="utf-8")
+        mutated = proof.slowed(source, mutant, 3)
+        compile(mutated, mutant.file, "exec")
+        assert mutated.count("_wasted_pass") == 2  # one made, one called
+        assert f"_wasted_pass({mutant.data})" in mutated
+    assert len({mutant.kernel for mutant in proof.SLOWER}) == 3
+
+
+def test_a_mutant_of_nothing_is_an_error(proof):
+    mutant = proof.SLOWER[0]._replace(function="gone")
+    with pytest.raises(ValueError, match="has no function gone"):
+        proof.slowed("def here():\n    pass\n", mutant, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+@pytest.mark.timeout(PROOF_SECONDS)
+@pytest.mark.skipif(
+    not os.environ.get("FASTBP_PROVE_BENCH"),
+    reason="takes some forty minutes; FASTBP_PROVE_BENCH=1 asks for it",
+)
+def test_the_proof(proof, capsys):
+    """Ten times no change, three regressions by name, one improvement."""
+    with capsys.disabled():
+        assert proof.main() == 0
