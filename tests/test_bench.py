@@ -149,6 +149,19 @@ def test_a_new_kernel_is_no_change(verdict, run):
     assert _only(verdict, [new]).verdict == "same"
 
 
+def test_a_kernel_that_no_benchmark_could_measure_is_reported(verdict, run):
+    base, head = run(instructions=1.0)
+    for side in (base, head):
+        side["instructions"]["k"] = verdict.Value(*[math.nan] * 3)
+    assert _only(verdict, [(base, head)]).verdict == "failed"
+
+
+def test_where_the_base_cannot_run_beside_the_head_other_ratios_are_asked(verdict, run):
+    base, head = run(beside=1.0, reference=1.4)
+    del base["beside"]["k"], head["beside"]["k"]
+    assert _only(verdict, [(base, head)]).verdict == "slower"
+
+
 def test_a_kernel_that_failed_before_is_no_failure_now(verdict, run):
     base, head = run(instructions=1.0, beside=1.0)
     base["beside"]["k"] = verdict.Value(*[math.nan] * 3)

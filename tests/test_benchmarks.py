@@ -197,9 +197,13 @@ def test_the_kernel_of_another_folder_is_called(tmp_path, monkeypatch):
     assert 0.85 < np.median(found["affine"]) < 1.15
 
 
-def test_a_side_that_ends_early_is_an_error(monkeypatch):
-    with beside.Side() as side, pytest.raises(RuntimeError, match="no_such_kernel"):
-        side.ask("no_such_kernel")
+def test_a_side_that_ends_early_is_an_error():
+    with beside.Side() as side, pytest.raises(RuntimeError, match="a process ended"):
+        side.ask("")  # which is the word to end
+
+
+def test_a_kernel_that_one_side_lacks_is_left_out():
+    assert beside.measured(str(ROOT), ["no_such_kernel"]) == {}
 
 
 def test_callgrind_s_files_are_read(tmp_path):

@@ -2,6 +2,8 @@
 
     python -m benchmarks.counting (load | count) SUBJECT ...
 
+A subject that cannot be made is left out: an older commit may lack its kernel.
+
 `load` makes the subjects, by which their kernels are compiled and kept. `count` makes them with
 callgrind not counting yet, which is four times as fast, then has it count one call of each kernel
 and write a file for each, named by its trigger. Nothing but the call is counted, so there is no
@@ -18,9 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .subjects import SUBJECTS
+from .subjects import made_ready
 
-DTYPE = "float32"
 # The requests of callgrind.h, and how valgrind.h spells a request on x86-64: rotations that add up
 # to nothing, then an exchange that does nothing. The CPU alone takes both for idle.
 ZERO, DUMP_AT, START = 0x4354_0001, 0x4354_0003, 0x4354_0004
@@ -54,7 +55,8 @@ def request(number, argument=0):
 
 def main(how, *names):
     """Make subjects, and count."""
-    made = {name: SUBJECTS[name](DTYPE) for name in names}  # calls each kernel once
+    made = dict(zip(names, map(made_ready, names), strict=True))  # which calls each kernel once
+    made = {name: subject for name, subject in made.items() if subject}
     triggers = {name: np.frombuffer(name.encode() + b"\0", np.uint8) for name in made}
     request(0)  # compile
     gc.disable()

@@ -3,17 +3,15 @@
     python -m benchmarks.turns
 
 It computes only between a line on standard input and its answer. A subject's name has it made ready
-and answers how many calls fill a slice; a number has it called so often, and answers the seconds
-that a call took. An empty line ends it.
+and answers how many calls fill a slice, 0 if it cannot be made; a number has it called so often,
+and answers the seconds that a call took. An empty line ends it.
 """
 
 import gc
 import sys
 
 from .ratios import calls_in, seconds_of
-from .subjects import SUBJECTS
-
-DTYPE = "float32"
+from .subjects import made_ready
 
 
 def serve(lines, answer):
@@ -26,8 +24,8 @@ def serve(lines, answer):
         if word.isdecimal():
             answer(seconds_of(made[-1].kernel, int(word)))
             continue
-        made = [*made[-2:], SUBJECTS[word](DTYPE)]
-        answer(calls_in(made[-1].kernel))
+        made = [*made[-2:], made_ready(word)]
+        answer(calls_in(made[-1].kernel) if made[-1] else 0)
 
 
 if __name__ == "__main__":

@@ -78,11 +78,16 @@ def values(results, name):
 # -- judging ---------------------------------------------------------------------------------------
 
 
+def fine(side, kind, subject):
+    """Return whether a benchmark gave a value."""
+    return subject in side[kind] and not math.isnan(side[kind][subject].median)
+
+
 def change(pair, kind, subject):
     """Return head / base with its interval; None where one of them has no value."""
-    base, head = (side[kind].get(subject) for side in pair)
-    if base is None or head is None:
+    if not all(fine(side, kind, subject) for side in pair):
         return None
+    base, head = (side[kind][subject] for side in pair)
     return Value(head.median / base.median, head.low / base.high, head.high / base.low)
 
 
@@ -98,8 +103,8 @@ def counted(runs, subject):
 
 
 def timed(runs, subject):
-    """Return what the ratios say: 1 slower or -1 faster, if all of all runs say so; else 0."""
-    kinds = (BESIDE,) if subject in runs[0][1][BESIDE] else RATIOS
+    """Return what the ratios say: 1 slower or -1 faster, if all runs say so; else 0."""
+    kinds = (BESIDE,) if change(runs[0], BESIDE, subject) else RATIOS
     found = [change(pair, kind, subject) for pair in runs for kind in kinds]
     said = {direction(one.median, MORE_TIME) for one in found if one}
     return said.pop() if len(said) == 1 else 0
@@ -127,13 +132,10 @@ def patterns(names):
 
 def failed(runs, subject):
     """Return whether the head has no value where the base has one, or none at all."""
-
-    def fine(side, kind):
-        return subject in side[kind] and not math.isnan(side[kind][subject].median)
-
     base, head = runs[0]
-    lost = any(fine(base, kind) and not fine(head, kind) for kind in JUDGED)
-    return lost or not any(fine(head, kind) for kind in JUDGED)
+    here = {kind for kind in JUDGED if fine(head, kind, subject)}
+    there = {kind for kind in JUDGED if fine(base, kind, subject)}
+    return not here or bool(there - here)
 
 
 # What counts and times say, together: verdict and confidence.
@@ -170,7 +172,7 @@ HEADER = (
 
 def percent(found, digits=0, interval=True):
     """Return a change in words."""
-    if found is None or math.isnan(found.median):
+    if found is None:
         return "-"
     middle, low, high = (100 * (x - 1) for x in found)
     around = f" ({low:+.0f} to {high:+.0f})" if interval else ""
