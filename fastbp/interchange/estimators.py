@@ -16,6 +16,7 @@ OUTPUTS = {
     "softmax": ("softmax", "cross-entropy"),
     "logistic": ("sigmoid", "cross-entropy"),
     "identity": ("identity", "quadratic"),
+    "exp": ("exp", "poisson"),
 }
 
 
@@ -37,7 +38,8 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
 
     A softmax output makes an `MLPClassifier` of the classes 0, 1, ...; a sigmoid output one of
     two classes, or of several labels at once where there are several outputs; an identity output
-    an `MLPRegressor`. `predict_proba`, or `predict` of the regressor, gives the outputs.
+    an `MLPRegressor`, and exp one with the loss of Poisson. `predict_proba`, or `predict` of the
+    regressor, gives the outputs.
 
     `input_scale` is multiplied into the first weights. Of two softmax outputs, scikit-learn has
     one sigmoid of their difference, which is the same function. `fit` starts anew, as it always
@@ -57,6 +59,8 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
         If scikit-learn is missing.
     ValueError
         If scikit-learn has no such output: tanh, relu, or the softmax of a single output.
+    TypeError
+        If the output is exp, and scikit-learn is older than 1.7.
 
     References
     ----------
@@ -104,10 +108,14 @@ def _classifier(sklearn: Any, net: Network) -> Any:
 def _regressor(sklearn: Any, net: Network) -> Any:
     n_in, n_out = net.sizes[0], net.sizes[-1]
     y = np.zeros((1, n_out) if n_out > 1 else 1, net.dtype)
-    return sklearn.MLPRegressor(**_settings(net)).partial_fit(np.zeros((1, n_in), net.dtype), y)
+    loss = {"loss": "poisson"} if net.config["output"] == "exp" else {}
+    blank = sklearn.MLPRegressor(**_settings(net), **loss)
+    return blank.partial_fit(np.zeros((1, n_in), net.dtype), y)
 
 
-_BLANKS = {"softmax": _classifier, "sigmoid": _classifier, "identity": _regressor}
+_BLANKS = {
+    "softmax": _classifier, "sigmoid": _classifier, "identity": _regressor, "exp": _regressor,
+}  # fmt: skip
 
 
 # -- from an estimator -----------------------------------------------------------------------------
@@ -128,8 +136,8 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     Returns
     -------
     Network
-        With cross-entropy for a classifier, the quadratic loss for a regressor, in the dtype of
-        the estimator's weights.
+        With cross-entropy for a classifier, the quadratic loss or that of Poisson for a regressor,
+        in the dtype of the estimator's weights.
 
     Raises
     ------
@@ -138,8 +146,7 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     TypeError
         If it is no such estimator.
     ValueError
-        If it is not fitted, or has an output that networks here have not (that of the Poisson
-        loss).
+        If it is not fitted, or has an output that networks here have not.
 
     Examples
     --------

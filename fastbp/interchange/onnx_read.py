@@ -23,16 +23,17 @@ def read_onnx(path: str | os.PathLike[str], *, loss: str | None = None) -> Netwo
     """Read a network from an ONNX model that is a chain of dense layers.
 
     Layers are `Gemm`, or `MatMul` with or without an `Add`; activations are `Sigmoid`, `Tanh`,
-    `Relu`, the same for all hidden layers, and at the end also `Softmax`. In front of them may
-    stand `Cast`, `Flatten`, and `Mul` or `Div` by one number, which becomes `input_scale`. What
-    PyTorch exports of a `torch.nn.Sequential` of linear layers is of this kind.
+    `Relu`, the same for all hidden layers, and at the end also `Softmax` or `Exp`. In front of
+    them may stand `Cast`, `Flatten`, and `Mul` or `Div` by one number, which becomes
+    `input_scale`. What PyTorch exports of a `torch.nn.Sequential` of linear layers is of this
+    kind.
 
     Parameters
     ----------
     path : path-like
-    loss : {"quadratic", "cross-entropy"}, optional
+    loss : {"quadratic", "cross-entropy", "poisson"}, optional
         What training would go on with. By default what the file says, if fastbp wrote it, else
-        cross-entropy after a softmax and quadratic after any other output.
+        cross-entropy after a softmax, poisson after exp, and quadratic after any other output.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def read_onnx(path: str | os.PathLike[str], *, loss: str | None = None) -> Netwo
     chain.walk()
     activation, output = chain.functions()
     said = {prop.key: prop.value for prop in model.metadata_props}.get("loss")
-    usual = "cross-entropy" if output == "softmax" else "quadratic"
+    usual = {"softmax": "cross-entropy", "exp": "poisson"}.get(output, "quadratic")
     return network(
         path, Parts(chain.weights, chain.all_biases()), activation=activation, output=output,
         loss=loss or said or usual, input_scale=chain.scale,

@@ -8,7 +8,9 @@ import numpy as np
 from .. import checkpoint, checks
 from ..network import Network
 
-OPERATORS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softmax": "Softmax"}
+OPERATORS = {
+    "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "exp": "Exp", "softmax": "Softmax",
+}  # fmt: skip
 INPUTS = ("float", "uint8")
 # Old enough for any onnxruntime since 1.12 (2022); these operators have not changed since.
 OPSET, IR_VERSION = 17, 8

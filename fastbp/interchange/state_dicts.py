@@ -12,11 +12,16 @@ from ..network import Network
 from .parts import Parts, folded, network
 
 MODULES = {
-    "sigmoid": "Sigmoid()",
-    "tanh": "Tanh()",
-    "relu": "ReLU()",
-    "identity": "Identity()",
-    "softmax": "Softmax(dim=1)",
+    "sigmoid": "torch.nn.Sigmoid()",
+    "tanh": "torch.nn.Tanh()",
+    "relu": "torch.nn.ReLU()",
+    "identity": "torch.nn.Identity()",
+    "softmax": "torch.nn.Softmax(dim=1)",
+    "exp": "Exp()",
+}
+# What torch.nn lacks.
+DEFINITIONS = {
+    "exp": "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z.exp()",
 }
 # What the metadata of a file of ours say, and what each may be.
 _ALLOWED = {
@@ -98,11 +103,12 @@ def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
     )
     hidden = [net.config["activation"]] * (net.num_layers - 2)
     lines = [
-        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), torch.nn.{MODULES[name]},"
+        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {MODULES[name]},"
         for W, name in zip(net.weights, [*hidden, net.config["output"]], strict=True)
     ]
     return "\n".join([
         "import torch, safetensors.torch",
+        *(text for name, text in DEFINITIONS.items() if name == net.config["output"]),
         "model = torch.nn.Sequential(",
         *lines,
         ")",
@@ -132,11 +138,11 @@ def read_torch(
         a `torch.nn.Sequential`, or `fc1, fc2, fc3`.
     activation : {"sigmoid", "tanh", "relu", "identity"}, optional
         Of the hidden layers.
-    output : {"sigmoid", "tanh", "relu", "identity", "softmax"}, optional
+    output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
         By default, that of a `Network` with this loss. Models for `torch.nn.CrossEntropyLoss` end
         without a softmax; with loss "cross-entropy" the network has it: the classes are the same,
         and the outputs are probabilities.
-    loss : {"quadratic", "cross-entropy"}, optional
+    loss : {"quadratic", "cross-entropy", "poisson"}, optional
         What training would go on with.
     input_scale : float
         Inputs are multiplied by it: 1/255 for images of type uint8, where PyTorch was given
