@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import fastbp
 from fastbp import kernels
 from fastbp.backend import get_backend
 
@@ -79,6 +80,8 @@ EPOCHS = [
     ("sgd_epoch", "twolayer", "sparse", 1_000),
     ("sgd_epoch", "wide", "dense", 256),
     ("narrow_epoch", "surrogate", "narrow", 10_000),
+    ("optimizer_epoch", "nielsen", "sparse", 500),
+    ("narrow_optimizer_epoch", "surrogate", "narrow", 10_000),
 ]
 # Kernel, workload, samples.
 PASSES = [
@@ -109,6 +112,8 @@ def epoch(kernel, workload, path, samples, dtype):
 
     def trained(backend, **options):
         net = work.network(backend, dtype)
+        if "optimizer" in kernel:
+            options["rule"] = fastbp.Adam().rule()
         trainer = net._engine.trainer(net.params, *net._batch(*data), work.batch_size, **options)
         return partial(trainer.run, np.arange(samples), 0, samples, RATE)
 
