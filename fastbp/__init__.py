@@ -21,9 +21,10 @@ from .optimizers import SGD, Adam
 from .training import History
 
 if TYPE_CHECKING:
-    from . import interchange
+    from . import interchange, plots, report
     from .gradients import gradcheck
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
+    from .norms import Norms
     from .sequential import Sequential
     from .verification import verify
     from .versions import show_versions
@@ -41,6 +42,7 @@ __all__ = [
     "ModelFileError",
     "Mul",
     "Network",
+    "Norms",
     "ReLU",
     "Sequential",
     "Sigmoid",
@@ -51,6 +53,8 @@ __all__ = [
     "gradcheck",
     "interchange",
     "load",
+    "plots",
+    "report",
     "show_versions",
     "verify",
 ]
@@ -61,6 +65,9 @@ _LATER = {
     "gradients": ["gradcheck"],
     "interchange": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
+    "norms": ["Norms"],
+    "plots": [],
+    "report": [],
     "sequential": ["Sequential"],
     "verification": ["verify"],
     "versions": ["show_versions"],

@@ -193,6 +193,16 @@ def targets(
         return Targets(NO_LABELS, y.astype(dtype))
 
 
+def classes(targets: Targets, y: object, name: str = "labels") -> Targets:
+    """Return the targets, made of y, if they are classes."""
+    if not targets.labels.size:
+        raise ValueError(
+            f"{name} must be integers or one-hot rows, for two outputs or more; found shape "
+            f"{np.shape(y)} for {targets.values.shape[1]}"
+        )
+    return targets
+
+
 def _is_one_hot(y: np.ndarray) -> bool:
     if y.item(0) not in (0, 1):  # nearly always enough
         return False

@@ -20,13 +20,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import activations, backend, datasets, interchange, kernels, losses, plots, versions
+from . import (
+    activations,
+    backend,
+    datasets,
+    interchange,
+    kernels,
+    losses,
+    plots,
+    records,
+    report,
+    versions,
+)
 from .gradients import gradcheck
 from .network import INITS, Network, load
+from .norms import Norms
 from .verification import verify
 
 MODEL = "fastbp-model.safetensors"
-CURVES = "fastbp-curves.png"
+CURVES, REPORT = "fastbp-curves.png", "fastbp-report.html"
+PROBE = 256  # samples on which the norms of each layer are recorded
 FAILED, WRONG, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 # What a user's input can lead to. All else is a defect of ours.
 EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
@@ -104,7 +117,8 @@ def _train(args):
             f"{args.data}: {len(data.X_train):,} samples for training, {len(data.X_test):,} for "
             f"testing; {_title(net)}; {net.dtype}, {net.backend}"
         )
-    history = _fit(net, data, args, say)
+    norms = _norms(data)
+    history = _fit(net, data, args, say, norms)
     correct = net.evaluate(data.X_test, data.y_test)
     result = {
         "test_accuracy": correct / len(data.X_test),
@@ -118,13 +132,20 @@ def _train(args):
     net.save(args.output)
     result["model"] = os.path.abspath(args.output)
     say(f"model:  {result['model']}")
+    result["history"] = _record(history, norms, args, say)
     result["plot"] = _draw(history, f"{args.data}: {_title(net)}", args, say)
     _print_json(args, result)
 
 
 def _check_paths(args):
     """Say now, not after the training, that its result would have no place."""
-    for path in (args.output, args.plot or CURVES):
+    _check_writable(args.output, os.fspath(records.beside(args.output)), args.plot or CURVES)
+    if args.plot:
+        plots.check(args.plot)
+
+
+def _check_writable(*paths):
+    for path in paths:
         folder = Path(path).parent
         if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, "its folder does not exist", path)
@@ -132,8 +153,6 @@ def _check_paths(args):
             raise IsADirectoryError(errno.EISDIR, "a file was expected, not a folder", path)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
-    if args.plot:
-        plots.check(args.plot)
 
 
 def _data(args):
@@ -168,14 +187,20 @@ def _sayer(args):
     return partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
 
 
-def _fit(net, data, args, say):
+def _norms(data):
+    """Return a recorder of norms on samples from all over the training data."""
+    probe = slice(None, None, -(-len(data.X_train) // PROBE))
+    return Norms(data.X_train[probe], data.y_train[probe])
+
+
+def _fit(net, data, args, say, norms):
     progress = not args.quiet and sys.stderr.isatty()
     lines = [] if args.quiet else [_EpochLines(args.epochs, say, progress)]
     try:
         return net.fit(
             data.X_train, data.y_train, epochs=args.epochs, batch_size=args.batch_size,
             learning_rate=args.learning_rate, validation_data=(data.X_test, data.y_test),
-            callbacks=lines, progress=progress, threads=args.threads,
+            callbacks=[norms, *lines], progress=progress, threads=args.threads,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("training was interrupted; nothing was saved") from None
@@ -225,6 +250,16 @@ def _draw(history, title, args, say):
     return os.path.abspath(path)
 
 
+def _record(history, norms, args, say):
+    """Write the history beside the model and return where; beside /dev/null there is no place."""
+    if not os.path.isfile(args.output):
+        return None
+    path = os.path.abspath(records.beside(args.output))
+    records.write(path, history, norms)
+    say(f"history: {path}")
+    return path
+
+
 def _print_json(args, result):
     if args.json:
         print(json.dumps(result))
@@ -260,10 +295,14 @@ def _predict(args):
 
 
 def _model(args):
-    if not os.path.exists(args.model):
+    return _load(args.model, getattr(args, "backend", "numba"))
+
+
+def _load(path, backend="numba"):
+    if not os.path.exists(path):
         reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
-        raise FileNotFoundError(errno.ENOENT, reason, args.model)
-    return load(args.model, backend=getattr(args, "backend", "numba"))
+        raise FileNotFoundError(errno.ENOENT, reason, path)
+    return load(path, backend=backend)
 
 
 def _samples(args):
@@ -331,6 +370,75 @@ def _convert(args):
     )  # fmt: skip
     net.save(args.out)
     print(f"wrote {os.path.abspath(args.out)}: {net}, input_scale {net.config['input_scale']:g}")
+
+
+# -- plot, report --------------------------------------------------------------------------------
+
+
+def _plot(args):
+    path = args.output or f"fastbp-{args.kind}.png"
+    _check_writable(path)
+    plots.check(path)
+    PICTURES[args.kind](args, path)
+    path = os.path.abspath(path)
+    if args.json:
+        return _print_json(args, {"kind": args.kind, "plot": path})
+    print(f"{args.kind}: {path}")
+
+
+def _one_file(args):
+    if len(args.files) > 1:
+        raise ValueError(f"plot {args.kind} takes one file; found {' '.join(args.files)}")
+    return args.files[0] if args.files else MODEL
+
+
+def _plot_curves(args, path):
+    runs = {name: records.read(name).history for name in args.files or [MODEL]}
+    plots.learning_curves(runs, path)
+
+
+def _plot_norms(args, path):
+    name = _one_file(args)
+    plots.layer_norms(records.read(name), path, title=name)
+
+
+def _plot_weights(args, path):
+    net = _load(_one_file(args))
+    plots.first_layer(net, path, _title(net))
+
+
+def _plot_rates(args, path):
+    name = _one_file(args)
+    plots.learning_rates(records.read_rates(name), path, title=name)
+
+
+def _plot_on_data(draw, args, path):
+    net, data = _load(_one_file(args)), _data(args)
+    draw(net, data.X_test, data.y_test, path, f"{args.data}: {_title(net)}")
+
+
+PICTURES = {
+    "curves": _plot_curves,
+    "confusion": partial(_plot_on_data, plots.confusion_matrix),
+    "mistakes": partial(_plot_on_data, plots.mistakes),
+    "weights": _plot_weights,
+    "norms": _plot_norms,
+    "learning-rate": _plot_rates,
+}
+
+
+def _report(args):
+    _check_writable(args.output)
+    net, data = _model(args), _data(args)
+    run = records.read(args.model) if records.beside(args.model).exists() else None
+    report.write(
+        args.output, net, data.X_test, data.y_test, history=run and run.history,
+        norms=run if run and run.deltas else None, title=f"{args.data}: {_title(net)}",
+    )  # fmt: skip
+    path = os.path.abspath(args.output)
+    if args.json:
+        return _print_json(args, {"report": path})
+    print(f"report: {path}")
 
 
 # -- gradcheck, verify, warmup, info ------------------------------------------------------------
@@ -416,6 +524,12 @@ _WHOLE: dict = {"type": int, "metavar": "N"}
 OPTIONS: dict[str, dict] = {
     "model": {
         "nargs": "?", "metavar": "MODEL", "default": MODEL, "help": "a file that train wrote",
+    },
+    "kind": {"metavar": "KIND", "choices": PICTURES, "help": ", ".join(PICTURES)},
+    "files": {
+        "nargs": "*", "metavar": "FILE",
+        "help": f"a model that train wrote; for curves, any number of them (default: {MODEL}); for "
+        "learning-rate, a JSON object of rates, losses and suggestion",
     },
     "--data": {
         "metavar": "DATA", "default": "digits",
@@ -591,6 +705,47 @@ fastbp.interchange.from_sklearn.
 examples:
   fastbp convert theirs.safetensors mine.safetensors --activation relu --loss cross-entropy
   fastbp convert theirs.onnx mine.safetensors""",
+    ),
+    "plot": _Command(
+        _plot, "draw a picture of a model, or of how it was trained",
+        "kind files --data --data-dir --label --output --json",
+        {
+            "--data": {
+                "help": f"test images for confusion and mistakes: {OPTIONS['--data']['help']}"
+            },
+            "--output": {
+                "default": None,
+                "help": "the picture: .png, .svg or .pdf (default: fastbp-KIND.png)",
+            },
+        },
+        """\
+curves         loss and accuracy over the epochs; several runs in one picture
+confusion      how many test images of each class are taken for which
+mistakes       the test images that the model is most confidently wrong about
+weights        the first layer's weights as images
+norms          how large activations and deltas are in each layer: do gradients vanish?
+learning-rate  the loss over growing learning rates, as a finder recorded it
+
+curves and norms read the history that train leaves beside its model: MODEL.history.jsonl.
+
+examples:
+  fastbp plot curves                            what `fastbp train` has just left
+  fastbp plot curves a.safetensors b.safetensors --output both.svg
+  fastbp plot mistakes mnist.safetensors --data mnist""",
+    ),
+    "report": _Command(
+        _report, "write one HTML page about a model: figures of each class, all pictures",
+        "model --data --data-dir --label --output --json",
+        {
+            "--data": {"help": f"test images: {OPTIONS['--data']['help']}"},
+            "--output": {"default": REPORT, "help": "the page"},
+        },
+        """The page is one file, images included, and loads nothing. Learning curves and norms need
+the history that train leaves beside its model.
+
+examples:
+  fastbp report                                 what `fastbp train` has just left
+  fastbp report mnist.safetensors --data mnist --output mnist.html""",
     ),
     "gradcheck": _Command(
         _gradcheck, "compare back-propagation with central differences",

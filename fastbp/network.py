@@ -341,12 +341,7 @@ class Network:
     ) -> tuple[np.ndarray, Targets]:
         """Return samples and targets, checked, that are classes."""
         X, targets = self._batch(X, labels, names)
-        if not targets.labels.size:
-            raise ValueError(
-                f"{names[1]} must be integers or one-hot rows, for two outputs or more; found "
-                f"shape {np.shape(labels)} for {self.sizes[-1]}"
-            )
-        return X, targets
+        return X, checks.classes(targets, labels, names[1])
 
     def _evaluate(self, X: np.ndarray, targets: Targets) -> tuple[float, int]:
         """Return the mean loss and the count of right classes."""

@@ -1,0 +1,182 @@
+"""What the pictures of `plots` are made of: figures, panels, grids, curves, legends.
+
+The figures are made without pyplot: no window, no global state, no need for a display.
+"""
+
+import math
+import os
+import textwrap
+
+import numpy as np
+
+FilePath = str | os.PathLike[str]
+
+MANY_EPOCHS = 40  # more markers would hide the line
+LOGARITHMIC_FROM = 50  # times the median: a linear axis would press all else flat
+DOTS_PER_INCH = 150
+PANEL_INCHES = (5.0, 3.8)
+LETTERS_PER_INCH = 11  # of a title
+LONGEST_NAME = 44  # letters of a legend
+
+
+def check(path: FilePath | None = None) -> None:
+    """Raise now what drawing to `path` would raise after an hour of training.
+
+    Parameters
+    ----------
+    path : str or os.PathLike, optional
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If matplotlib does not know the suffix of `path`.
+
+    Examples
+    --------
+    >>> check("curves.png")
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib, install it with: pip install 'fastbp[plot]'"
+        ) from error
+    known = Figure().canvas.get_supported_filetypes()
+    if path is not None and _format(path) not in known:
+        raise ValueError(f"path must end in .{', .'.join(sorted(known))}; found {os.fspath(path)}")
+
+
+def _format(path):
+    """Return what to write by the suffix; PNG where there is none, as in /dev/null."""
+    return os.path.splitext(path)[1][1:].lower() or "png"
+
+
+def new_figure(size, title, path):
+    """Return an empty figure, of so many inches; the title is text, no formula."""
+    check(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    if title is not None:
+        figure.suptitle(_wrapped(title, size[0]), parse_math=False)
+    return figure
+
+
+def _wrapped(text, inches):
+    return textwrap.fill(text, int(inches * LETTERS_PER_INCH))
+
+
+def one_panel(size, title, path):
+    """Return a figure of so many inches, and its axes."""
+    figure = new_figure(size, title, path)
+    return figure, figure.subplots()
+
+
+def panels(columns, title, path, rows=1):
+    """Return a figure and its axes, row by row; those of a column share their scale."""
+    width, height = PANEL_INCHES
+    figure = new_figure((columns * width, rows * height), title, path)
+    return figure, figure.subplots(
+        rows, columns, squeeze=False, sharey="col" if rows > 1 else False
+    )
+
+
+def image_grid(captions, inches, title, words, path):
+    """Return a figure and one bare place for each caption, in a square."""
+    columns = max(5, math.ceil(math.sqrt(len(captions))))
+    rows = math.ceil(len(captions) / columns)
+    size = (columns * inches + 1, max(1, rows) * (inches + 0.3) + 0.7)
+    title = words if title is None else f"{title}\n{words}"
+    lines = "\n".join(_wrapped(line, size[0]) for line in title.split("\n"))
+    figure = new_figure(size, None, path)
+    figure.suptitle(lines, parse_math=False)
+    if not captions:
+        return figure, []
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(captions) :]:
+        axes.remove()
+    for axes, caption in zip(places, captions, strict=False):
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(caption, fontsize=8, pad=3)
+    return figure, places[: len(captions)]
+
+
+def square_side(pixels):
+    """Return the width of a square image."""
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise ValueError(
+            f"this picture shows square images, such as 784 inputs for 28x28; found {pixels} inputs"
+        )
+    return side
+
+
+def curve(axes, values, label, style, factor=1, positive=False):
+    """Draw a curve over the epochs; what cannot be drawn leaves a gap and a word in the legend."""
+    scaled = [factor * value if _drawable(value, positive) else math.nan for value in values]
+    gaps = [value for value in values if not _drawable(value, positive)]
+    epochs = range(1, len(values) + 1)
+    marks = None if len(values) <= MANY_EPOCHS else _alone(scaled)
+    label = f"{_plain(label)}{_words_on_gaps(gaps, len(values))}"
+    axes.plot(epochs, scaled, markersize=4, markevery=marks, label=label, **style)
+
+
+def _drawable(value, positive):
+    return math.isfinite(value) and (value > 0 or not positive)
+
+
+def _alone(values):
+    """Return where a value has no neighbour, so that no line would show it."""
+    known = [False, *(not math.isnan(value) for value in values), False]
+    triples = zip(known, known[1:], known[2:], strict=False)
+    return [i for i, triple in enumerate(triples) if triple == (False, True, False)]
+
+
+def _words_on_gaps(gaps, epochs):
+    counts = {"zero": gaps.count(0), "not finite": sum(not math.isfinite(gap) for gap in gaps)}
+    return "".join(f"; {word} in {n} of {epochs}" for word, n in counts.items() if n)
+
+
+def _plain(label):
+    """Return a text that matplotlib takes for no formula, and shows in the legend."""
+    label = " ".join(str(label).split()) or "(no name)"
+    if len(label) > LONGEST_NAME:
+        label = f"{label[: LONGEST_NAME // 3]}…{label[-LONGEST_NAME * 2 // 3 :]}"
+    label = label.replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
+
+
+def legend_aside(figure, axes, title):
+    """Put one legend for all panels beside them."""
+    count = len(axes.lines)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside right upper", title=title,
+        fontsize=9 if count <= 16 else 7, handlelength=3.5,
+    )  # fmt: skip
+
+
+def epoch_axis(axes, epochs):
+    """Whole epochs as ticks, also where there is one only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    margin = max(0.5, 0.02 * epochs)
+    axes.set(xlabel="epoch", xlim=(1 - margin, epochs + margin))
+    axes.grid(alpha=0.3)
+
+
+def loss_scale(axes):
+    """Make the axis logarithmic where a few values dwarf all others."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [[]])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > LOGARITHMIC_FROM * np.median(values):
+        axes.set_yscale("log")
+
+
+def save(figure, path):
+    """Write a figure, if there is a path; return it."""
+    if path is not None:
+        figure.savefig(os.fspath(path), format=_format(path))
+    return figure
