@@ -489,7 +489,16 @@ def _info(args):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """Says in one line what is wrong, and takes many files before options as well as after."""
+
+    many_files = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse by argparse's intermixed way where there are many files; it calls this again."""
+        if not self.many_files:
+            return super().parse_known_args(args, namespace)
+        self.many_files = False
+        return self.parse_known_intermixed_args(args, namespace)
 
     def error(self, message):
         raise ValueError(f"{message} (see {self.prog} --help)")
@@ -527,7 +536,7 @@ OPTIONS: dict[str, dict] = {
     },
     "kind": {"metavar": "KIND", "choices": PICTURES, "help": ", ".join(PICTURES)},
     "files": {
-        "nargs": "*", "metavar": "FILE",
+        "nargs": "*", "metavar": "FILE", "default": None,
         "help": f"a model that train wrote; for curves, any number of them (default: {MODEL}); for "
         "learning-rate, a JSON object of rates, losses and suggestion",
     },
@@ -808,5 +817,6 @@ def _parser():
         )  # fmt: skip
         for option in command.options.split():
             sub.add_argument(option, **(OPTIONS[option] | command.changes.get(option, {})))
+        sub.many_files = "files" in command.options.split()
         sub.set_defaults(run=command.run)
     return parser

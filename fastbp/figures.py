@@ -15,8 +15,10 @@ MANY_EPOCHS = 40  # more markers would hide the line
 LOGARITHMIC_FROM = 50  # times the median: a linear axis would press all else flat
 DOTS_PER_INCH = 150
 PANEL_INCHES = (5.0, 3.8)
-LETTERS_PER_INCH = 11  # of a title
+LETTERS_PER_INCH, TITLE_INCHES = 11, 0.22  # of a line of the title
 LONGEST_NAME = 44  # letters of a legend
+FEW_LINES = 16  # of a legend; more are written smaller
+LINES_PER_INCH = 44  # of a legend, in letters of one point
 
 
 def check(path: FilePath | None = None) -> None:
@@ -58,14 +60,14 @@ def new_figure(size, title, path):
     check(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
-    if title is not None:
-        figure.suptitle(_wrapped(title, size[0]), parse_math=False)
+    (width, height), lines = size, []
+    for line in (title or "").splitlines():
+        lines += textwrap.wrap(line, int(width * LETTERS_PER_INCH))
+    height += TITLE_INCHES * max(0, len(lines) - 1)
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    if lines:
+        figure.suptitle("\n".join(lines), parse_math=False)
     return figure
-
-
-def _wrapped(text, inches):
-    return textwrap.fill(text, int(inches * LETTERS_PER_INCH))
 
 
 def one_panel(size, title, path):
@@ -75,23 +77,19 @@ def one_panel(size, title, path):
 
 
 def panels(columns, title, path, rows=1):
-    """Return a figure and its axes, row by row; those of a column share their scale."""
+    """Return a figure and its axes, row by row."""
     width, height = PANEL_INCHES
     figure = new_figure((columns * width, rows * height), title, path)
-    return figure, figure.subplots(
-        rows, columns, squeeze=False, sharey="col" if rows > 1 else False
-    )
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def image_grid(captions, inches, title, words, path):
     """Return a figure and one bare place for each caption, in a square."""
     columns = max(5, math.ceil(math.sqrt(len(captions))))
+    captions_inches = 0.16 * max((1 + text.count("\n") for text in captions), default=0)
     rows = math.ceil(len(captions) / columns)
-    size = (columns * inches + 1, max(1, rows) * (inches + 0.3) + 0.7)
-    title = words if title is None else f"{title}\n{words}"
-    lines = "\n".join(_wrapped(line, size[0]) for line in title.split("\n"))
-    figure = new_figure(size, None, path)
-    figure.suptitle(lines, parse_math=False)
+    size = (columns * inches + 1, rows * (inches + captions_inches) + 0.6)
+    figure = new_figure(size, words if title is None else f"{title}\n{words}", path)
     if not captions:
         return figure, []
     places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -113,13 +111,13 @@ def square_side(pixels):
     return side
 
 
-def curve(axes, values, label, style, factor=1, positive=False):
+def curve(axes, values, label, style, factor=1, *, positive=False, marked=True):
     """Draw a curve over the epochs; what cannot be drawn leaves a gap and a word in the legend."""
     scaled = [factor * value if _drawable(value, positive) else math.nan for value in values]
     gaps = [value for value in values if not _drawable(value, positive)]
     epochs = range(1, len(values) + 1)
-    marks = None if len(values) <= MANY_EPOCHS else _alone(scaled)
-    label = f"{_plain(label)}{_words_on_gaps(gaps, len(values))}"
+    marks = None if marked and len(values) <= MANY_EPOCHS else _alone(scaled)
+    label = _plain(label) + words_on_gaps(gaps, f"{len(values)} epochs")
     axes.plot(epochs, scaled, markersize=4, markevery=marks, label=label, **style)
 
 
@@ -134,9 +132,10 @@ def _alone(values):
     return [i for i, triple in enumerate(triples) if triple == (False, True, False)]
 
 
-def _words_on_gaps(gaps, epochs):
+def words_on_gaps(gaps, of):
+    """Return what a legend says of values that are not drawn; nothing if there are none."""
     counts = {"zero": gaps.count(0), "not finite": sum(not math.isfinite(gap) for gap in gaps)}
-    return "".join(f"; {word} in {n} of {epochs}" for word, n in counts.items() if n)
+    return "".join(f"\n({word} in {n} of {of})" for word, n in counts.items() if n)
 
 
 def _plain(label):
@@ -148,13 +147,23 @@ def _plain(label):
     return f" {label}" if label.startswith("_") else label
 
 
-def legend_aside(figure, axes, title):
-    """Put one legend for all panels beside them."""
-    count = len(axes.lines)
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside right upper", title=title,
-        fontsize=9 if count <= 16 else 7, handlelength=3.5,
+def legend_aside(figure, title):
+    """Put one legend for all panels, which show the same lines, beside them; make room for it.
+
+    Of a line's labels the longest is shown: a gap in any panel is told.
+    """
+    handles = figure.axes[0].lines
+    names = ([line.get_label() for line in axes.lines] for axes in figure.axes)
+    labels = [max(alike, key=len) for alike in zip(*names, strict=True)]
+    size = 9 if len(labels) <= FEW_LINES else 7
+    lines = sum(1 + label.count("\n") for label in labels)
+    fitting = max(1, int(figure.get_figheight() * LINES_PER_INCH / size) - 4)
+    legend = figure.legend(
+        handles, labels, loc="outside right upper", title=title, handlelength=3.5,
+        fontsize=size, ncols=-(-lines // fitting),
     )  # fmt: skip
+    legend_inches = legend.get_window_extent().width / figure.dpi
+    figure.set_figwidth(figure.get_figwidth() + legend_inches)
 
 
 def epoch_axis(axes, epochs):
@@ -172,7 +181,19 @@ def loss_scale(axes):
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [[]])
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > LOGARITHMIC_FROM * np.median(values):
-        axes.set_yscale("log")
+        log_scale(axes)
+
+
+def log_scale(axes):
+    """Make the vertical axis logarithmic, with plain numbers at its ticks."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    few_decades = high < 1000 * low
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def save(figure, path):

@@ -19,11 +19,13 @@ from .figures import (
     epoch_axis,
     image_grid,
     legend_aside,
+    log_scale,
     loss_scale,
     one_panel,
     panels,
     save,
     square_side,
+    words_on_gaps,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +39,11 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = {"training": OKABE_ITO[0], "validation": OKABE_ITO[1]}
 MARKERS = {"training": "o", "validation": "s"}
-# One for each time that the colours are used up.
+# One of each for every time that the colours are used up.
+SIGNS = "os^Dv"
 DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 DEPTH = "viridis"  # for what has an order, as layers have; without its yellow end
-SHARES = "Blues"
+SHARES, DARK_SHARE = "Blues", 43  # %: above it, white has more contrast than black
 SIGNED = "PuOr_r"  # white is zero
 MOST_MISTAKES, MOST_NEURONS = 25, 100
 MOST_WRITTEN = 20  # classes whose counts are written into the matrix
@@ -73,8 +76,8 @@ class _Quantity(NamedTuple):
 _LOSS = _Quantity("Loss", "mean loss per sample", "loss", 1)
 _ACCURACY = _Quantity("Accuracy", "accuracy (% of the samples)", "accuracy", 100)
 _PARTS = {  # prefix in History: role, words
-    "": ("training", "training, as seen during the epoch"),
-    "val_": ("validation", "validation, after the epoch"),
+    "": ("training", "as seen during the epoch"),
+    "val_": ("validation", "after the epoch"),
 }
 
 # -- learning curves -----------------------------------------------------------------------------
@@ -120,7 +123,7 @@ def learning_curves(
     ['mean loss per sample', 'accuracy (% of the samples)']
     >>> figure = learning_curves({"rate 0.1": history, "rate 0.5": history})
     """
-    runs = dict(history) if isinstance(history, Mapping) else {None: history}
+    runs: dict = dict(history) if isinstance(history, Mapping) else {None: history}
     _check_runs(runs)
     quantities = [_LOSS]
     if not all(_all_nan(run.accuracy) for run in runs.values()):
@@ -128,7 +131,8 @@ def learning_curves(
     if len(runs) > 1:
         return save(_several_runs(runs, quantities, title, path), path)
     ((name, run),) = runs.items()
-    return save(_one_run(run, quantities, name if title is None else title, path), path)
+    title = str(name) if title is None and name is not None else title
+    return save(_one_run(run, quantities, title, path), path)
 
 
 def _check_runs(runs):
@@ -152,7 +156,7 @@ def _one_run(run, quantities, title, path):
             values = getattr(run, prefix + quantity.name)
             if values and not (prefix and _all_nan(values)):
                 style = {"color": COLOURS[role], "marker": MARKERS[role]}
-                curve(place, values, words, style, quantity.factor)
+                curve(place, values, f"{role}, {words}", style, quantity.factor)
         epoch_axis(place, len(run.loss))
         loss_scale(place)
         place.set(title=quantity.title, ylabel=quantity.label)
@@ -164,21 +168,23 @@ def _several_runs(runs, quantities, title, path):
     parts = {p: v for p, v in _PARTS.items() if any(getattr(r, p + "loss") for r in runs.values())}
     figure, rows = panels(len(quantities), title, path, rows=len(parts))
     epochs = max(len(run.loss) for run in runs.values())
-    for places, (prefix, (_, words)) in zip(rows, parts.items(), strict=True):
+    for places, (prefix, (role, words)) in zip(rows, parts.items(), strict=True):
         for place, quantity in zip(places, quantities, strict=True):
             for number, (name, run) in enumerate(runs.items()):
                 values = getattr(run, prefix + quantity.name)
-                curve(place, values, name, _run_style(number), quantity.factor)
+                style, marked = _run_style(number), len(runs) <= len(OKABE_ITO)
+                curve(place, values, name, style, quantity.factor, marked=marked)
             epoch_axis(place, epochs)
             loss_scale(place)
-            place.set(title=f"{quantity.title}: {words}", ylabel=quantity.label)
-    legend_aside(figure, rows[0][0], "run")
+            title = f"{role.capitalize()} {quantity.title.lower()}, {words}"
+            place.set(title=title, ylabel=quantity.label)
+    legend_aside(figure, "run")
     return figure
 
 
 def _run_style(number):
-    dashes, colour = divmod(number, len(OKABE_ITO))
-    return {"color": OKABE_ITO[colour], "linestyle": DASHES[dashes], "marker": "o"}
+    turn, colour = divmod(number, len(OKABE_ITO))
+    return {"color": OKABE_ITO[colour], "linestyle": DASHES[turn], "marker": SIGNS[turn]}
 
 
 # -- what is right and what is wrong -------------------------------------------------------------
@@ -257,7 +263,7 @@ def _share_bar(figure, axes, image):
 def _write_counts(axes, counts, shares):
     size = 9 if len(counts) <= 12 else 7
     for (true, predicted), count in np.ndenumerate(counts):
-        ink = "white" if shares[true, predicted] > 25 else "black"
+        ink = "white" if shares[true, predicted] > DARK_SHARE else "black"
         words = {"ha": "center", "va": "center", "color": ink, "fontsize": size}
         axes.text(predicted, true, f"{count}" if count else "·", **words)
 
@@ -323,14 +329,16 @@ def mistakes(
 
 
 def _confidence(net, value):
-    return f"{100 * value:.2f} %" if net.config["output"] == "softmax" else f"output {value:.3f}"
+    return (
+        f"{100 * value:.2f} % sure" if net.config["output"] == "softmax" else f"output {value:.3f}"
+    )
 
 
 def _words_on_mistakes(shown, total, samples):
     if not total:
         return f"No mistakes in {samples:,} samples"
     which = "All" if shown == total else f"The {shown} most confident of"
-    return f"{which} {total:,} mistakes in {samples:,} samples: true class, predicted class, output"
+    return f"{which} {total:,} mistakes in {samples:,} samples"
 
 
 # -- what the network has learnt -----------------------------------------------------------------
@@ -373,7 +381,7 @@ def first_layer(net: "Network", path: FilePath | None = None, title: str | None 
     side, W = square_side(net.sizes[0]), net.weights[0]
     norms = np.linalg.norm(W.astype(np.float64), axis=1)
     neurons = np.sort(np.argsort(-norms, kind="stable")[:MOST_NEURONS])
-    words = f"First-layer weights of {_which_neurons(len(neurons), len(W))}"
+    words = f"Weights of the first layer, {_which_neurons(len(neurons), len(W))}"
     figure, places = image_grid([str(neuron) for neuron in neurons], 0.8, title, words, path)
     most = (
         float(np.quantile(np.abs(W[neurons]), 0.995)) or 1.0
@@ -382,14 +390,14 @@ def first_layer(net: "Network", path: FilePath | None = None, title: str | None 
         image = W[neuron].reshape(side, side)
         shown = axes.imshow(image, cmap=SIGNED, vmin=-most, vmax=most)
     bar = figure.colorbar(shown, ax=figure.axes, extend="both", shrink=0.8, aspect=30)
-    bar.set_label("weight (above each image: the neuron's number)")
+    bar.set_label("weight")
     return save(figure, path)
 
 
 def _which_neurons(shown, all_of_them):
     if shown == all_of_them:
-        return f"all {shown} neurons" if shown > 1 else "the only neuron"
-    return f"the {shown} neurons with the largest norms, of {all_of_them:,}"
+        return f"neurons 0 to {shown - 1}" if shown > 1 else "the only neuron"
+    return f"the {shown} of {all_of_them:,} neurons with the largest norms"
 
 
 def layer_norms(
@@ -430,20 +438,20 @@ def layer_norms(
     >>> _ = net.fit(X, y, epochs=2, batch_size=10, learning_rate=0.5, callbacks=[norms])
     >>> figure = layer_norms(norms)
     >>> [axes.get_title() for axes in figure.axes]
-    ['Activations', 'Deltas, dC/dz']
+    ['Norms of the activations', 'Norms of the deltas, dC/dz']
     """
     if not norms.activations or not norms.deltas:
         raise ValueError("norms must hold at least one epoch; found none: pass it to fit")
     figure, (axes,) = panels(2, title, path)
     drawn = (
-        ("Activations", "mean norm of a layer's a, per sample", norms.activations),
-        ("Deltas, dC/dz", "mean norm of a layer's delta, per sample", norms.deltas),
+        ("Norms of the activations", "mean |a| per sample", norms.activations),
+        ("Norms of the deltas, dC/dz", "mean |delta| per sample", norms.deltas),
     )
     for place, (name, label, epochs) in zip(axes, drawn, strict=True):
         _layer_curves(place, list(zip(*epochs, strict=True)))
         epoch_axis(place, len(epochs))
         place.set(title=name, ylabel=label)
-    legend_aside(figure, axes[1], "layer")
+    legend_aside(figure, "layer")
     return save(figure, path)
 
 
@@ -453,10 +461,11 @@ def _layer_curves(axes, layers):
     shades = colormaps[DEPTH](np.linspace(0, 0.88, len(layers)))
     names = [*(str(number) for number in range(1, len(layers))), f"{len(layers)} (output)"]
     for number, (name, values) in enumerate(zip(names, layers, strict=True)):
-        style = {"color": shades[number], "marker": "os^Dv"[number % 5]}
+        style = {"color": shades[number], "marker": SIGNS[number % len(SIGNS)]}
         curve(axes, values, name, style, positive=True)
-    if any(0 < value < math.inf for values in layers for value in values):
-        axes.set_yscale("log")
+    drawn = [value for values in layers for value in values if 0 < value < math.inf]
+    if drawn and max(drawn) > 10 * min(drawn):
+        log_scale(axes)
 
 
 def learning_rates(
@@ -498,7 +507,8 @@ def learning_rates(
     rates, losses = _rates_and_losses(found)
     figure, axes = one_panel((6.5, 4.2), title, path)
     marker = "o" if len(losses) <= MANY_EPOCHS else ""
-    axes.plot(rates, losses, color=OKABE_ITO[0], marker=marker, markersize=4, label="loss")
+    gaps = words_on_gaps([*losses[np.isnan(losses)]], f"{len(losses)}")
+    axes.plot(rates, losses, color=OKABE_ITO[0], marker=marker, markersize=4, label=f"loss{gaps}")
     axes.axvline(
         found.suggestion, color=OKABE_ITO[1], linestyle="--",
         label=f"suggestion: {found.suggestion:.3g}",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _PAGE = Path(__file__).parent / "data" / "report.html"
 _NO_HISTORY = "no history: `fastbp train` leaves one beside its model, History is what fit returns"
 _NO_NORMS = "no norms: `fastbp train` records them, and so does fit(..., callbacks=[fastbp.Norms])"
-_NO_RATES = "no learning-rate finder was run"
 
 
 class _Picture(NamedTuple):
@@ -61,7 +60,7 @@ def write(
     norms : fastbp.Norms, optional
         For the norms of each layer.
     rates : object, optional
-        What a learning-rate finder returned: `rates`, `losses`, `suggestion`.
+        What a learning-rate finder returned, `rates`, `losses` and `suggestion`, for its picture.
     title : str
 
     Raises
@@ -206,6 +205,11 @@ def _confused(counts):
 
 
 def _pictures(net, X, labels, history, norms, rates):
+    """Return the pictures in order; that of the finder only if it was run."""
+    finder = _Picture(
+        "Learning-rate finder", "The loss over growing learning rates.",
+        lambda: plots.learning_rates(rates),
+    )  # fmt: skip
     return [
         _Picture(
             "Learning curves", "Loss and accuracy over the epochs.",
@@ -233,10 +237,7 @@ def _pictures(net, X, labels, history, norms, rates):
             "layer 1, gradients vanish.",
             lambda: plots.layer_norms(_there(norms, _NO_NORMS)),
         ),
-        _Picture(
-            "Learning-rate finder", "The loss over growing learning rates.",
-            lambda: plots.learning_rates(_there(rates, _NO_RATES)),
-        ),
+        *([] if rates is None else [finder]),
     ]  # fmt: skip
 
 

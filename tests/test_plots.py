@@ -1,8 +1,11 @@
 import builtins
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+import fastbp
 from fastbp import plots
 from fastbp.training import History
 
@@ -99,6 +102,451 @@ def test_pyplot_is_left_alone():
     assert pyplot.get_fignums() == []
 
 
+# -- several runs, and values that are none ------------------------------------------------------
+
+
+def ydata(axes):
+    return [list(line.get_ydata()) for line in axes.lines]
+
+
+def inside(figure):
+    """Whether all that is written lies within the picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(75)  # quicker
+    FigureCanvasAgg(figure).draw()
+    width, height = figure.get_size_inches() * figure.dpi
+    legends = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
+    words = [part for a in figure.axes for part in (a.title, a.xaxis.label, a.yaxis.label)]
+    words = [text for text in [*figure.texts, *words] if text.get_text()]
+    boxes = [part.get_window_extent() for part in [*legends, *words]]
+    return all(b.x0 > -1 and b.y0 > -1 and b.x1 < width + 1 and b.y1 < height + 1 for b in boxes)
+
+
+@pytest.mark.parametrize("count", [2, 10, 30, 35])
+def test_several_runs_share_the_panels_and_are_told_apart(count):
+    runs = {f"run {number}": history(3 + number) for number in range(count)}
+    figure = plots.learning_curves(runs)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Training loss, as seen during the epoch", "Training accuracy, as seen during the epoch",
+        "Validation loss, after the epoch", "Validation accuracy, after the epoch",
+    ]  # fmt: skip
+    for axes, name, factor in zip(
+        figure.axes, ["loss", "accuracy", "val_loss", "val_accuracy"], [1, 100, 1, 100], strict=True
+    ):
+        expected = [[factor * x for x in getattr(run, name)] for run in runs.values()]
+        assert ydata(axes) == expected
+        pairs = {(line.get_color(), line._unscaled_dash_pattern) for line in axes.lines}
+        assert len(pairs) == count
+        assert axes.get_xlim()[1] >= 2 + count
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(runs)
+    assert inside(figure)
+
+
+def test_more_runs_than_can_be_told_apart_are_refused():
+    runs = {str(number): history(2) for number in range(36)}
+    with pytest.raises(ValueError, match="1 to 35 runs, to be told apart; found 36"):
+        plots.learning_curves(runs)
+    with pytest.raises(ValueError, match="found 0"):
+        plots.learning_curves({})
+
+
+def test_one_named_run_has_its_name_for_title():
+    figure = plots.learning_curves({"a $ name": history(2)})
+    assert figure.get_suptitle() == "a $ name"
+    assert len(figure.axes) == 2
+    assert plots.learning_curves({0.5: history(2)}).get_suptitle() == "0.5"
+
+
+def test_runs_without_validation_have_one_row():
+    runs = {"a": history(3, validation=False), "b": history(3, validation=False)}
+    assert len(plots.learning_curves(runs).axes) == 2
+    runs["c"] = history(3)
+    figure = plots.learning_curves(runs)
+    assert [len(axis) for axis in ydata(figure.axes[2])] == [0, 0, 3]
+
+
+def test_names_are_shown_whatever_they_are(tmp_path):
+    names = ["_hidden", "$\\frac{", "", "x" * 100 + "end", 0.5, "two\nlines"]
+    runs = {name: history(2) for name in names}
+    figure = plots.learning_curves(runs, tmp_path / "a.png")
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(shown) == 6
+    assert [shown[0], shown[2], shown[4], shown[5]] == [" _hidden", "(no name)", "0.5", "two lines"]
+    assert shown[3].startswith("xxx")
+    assert shown[3].endswith("xend")
+    assert len(shown[3]) < 50
+
+
+@pytest.mark.parametrize("epochs", [20, 100])
+def test_what_is_not_finite_leaves_a_gap_and_a_word(epochs):
+    h = history(epochs)
+    h.loss[3], h.loss[5] = math.nan, math.inf
+    figure = plots.learning_curves(h)
+    training, validation = figure.axes[0].lines
+    known = np.isfinite(training.get_ydata())
+    assert list(np.flatnonzero(~known)) == [3, 5]
+    assert np.isfinite(validation.get_ydata()).all()
+    first, second = texts(figure.axes[0])
+    assert first.endswith(f"(not finite in 2 of {epochs} epochs)")
+    assert "finite" not in second
+    assert training.get_marker() == "o"
+    assert training.get_markevery() == (None if epochs == 20 else [4])  # no line would show it
+    assert inside(figure)
+
+
+def test_a_gap_in_any_panel_is_told_in_the_one_legend():
+    runs = {"a": history(3), "b": history(3)}
+    runs["b"].val_loss[1] = math.nan
+    figure = plots.learning_curves(runs)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["a", "b\n(not finite in 1 of 3 epochs)"]
+
+
+def test_nothing_but_nan_is_a_picture_too(tmp_path):
+    h = History(loss=[math.nan] * 3, accuracy=[math.nan] * 3)
+    plots.learning_curves(h, tmp_path / "a.png")
+    plots.learning_curves({"a": h, "b": h}, tmp_path / "b.png")
+
+
+def test_a_loss_that_explodes_does_not_flatten_the_others():
+    h = history(20)
+    h.loss[0] = 1e6
+    assert plots.learning_curves(h).axes[0].get_yscale() == "log"
+    assert plots.learning_curves(history(20)).axes[0].get_yscale() == "linear"
+    h.loss[1] = -1.0  # no loss of ours, but a logarithm would hide it
+    assert plots.learning_curves(h).axes[0].get_yscale() == "linear"
+
+
+# -- confusion matrix ----------------------------------------------------------------------------
+
+
+def network(sizes=(64, 30, 10), **options):
+    options = {"loss": "cross-entropy", "input_scale": 1 / 16, "seed": 1} | options
+    return fastbp.Network(sizes, **options)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A network that has learnt the digits a little, and the test images."""
+    X_train, y_train, X, y = fastbp.datasets.load("digits")
+    net = network()
+    net.fit(X_train, y_train, epochs=2, batch_size=10, learning_rate=0.5)
+    return net, X, y
+
+
+def test_the_matrix_shows_counts_and_shares(digits):
+    net, X, y = digits
+    figure = plots.confusion_matrix(net, X, y, title="digits")
+    axes, bar = figure.axes
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (y, net.predict(X)), 1)
+    written = [int(text.get_text().replace("·", "0")) for text in axes.texts]
+    assert written == counts.ravel().tolist()
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(axes.images[0].get_array(), shares)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert axes.get_title() == f"{100 * net.accuracy(X, y):.2f} % of 355 samples are right"
+    assert bar.get_ylabel() == "share of the true class's samples (%)"
+    assert figure.get_suptitle() == "digits"
+    assert inside(figure)
+
+
+def contrast(ink, ground):
+    """Contrast of two colours, by the rules of the web."""
+
+    def luminance(colour):
+        from matplotlib.colors import to_rgb
+
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted([luminance(ink), luminance(ground)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("first", [0, 20, 40, 60, 80])
+def test_counts_can_be_read_on_every_shade(first):
+    """Of class i, first + i % are right."""
+    true = np.repeat(np.arange(20), 100)
+    predicted = np.where(np.tile(np.arange(100), 20) < true + first, true, (true + 1) % 20)
+    net = network([20, 20], loss="quadratic", output="identity", input_scale=1.0)
+    net.from_vector(np.append(np.eye(20), np.zeros((1, 20))))
+    axes = plots.confusion_matrix(net, np.eye(20)[predicted], true).axes[0]
+    image = axes.images[0]
+    np.testing.assert_allclose(image.get_array().diagonal(), np.arange(20) + first)
+    ground = image.cmap(image.norm(image.get_array()))
+    for text in axes.texts:
+        column, row = map(int, text.get_position())
+        assert contrast(text.get_color(), ground[row, column, :3]) > 4.5, (row, column)
+
+
+@pytest.mark.parametrize(("classes", "written"), [(2, 4), (20, 400), (21, 0), (100, 0)])
+def test_any_number_of_classes(classes, written):
+    net = network([4, classes])
+    X = np.random.default_rng(0).random((50, 4))
+    figure = plots.confusion_matrix(net, X, np.arange(50) % classes)
+    axes = figure.axes[0]
+    assert len(axes.texts) == written
+    assert 2 <= len(axes.get_xticks()) <= 20
+    assert max(axes.get_xticks()) < classes
+    assert axes.images[0].get_array().shape == (classes, classes)
+    assert inside(figure)
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+def captions(figure):
+    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def test_mistakes_show_the_images_in_order_of_confidence(digits):
+    net, X, y = digits
+    figure = plots.mistakes(net, X, y)
+    outputs = net.feedforward(X)
+    predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
+    wrong = np.flatnonzero(predicted != y)
+    worst = wrong[np.argsort(-confidence[wrong])]
+    assert len(worst) > 25
+    for axes, i in zip(figure.axes, worst[:25], strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), X[i].reshape(8, 8))
+        assert (
+            axes.get_title() == f"{y[i]} taken for {predicted[i]}\n{100 * confidence[i]:.2f} % sure"
+        )
+    assert figure.get_suptitle() == f"The 25 most confident of {len(worst)} mistakes in 355 samples"
+    limits = {axes.images[0].get_clim() for axes in figure.axes}
+    assert limits == {(0, 16)}
+
+
+def test_fewer_mistakes_than_places(digits):
+    net, X, y = digits
+    wrong = net.predict(X) != y
+    few = np.concatenate([np.flatnonzero(wrong)[:3], np.flatnonzero(~wrong)[:9]])
+    figure = plots.mistakes(net, X[few], y[few], title="few")
+    assert len(figure.axes) == 3
+    assert figure.get_suptitle() == "few\nAll 3 mistakes in 12 samples"
+
+
+def test_no_mistakes_are_said(digits, tmp_path):
+    net, X, _ = digits
+    figure = plots.mistakes(net, X, net.predict(X), tmp_path / "a.png")
+    assert figure.get_suptitle() == "No mistakes in 355 samples"
+    assert figure.axes == []
+
+
+def test_outputs_that_are_no_probabilities_are_not_called_so():
+    net = network([4, 3], loss="quadratic", output="identity")
+    X = np.random.default_rng(0).random((30, 4))
+    figure = plots.mistakes(net, X, (net.predict(X) + 1) % 3)
+    assert all("\noutput " in caption for caption in captions(figure))
+    assert not any("%" in caption for caption in captions(figure))
+
+
+# -- weights -------------------------------------------------------------------------------------
+
+
+def test_weights_are_images_on_one_scale_around_white(digits):
+    net, *_ = digits
+    figure = plots.first_layer(net, title="digits")
+    *places, bar = figure.axes
+    assert len(places) == 30
+    for neuron, axes in enumerate(places):
+        np.testing.assert_array_equal(
+            axes.images[0].get_array(), net.weights[0][neuron].reshape(8, 8)
+        )
+        assert axes.get_title() == str(neuron)
+    ((low, high),) = {axes.images[0].get_clim() for axes in places}
+    assert low == -high < 0
+    red, green, blue, _ = places[0].images[0].cmap(0.5)
+    assert min(red, green, blue) > 0.95
+    assert bar.get_ylabel() == "weight"
+    assert figure.get_suptitle() == "digits\nWeights of the first layer, neurons 0 to 29"
+    assert inside(figure)
+
+
+def test_of_many_neurons_the_largest_are_shown_by_number():
+    net = network([16, 150, 2])
+    net.weights[0][7] *= 100
+    net.weights[0][8] = 0
+    figure = plots.first_layer(net)
+    shown = [int(caption) for caption in captions(figure)]
+    assert len(shown) == 100
+    assert shown == sorted(shown)
+    assert 7 in shown
+    assert 8 not in shown
+    assert "the 100 of 150 neurons with the largest norms" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("sizes", [[16, 1, 2], [1, 2], [16, 2]])
+def test_few_neurons(sizes, tmp_path):
+    net = network(sizes)
+    net.weights[0][...] = 0
+    figure = plots.first_layer(net, tmp_path / "a.png")
+    assert len(figure.axes) == sizes[1] + 1
+    assert inside(figure)
+
+
+@pytest.mark.parametrize("draw", [plots.mistakes, lambda net, X, y: plots.first_layer(net)])
+def test_images_must_be_square(draw):
+    net = network([63, 2])
+    with pytest.raises(ValueError, match=r"square images, such as 784 inputs.*found 63 inputs"):
+        draw(net, np.zeros((2, 63)), [0, 1])
+
+
+# -- norms ---------------------------------------------------------------------------------------
+
+
+def recorded(layers, epochs, factor=0.1):
+    rows = [tuple(factor ** (layers - l) for l in range(layers)) for _ in range(epochs)]
+    return SimpleNamespace(activations=rows, deltas=list(rows))
+
+
+@pytest.mark.parametrize(("layers", "epochs"), [(1, 1), (2, 1), (2, 60), (7, 5), (30, 1), (30, 60)])
+def test_norms_of_each_layer_over_the_epochs(layers, epochs):
+    norms = recorded(layers, epochs, 0.5)
+    norms.activations[0] = tuple(3.0 for _ in range(layers))
+    figure = plots.layer_norms(norms, title="deep")
+    for axes, rows in zip(figure.axes, [norms.activations, norms.deltas], strict=True):
+        assert ydata(axes) == [list(layer) for layer in zip(*rows, strict=True)]
+        assert axes.get_xlabel() == "epoch"
+    assert figure.axes[0].get_ylabel() == "mean |a| per sample"
+    assert figure.axes[1].get_ylabel() == "mean |delta| per sample"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [*(str(l) for l in range(1, layers)), f"{layers} (output)"]
+    brightness = [sum(line.get_color()[:3]) for line in figure.axes[0].lines]
+    assert brightness == sorted(brightness)  # by depth
+    assert len(set(brightness)) == layers
+    assert inside(figure)
+
+
+def test_vanishing_norms_are_on_a_logarithmic_axis_with_plain_numbers():
+    figure = plots.layer_norms(recorded(4, 3))
+    figure.canvas.draw()
+    axes = figure.axes[1]
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    shown = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert {"0.1", "0.01", "0.001", "0.0001"} <= set(shown)
+    alike = plots.layer_norms(recorded(4, 3, 0.9)).axes[1]
+    assert alike.get_yscale() == "linear"
+
+
+def test_zero_and_infinity_leave_a_gap_and_a_word(tmp_path):
+    norms = recorded(3, 4)
+    norms.deltas[2] = (0.0, math.inf, 1.0)
+    norms.deltas[3] = (0.0, 1.0, 1.0)
+    figure = plots.layer_norms(norms, tmp_path / "a.png")
+    assert np.isnan(figure.axes[1].lines[0].get_ydata()).tolist() == [False, False, True, True]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "1\n(zero in 2 of 4 epochs)", "2\n(not finite in 1 of 4 epochs)", "3 (output)",
+    ]  # fmt: skip
+    nothing = SimpleNamespace(activations=[(0.0,)], deltas=[(math.nan,)])
+    plots.layer_norms(nothing, tmp_path / "a.png")
+
+
+def test_norms_without_an_epoch_say_what_to_do():
+    with pytest.raises(ValueError, match="at least one epoch; found none: pass it to fit"):
+        plots.layer_norms(fastbp.Norms([[1.0, 2.0]], [0]))
+
+
+# -- learning rates ------------------------------------------------------------------------------
+
+
+def found(losses, rates=None, suggestion=0.1):
+    rates = [10.0 ** (k - 4) for k in range(len(losses))] if rates is None else rates
+    return SimpleNamespace(rates=rates, losses=losses, suggestion=suggestion)
+
+
+def test_the_finder_shows_losses_and_its_suggestion():
+    figure = plots.learning_rates(found([2.3, 2.2, 1.0, 0.5, 3e9, math.nan]), title="mnist")
+    (axes,) = figure.axes
+    loss, suggestion = axes.lines
+    assert list(loss.get_xdata()) == [1e-4, 1e-3, 1e-2, 0.1, 1, 10]
+    assert list(loss.get_ydata())[:5] == [2.3, 2.2, 1.0, 0.5, 3e9]
+    assert set(suggestion.get_xdata()) == {0.1}
+    assert axes.get_xscale() == "log"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "mean loss per sample")
+    low, high = axes.get_ylim()
+    assert low < 0.5
+    assert 2.3 < high < 3
+    assert texts(axes) == ["loss\n(not finite in 1 of 6)", "suggestion: 0.1"]
+    assert inside(figure)
+
+
+@pytest.mark.parametrize(
+    "losses", [[2.0], [1.0, 2.0, 9.0], [3.0, 3.0], [0.0, 0.0], [math.nan, 1.0]]
+)
+def test_losses_of_any_shape_have_limits(losses, tmp_path):
+    axes = plots.learning_rates(found(losses), tmp_path / "a.png").axes[0]
+    low, high = axes.get_ylim()
+    assert low < np.nanmin(losses) < high
+
+
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [
+        (found([1.0, 2.0], [0.1]), r"one for one; found shapes \(1,\) and \(2,\)"),
+        (found([]), "losses must hold a finite value"),
+        (found([math.nan]), "losses must hold a finite value"),
+        (found([1.0], [0.0]), "must be positive and finite"),
+        (found([1.0], [math.nan]), "must be positive and finite"),
+        (found([1.0], suggestion=-1.0), "must be positive and finite"),
+    ],
+)
+def test_a_finder_that_found_nothing_is_named(wrong, part):
+    with pytest.raises(ValueError, match=part):
+        plots.learning_rates(wrong)
+
+
+# -- all of them ---------------------------------------------------------------------------------
+
+PICTURES = {
+    "curves": lambda path, title: plots.learning_curves(history(3), path, title),
+    "runs": lambda path, title: plots.learning_curves({1: history(3), 2: history(3)}, path, title),
+    "confusion": lambda *words: plots.confusion_matrix(*IMAGES, *words),
+    "mistakes": lambda *words: plots.mistakes(*IMAGES, *words),
+    "weights": lambda *words: plots.first_layer(IMAGES[0], *words),
+    "norms": lambda *words: plots.layer_norms(recorded(2, 2), *words),
+    "learning-rate": lambda *words: plots.learning_rates(found([2.0, 1.0]), *words),
+}
+IMAGES = network([16, 3]), np.random.default_rng(0).random((6, 16)), np.arange(6) % 3
+TITLE = "no $\\formula{$ " + "and long " * 30
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_every_picture_is_written_and_its_title_is_no_formula(draw, tmp_path):
+    figure = draw(tmp_path / "a.png", TITLE)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert figure.get_suptitle().startswith("no $\\formula{$ and")
+    assert inside(figure)
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_no_picture_is_drawn_where_it_cannot_be_written(draw, tmp_path):
+    with pytest.raises(ValueError, match=r"path must end in .*found .*a\.foo"):
+        draw(tmp_path / "a.foo", None)
+    with pytest.raises(FileNotFoundError):
+        draw(tmp_path / "nowhere" / "a.png", None)
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_every_picture_says_what_to_install(draw, monkeypatch):
+    hide_matplotlib(monkeypatch)
+    with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
+        draw("a.png", None)
+
+
+def test_colours_are_okabe_and_itos():
+    assert set(plots.OKABE_ITO) < {
+        "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
+    }  # fmt: skip
+    assert len(set(plots.OKABE_ITO)) == 7
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="history must hold at least one epoch"):
         plots.learning_curves(History())
@@ -108,7 +556,7 @@ def test_bad_input_is_named(tmp_path):
         plots.learning_curves(history(2), tmp_path / "nowhere" / "a.png")
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+def hide_matplotlib(monkeypatch):
     real = builtins.__import__
 
     def without(name, *arguments, **keywords):
@@ -117,6 +565,10 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", without)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    hide_matplotlib(monkeypatch)
     for call in (plots.check, lambda: plots.learning_curves(history(2))):
         with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
             call()

@@ -1,0 +1,150 @@
+import json
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from fastbp import records
+from fastbp.training import History
+from fastbp.untrusted import DataError
+
+HISTORY = History(
+    loss=[0.5, 0.25], accuracy=[0.75, math.nan], val_loss=[0.5, math.inf], val_accuracy=[0.5, 1.0],
+    seconds=[1.0, 2.0], samples_per_second=[100.0, 50.0],
+)  # fmt: skip
+NORMS = SimpleNamespace(activations=[(1.0, 2.0), (3.0, 4.0)], deltas=[(0.5, math.nan), (0.25, 0.0)])
+
+
+def test_what_was_written_is_read(tmp_path):
+    path = tmp_path / "a.history.jsonl"
+    records.write(path, HISTORY, NORMS)
+    run = records.read(path)
+    assert run.activations == NORMS.activations
+    assert run.deltas[1] == NORMS.deltas[1]
+    assert math.isnan(run.deltas[0][1])
+    for name in ("loss", "seconds", "samples_per_second", "val_accuracy"):
+        assert getattr(run.history, name) == getattr(HISTORY, name)
+    assert run.history.accuracy[0] == 0.75
+    assert math.isnan(run.history.accuracy[1])
+    assert math.isnan(run.history.val_loss[1])  # JSON knows no infinity
+
+
+def test_each_line_is_strict_json_of_one_epoch(tmp_path):
+    records.write(tmp_path / "a.jsonl", HISTORY, NORMS)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    first, second = (json.loads(line, parse_constant=refuse) for line in lines)
+    assert first == {
+        "epoch": 1, "loss": 0.5, "accuracy": 0.75, "val_loss": 0.5, "val_accuracy": 0.5,
+        "seconds": 1.0, "samples_per_second": 100.0, "activations": [1.0, 2.0],
+        "deltas": [0.5, None],
+    }  # fmt: skip
+    assert second["epoch"] == 2
+    assert second["accuracy"] is None
+
+
+def test_without_norms_and_validation_there_is_less(tmp_path):
+    path = tmp_path / "a.jsonl"
+    records.write(path, History(loss=[1.0], accuracy=[0.5], seconds=[1.0]))
+    run = records.read(path)
+    assert run == (History(loss=[1.0], accuracy=[0.5], seconds=[1.0]), [], [])
+
+
+def test_other_names_are_left_alone(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"epoch": 1, "loss": 2, "weather": "fine"}\n')
+    assert records.read(tmp_path / "a.jsonl").history == History(loss=[2.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "history"),
+    [
+        ("m.safetensors", "m.history.jsonl"),
+        ("net.1", "net.1.history.jsonl"),
+        ("net.2", "net.2.history.jsonl"),
+        ("m", "m.history.jsonl"),
+        ("any.jsonl", "any.jsonl"),
+    ],
+)
+def test_the_history_lies_beside_its_model(tmp_path, model, history):
+    assert records.beside(tmp_path / model) == tmp_path / history
+
+
+BAD = {
+    "empty": (b"", "it holds no epoch"),
+    "no JSON": (b"loss 0.5\n", "line 1 is no JSON"),
+    "cut off": (b'{"loss": 1}\n{"lo', "line 2 is no JSON"),
+    "no text": (b"\xff\xfe\x00\x01", "line 1 is no JSON"),
+    "no object": (b"[1]\n", "line 1 must be a JSON object"),
+    "no loss": (b'{"epoch": 1}\n', "line 1 must have a loss"),
+    "loss of text": (b'{"loss": "low"}', "line 1: loss must be a number or null; found 'low'"),
+    "loss of truth": (b'{"loss": true}', "loss must be a number or null; found True"),
+    "vast": (b'{"loss": ' + b"9" * 400 + b"}", "OverflowError"),
+    "some accuracies": (
+        b'{"loss": 1, "accuracy": 1}\n{"loss": 1}\n', "accuracy is in 1 of 2 lines"
+    ),
+    "norms no list": (b'{"loss": 1, "deltas": 3}', "deltas must be a list of numbers; found 3"),
+    "norms of text": (b'{"loss": 1, "deltas": ["a"]}', "deltas must be a number or null"),
+    "other layers": (
+        b'{"loss": 1, "deltas": [1]}\n{"loss": 1, "deltas": [1, 2]}\n', "as many layers"
+    ),
+    "deep": (b'{"loss": ' + b"[" * 100_000, "line 1 is no JSON"),
+    "a long line": (b'{"loss": 1}' + b" " * 2**20 + b"\n", "a line is longer than 1,048,576"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "part"), BAD.values(), ids=BAD)
+def test_a_file_that_is_no_history_is_named(tmp_path, content, part):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        records.read(path)
+    assert part in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_history_says_where_it_comes_from(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"m\.history\.jsonl.*fastbp train"):
+        records.read(tmp_path / "m.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_pipe_does_not_make_us_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match="not a regular file"):
+        records.read(tmp_path / "pipe.jsonl")
+
+
+# -- learning rates ------------------------------------------------------------------------------
+
+
+def test_rates_are_read(tmp_path):
+    path = tmp_path / "rates.json"
+    path.write_text('{"rates": [0.1, 1],\n "losses": [2, null],\n "suggestion": 0.1, "more": []}')
+    found = records.read_rates(path)
+    assert found.rates == [0.1, 1.0]
+    assert found.losses[0] == 2
+    assert math.isnan(found.losses[1])
+    assert found.suggestion == 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("{}", "it lacks rates, losses, suggestion"),
+        ('{"rates": 1, "losses": [], "suggestion": 1}', "rates must be a list of numbers; found 1"),
+        ('{"rates": [], "losses": ["a"], "suggestion": 1}', "losses must be a number or null"),
+        ('{"rates": [], "losses": [], "suggestion": "x"}', "suggestion must be a number or null"),
+        ("", "the file is no JSON"),
+    ],
+)
+def test_a_file_that_holds_no_rates_is_named(tmp_path, content, part):
+    path = tmp_path / "rates.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=part):
+        records.read_rates(path)
+    with pytest.raises(FileNotFoundError):
+        records.read_rates(tmp_path / "nowhere.json")
