@@ -65,7 +65,7 @@ def beside(model: str | os.PathLike[str]) -> Path:
     path = Path(model)
     if path.name.endswith(".jsonl"):
         return path
-    return path.with_name(path.name.removesuffix(_MODEL_SUFFIX) + _SUFFIX)
+    return path.parent / (path.name.removesuffix(_MODEL_SUFFIX) + _SUFFIX)
 
 
 def write(path: str | os.PathLike[str], history: History, norms: "Norms | None" = None) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import backend, checkpoint, cli, kernels, matrix, plots
+from fastbp import backend, checkpoint, cli, kernels, matrix, plots, records
 from fastbp.cli import main
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
+HISTORY = records.beside(cli.MODEL).name
 kernels.cache_dir()  # found once, before tests change what home is
 with contextlib.suppress(ImportError):
     plots.check()  # so it is with matplotlib's
@@ -24,7 +25,7 @@ with contextlib.suppress(ImportError):
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
     "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
-    "model", "plot", "data", "backend", "threads", "dtype",
+    "model", "history", "plot", "data", "backend", "threads", "dtype",
 }  # fmt: skip
 
 
@@ -89,15 +90,16 @@ def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, fo
     epoch = lines[1]
     for part in ("epoch  1/30:", "loss ", "accuracy ", "validation accuracy ", " s, ", "samples/s"):
         assert part in epoch
-    assert float(lines[-3].split()[2]) >= 0.95
-    assert lines[-3].startswith("test accuracy 0.9")
-    assert lines[-2] == f"model:  {folder / cli.MODEL}"
+    assert float(lines[-4].split()[2]) >= 0.95
+    assert lines[-4].startswith("test accuracy 0.9")
+    assert lines[-3] == f"model:  {folder / cli.MODEL}"
+    assert lines[-2] == f"history: {folder / HISTORY}"
     assert lines[-1] == f"curves: {folder / cli.CURVES}"
     assert (folder / cli.CURVES).read_bytes().startswith(b"\x89PNG")
     net = fastbp.load(folder / cli.MODEL)
     assert net.sizes == (64, 100, 10)
     assert net.config["input_scale"] == 1 / 16
-    assert {path.name for path in folder.iterdir()} >= {cli.MODEL, cli.CURVES}
+    assert {path.name for path in folder.iterdir()} >= {cli.MODEL, cli.CURVES, HISTORY}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -119,6 +121,7 @@ def test_json_is_the_only_line_on_stdout(run, folder):
     assert result["sizes"] == [64, 8, 10]
     assert result["model"] == str(folder / cli.MODEL)
     assert result["plot"] == str(folder / cli.CURVES)
+    assert result["history"] == str(folder / HISTORY)
     assert 0 <= result["test_accuracy"] <= 1
     assert result["samples_per_second"] == pytest.approx(2 * 1442 / result["train_seconds"])
     assert err.count("epoch ") == 2
@@ -126,7 +129,9 @@ def test_json_is_the_only_line_on_stdout(run, folder):
 
 def test_quiet_prints_the_result_only(run):
     out = run("train", *FAST, "--quiet")[1]
-    assert [line.split()[0] for line in out.splitlines()] == ["test", "model:", "curves:"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "test", "model:", "history:", "curves:",
+    ]  # fmt: skip
     code, out, err = run("train", *FAST, "--quiet", "--json")
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == 1
@@ -297,6 +302,27 @@ BAD = {
     "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
     "rows that are text": (["predict", "small", "--data", "fake.npy"], "no intact .npy"),
     "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: No such"),
+    "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: a file was"),
+    "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
+    "no kind": (["plot"], "the following arguments are required: KIND"),
+    "unknown kind": (["plot", "loss"], "argument KIND: invalid choice: 'loss'"),
+    "two models": (["plot", "weights", "small", "odd"], "takes one file; found small odd"),
+    "picture nowhere": (["plot", "weights", "small", "--output", "no/p.png"], "no/p.png: its"),
+    "picture a folder": (["plot", "weights", "small", "--output", "."], "a file was expected"),
+    "picture of another kind": (["plot", "weights", "small", "--output", "p.foo"], "must end in"),
+    "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
+    "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
+    "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
+    "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it holds no epoch"),
+    "history without norms": (["plot", "norms", "plain.jsonl"], "norms must hold at least one"),
+    "images of another width": (["plot", "mistakes", "small"], "this picture shows square images"),
+    "matrix of another width": (["plot", "confusion", "small"], "X must be (batch, 3)"),
+    "rates that are none": (["plot", "learning-rate", "plain.jsonl"], "it lacks rates, losses"),
+    "no rates": (["plot", "learning-rate", "none.json"], "none.json: No such file"),
+    "page nowhere": (["report", "small", "--output", "no/r.html"], "no/r.html: its folder does"),
+    "page a folder": (["report", "small", "--output", "."], ".: a file was expected, not a folder"),
+    "page of another width": (["report", "small"], "X must be (batch, 3)"),
+    "page of no model": (["report", "nothing"], "nothing: there is no such file"),
     "one layer": (["gradcheck", "--sizes", "5"], "sizes needs at least the inputs and one layer"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
     "negative samples": (["gradcheck", "--samples", "-1"], "negative dimensions"),
@@ -364,6 +390,9 @@ def bad_files(folder):
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
     np.savez("nan.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
+    (folder / "taken.history.jsonl").mkdir()
+    (folder / "empty.jsonl").touch()
+    (folder / "plain.jsonl").write_text('{"loss": 1}')
     np.save("rows.npy", np.zeros((2, 4)))
     np.save("three.npy", np.zeros((2, 3)))
     np.save("text.npy", np.array([["a", "b", "c"]]))
@@ -419,6 +448,117 @@ def test_a_defect_shows_its_traceback(monkeypatch):
     monkeypatch.setattr(fastbp.datasets, "load", defect)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["train"])
+
+
+# -- plot, report --------------------------------------------------------------------------------
+
+ONE_PICTURE = {
+    "curves": "learning_curves", "confusion": "confusion_matrix", "mistakes": "mistakes",
+    "weights": "first_layer", "norms": "layer_norms",
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(run):
+    """What train leaves, and silence."""
+    assert run("train", *FAST, "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ONE_PICTURE)
+def test_plot_draws_what_train_has_just_left(run, folder, trained, kind):
+    (folder / f"fastbp-{kind}.png").unlink(missing_ok=True)
+    code, out, err = run("plot", kind)
+    assert (code, err) == (0, "")
+    assert out == f"{kind}: {folder / f'fastbp-{kind}.png'}\n"
+    assert (folder / f"fastbp-{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_hands_over_what_belongs_to_the_kind(run, trained, monkeypatch):
+    seen = []
+    for name in ONE_PICTURE.values():
+        monkeypatch.setattr(plots, name, lambda *words, name=name, **more: seen.append(words))
+    spied = {kind: cli.partial(cli._plot_on_data, getattr(plots, ONE_PICTURE[kind]))
+             for kind in ("confusion", "mistakes")}  # fmt: skip
+    monkeypatch.setattr(cli, "PICTURES", cli.PICTURES | spied)
+    for kind in ONE_PICTURE:
+        assert run("plot", kind, "--output", "p.svg")[0] == 0
+    curves, confusion, mistakes, weights, norms = seen
+    history = records.read(cli.MODEL)
+    assert curves == ({cli.MODEL: history.history}, "p.svg")
+    assert norms == (history, "p.svg")
+    assert weights[1:] == ("p.svg", "64-8-10, relu, cross-entropy")
+    data = fastbp.datasets.load("digits")
+    for words in (confusion, mistakes):
+        np.testing.assert_array_equal(words[1], data.X_test)
+        np.testing.assert_array_equal(words[2], data.y_test)
+        assert words[3:] == ("p.svg", "digits: 64-8-10, relu, cross-entropy")
+
+
+@pytest.mark.parametrize("argv", [
+    ["a", "b", "--output", "p.svg", "--json"], ["--output", "p.svg", "--json", "a", "b"],
+    ["a", "--output", "p.svg", "b", "--json"], ["a.history.jsonl", "b", "--json", "--output=p.svg"],
+])  # fmt: skip
+def test_files_may_stand_anywhere_among_the_options(run, folder, argv):
+    for name, epochs in (("a", 2), ("b", 3)):
+        run("train", *FAST, "--epochs", epochs, "--output", f"{folder / name}")
+    code, out, err = run("plot", "curves", *argv)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"kind": "curves", "plot": str(folder / "p.svg")}
+    drawn = (folder / "p.svg").read_text()
+    assert drawn.count("<!-- Validation loss, after the epoch -->") == 1
+    assert "<!-- b -->" in drawn
+
+
+def test_rates_are_drawn_from_a_file(run, folder):
+    (folder / "rates.json").write_text('{"rates": [0.1, 1], "losses": [2, 1], "suggestion": 0.5}')
+    assert run("plot", "learning-rate", "rates.json", "--output", "r.svg")[0] == 0
+    assert "<!-- suggestion: 0.5 -->" in (folder / "r.svg").read_text()
+
+
+def test_train_records_history_and_norms(run, folder):
+    run("train", *FAST, "--hidden", "8,7", "--output", "m.safetensors")
+    recorded = records.read(folder / "m.safetensors")
+    assert len(recorded.history) == len(recorded.history.val_accuracy) == 2
+    assert [len(norms) for norms in recorded.deltas] == [3, 3]
+    data = fastbp.datasets.load("digits")
+    norms = fastbp.Norms(data.X_train[::6], data.y_train[::6])
+    norms.on_epoch_end(fastbp.load("m.safetensors"), None)
+    assert norms.deltas == recorded.deltas[-1:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no /dev/null")
+def test_nothing_is_recorded_beside_a_device(run, folder):
+    out = run("train", *FAST, "--output", "/dev/null", "--json", "--quiet")[1]
+    assert json.loads(out)["history"] is None
+    assert not os.path.exists("/dev/null.history.jsonl")
+
+
+def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
+    code, out, err = run("report")
+    assert (code, err) == (0, "")
+    assert out == f"report: {folder / cli.REPORT}\n"
+    page = (folder / cli.REPORT).read_text(encoding="utf-8")
+    assert "<h1>digits: 64-8-10, relu, cross-entropy</h1>" in page
+    assert page.count("data:image/png;base64,") == 5
+    assert "Not shown" not in page
+    (folder / HISTORY).unlink()
+    out = run("report", cli.MODEL, "--output", "r.html", "--json")[1]
+    assert json.loads(out) == {"report": str(folder / "r.html")}
+    page = (folder / "r.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3
+    assert page.count("Not shown: no history") == 2
+
+
+def test_a_report_from_a_damaged_history_is_refused(run, folder, trained):
+    (folder / HISTORY).write_text("loss 0.5")
+    assert "line 1 is no JSON" in complaint(*run("report"))
+    assert not (folder / cli.REPORT).exists()
+
+
+@pytest.mark.parametrize("argv", [["plot", "weights"], ["plot", "curves"], ["report"]])
+def test_without_matplotlib_pictures_say_what_to_install(run, trained, monkeypatch, argv):
+    hide_matplotlib(monkeypatch)
+    assert "pip install 'fastbp[plot]'" in complaint(*run(*argv))
 
 
 # -- the other commands --------------------------------------------------------------------------
