@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import checks
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 1000  # a matrix of more takes memory in GiB, and nobody could read it
 
 
-def confusion(net: "Network", X: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+def confusion(net: "Network", X: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Count the samples by class and by prediction.
 
     counts[i, j] = how many samples of class i the network takes for class j
@@ -66,14 +66,14 @@ class PerClass(NamedTuple):
         The harmonic mean of both, 2 right / (samples + taken for the class).
     """
 
-    samples: NDArray[np.int64]
-    right: NDArray[np.int64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
+    samples: np.ndarray
+    right: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
 
 
-def per_class(counts: NDArray[np.int64]) -> PerClass:
+def per_class(counts: np.ndarray) -> PerClass:
     """Return the figures of each class.
 
     Parameters
@@ -112,10 +112,10 @@ class Mistakes(NamedTuple):
         How many mistakes there are in all.
     """
 
-    indices: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.floating]
+    indices: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
     total: int
 
 
@@ -157,7 +157,7 @@ def mistakes(net: "Network", X: ArrayLike, labels: ArrayLike, most: int) -> Mist
     return Mistakes(worst, found[worst], predicted[worst], confidence[worst], len(wrong))
 
 
-def _outputs(net, X, labels):
+def _outputs(net: "Network", X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the network's outputs, and the labels, checked."""
     X = checks.samples(X, net.sizes[0])
     targets = checks.targets(labels, len(X), net.sizes[-1], net.dtype, "labels")

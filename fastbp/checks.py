@@ -193,7 +193,7 @@ def targets(
         return Targets(NO_LABELS, y.astype(dtype))
 
 
-def classes(targets: Targets, y: object, name: str = "labels") -> Targets:
+def classes(targets: Targets, y: Any, name: str = "labels") -> Targets:
     """Return the targets, made of y, if they are classes."""
     if not targets.labels.size:
         raise ValueError(

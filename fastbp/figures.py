@@ -6,8 +6,14 @@ The figures are made without pyplot: no window, no global state, no need for a d
 import math
 import os
 import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FilePath = str | os.PathLike[str]
 
@@ -50,12 +56,12 @@ def check(path: FilePath | None = None) -> None:
         raise ValueError(f"path must end in .{', .'.join(sorted(known))}; found {os.fspath(path)}")
 
 
-def _format(path):
+def _format(path: FilePath) -> str:
     """Return what to write by the suffix; PNG where there is none, as in /dev/null."""
     return os.path.splitext(path)[1][1:].lower() or "png"
 
 
-def new_figure(size, title, path):
+def new_figure(size: tuple[float, float], title: str | None, path: FilePath | None) -> "Figure":
     """Return an empty figure, of so many inches; the title is text, no formula."""
     check(path)
     from matplotlib.figure import Figure
@@ -70,20 +76,26 @@ def new_figure(size, title, path):
     return figure
 
 
-def one_panel(size, title, path):
+def one_panel(
+    size: tuple[float, float], title: str | None, path: FilePath | None
+) -> "tuple[Figure, Axes]":
     """Return a figure of so many inches, and its axes."""
     figure = new_figure(size, title, path)
     return figure, figure.subplots()
 
 
-def panels(columns, title, path, rows=1):
+def panels(
+    columns: int, title: str | None, path: FilePath | None, rows: int = 1
+) -> "tuple[Figure, Any]":
     """Return a figure and its axes, row by row."""
     width, height = PANEL_INCHES
     figure = new_figure((columns * width, rows * height), title, path)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def image_grid(captions, inches, title, words, path):
+def image_grid(
+    captions: list[str], inches: float, title: str | None, words: str, path: FilePath | None
+) -> "tuple[Figure, list[Axes]]":
     """Return a figure and one bare place for each caption, in a square."""
     columns = max(5, math.ceil(math.sqrt(len(captions))))
     captions_inches = 0.16 * max((1 + text.count("\n") for text in captions), default=0)
@@ -98,10 +110,10 @@ def image_grid(captions, inches, title, words, path):
     for axes, caption in zip(places, captions, strict=False):
         axes.set(xticks=[], yticks=[])
         axes.set_title(caption, fontsize=8, pad=3)
-    return figure, places[: len(captions)]
+    return figure, list(places[: len(captions)])
 
 
-def square_side(pixels):
+def square_side(pixels: int) -> int:
     """Return the width of a square image."""
     side = math.isqrt(pixels)
     if side * side != pixels:
@@ -111,7 +123,10 @@ def square_side(pixels):
     return side
 
 
-def curve(axes, values, label, style, factor=1, *, positive=False, marked=True):
+def curve(
+    axes: "Axes", values: Sequence[float], label: object, style: dict[str, Any], factor: int = 1,
+    *, positive: bool = False, marked: bool = True,
+) -> None:  # fmt: skip
     """Draw a curve over the epochs; what cannot be drawn leaves a gap and a word in the legend."""
     scaled = [factor * value if _drawable(value, positive) else math.nan for value in values]
     gaps = [value for value in values if not _drawable(value, positive)]
@@ -121,33 +136,33 @@ def curve(axes, values, label, style, factor=1, *, positive=False, marked=True):
     axes.plot(epochs, scaled, markersize=4, markevery=marks, label=label, **style)
 
 
-def _drawable(value, positive):
+def _drawable(value: float, positive: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not positive)
 
 
-def _alone(values):
+def _alone(values: list[float]) -> list[int]:
     """Return where a value has no neighbour, so that no line would show it."""
     known = [False, *(not math.isnan(value) for value in values), False]
     triples = zip(known, known[1:], known[2:], strict=False)
     return [i for i, triple in enumerate(triples) if triple == (False, True, False)]
 
 
-def words_on_gaps(gaps, of):
+def words_on_gaps(gaps: list[float], of: str) -> str:
     """Return what a legend says of values that are not drawn; nothing if there are none."""
     counts = {"zero": gaps.count(0), "not finite": sum(not math.isfinite(gap) for gap in gaps)}
     return "".join(f"\n({word} in {n} of {of})" for word, n in counts.items() if n)
 
 
-def _plain(label):
+def _plain(label: object) -> str:
     """Return a text that matplotlib takes for no formula, and shows in the legend."""
-    label = " ".join(str(label).split()) or "(no name)"
-    if len(label) > LONGEST_NAME:
-        label = f"{label[: LONGEST_NAME // 3]}…{label[-LONGEST_NAME * 2 // 3 :]}"
-    label = label.replace("$", r"\$")
-    return f" {label}" if label.startswith("_") else label
+    name = " ".join(str(label).split()) or "(no name)"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME // 3]}…{name[-LONGEST_NAME * 2 // 3 :]}"
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
-def legend_aside(figure, title):
+def legend_aside(figure: "Figure", title: str) -> None:
     """Put one legend for all panels, which show the same lines, beside them; make room for it.
 
     Of a line's labels the longest is shown: a gap in any panel is told.
@@ -166,7 +181,7 @@ def legend_aside(figure, title):
     figure.set_figwidth(figure.get_figwidth() + legend_inches)
 
 
-def epoch_axis(axes, epochs):
+def epoch_axis(axes: "Axes", epochs: int) -> None:
     """Whole epochs as ticks, also where there is one only."""
     from matplotlib.ticker import MaxNLocator
 
@@ -176,15 +191,15 @@ def epoch_axis(axes, epochs):
     axes.grid(alpha=0.3)
 
 
-def loss_scale(axes):
+def loss_scale(axes: "Axes") -> None:
     """Make the axis logarithmic where a few values dwarf all others."""
-    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [[]])
+    values = np.concatenate([[], *(np.asarray(line.get_ydata(), float) for line in axes.lines)])
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > LOGARITHMIC_FROM * np.median(values):
         log_scale(axes)
 
 
-def log_scale(axes):
+def log_scale(axes: "Axes") -> None:
     """Make the vertical axis logarithmic, with plain numbers at its ticks."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -196,7 +211,7 @@ def log_scale(axes):
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def save(figure, path):
+def save(figure: "Figure", path: FilePath | None) -> "Figure":
     """Write a figure, if there is a path; return it."""
     if path is not None:
         figure.savefig(os.fspath(path), format=_format(path))

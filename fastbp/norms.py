@@ -97,7 +97,9 @@ class Norms:
         self.deltas.append(tuple(map(_mean_norm, deltas)))
 
 
-def _backprop(net, X, y):
+def _backprop(
+    net: "Network", X: np.ndarray, y: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the activations and the deltas of all layers, by the backend's operations."""
     backend, config = get_backend(net.backend), net.config
     X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, config["input_scale"])
@@ -114,5 +116,5 @@ def _backprop(net, X, y):
     return [*a[1:], output], deltas[::-1]
 
 
-def _mean_norm(rows):
+def _mean_norm(rows: np.ndarray) -> float:
     return float(np.linalg.norm(rows.astype(np.float64), axis=1).mean())

@@ -4,7 +4,7 @@ Each public function returns a `matplotlib.figure.Figure` and, given a path, wri
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,10 +29,21 @@ from .figures import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .network import Network
     from .training import History
+
+__all__ = [
+    "check",
+    "confusion_matrix",
+    "first_layer",
+    "layer_norms",
+    "learning_curves",
+    "learning_rates",
+    "mistakes",
+]
 
 # Okabe and Ito's colours: told apart with every kind of colour blindness, and in grey. Their
 # yellow is left out: on white it can hardly be seen.
@@ -123,7 +134,7 @@ def learning_curves(
     ['mean loss per sample', 'accuracy (% of the samples)']
     >>> figure = learning_curves({"rate 0.1": history, "rate 0.5": history})
     """
-    runs: dict = dict(history) if isinstance(history, Mapping) else {None: history}
+    runs: dict[Any, History] = dict(history) if isinstance(history, Mapping) else {None: history}
     _check_runs(runs)
     quantities = [_LOSS]
     if not all(_all_nan(run.accuracy) for run in runs.values()):
@@ -135,7 +146,7 @@ def learning_curves(
     return save(_one_run(run, quantities, title, path), path)
 
 
-def _check_runs(runs):
+def _check_runs(runs: "dict[Any, History]") -> None:
     most = len(OKABE_ITO) * len(DASHES)
     if not 0 < len(runs) <= most:
         raise ValueError(f"history must be 1 to {most} runs, to be told apart; found {len(runs)}")
@@ -145,11 +156,13 @@ def _check_runs(runs):
             raise ValueError(f"history must hold at least one epoch; found none{where}")
 
 
-def _all_nan(values):
+def _all_nan(values: Iterable[float]) -> bool:
     return all(map(math.isnan, values))
 
 
-def _one_run(run, quantities, title, path):
+def _one_run(
+    run: "History", quantities: list[_Quantity], title: str | None, path: FilePath | None
+) -> "Figure":
     figure, (axes,) = panels(len(quantities), title, path)
     for place, quantity in zip(axes, quantities, strict=True):
         for prefix, (role, words) in _PARTS.items():
@@ -164,7 +177,10 @@ def _one_run(run, quantities, title, path):
     return figure
 
 
-def _several_runs(runs, quantities, title, path):
+def _several_runs(
+    runs: "dict[Any, History]", quantities: list[_Quantity], title: str | None,
+    path: FilePath | None,
+) -> "Figure":  # fmt: skip
     parts = {p: v for p, v in _PARTS.items() if any(getattr(r, p + "loss") for r in runs.values())}
     figure, rows = panels(len(quantities), title, path, rows=len(parts))
     epochs = max(len(run.loss) for run in runs.values())
@@ -182,7 +198,7 @@ def _several_runs(runs, quantities, title, path):
     return figure
 
 
-def _run_style(number):
+def _run_style(number: int) -> dict[str, Any]:
     turn, colour = divmod(number, len(OKABE_ITO))
     return {"color": OKABE_ITO[colour], "linestyle": DASHES[turn], "marker": SIGNS[turn]}
 
@@ -248,27 +264,27 @@ def confusion_matrix(
     return save(figure, path)
 
 
-def _share_scale():
+def _share_scale() -> Any:
     """Spread out the small shares, where mistakes are."""
     from matplotlib.colors import PowerNorm
 
     return PowerNorm(0.4, 0, 100)
 
 
-def _share_bar(figure, axes, image):
+def _share_bar(figure: "Figure", axes: "Axes", image: Any) -> None:
     bar = figure.colorbar(image, ax=axes, label="share of the true class's samples (%)")
     bar.set_ticks([0, 0.1, 1, 5, 10, 25, 50, 100], labels="0 0.1 1 5 10 25 50 100".split())
 
 
-def _write_counts(axes, counts, shares):
+def _write_counts(axes: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
     size = 9 if len(counts) <= 12 else 7
     for (true, predicted), count in np.ndenumerate(counts):
         ink = "white" if shares[true, predicted] > DARK_SHARE else "black"
-        words = {"ha": "center", "va": "center", "color": ink, "fontsize": size}
+        words: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "fontsize": size}
         axes.text(predicted, true, f"{count}" if count else "·", **words)
 
 
-def _class_ticks(axes, classes):
+def _class_ticks(axes: "Axes", classes: int) -> None:
     step = 1 if classes <= MOST_WRITTEN else 10 ** math.floor(math.log10(classes / 2))
     ticks = range(0, classes, step)
     axes.set(xticks=ticks, yticks=ticks)
@@ -328,13 +344,13 @@ def mistakes(
     return save(figure, path)
 
 
-def _confidence(net, value):
+def _confidence(net: "Network", value: float) -> str:
     return (
         f"{100 * value:.2f} % sure" if net.config["output"] == "softmax" else f"output {value:.3f}"
     )
 
 
-def _words_on_mistakes(shown, total, samples):
+def _words_on_mistakes(shown: int, total: int, samples: int) -> str:
     if not total:
         return f"No mistakes in {samples:,} samples"
     which = "All" if shown == total else f"The {shown} most confident of"
@@ -394,7 +410,7 @@ def first_layer(net: "Network", path: FilePath | None = None, title: str | None 
     return save(figure, path)
 
 
-def _which_neurons(shown, all_of_them):
+def _which_neurons(shown: int, all_of_them: int) -> str:
     if shown == all_of_them:
         return f"neurons 0 to {shown - 1}" if shown > 1 else "the only neuron"
     return f"the {shown} of {all_of_them:,} neurons with the largest norms"
@@ -455,7 +471,7 @@ def layer_norms(
     return save(figure, path)
 
 
-def _layer_curves(axes, layers):
+def _layer_curves(axes: "Axes", layers: list[tuple[float, ...]]) -> None:
     from matplotlib import colormaps
 
     shades = colormaps[DEPTH](np.linspace(0, 0.88, len(layers)))
@@ -520,7 +536,7 @@ def learning_rates(
     return save(figure, path)
 
 
-def _rates_and_losses(found):
+def _rates_and_losses(found: FoundRates) -> tuple[np.ndarray, np.ndarray]:
     rates, losses = np.asarray(found.rates, float), np.asarray(found.losses, float)
     if rates.shape != losses.shape or rates.ndim != 1:
         raise ValueError(
@@ -534,7 +550,7 @@ def _rates_and_losses(found):
     return rates, np.where(np.isfinite(losses), losses, np.nan)
 
 
-def _loss_limits(losses):
+def _loss_limits(losses: np.ndarray) -> tuple[float, float]:
     """From below the lowest loss to above what came before it: what explodes leaves the picture."""
     lowest = np.nanargmin(losses)
     bottom, top = losses[lowest], np.nanmax(losses[: lowest + 1])

@@ -10,8 +10,9 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .training import History
 from .untrusted import blaming, opened
@@ -102,7 +103,7 @@ def write(path: str | os.PathLike[str], history: History, norms: "Norms | None" 
     Path(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
-def _plain(value):
+def _plain(value: float | tuple[float, ...]) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return float(value) if math.isfinite(value) else None
@@ -140,18 +141,20 @@ def read(path: str | os.PathLike[str]) -> Run:
         return Run(history, *(_series(epochs, name) for name in _NORMS))
 
 
-def _lines(file):
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
     while line := file.readline(MOST_LINE + 1):
         if len(line) > MOST_LINE:
             raise ValueError(f"a line is longer than {MOST_LINE:,} bytes")
         yield line
 
 
-def _epoch(line, number):
+def _epoch(line: bytes, number: int) -> dict[str, Any]:
     """Return what is known of one epoch, checked."""
     where = f"line {number}"
     found = _object(line, where)
-    epoch = {name: _number(found[name], name, where) for name in _SERIES if name in found}
+    epoch: dict[str, Any] = {
+        name: _number(found[name], name, where) for name in _SERIES if name in found
+    }
     if "loss" not in epoch:
         raise ValueError(f"{where} must have a loss")
     for name in _NORMS:
@@ -160,7 +163,7 @@ def _epoch(line, number):
     return epoch
 
 
-def _object(text, where):
+def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -170,7 +173,7 @@ def _object(text, where):
     return found
 
 
-def _number(value, name, where):
+def _number(value: object, name: str, where: str) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -178,7 +181,7 @@ def _number(value, name, where):
     return float(value)
 
 
-def _series(epochs, name):
+def _series(epochs: list[dict[str, Any]], name: str) -> list[Any]:
     """Return one quantity over the epochs, which all have it or none has."""
     values = [epoch[name] for epoch in epochs if name in epoch]
     if len(values) not in (0, len(epochs)):
@@ -224,7 +227,7 @@ def read_rates(path: str | os.PathLike[str]) -> Rates:
         return Rates(rates, losses, _number(found["suggestion"], "suggestion", "the file"))
 
 
-def _numbers(values, name, where="the file"):
+def _numbers(values: object, name: str, where: str = "the file") -> list[float]:
     if not isinstance(values, list):
         raise ValueError(f"{where}: {name} must be a list of numbers; found {values!r:.40}")
     return [_number(value, name, where) for value in values]

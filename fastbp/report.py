@@ -7,12 +7,13 @@ policy forbids all else.
 import base64
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,8 +21,12 @@ from numpy.typing import ArrayLike
 from . import assessment, figures, plots
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .network import Network
     from .training import History
+
+__all__ = ["write"]
 
 _PAGE = Path(__file__).parent / "data" / "report.html"
 _NO_HISTORY = "no history: `fastbp train` leaves one beside its model, History is what fit returns"
@@ -33,7 +38,7 @@ class _Picture(NamedTuple):
 
     heading: str
     caption: str
-    draw: Callable
+    draw: Callable[[], "Figure"]
 
 
 def write(
@@ -105,15 +110,15 @@ def write(
 # -- sections ------------------------------------------------------------------------------------
 
 
-def _section(heading, body):
+def _section(heading: str, body: str) -> str:
     return f"<section>\n<h2>{heading}</h2>\n{body}\n</section>"
 
 
-def _note(text):
+def _note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def _drawn_or_why(draw):
+def _drawn_or_why(draw: Callable[[], str]) -> str:
     """Return what `draw` returns, or a line that says why it could not be drawn."""
     try:
         return draw()
@@ -121,16 +126,16 @@ def _drawn_or_why(draw):
         return _note(f"Not shown: {error}.")
 
 
-def _facts(rows):
+def _facts(rows: Iterable[tuple[str, str]]) -> str:
     cells = (f"<tr><th>{escape(name)}</th><td>{escape(str(fact))}</td></tr>" for name, fact in rows)
     return f'<table class="facts">\n{_lines(cells)}\n</table>'
 
 
-def _lines(parts: Iterable[str]):
+def _lines(parts: Iterable[str]) -> str:
     return "\n".join(parts)
 
 
-def _configuration(net):
+def _configuration(net: "Network") -> list[tuple[str, str]]:
     c = net.config
     return [
         ("neurons per layer, the inputs first", " - ".join(f"{size:,}" for size in net.sizes)),
@@ -144,7 +149,7 @@ def _configuration(net):
     ]
 
 
-def _training(history):
+def _training(history: "History | None") -> str:
     if history is None:
         return _note(f"Not shown: {_NO_HISTORY}.")
     epochs = len(history)
@@ -164,7 +169,7 @@ def _training(history):
     return _facts(rows)
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return f"{100 * share:.2f} %" if math.isfinite(share) else "–"
 
 
@@ -173,7 +178,7 @@ def _percent(share):
 _COLUMNS = ("class", "samples", "right", "precision", "recall", "F1", "most often taken for")
 
 
-def _classes(net, X, labels):
+def _classes(net: "Network", X: ArrayLike, labels: ArrayLike) -> str:
     """Return the table of classes, and what its columns mean."""
     counts = assessment.confusion(net, X, labels)
     found = assessment.per_class(counts)
@@ -188,12 +193,12 @@ def _classes(net, X, labels):
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>\n{_note(words)}'
 
 
-def _row(cells):
+def _row(cells: Iterable[object]) -> str:
     name, *rest = (f"{cell:,}" if isinstance(cell, np.integer) else str(cell) for cell in cells)
     return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
 
 
-def _confused(counts):
+def _confused(counts: np.ndarray) -> Iterator[str]:
     """Yield for each class the one that it is most often taken for, and how often."""
     wrong = counts - np.diag(counts.diagonal())
     for row in wrong:
@@ -204,13 +209,12 @@ def _confused(counts):
 # -- pictures ------------------------------------------------------------------------------------
 
 
-def _pictures(net, X, labels, history, norms, rates):
+def _pictures(
+    net: "Network", X: ArrayLike, labels: ArrayLike, history: "History | None",
+    norms: plots.LayerNorms | None, rates: plots.FoundRates | None,
+) -> list[_Picture]:  # fmt: skip
     """Return the pictures in order; that of the finder only if it was run."""
-    finder = _Picture(
-        "Learning-rate finder", "The loss over growing learning rates.",
-        lambda: plots.learning_rates(rates),
-    )  # fmt: skip
-    return [
+    pictures = [
         _Picture(
             "Learning curves", "Loss and accuracy over the epochs.",
             lambda: plots.learning_curves(_there(history, _NO_HISTORY)),
@@ -237,21 +241,25 @@ def _pictures(net, X, labels, history, norms, rates):
             "layer 1, gradients vanish.",
             lambda: plots.layer_norms(_there(norms, _NO_NORMS)),
         ),
-        *([] if rates is None else [finder]),
     ]  # fmt: skip
+    if rates is not None:
+        words = "The loss over growing learning rates."
+        draw = partial(plots.learning_rates, rates)
+        pictures.append(_Picture("Learning-rate finder", words, draw))
+    return pictures
 
 
-def _there(thing, why_not):
+def _there(thing: Any, why_not: str) -> Any:
     if thing is None:
         raise ValueError(why_not)
     return thing
 
 
-def _picture(picture):
+def _picture(picture: _Picture) -> str:
     return _section(picture.heading, _drawn_or_why(lambda: _inline(picture)))
 
 
-def _inline(picture):
+def _inline(picture: _Picture) -> str:
     """Return a figure with its image inside, of the size that its letters were made for."""
     figure, file = picture.draw(), io.BytesIO()
     figure.savefig(file, format="png")

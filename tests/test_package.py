@@ -44,7 +44,8 @@ def test_all_is_complete():
 
 def test_what_training_does_not_need_is_imported_when_asked_for():
     code = "import fastbp, sys; print(sorted(m for m in sys.modules if m in sys.argv))"
-    later = [f"fastbp.{name}" for name in ("gradients", "layers", "sequential", "verification")]
+    names = ("gradients", "layers", "norms", "plots", "report", "sequential", "verification")
+    later = [f"fastbp.{name}" for name in names]
     found = subprocess.run(
         [sys.executable, "-c", code, *later], capture_output=True, text=True, check=True
     )

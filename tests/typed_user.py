@@ -11,7 +11,7 @@ from typing import Any, assert_type
 import numpy as np
 
 import fastbp
-from fastbp import datasets, interchange
+from fastbp import datasets, interchange, plots, report
 
 
 class Watch:
@@ -99,12 +99,28 @@ def export(net: fastbp.Network, folder: str) -> None:
         pass  # extras
 
 
+def look(net: fastbp.Network, folder: str) -> None:
+    X, y, X_test, y_test = datasets.load("digits")
+    norms = fastbp.Norms(X[:50], y[:50])
+    history = net.fit(X, y, epochs=1, batch_size=10, learning_rate=0.1, callbacks=[norms])
+    assert_type(norms.deltas, list[tuple[float, ...]])
+    try:
+        plots.check("curves.svg")
+    except ImportError:
+        return  # an extra
+    plots.learning_curves({"first": history, "second": history}, title="twice")
+    plots.layer_norms(norms, os.path.join(folder, "norms.png"))
+    path = os.path.join(folder, "report.html")
+    report.write(path, net, X_test, y_test, history=history, norms=norms, title="digits")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         net = train(folder)
         check(net)
         graph()
         export(net, folder)
+        look(net, folder)
     try:
         fastbp.load("nowhere")
     except (OSError, fastbp.ModelFileError, fastbp.DivergenceError):
