@@ -1,35 +1,48 @@
 """How weights follow the gradient: SGD, with momentum if wanted, and Adam."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from . import checks
 from .rules import Memory, Rule, new_memory
+from .storage import Layout
 
 
-def _share(name, value):
+def _share(name: str, value: Any) -> float:
     """Return value as a float from 0 to below 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ValueError(f"{name} must be a number from 0 to below 1; found {value!r}")
     return float(value)
 
 
-def _none_or_positive(name, value):
+def _none_or_positive(name: str, value: Any) -> float:
     """Return value as a float, 0 for None and 0."""
     return 0.0 if value is None or value == 0 else checks.positive_float(name, value)
 
 
-@dataclass(eq=False)
 class Optimizer:
     """What `SGD` and `Adam` share: the penalty, clipping, and a memory.
 
     An optimiser remembers: handed to `fit` again, for the same network, it goes on where it was.
     """
 
-    def __post_init__(self):
-        self.rule()  # refuses what does not fit
-        self._memory, self._shape = None, None
+    l2: float
+    clip_norm: float | None
+    l2_over_sum: bool
 
-    def _common(self):
+    def __post_init__(self) -> None:
+        self.rule()  # refuses what does not fit
+        self._memory: Memory | None = None
+        self._shape: Any = None
+
+    def rule(self) -> Rule:
+        """Return it as reference and kernels take it."""
+        raise NotImplementedError
+
+    def _common(self) -> dict[str, Any]:
         l2 = _none_or_positive("l2", self.l2)
         return {
             "l2": l2,
@@ -38,11 +51,11 @@ class Optimizer:
         }
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """How many steps it has taken."""
         return int(self._memory.clock[0]) if self._memory else 0
 
-    def memory(self, layout, params):
+    def memory(self, layout: Layout, params: np.ndarray) -> Memory:
         """Return what it remembers of this network's parameters, for a trainer to go on from.
 
         Raises
@@ -60,13 +73,13 @@ class Optimizer:
             )
         return self._memory
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
         """Return a copy of what it remembers: arrays by name, for `set_state`."""
         if self._memory is None:
             return {}
         return {name: array.copy() for name, array in self._memory._asdict().items()}
 
-    def set_state(self, layout, state):
+    def set_state(self, layout: Layout, state: dict[str, np.ndarray]) -> None:
         """Go on from what `state` returned for a network of this layout."""
         self._shape = layout.sizes, layout.dtype, layout.bias
         self._memory = Memory(**{name: array.copy() for name, array in state.items()})
@@ -112,7 +125,7 @@ class SGD(Optimizer):
     clip_norm: float | None = None
     l2_over_sum: bool = False
 
-    def rule(self):
+    def rule(self) -> Rule:
         """Return it as reference and kernels take it."""
         momentum = _share("momentum", self.momentum)
         name = "nesterov" if checks.flag("nesterov", self.nesterov) else "momentum"
@@ -159,7 +172,7 @@ class Adam(Optimizer):
     l2_over_sum: bool = False
     epsilon_corrected: bool = True
 
-    def rule(self):
+    def rule(self) -> Rule:
         """Return it as reference and kernels take it."""
         return Rule(
             "adam", _share("beta_1", self.beta_1), _share("beta_2", self.beta_2),
@@ -169,7 +182,7 @@ class Adam(Optimizer):
 
 
 # What `fit(optimizer=)` takes for a name.
-NAMES = {
+NAMES: dict[str, Callable[[], Optimizer]] = {
     "sgd": SGD,
     "momentum": lambda: SGD(momentum=0.9),
     "nesterov": lambda: SGD(momentum=0.9, nesterov=True),
@@ -177,7 +190,7 @@ NAMES = {
 }
 
 
-def optimizer(value):
+def optimizer(value: Any) -> Optimizer:
     """Return an optimiser: a new one for a name, or the one given."""
     if isinstance(value, Optimizer):
         return value

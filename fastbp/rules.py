@@ -21,7 +21,7 @@ class Rule(NamedTuple):
     clip: float = 0.0  # largest norm of the gradient; 0: any
 
     @property
-    def slots(self):
+    def slots(self) -> int:
         """How many numbers it remembers of each parameter."""
         return SLOTS[self.name]
 
@@ -36,6 +36,6 @@ class Memory(NamedTuple):
     clock: np.ndarray  # (1,) float64: the steps taken
 
 
-def new_memory(rule, params):
+def new_memory(rule: Rule, params: np.ndarray) -> Memory:
     """Return the memory of an optimiser that has not begun."""
     return Memory(np.zeros((rule.slots, params.size), params.dtype), np.zeros(1))
