@@ -26,7 +26,7 @@ MODULES.remove("fastbp.__main__")  # runs the program when imported
 
 
 def test_all_is_sorted_and_each_name_is_there():
-    assert fastbp.__all__ == sorted(set(fastbp.__all__))
+    assert fastbp.__all__ == sorted(set(fastbp.__all__), key=lambda n: (not n.isupper(), n))
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
 
 
