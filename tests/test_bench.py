@@ -101,8 +101,9 @@ def test_counts_and_times_together_make_the_verdict(verdict, run, counted, timed
 def test_what_times_alone_say_must_be_said_each_time(verdict, run):
     noisy, quiet = run(instructions=1.0, beside=1.4), run(instructions=None, beside=1.05)
     again = run(instructions=None, beside=1.4)
-    assert verdict.doubtful([noisy]) == ["k"]
-    assert verdict.doubtful([noisy, quiet]) == []
+    assert verdict.open_questions([noisy]) == ["k"]
+    assert verdict.open_questions([noisy, quiet]) == []
+    assert verdict.open_questions([noisy, again]) == ["k"]
     assert _only(verdict, [noisy, quiet]).verdict == "same"
     assert _only(verdict, [noisy, again, quiet]).verdict == "same"
     slower = _only(verdict, [noisy, again, again])
@@ -126,11 +127,21 @@ def test_without_a_base_that_runs_both_other_ratios_must_say_so(verdict, run):
     assert _only(verdict, [run(reference=1.4, peak=0.6)]).verdict == "same"
 
 
-def test_what_counts_explain_is_not_measured_again(verdict, run):
-    assert verdict.doubtful([run(instructions=1.3, beside=1.3)]) == []
-    assert verdict.doubtful([run(instructions=1.3, beside=1.0)]) == []
-    assert verdict.doubtful([run(instructions=1.3, beside=0.7)]) == ["k"]
-    assert verdict.doubtful([run(instructions=None, beside=1.3)]) == ["k"]
+@pytest.mark.parametrize(
+    ("counted", "timed", "once", "twice"),
+    [
+        (1.0, 1.0, [], []),
+        (1.3, 1.3, ["k"], []),  # once more, for the ratios that are printed beside it
+        (1.3, 1.0, ["k"], []),
+        (1.3, 0.7, ["k"], ["k"]),
+        (None, 1.3, ["k"], ["k"]),
+        (1.0, None, ["k"], []),  # no base beside it: other ratios are asked
+    ],
+)
+def test_what_is_measured_again(verdict, run, counted, timed, once, twice):
+    runs = [run(instructions=counted, beside=timed)]
+    assert verdict.open_questions(runs) == once
+    assert verdict.open_questions(runs * 2) == twice
 
 
 def test_a_failed_benchmark_is_reported(verdict, run):
@@ -301,14 +312,15 @@ def measuring(bench, monkeypatch, run, tmp_path):
 
 
 def test_a_regression_is_exit_code_1(bench, measuring, run, capsys):
-    asked = measuring(run(instructions=1.3, beside=1.3))
+    asked = measuring(*[run(instructions=1.3, beside=1.3)] * 2)
     assert bench.main(["compare"]) == 1
-    assert asked == [bench.QUICK]
+    assert asked[0] == bench.FIRST
+    assert len(asked) == 2
     assert "| slower | k" in capsys.readouterr().out
 
 
 def test_an_improvement_is_exit_code_0(bench, measuring, run, capsys):
-    measuring(run(instructions=0.5, beside=0.5))
+    measuring(*[run(instructions=0.5, beside=0.5)] * 2)
     assert bench.main(["compare", "other"]) == 0
     out = capsys.readouterr().out
     assert "| faster | k" in out
@@ -318,7 +330,7 @@ def test_an_improvement_is_exit_code_0(bench, measuring, run, capsys):
 def test_doubts_are_measured_again_and_only_they(bench, verdict, measuring, run, capsys):
     asked = measuring(run(instructions=1.0, beside=1.4), run(beside=1.0))
     assert bench.main(["compare"]) == 0
-    assert asked == [bench.QUICK, verdict.patterns(["k"])]
+    assert asked == [bench.FIRST, verdict.patterns(["k"])]
     asked = measuring(run(beside=1.4), run(beside=1.4), run(beside=1.4))
     assert bench.main(["compare"]) == 1
     assert len(asked) == bench.MOST_RUNS

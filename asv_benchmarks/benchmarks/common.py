@@ -1,9 +1,6 @@
 """Data and workloads that the benchmarks share."""
 
-import os
 from typing import NamedTuple
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the reference computes on one core, as we do
 
 import numpy as np
 

@@ -1,9 +1,10 @@
 """What two commits' results say: which kernels got slower or faster, and how sure that is.
 
-Instruction counts come first: they have no noise. Then ratios taken in turns: to the base itself,
-which a busy machine shifts by a few percent, and rarely the same way twice, so what counts do not
-explain is measured again, and must be seen each time; and to the NumPy reference and the FMA peak,
-which it shifts more. Plain times are printed, and decide nothing.
+Instruction counts come first: they have no noise. Then ratios to the base itself, taken in turns,
+which a busy machine shifts by a few percent, and rarely the same way twice: what counts do not
+explain must be seen each time of three. Ratios to the NumPy reference and to the FMA peak, which it
+shifts more, are printed for what has changed, and judged where the base cannot run beside the head.
+Plain times are printed, and decide nothing.
 """
 
 import ast
@@ -24,7 +25,7 @@ KINDS = {
     "ratios.Peak.track_peak": PEAK,
     "training.Epoch.time_epoch": TIMES,
 }
-RATIOS = (REFERENCE, PEAK)  # asked where the base cannot run beside the head
+RATIOS = (REFERENCE, PEAK)
 JUDGED = (COUNTED, BESIDE, *RATIOS)
 MORE_INSTRUCTIONS = 1.03  # the same code gives the same count, so this is a matter of taste
 MORE_TIME = 1.15  # the same code was seen to differ by 11 %, by where its data happened to lie
@@ -102,11 +103,17 @@ def counted(runs, subject):
     return None if found is None else direction(found.median, MORE_INSTRUCTIONS)
 
 
+def times(runs, subject):
+    """Return the changes of the ratios that are judged, a list for each run that has some."""
+    kinds = (BESIDE,) if change(runs[0], BESIDE, subject) else RATIOS
+    found = [[change(pair, kind, subject) for kind in kinds] for pair in runs]
+    return [some for each in found if (some := list(filter(None, each)))]
+
+
 def timed(runs, subject):
     """Return what the ratios say: 1 slower or -1 faster, if all runs say so; else 0."""
-    kinds = (BESIDE,) if change(runs[0], BESIDE, subject) else RATIOS
-    found = [change(pair, kind, subject) for pair in runs for kind in kinds]
-    said = {direction(one.median, MORE_TIME) for one in found if one}
+    found = [one for each in times(runs, subject) for one in each]
+    said = {direction(one.median, MORE_TIME) for one in found}
     return said.pop() if len(said) == 1 else 0
 
 
@@ -116,13 +123,21 @@ def subjects(runs):
     return list(dict.fromkeys(name for kind in JUDGED for name in (*head[kind], *base[kind])))
 
 
-def doubtful(runs):
-    """Return the kernels whose time has changed, each time so far, without counts to explain it."""
-    return [
-        subject
-        for subject in subjects(runs)
-        if timed(runs, subject) and timed(runs, subject) != counted(runs, subject)
-    ]
+def doubtful(runs, subject):
+    """Return whether the time has changed, each time so far, without counts to explain it."""
+    return bool(timed(runs, subject)) and timed(runs, subject) != counted(runs, subject)
+
+
+def open_questions(runs):
+    """Return the kernels to measure again: first all that changed, or had no base beside them."""
+
+    def asked(subject):
+        if len(runs) > 1:
+            return doubtful(runs, subject)
+        beside = change(runs[0], BESIDE, subject)
+        return not beside or finding(runs, subject).verdict != "same"
+
+    return [subject for subject in subjects(runs) if asked(subject)]
 
 
 def patterns(names):
@@ -150,7 +165,8 @@ def finding(runs, subject):
     if by_time and by_time == by_count:
         return Finding(subject, WORDS[by_time], "certain: counted and timed")
     if by_time:  # still, after all runs
-        return Finding(subject, WORDS[by_time], f"high: timed, {len(runs)} of {len(runs)} runs")
+        n = len(times(runs, subject))
+        return Finding(subject, WORDS[by_time], f"high: timed, {n} of {n} runs")
     if by_count:
         return Finding(subject, WORDS[by_count], "certain: counted; in time below the noise")
     return Finding(subject, "same", "")
