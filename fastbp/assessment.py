@@ -160,5 +160,5 @@ def mistakes(net: "Network", X: ArrayLike, labels: ArrayLike, most: int) -> Mist
 def _outputs(net: "Network", X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the network's outputs, and the labels, checked."""
     X = checks.samples(X, net.sizes[0])
-    targets = checks.targets(labels, len(X), net.sizes[-1], net.dtype, "labels")
+    targets = checks.targets(labels, X.shape[0], net.sizes[-1], net.dtype, "labels")
     return net.feedforward(X), checks.classes(targets, labels, "labels").labels

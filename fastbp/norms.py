@@ -1,6 +1,6 @@
 """`Norms`: how large activations and deltas are in each layer, epoch by epoch."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,7 +59,7 @@ class Norms:
     """
 
     def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
-        rows = checks.numbers_array("X", X)
+        rows = _dense(X)
         self._X = checks.samples(rows, rows.shape[-1] if rows.ndim else 1).copy()
         self._y = checks.numbers_array("y", y).copy()
         if len(self._y) != len(self._X) if self._y.ndim else True:
@@ -95,6 +95,10 @@ class Norms:
             activations, deltas = _backprop(net, self._X, self._y)
         self.activations.append(tuple(map(_mean_norm, activations)))
         self.deltas.append(tuple(map(_mean_norm, deltas)))
+
+
+def _dense(X: Any) -> np.ndarray:
+    return X.toarray() if checks.is_sparse(X) else checks.numbers_array("X", X)
 
 
 def _backprop(

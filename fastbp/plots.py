@@ -332,12 +332,13 @@ def mistakes(
     check(path)
     side = square_side(net.sizes[0])
     found = assessment.mistakes(net, X, labels, MOST_MISTAKES)
-    images = checks.numbers_array("X", X)[found.indices].reshape(-1, side, side)
+    rows: Any = checks.samples(X, net.sizes[0])[found.indices]
+    images = np.asarray(rows.toarray() if checks.is_sparse(rows) else rows).reshape(-1, side, side)
     captions = [
         f"{label} taken for {predicted}\n{_confidence(net, value)}"
         for label, predicted, value in zip(*found[1:4], strict=True)
     ]
-    words = _words_on_mistakes(len(images), found.total, len(np.asarray(X)))
+    words = _words_on_mistakes(len(images), found.total, np.shape(X)[0])
     figure, places = image_grid(captions, 1.45, title, words, path)
     for axes, image in zip(places, images, strict=True):
         axes.imshow(image, cmap="gray", vmin=images.min(), vmax=images.max())

@@ -91,7 +91,7 @@ def write(
     """
     figures.check()
     right, loss = net.evaluate(X, labels), net.loss(X, labels)
-    samples = len(np.asarray(X))
+    samples = np.shape(X)[0]
     sections = [
         _section("Configuration", _facts(_configuration(net))),
         _section("Training", _training(history)),

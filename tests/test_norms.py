@@ -97,6 +97,14 @@ def test_the_probe_stays_as_it_was():
     assert first.deltas == second.deltas
 
 
+def test_a_sparse_probe_is_as_good():
+    sparse = pytest.importorskip("scipy.sparse")
+    first, second, net = Norms(*PROBE), Norms(sparse.csr_array(PROBE[0]), PROBE[1]), network()
+    for recorder in (first, second):
+        recorder.on_epoch_end(net, None)
+    assert first.deltas == second.deltas
+
+
 def test_what_overflows_is_not_finite_and_no_error():
     net, recorder = network(activation="identity"), Norms(*PROBE)
     net.from_vector(np.full(net.to_vector().shape, 1e20))

@@ -144,6 +144,15 @@ def test_several_runs_share_the_panels_and_are_told_apart(count):
     assert inside(figure)
 
 
+@pytest.mark.parametrize("name", ["run {}", "a very long folder/and a long name of run {}"])
+def test_a_long_legend_takes_nothing_from_the_panels(name):
+    figure = plots.learning_curves({name.format(number): history(5) for number in range(20)})
+    assert inside(figure)
+    for axes in figure.axes:
+        width = axes.get_window_extent().width / figure.dpi
+        assert 4 < width < 5
+
+
 def test_more_runs_than_can_be_told_apart_are_refused():
     runs = {str(number): history(2) for number in range(36)}
     with pytest.raises(ValueError, match="1 to 35 runs, to be told apart; found 36"):

@@ -176,6 +176,16 @@ def test_inputs_that_are_no_images_and_classes_without_samples(tmp_path):
     assert third == ["2", "0", "0", "–", "–", "–", "–"]
 
 
+def test_sparse_samples_make_the_same_page(trained, tmp_path):
+    sparse = pytest.importorskip("scipy.sparse")
+    pages = []
+    for X in (trained.X, sparse.csr_array(trained.X)):
+        report.write(tmp_path / "a.html", trained.net, X, trained.y)
+        page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+        pages.append([page.rows, [image["src"] for image in page.images]])
+    assert pages[0] == pages[1]
+
+
 def test_more_classes_than_a_matrix_shows(tmp_path):
     net = fastbp.Network([4, 1001], loss="cross-entropy", seed=0)
     report.write(tmp_path / "a.html", net, np.ones((4, 4)), [0, 1, 2, 1000])
