@@ -13,15 +13,16 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import datasets
+from . import datasets, schedules
 from .backend import get_backend
 from .errors import DivergenceError, ModelFileError
+from .history import History
 from .network import Gradient, Network, load
 from .optimizers import SGD, Adam
-from .training import History
 
 if TYPE_CHECKING:
-    from . import interchange, plots, report
+    from . import callbacks, interchange, plots, report
+    from .finder import find_learning_rate
     from .gradients import gradcheck
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .norms import Norms
@@ -48,13 +49,16 @@ __all__ = [
     "Sigmoid",
     "SoftmaxWithLoss",
     "Tanh",
+    "callbacks",
     "datasets",
+    "find_learning_rate",
     "get_backend",
     "gradcheck",
     "interchange",
     "load",
     "plots",
     "report",
+    "schedules",
     "show_versions",
     "verify",
 ]
@@ -62,6 +66,8 @@ __all__ = [
 # Imported when first asked for: training needs none of it, and `import fastbp` should take little
 # longer than `import numba`.
 _LATER = {
+    "callbacks": [],
+    "finder": ["find_learning_rate"],
     "gradients": ["gradcheck"],
     "interchange": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],

@@ -63,6 +63,24 @@ def positive_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> floa
     return value
 
 
+def not_negative_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> float:
+    """Return value as a float that is at least zero and finite, in dtype too."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, at least 0; found {value!r}")
+    with contextlib.suppress(OverflowError):  # an int beyond float64 is too large as it is
+        value = float(value)
+    if not 0 <= value <= float(np.finfo(dtype).max):
+        raise ValueError(f"{name} must be a finite number, at least 0; found {value}")
+    return value
+
+
+def fraction(name: str, value: Any) -> float:
+    """Return value as a float between zero and one, neither of them."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
+        raise ValueError(f"{name} must be a number above 0 and below 1; found {value!r}")
+    return float(value)
+
+
 def pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return value as two parts, samples and their labels or targets."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:

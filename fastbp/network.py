@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import activations, checkpoint, checks, losses, optimizers, training
+from . import activations, checkpoint, checks, losses, optimizers, schedules, summaries, training
 from .backend import get_backend
 from .errors import ModelFileError
+from .history import History
+from .progress import logged_lines
 from .reference import Model, Targets
 from .storage import Layout
 
@@ -107,7 +109,7 @@ class Gradient:
 class Callback(Protocol):
     """What `fit` calls after each epoch."""
 
-    def on_epoch_end(self, net: Any, history: training.History) -> object:
+    def on_epoch_end(self, net: Any, history: History) -> object:
         """Look at the network and at what was recorded so far."""
 
 
@@ -475,11 +477,13 @@ class Network:
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, *, epochs: int, batch_size: int, learning_rate: float,
-        shuffle: bool = True, validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        self, X: ArrayLike, y: ArrayLike, *, epochs: int, batch_size: int,
+        learning_rate: float | schedules.Schedule, shuffle: bool = True,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         callbacks: Iterable[Callback] = (), progress: bool = False, threads: int = 1,
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
-    ) -> training.History:  # fmt: skip
+        verbose: bool = False,
+    ) -> History:  # fmt: skip
         """Train by stochastic gradient descent.
 
         Parameters
@@ -492,16 +496,19 @@ class Network:
         batch_size : int
             Each step follows the mean gradient of this many samples; a last, smaller batch is
             trained too.
-        learning_rate : float
+        learning_rate : float, or a schedule
+            A schedule, such as `fastbp.schedules.Cosine(0.5, epochs=30)`, is asked before each
+            epoch.
         shuffle : bool
             Draw a new order for each epoch, unless a batch holds all samples; else take them as
             they lie.
         validation_data : (X, y), optional
             Evaluated after each epoch.
         callbacks : sequence
-            Objects with `on_epoch_end(net, history)`.
+            Of `fastbp.callbacks`, or objects with `on_epoch_end(net, history)`, called after each
+            epoch. One that sets `history.stopped` to its reason ends the training.
         progress : bool
-            Show a progress bar (needs tqdm).
+            Show a progress bar, in a terminal or a notebook (needs tqdm).
         threads : int
             How many threads may take part; the result has the same bits for any number.
         optimizer : {"sgd", "momentum", "nesterov", "adam"}, `SGD` or `Adam`
@@ -509,6 +516,9 @@ class Network:
             anew.
         sample_weight : (n,) array, optional
             How much each sample counts, at least 0: the loss of a batch is the weighted mean.
+        verbose : bool
+            Log a line after each epoch, to the logger "fastbp" at level INFO; where the program
+            handles no logs, on stdout.
 
         Returns
         -------
@@ -539,20 +549,23 @@ class Network:
         rule = optimizers.optimizer(optimizer)
         batch_size = checks.batch_size("batch_size", batch_size, X.shape[0])
         epochs = checks.positive_int("epochs", epochs)
-        learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
+        learning_rate = schedules.schedule("learning_rate", learning_rate, self.dtype)
         threads = checks.positive_int("threads", threads)
-        shuffle = checks.flag("shuffle", shuffle)
+        shuffle, verbose = checks.flag("shuffle", shuffle), checks.flag("verbose", verbose)
         callbacks = _callbacks(callbacks)
         validate = self._validator(validation_data)
         memory = rule.memory(self._layout, self.params)
-        with self._engine.trainer(
-            self.params, X, targets, batch_size, threads, rule=rule.rule(), memory=memory
-        ) as trainer:
+        with (
+            self._engine.trainer(
+                self.params, X, targets, batch_size, threads, rule=rule.rule(), memory=memory
+            ) as trainer,
+            logged_lines(verbose, epochs, progress) as lines,
+        ):
             return training.fit(
                 self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
                 learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,
-                classes=bool(targets.labels.size), validate=validate, callbacks=callbacks,
-                progress=progress,
+                classes=bool(targets.labels.size), validate=validate,
+                callbacks=(*lines, *callbacks), progress=progress,
             )  # fmt: skip
 
     def _validator(self, data: Any) -> Callable[[], tuple[float, float]] | None:
@@ -571,7 +584,7 @@ class Network:
     def SGD(
         self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,
         eta: float, test_data: tuple[ArrayLike, ArrayLike] | None = None,
-    ) -> training.History:  # fmt: skip
+    ) -> History:  # fmt: skip
         """Train in the words of the book; a thin face of `fit`.
 
         Parameters
@@ -603,6 +616,34 @@ class Network:
             X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta,
             callbacks=() if test_data is None else (_EpochLines(*test_data),),
         )  # fmt: skip
+
+    # -- looks -----------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """Return a table of the layers: widths, activations, parameters, bytes and work.
+
+        FLOPs are those of one sample: a product and its addition are two, an activation is not
+        counted. A forward pass takes 2 n_in n_out + n_out for each layer. Training takes the
+        forward pass, as much again for the gradient of the weights, and 2 n_in n_out for the delta
+        of the layer below, if that is not the inputs. A step costs the same for a batch of any
+        size: two for each parameter.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> print(fastbp.Network([784, 30, 10], loss="cross-entropy", seed=0).summary())
+        cross-entropy loss, float32, backend numba
+                                                             FLOPs per sample
+        layer      in  out  activation  parameters   bytes  forward  training
+        ---------------------------------------------------------------------
+        hidden 1  784   30  sigmoid         23,550  94,200   47,070    94,140
+        output     30   10  softmax            310   1,240      610     1,820
+        ---------------------------------------------------------------------
+        total                               23,860  95,440   47,680    95,960
+        A step of plain SGD takes 47,720 FLOPs more.
+        In memory, padded, the parameters take 102,464 bytes.
+        """
+        return summaries.summary(self.config, self.backend, self.params.nbytes)
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -641,7 +682,7 @@ class _EpochLines:
     def __init__(self, X: Any, labels: Any) -> None:
         self.X, self.labels = X, labels
 
-    def on_epoch_end(self, net: Network, history: training.History) -> None:
+    def on_epoch_end(self, net: Network, history: History) -> None:
         right = net.evaluate(self.X, self.labels)
         logger.info("Epoch %d: %d / %d", len(history) - 1, right, len(self.X))
 

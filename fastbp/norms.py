@@ -10,7 +10,7 @@ from .backend import get_backend
 
 if TYPE_CHECKING:
     from .network import Network
-    from .training import History
+    from .history import History
 
 
 class Norms:

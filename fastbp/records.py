@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from .training import History
+from .history import History
 from .untrusted import blaming, opened
 
 if TYPE_CHECKING:

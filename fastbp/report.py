@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .network import Network
-    from .training import History
+    from .history import History
 
 __all__ = ["write"]
 

@@ -1,52 +1,20 @@
-"""The fit loop: epochs, time slices, validation, history.
+"""The fit loop: epochs, time slices, schedules, validation, callbacks.
 
 It works on a trainer (see `backend`), whose `run` learns a stretch of an epoch in one compiled
 call, or many short epochs. Stretches are short, so that Ctrl-C, the progress bar and the check for
 divergence get their turn; they do not show in the result.
 """
 
-import logging
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from .errors import DivergenceError
-
-logger = logging.getLogger("fastbp")
+from .history import History
+from .progress import progress_bar
+from .schedules import Constant, rate_of
 
 SLICE_SECONDS = 0.05  # Ctrl-C is answered within two of these
-
-
-@dataclass
-class History:
-    """What `fit` saw: one entry per epoch.
-
-    Attributes
-    ----------
-    loss, accuracy : list of float
-        Means over the epoch's samples as they were seen, each before its own step. The accuracy is
-        NaN where the targets are no classes.
-    penalty : list of float
-        The part of the loss that is the optimiser's penalty on large weights.
-    val_loss, val_accuracy : list of float
-        On the validation data, after the epoch; empty without.
-    seconds : list of float
-        Training time, validation not included. Epochs that ran in one compiled call share its time.
-    samples_per_second : list of float
-    """
-
-    loss: list = field(default_factory=list)
-    accuracy: list = field(default_factory=list)
-    penalty: list = field(default_factory=list)
-    val_loss: list = field(default_factory=list)
-    val_accuracy: list = field(default_factory=list)
-    seconds: list = field(default_factory=list)
-    samples_per_second: list = field(default_factory=list)
-
-    def __len__(self):
-        """Return the number of epochs."""
-        return len(self.loss)
 
 
 class Epochs:
@@ -154,10 +122,14 @@ def fit(
         What the trainer trains.
     n : int
         Number of samples.
+    learning_rate : schedule
+        See `schedules`.
     classes : bool
         Whether the targets are classes, so that hits make an accuracy.
     validate : callable or None
         Returns loss and accuracy after an epoch.
+    callbacks : sequence
+        See `callbacks`; what a callback does not have is not called.
 
     Returns
     -------
@@ -166,48 +138,43 @@ def fit(
     history = History()
     runner = Epochs(trainer, params, batch_size)
     order = np.arange(n)
-    trainer.run(np.arange(0), 0, 0, learning_rate)  # loads the kernels, before the clock starts
+    _tell(callbacks, "on_fit_begin", net, history)
+    trainer.run(np.arange(0), 0, 0, 0.0)  # loads the kernels, before the clock starts
     shuffle = shuffle and batch_size < n  # a batch of all samples has no order
-    watched = shuffle or validate or callbacks
-    with _progress_bar(progress, epochs * n) as bar:
-        while len(history) < epochs:
+    watched = shuffle or validate or callbacks or not isinstance(learning_rate, Constant)
+    with progress_bar(progress, epochs * n, n, classes, trainer.totals) as bar:
+        while len(history) < epochs and not history.stopped:
+            rate = rate_of(learning_rate, history, params.dtype)
             started = time.perf_counter()
             if shuffle:
                 order = rng.permutation(n)
             many = 1 if watched else runner.at_once(n, epochs - len(history))
-            totals = runner.run_many(len(history), many, order, learning_rate, bar.update)
+            try:
+                totals = runner.run_many(len(history), many, order, rate, bar.update)
+            except DivergenceError as error:
+                _tell(callbacks, "on_divergence", net, history, error)
+                if not history.stopped:
+                    raise
+                break
             seconds = (time.perf_counter() - started) / many
             history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
             history.penalty += (totals[:, 2] / n).tolist()
             history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
+            history.learning_rate += [rate] * many
             history.seconds += [seconds] * many
             history.samples_per_second += [n / seconds] * many
             if validate:
                 val_loss, val_accuracy = validate()
                 history.val_loss.append(val_loss)
                 history.val_accuracy.append(val_accuracy)
-            for callback in callbacks:
-                callback.on_epoch_end(net, history)
+            bar.end_epoch(history)
+            _tell(callbacks, "on_epoch_end", net, history)
+    _tell(callbacks, "on_fit_end", net, history)
     return history
 
 
-class _NoBar:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def update(self, samples):
-        pass
-
-
-def _progress_bar(wanted, total):
-    if not wanted:
-        return _NoBar()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        logger.warning("no progress bar: tqdm is missing (pip install fastbp[progress])")
-        return _NoBar()
-    return tqdm(total=total, unit="samples", unit_scale=True, leave=False)
+def _tell(callbacks, event, *args):
+    """Call each callback that wants to know."""
+    for callback in callbacks:
+        if hasattr(callback, event):
+            getattr(callback, event)(*args)

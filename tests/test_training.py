@@ -1,11 +1,9 @@
 """The fit loop: history, order, slices, threads, Ctrl-C and divergence, through `Network.fit`."""
 
 import copy
-import logging
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 
@@ -18,7 +16,10 @@ from fastbp.kernels import MOST_EPOCHS
 from fastbp.numba_engine import NumbaTrainer
 
 RATE = 0.5
-FIELDS = ["loss", "accuracy", "val_loss", "val_accuracy", "seconds", "samples_per_second"]
+FIELDS = [
+    "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
+    "samples_per_second",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_validation_does_not_change_the_training(backend, rng):
     np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
 
 
-# --- Callbacks and progress -----------------------------------------------------------------------
+# --- Callbacks ------------------------------------------------------------------------------------
 
 
 def test_callbacks_are_called_in_turn_after_each_epoch(rng):
@@ -235,50 +236,6 @@ def test_a_callback_may_end_the_training(backend, rng):
         net.fit(X, y, epochs=9, batch_size=4, learning_rate=RATE, callbacks=[Stop()])
     twin.fit(X, y, epochs=1, batch_size=4, learning_rate=RATE)
     np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
-
-
-def test_a_progress_bar_does_not_change_the_bits(backend, rng, capsys):
-    pytest.importorskip("tqdm")
-    X, y = data(rng)
-    nets = make(backend=backend), make(backend=backend)
-    for net, progress in zip(nets, (True, False), strict=True):
-        net.fit(X, y, epochs=3, batch_size=4, learning_rate=RATE, progress=progress)
-        shown = capsys.readouterr().err
-        assert ("/66" in shown) == progress  # samples of three epochs
-    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
-
-
-def test_the_bar_counts_every_sample(rng, monkeypatch):
-    counted = []
-
-    class Bar:
-        def __init__(self, total, **options):
-            assert total == 66
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            counted.append("closed")
-
-        def update(self, samples):
-            counted.append(samples)
-
-    module = type(sys)("tqdm.auto")
-    module.tqdm = Bar
-    monkeypatch.setitem(sys.modules, "tqdm", type(sys)("tqdm"))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", module)
-    make().fit(*data(rng), epochs=3, batch_size=4, learning_rate=RATE, progress=True)
-    assert counted.pop() == "closed"
-    assert sum(counted) == 66
-
-
-def test_without_tqdm_training_goes_on_and_says_so(rng, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with caplog.at_level(logging.WARNING, logger="fastbp"):
-        history = make().fit(*data(rng), epochs=1, batch_size=4, learning_rate=RATE, progress=True)
-    assert len(history) == 1
-    assert "tqdm" in caplog.text
 
 
 # --- Same bits ------------------------------------------------------------------------------------

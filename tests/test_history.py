@@ -1,0 +1,96 @@
+"""What a training saw, and which of its epochs was the best."""
+
+import math
+import pickle
+
+import pytest
+
+import fastbp
+from fastbp.history import NAMES, Best, History
+
+
+def test_names_are_the_fields_in_order():
+    assert NAMES == (
+        "loss", "accuracy", "penalty", "val_loss", "val_accuracy", "learning_rate", "seconds",
+        "samples_per_second",
+    )  # fmt: skip
+    assert fastbp.History is History
+
+
+def test_the_newest_entries():
+    history = History(loss=[3.0, 2.0], accuracy=[0.1, math.nan], seconds=[1.0, 4.0])
+    last = history.last()
+    assert list(last) == ["loss", "accuracy", "seconds"]
+    assert (last["loss"], last["seconds"]) == (2.0, 4.0)
+    assert math.isnan(last["accuracy"])
+
+
+def test_why_it_stopped_is_kept_by_pickle_and_is_each_history_s_own():
+    history = History(loss=[1.0])
+    history.stopped = "enough"
+    assert pickle.loads(pickle.dumps(history)).stopped == "enough"
+    assert History().stopped == ""
+
+
+def epochs_that_improve(best, values):
+    history, found = History(), []
+    for epoch, value in enumerate(values, start=1):
+        history.loss.append(0.0)
+        if best.monitor != "loss":
+            getattr(history, best.monitor).append(value)
+        else:
+            history.loss[-1] = value
+        if best.improves(history):
+            found.append(epoch)
+            assert (best.value, best.epoch) == (value, epoch)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("monitor", "min_delta", "values", "expected"),
+    [
+        ("loss", 0.0, [3, 4, 3, 2, 2, 1], [1, 4, 6]),
+        ("loss", 0.5, [3, 2.6, 2.5, 2.4, 1], [1, 4, 5]),
+        ("val_loss", 0.0, [1, 2, 0.5], [1, 3]),
+        ("val_loss", 0.0, [math.inf, math.nan, 7, math.nan, 6], [1, 3, 5]),
+        ("accuracy", 0.0, [0.5, 0.4, 0.5, 0.6], [1, 4]),
+        ("val_accuracy", 0.1, [0.5, 0.55, 0.65], [1, 3]),
+        ("samples_per_second", 0.0, [5, 4, 6], [1, 3]),
+        ("seconds", 0.0, [5, 4, 6], [1, 2]),
+        ("learning_rate", 0.0, [5, 4, 6], [1, 2]),
+    ],
+)
+def test_the_best_is_the_largest_or_the_smallest(monitor, min_delta, values, expected):
+    best = Best(monitor, min_delta)
+    assert math.isnan(best.value)
+    assert best.epoch == 0
+    assert epochs_that_improve(best, values) == expected
+    best.forget()
+    assert epochs_that_improve(best, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        (("vall_loss",), ValueError, "monitor must be one of .*; found 'vall_loss'"),
+        (("stopped",), ValueError, "monitor must be one of"),
+        ((None,), ValueError, "monitor must be one of"),
+        (("loss", -1), ValueError, "min_delta must be a finite number, at least 0; found -1"),
+        (("loss", math.nan), ValueError, "min_delta must be a finite number"),
+        (("loss", math.inf), ValueError, "min_delta must be a finite number"),
+        (("loss", "1"), TypeError, "min_delta must be a number, at least 0; found '1'"),
+        (("loss", True), TypeError, "min_delta must be a number"),
+    ],
+)
+def test_arguments_that_do_not_fit(args, error, message):
+    with pytest.raises(error, match=message):
+        Best(*args)
+
+
+def test_what_the_history_does_not_hold_is_named():
+    with pytest.raises(ValueError, match="monitor 'val_loss' needs validation_data"):
+        Best("val_loss").improves(History(loss=[1.0]))
+    for monitor in ("accuracy", "val_accuracy"):
+        history = History(loss=[1.0], accuracy=[math.nan], val_accuracy=[math.nan])
+        with pytest.raises(ValueError, match=f"monitor '{monitor}' needs targets that are classes"):
+            Best(monitor).improves(history)

@@ -1,0 +1,341 @@
+"""Schedules: their formulas, PyTorch's and scikit-learn's twins, and what `fit` makes of them."""
+
+import copy
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import Network, schedules
+from fastbp.history import History
+from fastbp.schedules import Constant, Cosine, Exponential, OnPlateau, Step
+
+ALL = [
+    Constant(0.3), Step(0.3, every=2, factor=0.5), Exponential(0.3, 0.9), Cosine(0.3, 5, 0.01),
+    OnPlateau(0.3, 0.5, 1),
+]  # fmt: skip
+
+
+def make(**options):
+    return Network((4, 6, 3), **{"seed": 1, "dtype": "float64", **options})
+
+
+def data(rng, n=22):
+    return rng.random((n, 4)), rng.integers(0, 3, n)
+
+
+def rates(schedule, losses):
+    """The rates of as many epochs, each of which had this loss."""
+    history = History()
+    for epoch, loss in enumerate(losses):
+        history.learning_rate.append(schedule.rate(epoch, history))
+        history.loss.append(loss)
+    return history.learning_rate
+
+
+# --- Formulas -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(2), [2, 2, 2, 2, 2, 2]),
+        (Step(8, every=1, factor=0.5), [8, 4, 2, 1, 0.5, 0.25]),
+        (Step(8, every=3, factor=0.25), [8, 8, 8, 2, 2, 2]),
+        (Exponential(8, factor=0.5), [8, 4, 2, 1, 0.5, 0.25]),
+        (Cosine(3, epochs=4, end=1), [3, 2 + 0.5**0.5, 2, 2 - 0.5**0.5, 1, 1]),
+        (Cosine(1, epochs=1), [1, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_the_rate_of_an_epoch(schedule, expected):
+    assert rates(schedule, [1.0] * 6) == pytest.approx(expected, rel=1e-15, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("patience", "min_delta", "losses", "expected"),
+    [
+        (1, 0.0, [5, 5, 5, 4, 4, 4], [8, 8, 4, 2, 2, 1]),
+        (2, 0.0, [5, 5, 5, 4, 4, 4], [8, 8, 8, 4, 4, 4]),
+        (2, 0.0, [5, 6, 6, 6, 6, 6], [8, 8, 8, 4, 4, 2]),
+        (2, 0.0, [6, 5, 4, 3, 2, 1], [8, 8, 8, 8, 8, 8]),
+        (2, 1.5, [6, 5, 4, 3, 2, 1], [8, 8, 8, 8, 8, 8]),
+        (1, 1.5, [6, 5, 4, 3, 2, 1], [8, 8, 4, 4, 2, 2]),
+    ],
+)
+def test_on_a_plateau_the_rate_sinks(patience, min_delta, losses, expected):
+    schedule = OnPlateau(8, 0.5, patience, min_delta=min_delta)
+    assert rates(schedule, losses) == expected
+    assert rates(schedule, losses) == expected  # anew from epoch 0 on
+
+
+def test_the_plateau_may_be_any_quantity_s(rng):
+    history = make().fit(
+        *data(rng), epochs=4, batch_size=4, validation_data=data(rng, 9),
+        learning_rate=OnPlateau(1e-9, 0.5, 1, monitor="val_accuracy"),
+    )  # fmt: skip
+    assert len(set(history.val_accuracy)) == 1
+    assert history.learning_rate == [1e-9, 1e-9, 5e-10, 2.5e-10]
+
+
+# --- Twins ----------------------------------------------------------------------------------------
+
+LOSSES = np.round(np.random.default_rng(3).random(60) + np.linspace(1, 0, 60), 2).tolist()
+
+
+def test_pytorch_s_schedulers_are_the_same():
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency, nor of the tests")
+    twins = torch.optim.lr_scheduler
+    pairs = [
+        (Step(0.7, 7, 0.3), lambda o: twins.StepLR(o, 7, 0.3)),
+        (Exponential(0.7, 0.9), lambda o: twins.ExponentialLR(o, 0.9)),
+        (Cosine(0.7, 60, 0.1), lambda o: twins.CosineAnnealingLR(o, 60, 0.1)),
+        *(
+            (
+                OnPlateau(0.7, 0.5, patience, min_delta=delta),
+                # which waits for one epoch more than its patience
+                lambda o, p=patience, d=delta: twins.ReduceLROnPlateau(
+                    o, factor=0.5, patience=p - 1, threshold=d, threshold_mode="abs", eps=0
+                ),
+            )
+            for patience, delta in ((1, 0.0), (3, 0.0), (2, 0.25))
+        ),
+    ]
+    for ours, twin in pairs:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.7)
+        theirs, found = twin(optimizer), []
+        for loss in LOSSES:
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            theirs.step(loss) if isinstance(ours, OnPlateau) else theirs.step()
+        assert rates(ours, LOSSES) == pytest.approx(found, rel=1e-9)
+
+
+class InverseScaling:
+    """scikit-learn's "invscaling", in the words of a schedule: t counts the samples seen."""
+
+    def __init__(self, learning_rate, power_t, n, t=0):
+        self.learning_rate, self.power_t, self.n, self.t = learning_rate, power_t, n, t
+
+    def rate(self, epoch, history):
+        t = self.t + epoch * self.n
+        return self.learning_rate / (t + 1) ** self.power_t if t else self.learning_rate
+
+
+class Adaptive:
+    """scikit-learn's "adaptive", which is a callback as well: it may end the training."""
+
+    def __init__(self, learning_rate, tol, n_iter_no_change):
+        self.now, self.tol, self.patience = learning_rate, tol, n_iter_no_change
+        self.best, self.count = math.inf, 0
+
+    def rate(self, epoch, history):
+        return self.now
+
+    def on_epoch_end(self, net, history):
+        loss = history.loss[-1]
+        self.count = self.count + 1 if loss > self.best - self.tol else 0
+        self.best = min(loss, self.best)
+        if self.count > self.patience:
+            if self.now <= 1e-6:
+                history.stopped = "learning rate too small"
+            self.now, self.count = self.now / 5, 0
+
+
+@pytest.mark.parametrize("kind", ["invscaling", "adaptive"])
+def test_scikit_learn_s_schedules_fit_the_same_face(kind, monkeypatch):
+    """From the same weights, in the same order: rates and loss curves are the same, and the end."""
+    network = pytest.importorskip("sklearn.neural_network")
+    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+
+    X, y, *_ = fastbp.datasets.load("digits")
+    X, y = X[:200] / 16, y[:200]
+    options = {
+        "hidden_layer_sizes": (8,), "activation": "logistic", "solver": "sgd", "alpha": 0,
+        "batch_size": 50, "learning_rate": kind, "max_iter": 300, "shuffle": False, "momentum": 0,
+        "random_state": 0, "tol": 1e-3, "n_iter_no_change": 2, "power_t": 0.3,
+    }  # fmt: skip
+    start = network.MLPClassifier(**options, learning_rate_init=1e-300).fit(X, y)
+    net = Network([64, 8, 10], loss="cross-entropy", dtype="float64")
+    for W, b, coefs, intercepts in zip(
+        net.weights, net.biases, start.coefs_, start.intercepts_, strict=True
+    ):
+        W[...], b[...] = coefs.T, intercepts
+
+    seen, ends = [], SGDOptimizer.iteration_ends
+
+    def noted(self, t):
+        seen.append(self.learning_rate)
+        ends(self, t)
+
+    monkeypatch.setattr(SGDOptimizer, "iteration_ends", noted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # more epochs than "invscaling" is given would change less
+        theirs = network.MLPClassifier(**options, learning_rate_init=2.0).fit(X, y)
+    ours = InverseScaling(2.0, 0.3, 200) if kind == "invscaling" else Adaptive(2.0, 1e-3, 2)
+    history = net.fit(
+        X, y, epochs=theirs.n_iter_ if kind == "invscaling" else 300, batch_size=50,
+        learning_rate=ours, shuffle=False, callbacks=[ours] if kind == "adaptive" else [],
+    )  # fmt: skip
+    assert (history.stopped != "") == (kind == "adaptive")
+    np.testing.assert_allclose(history.learning_rate, seen, rtol=1e-12)
+    np.testing.assert_allclose(history.loss, theirs.loss_curve_, rtol=1e-8)
+
+
+# --- In fit ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=lambda schedule: type(schedule).__name__)
+def test_each_epoch_is_trained_at_its_rate(schedule, backend, rng):
+    X, y = data(rng)
+    net, stepped = make(backend=backend), make(backend=backend)
+    history = net.fit(X, y, epochs=5, batch_size=4, learning_rate=schedule)
+    assert len(history.learning_rate) == 5
+    assert {type(rate) for rate in history.learning_rate} == {float}
+    for rate in history.learning_rate:
+        stepped.fit(X, y, epochs=1, batch_size=4, learning_rate=rate)
+    np.testing.assert_array_equal(net.to_vector(), stepped.to_vector())
+    assert history.learning_rate == rates(schedule, history.loss)
+
+
+def test_a_number_is_the_same_rate_for_all_epochs_however_many_run_at_once(rng):
+    X, y = data(rng)
+    history = make().fit(X, y, epochs=300, batch_size=22, learning_rate=0.25)
+    assert history.learning_rate == [0.25] * 300
+
+
+def test_where_nothing_is_drawn_a_schedule_has_its_turn_too(rng):
+    """A batch of all samples: many epochs would run in one call."""
+    X, y = data(rng)
+    history = make().fit(X, y, epochs=300, batch_size=22, learning_rate=Exponential(1.0, 0.9))
+    np.testing.assert_allclose(history.learning_rate, 0.9 ** np.arange(300), rtol=1e-12)
+
+
+def test_a_schedule_sees_the_epochs_that_are_done(rng):
+    seen = []
+
+    class Watches:
+        def rate(self, epoch, history):
+            seen.append((epoch, len(history), len(history.val_loss), len(history.learning_rate)))
+            return np.float32(0.5)
+
+    X, y = data(rng)
+    history = make().fit(
+        X, y, epochs=3, batch_size=4, learning_rate=Watches(), validation_data=(X, y)
+    )
+    assert seen == [(0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2)]
+    assert history.learning_rate == [0.5] * 3
+    assert type(history.learning_rate[0]) is float
+
+
+def test_a_rate_may_sink_to_zero(backend, rng):
+    X, y = data(rng)
+    nets = make(backend=backend), make(backend=backend)
+    nets[0].fit(X, y, epochs=1, batch_size=22, learning_rate=0.5)
+    nets[1].fit(X, y, epochs=5, batch_size=22, learning_rate=Cosine(0.5, epochs=1))
+    np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=lambda schedule: type(schedule).__name__)
+def test_schedules_can_be_pickled_in_the_middle(schedule):
+    losses = [3.0, 3.0, 2.0, 2.0, 2.0, 2.0]
+    schedule, history = copy.deepcopy(schedule), History()
+    for epoch, loss in enumerate(losses):
+        schedule = pickle.loads(pickle.dumps(schedule))
+        history.learning_rate.append(schedule.rate(epoch, history))
+        history.loss.append(loss)
+    assert history.learning_rate == rates(schedule, losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("schedule", "gain"),
+    [
+        (Step(0.5, every=4, factor=0.3), 0.5), (Exponential(0.5, 0.75), 0.5),
+        (Cosine(0.5, epochs=10), 0.5), (OnPlateau(0.5, 0.3, 1), 0.7),
+    ],
+    ids=lambda schedule: type(schedule).__name__,
+)  # fmt: skip
+def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
+    """A rate that is large for this batch size leaves the training loss high: it jumps about."""
+    ends = []
+    for learning_rate in (0.5, schedule):
+        net = Network([784, 30, 10], "tanh", loss="cross-entropy", input_scale=1 / 255, seed=0)
+        net.fit(mnist[0][:10_000], mnist[1][:10_000], epochs=10, batch_size=10,
+                learning_rate=learning_rate)  # fmt: skip
+        ends.append(net.loss(mnist[0][:10_000], mnist[1][:10_000]))
+    assert ends[1] < gain * ends[0], ends
+
+
+# --- Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: Step(0), ValueError, "learning_rate must be a positive number"),
+        (lambda: Constant("a"), TypeError, "learning_rate must be a positive number"),
+        (lambda: Exponential(math.nan), ValueError, "learning_rate must be a positive number"),
+        (lambda: OnPlateau(True), TypeError, "learning_rate must be a positive number"),
+        (lambda: Step(1, every=0), ValueError, "every must be a positive integer; found 0"),
+        (lambda: Step(1, every=1.5), TypeError, "every must be a positive integer; found 1.5"),
+        (lambda: Step(1, factor=1), ValueError, "factor must be a number above 0 and below 1"),
+        (lambda: Exponential(1, factor=0), ValueError, "factor must be a number above 0"),
+        (lambda: OnPlateau(1, factor=math.nan), ValueError, "factor must be .*; found nan"),
+        (lambda: OnPlateau(1, factor="x"), ValueError, "factor must be .*; found 'x'"),
+        (lambda: OnPlateau(1, patience=0), ValueError, "patience must be a positive integer"),
+        (lambda: OnPlateau(1, monitor="x"), ValueError, "monitor must be one of loss, accuracy"),
+        (lambda: OnPlateau(1, min_delta=-1), ValueError, "min_delta must be a finite number"),
+        (lambda: Cosine(1, epochs=0), ValueError, "epochs must be a positive integer"),
+        (lambda: Cosine(1, 5, end=-1), ValueError, "end must be a finite number, at least 0"),
+        (lambda: Cosine(1, 5, end=2), ValueError, "end must be at most the learning_rate, 1"),
+    ],
+)
+def test_arguments_that_do_not_fit(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+class Bad:
+    """A schedule that goes wrong in the second epoch."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def rate(self, epoch, history):
+        return self.value if epoch else 0.5
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, 1e39, 10**400, None, "1", True])
+def test_a_schedule_that_goes_wrong_is_named_and_what_was_learnt_stays(value, rng):
+    X, y = data(rng)
+    net, twin = (make(dtype="float32") for _ in range(2))
+    message = "learning_rate, the schedule's for epoch 2, must be a (finite )?number.*at least 0"
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.fit(X, y, epochs=3, batch_size=4, learning_rate=Bad(value))
+    twin.fit(X, y, epochs=1, batch_size=4, learning_rate=0.5)
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
+
+
+@pytest.mark.parametrize("value", ["cosine", Cosine, print, object(), [0.1], np.array([0.1, 0.2])])
+def test_what_is_neither_number_nor_schedule_is_refused(value, rng):
+    message = r"learning_rate must be a positive number, or a schedule such as fastbp.schedules"
+    net = make()
+    before = net.to_vector()
+    with pytest.raises(TypeError, match=message):
+        net.fit(*data(rng), epochs=1, batch_size=4, learning_rate=value)
+    np.testing.assert_array_equal(net.to_vector(), before)
+
+
+def test_what_a_plateau_watches_must_be_there(rng):
+    X, y = data(rng)
+    plateau = OnPlateau(0.5, monitor="val_loss")
+    with pytest.raises(ValueError, match="monitor 'val_loss' needs validation_data"):
+        make().fit(X, y, epochs=3, batch_size=4, learning_rate=plateau)
+
+
+def test_the_module_names_what_it_holds():
+    assert fastbp.schedules is schedules
+    assert all(type(schedule).__doc__ for schedule in ALL)
