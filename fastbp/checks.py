@@ -76,7 +76,8 @@ def not_negative_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> 
 
 def fraction(name: str, value: Any) -> float:
     """Return value as a float between zero and one, neither of them."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and 0.0 < float(value) < 1.0):
         raise ValueError(f"{name} must be a number above 0 and below 1; found {value!r}")
     return float(value)
 

@@ -6,6 +6,7 @@ check did not hold, 130 that Ctrl-C was pressed. Anything else is a defect and s
 
 import argparse
 import errno
+import inspect
 import json
 import logging
 import math
@@ -13,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ import numpy as np
 from . import (
     activations,
     backend,
+    callbacks,
     datasets,
     interchange,
     kernels,
@@ -30,11 +32,15 @@ from . import (
     plots,
     records,
     report,
+    schedules,
+    summaries,
     versions,
 )
+from .finder import find_learning_rate
 from .gradients import gradcheck
 from .network import INITS, Network, load
 from .norms import Norms
+from .progress import EpochLines
 from .verification import verify
 
 MODEL = "fastbp-model.safetensors"
@@ -111,22 +117,27 @@ def _train(args):
     _check_paths(args)
     data = _data(args)
     net = _network(args, data)
+    X, y, *validation = _held_out(args, data)
     say = _sayer(args)
     if not args.quiet:
+        validated = (
+            "" if validation[0] is data.X_test else f"{len(validation[0]):,} for validation, "
+        )
         say(
-            f"{args.data}: {len(data.X_train):,} samples for training, {len(data.X_test):,} for "
+            f"{args.data}: {len(X):,} samples for training, {validated}{len(data.X_test):,} for "
             f"testing; {_title(net)}; {net.dtype}, {net.backend}"
         )
-    norms = _norms(data)
-    history = _fit(net, data, args, say, norms)
+    norms = _norms(X, y)
+    history = _fit(net, X, y, validation, args, say, norms)
     correct = net.evaluate(data.X_test, data.y_test)
     result = {
         "test_accuracy": correct / len(data.X_test),
         "train_seconds": sum(history.seconds),
-        "samples_per_second": len(data.X_train) * len(history) / sum(history.seconds),
+        "samples_per_second": len(X) * len(history) / sum(history.seconds),
         "epochs": len(history), "seed": args.seed, "loss": history.loss[-1],
         "sizes": list(net.sizes), "data": args.data, "backend": net.backend,
         "threads": args.threads, "dtype": str(net.dtype),
+        "learning_rate": history.learning_rate[-1], "stopped": history.stopped,
     }  # fmt: skip
     say(f"test accuracy {result['test_accuracy']:.4f} ({correct:,} of {len(data.X_test):,})")
     net.save(args.output)
@@ -187,53 +198,55 @@ def _sayer(args):
     return partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
 
 
-def _norms(data):
+def _norms(X, y):
     """Return a recorder of norms on samples from all over the training data."""
-    probe = slice(None, None, -(-len(data.X_train) // PROBE))
-    return Norms(data.X_train[probe], data.y_train[probe])
+    probe = slice(None, None, -(-len(X) // PROBE))
+    return Norms(X[probe], y[probe])
 
 
-def _fit(net, data, args, say, norms):
+def _held_out(args, data):
+    """Return samples for training and for validation: the test images, if nothing is chosen."""
+    monitor = args.schedule[1].get("monitor", "") if args.schedule else ""
+    if args.early_stopping is not None or str(monitor).startswith("val_"):
+        return datasets.hold_out(data.X_train, data.y_train, seed=args.seed)
+    return data
+
+
+def _fit(net, X, y, validation, args, say, norms):
     progress = not args.quiet and sys.stderr.isatty()
-    lines = [] if args.quiet else [_EpochLines(args.epochs, say, progress)]
+    lines = [] if args.quiet else [EpochLines(args.epochs, say, progress)]
     try:
         return net.fit(
-            data.X_train, data.y_train, epochs=args.epochs, batch_size=args.batch_size,
-            learning_rate=args.learning_rate, validation_data=(data.X_test, data.y_test),
-            callbacks=[norms, *lines], progress=progress, threads=args.threads,
+            X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=_rate(args),
+            validation_data=tuple(validation), callbacks=[norms, *lines, *_callbacks(args)],
+            progress=progress, threads=args.threads,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("training was interrupted; nothing was saved") from None
 
 
-class _EpochLines:
-    """Prints a line after each epoch, above the progress bar if there is one."""
-
-    def __init__(self, epochs, say, progress):
-        self.epochs, self.say, self.progress = epochs, say, progress
-
-    def on_epoch_end(self, net, history):
-        line = (
-            f"epoch {len(history):{len(str(self.epochs))}}/{self.epochs}: "
-            f"loss {history.loss[-1]:.4f}, accuracy {history.accuracy[-1]:.4f}, "
-            f"validation accuracy {history.val_accuracy[-1]:.4f}, {history.seconds[-1]:.3f} s, "
-            f"{history.samples_per_second[-1]:,.0f} samples/s"
-        )
-        with _bar_aside(self.progress):
-            self.say(line)
+def _rate(args):
+    """Return the learning rate, or its schedule."""
+    if args.schedule is None:
+        return args.learning_rate
+    schedule, options = args.schedule
+    if schedule is schedules.Cosine:
+        options = {"epochs": args.epochs, **options}
+    return schedule(args.learning_rate, **options)
 
 
-@contextmanager
-def _bar_aside(progress):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        progress = False
-    if progress:
-        with tqdm.external_write_mode():
-            yield
-    else:
-        yield
+def _callbacks(args):
+    """Return what the options ask for beside the training."""
+    if args.early_stopping is not None:
+        yield callbacks.EarlyStopping(patience=args.early_stopping)
+    if args.checkpoint_every is not None:
+        stem, suffix = os.path.splitext(args.output)
+        folder, stem = os.path.split(stem.replace("{", "{{").replace("}", "}}"))
+        folder = folder.replace("{{", "{").replace("}}", "}")
+        pattern = os.path.join(folder, stem + "-{epoch:04d}" + suffix)
+        yield callbacks.Checkpoint(pattern, args.checkpoint_every)
+    if args.log is not None:
+        yield LOGS[os.path.splitext(args.log)[1]](args.log)
 
 
 def _draw(history, title, args, say):
@@ -263,6 +276,24 @@ def _record(history, norms, args, say):
 def _print_json(args, result):
     if args.json:
         print(json.dumps(result))
+
+
+# -- find-learning-rate ---------------------------------------------------------------------------
+
+
+def _find_learning_rate(args):
+    data = _data(args)
+    net = _network(args, data)
+    found = find_learning_rate(
+        net, data.X_train, data.y_train, batch_size=args.batch_size, threads=args.threads
+    )
+    if args.json:
+        rates, losses, suggestion = found
+        facts = {"rates": rates.tolist(), "losses": losses.tolist(), "suggestion": suggestion}
+        return _print_json(args, facts)
+    print(f"{args.data}: {_title(net)}, batches of {args.batch_size}")
+    print(f"tried   {found.rates[0]:.3g} to {found.rates[-1]:.3g}")
+    print(f"suggest --learning-rate {found.suggestion:.3g}")
 
 
 # -- evaluate, predict ---------------------------------------------------------------------------
@@ -480,9 +511,19 @@ def _warmup(args):
 
 
 def _info(args):
+    if args.model:
+        return _summary(args)
     if args.json:
         return _print_json(args, versions.facts())
     versions.show_versions()
+
+
+def _summary(args):
+    net = load(args.model)
+    if args.json:
+        layers = [layer._asdict() for layer in summaries.layers(net.config)]
+        return _print_json(args, {**net.config, "layers": layers})
+    print(net.summary())
 
 
 # -- arguments -----------------------------------------------------------------------------------
@@ -528,6 +569,40 @@ def _init(text):
         return text  # a name; Network knows which
 
 
+def _schedule(text):
+    """Return the class of a schedule and its options, from such as step,every=10,factor=0.5."""
+    name, *pairs = text.split(",")
+    if name not in SCHEDULES:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(SCHEDULES)}; found {name!r}")
+    known = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
+    options = {}
+    for key, equals, value in (pair.partition("=") for pair in pairs):
+        if key not in known or not equals:
+            expected = " or ".join(f"{option}=..." for option in known)
+            raise argparse.ArgumentTypeError(f"{name} takes {expected}; found {key + equals!r}")
+        options[key] = _number(value)
+    return SCHEDULES[name], options
+
+
+def _number(text):
+    """Return a number, or the text itself if it is none."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _log(text):
+    if os.path.splitext(text)[1] not in LOGS:
+        raise argparse.ArgumentTypeError(f"expected a file {' or '.join(LOGS)}; found {text!r}")
+    return text
+
+
+SCHEDULES = {
+    "step": schedules.Step, "exponential": schedules.Exponential, "cosine": schedules.Cosine,
+    "plateau": schedules.OnPlateau,
+}  # fmt: skip
+LOGS = {".csv": callbacks.CSVLog, ".jsonl": callbacks.JSONLog}
 _WHOLE: dict = {"type": int, "metavar": "N"}
 # How each option is declared; a command may change this, see COMMANDS.
 OPTIONS: dict[str, dict] = {
@@ -577,6 +652,21 @@ OPTIONS: dict[str, dict] = {
     "--learning-rate": {
         "type": float, "metavar": "RATE", "default": 0.05,
         "help": "length of a step along a batch's mean gradient; sigmoid layers want 0.3 to 3",
+    },
+    "--schedule": {
+        "type": _schedule, "metavar": "NAME[,KEY=VALUE]",
+        "help": "how the learning rate changes from epoch to epoch: step,every=10,factor=0.5; "
+        "exponential,factor=0.95; cosine; plateau,patience=5,factor=0.5",
+    },
+    "--early-stopping": {
+        **_WHOLE,
+        "help": "end after N epochs without a smaller validation loss, and keep the best weights; "
+        "a tenth of the training images then serves for validation",
+    },
+    "--checkpoint-every": {**_WHOLE, "help": "save the model after every N epochs, too"},
+    "--log": {
+        "type": _log, "metavar": "FILE",
+        "help": "write each epoch to this file, while training: .csv, or .jsonl (JSON lines)",
     },
     "--init": {
         "type": _init, "metavar": "INIT", "default": "lecun_normal",
@@ -642,13 +732,14 @@ COMMANDS = {
     "train": _Command(
         _train, "train a network, save it, draw its curves",
         "--data --data-dir --label --hidden --activation --loss --epochs --batch-size "
-        "--learning-rate --no-bias --init --dtype --threads --seed --backend --output --plot "
-        "--json --quiet",
+        "--learning-rate --schedule --early-stopping --no-bias --init --dtype --threads --seed "
+        "--backend --output --checkpoint-every --plot --log --json --quiet",
         {},
         """\
 Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
 for images of bytes); the model keeps the scale. The test images serve as validation data: they
-are evaluated after each epoch, and nothing is chosen by them.
+are evaluated after each epoch, and nothing is chosen by them. What is chosen by validation, as by
+--early-stopping, is so on images held out of the training images.
 
 examples:
   fastbp train                                  the bundled digits, a second
@@ -656,7 +747,20 @@ examples:
   fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \\
       --init normal --learning-rate 3.0         the network of Nielsen's book
   fastbp train --data points.csv --label class --hidden 10
+  fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
   fastbp train --quiet --json | jq .test_accuracy""",
+    ),
+    "find-learning-rate": _Command(
+        _find_learning_rate, "suggest a learning rate for a network, data and batch size",
+        "--data --data-dir --label --hidden --activation --loss --batch-size --no-bias --init "
+        "--dtype --threads --seed --backend --json",
+        {},
+        """Trains a copy at growing rates until the loss explodes, a second or so. Take the options
+that `fastbp train` is to have.
+
+examples:
+  fastbp find-learning-rate --activation sigmoid --loss quadratic
+  fastbp find-learning-rate --data mnist --batch-size 100 --json > rates.json""",
     ),
     "evaluate": _Command(
         _evaluate, "print a model's loss and accuracy on test images",
@@ -793,10 +897,10 @@ examples:
         "beforehand.",
     ),
     "info": _Command(
-        _info, "show versions, CPU, vector width, threads and kernel cache",
-        "--json",
-        {},
-        "Put its output into a bug report.",
+        _info, "show versions, CPU, vector width, threads and kernel cache; or a model's layers",
+        "model --json",
+        {"model": {"default": None, "help": "show its layers, their sizes and work, instead"}},
+        "Without a model: put its output into a bug report.",
     ),
 }  # fmt: skip
 

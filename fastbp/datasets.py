@@ -150,6 +150,47 @@ def load(
         return _dataset(*loader(path))
 
 
+def hold_out(
+    X: np.ndarray, y: np.ndarray, share: float = 0.1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return samples without some of them, drawn at random, and those: what is held out.
+
+    Parameters
+    ----------
+    X : (n, ...) array
+    y : (n, ...) array
+    share : float
+        Of the samples, above 0 and below 1; at least one is held out, and one stays.
+    seed : int
+
+    Returns
+    -------
+    X, y, X_held_out, y_held_out : arrays
+        Copies, in the order that they had.
+
+    Raises
+    ------
+    ValueError
+        If X and y are not of one length, hold fewer than two samples, or the share does not fit.
+
+    Examples
+    --------
+    >>> X, y, *_ = load("digits")
+    >>> X, y, X_val, y_val = hold_out(X, y)
+    >>> len(X), len(X_val)
+    (1298, 144)
+    """
+    n = len(X)
+    if len(y) != n or n < 2:
+        raise ValueError(f"X and y must hold as many samples, two or more; found {n} and {len(y)}")
+    if not 0 < share < 1:
+        raise ValueError(f"share must be a number above 0 and below 1; found {share!r}")
+    drawn = np.zeros(n, bool)
+    count = min(max(1, round(share * n)), n - 1)
+    drawn[np.random.default_rng(seed).permutation(n)[:count]] = True
+    return X[~drawn], y[~drawn], X[drawn], y[drawn]
+
+
 def load_pickle(path: str | os.PathLike[str]) -> tuple[_Pair, _Pair, _Pair]:
     """Read all three parts of ``mnist.pkl.gz``: ``((X, y), (X, y), (X, y))``.
 

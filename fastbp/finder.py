@@ -18,9 +18,10 @@ PER_DECADE = 10  # rates
 SAMPLES, FEWEST_BATCHES = 700, 5
 EXPLODED = 4  # times the loss of the start
 SMOOTHED = 7  # rates: the loss at a rate is the mean over so many around it
-# The suggestion has so much of the fall behind it. Of 0.8, 0.9 and 0.95, of fractions of the rate
-# with the lowest loss and of the steepest place, this did best over 45 networks: five kinds,
-# batches of 1, 10 and 100, and three optimisers, each against training at 14 rates.
+# The suggestion has so much of the fall behind it. Over 45 trainings of the digits (five networks,
+# batches of 1, 10 and 100, three optimisers), where any of 14 rates led above an accuracy of 0.9 in
+# five epochs, it lost 0.012 to the best of them, 0.035 at worst. 0.95 lost 0.011 and 0.144, a third
+# of the rate with the lowest loss 0.017 and 0.173.
 FALLEN = 0.9
 
 
@@ -64,7 +65,7 @@ def find_learning_rate(
     A copy of the network is trained on a few batches at each of ten rates a decade, from small to
     large, until the loss explodes. Rates that are too small leave the loss where it is; it falls
     where they begin to teach. The suggestion is the rate at which the loss, smoothed, has fallen
-    by nine tenths of all that it falls.
+    by nine tenths of all that it falls. It is a safe rate rather than the largest that would do.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def find_learning_rate(
     rates = _rates(start, end, net.dtype)
     twin, rule = copy.deepcopy(net), copy.deepcopy(optimizers.optimizer(optimizer))
     samples, targets = twin._batch(X, y)
-    batch_size = checks.batch_size("batch_size", batch_size, len(samples))
+    batch_size = checks.batch_size("batch_size", batch_size, samples.shape[0])
     threads = checks.positive_int("threads", threads)
     losses: list[float] = []
     with twin._engine.trainer(
@@ -120,7 +121,7 @@ def find_learning_rate(
         memory=rule.memory(twin._layout, twin.params),
     ) as trainer:  # fmt: skip
         epochs = training.Epochs(trainer, twin.params, batch_size)
-        stretches = _stretches(twin.rng, len(samples), batch_size)
+        stretches = _stretches(twin.rng, samples.shape[0], batch_size)
         first = next(stretches)
         before = twin.loss(samples[first], np.asarray(y)[first])
         for rate, order in zip(rates, itertools.chain([first], stretches), strict=False):

@@ -9,8 +9,8 @@ from . import checks
 from .backend import get_backend
 
 if TYPE_CHECKING:
-    from .network import Network
     from .history import History
+    from .network import Network
 
 
 class Norms:

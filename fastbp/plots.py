@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .network import Network
     from .history import History
+    from .network import Network
 
 __all__ = [
     "check",

@@ -23,8 +23,8 @@ from . import assessment, figures, plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .network import Network
     from .history import History
+    from .network import Network
 
 __all__ = ["write"]
 
