@@ -111,7 +111,7 @@ def test_a_second_process_compiles_nothing(house):
 def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house):
     """Numba's own key is the file of the kernel: sigmoid's, which stays as it was."""
     old, _ = house.run()
-    house.edit("simd.py", 'self._binary(other, "fmul")', 'self._binary(other, "fadd")')
+    house.edit("simd.py", 'self._binary(other, "fdiv")', 'self._binary(other, "fmul")')
     new, lines = house.run(right=False)
     assert new["hits"] == 0
     assert lines == [ANNOUNCEMENT]
