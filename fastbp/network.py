@@ -331,11 +331,12 @@ class Network:
         return self.feedforward(X, threads).argmax(axis=-1)
 
     def _batch(
-        self, X: Any, y: Any, names: tuple[str, str] = ("X", "y")
+        self, X: Any, y: Any, names: tuple[str, str] = ("X", "y"), look: bool = True
     ) -> tuple[np.ndarray, Targets]:
-        """Return samples and targets, checked."""
+        """Return samples and targets, checked; without `look` not for NaN and infinity in X."""
         X = checks.samples(X, self.sizes[0], names[0])
-        checks.finite(names[0], X, self.dtype, self.config["input_scale"])
+        if look:
+            checks.finite(names[0], X, self.dtype, self.config["input_scale"])
         return X, checks.targets(y, X.shape[0], self.sizes[-1], self.dtype, names[1])
 
     def _classes(
@@ -541,7 +542,7 @@ class Network:
         >>> net.predict(X)
         array([0, 1, 1, 0])
         """
-        X, targets = self._batch(X, y)
+        X, targets = self._batch(X, y, look=False)
         if sample_weight is not None:
             n = X.shape[0]
             counts = checks.sample_weight("sample_weight", sample_weight, n, self.dtype)
@@ -561,6 +562,8 @@ class Network:
             ) as trainer,
             logged_lines(verbose, epochs, progress) as lines,
         ):
+            if not trainer.surely_finite:
+                checks.finite("X", X, self.dtype, self.config["input_scale"])
             return training.fit(
                 self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
                 learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,

@@ -208,7 +208,7 @@ def _density(X):
 
 
 def _sparse_input(X, blocks, scale, dtype):
-    """Return X as compressed rows, cut into blocks."""
+    """Return X as compressed rows, cut into blocks, and whether all of it is finite."""
     n, n_in = X.shape
     coded = X.dtype == np.uint8  # bytes stay bytes: a third of the memory to fetch
     palette = np.arange(256, dtype=dtype) * scale if coded else None
@@ -218,16 +218,17 @@ def _sparse_input(X, blocks, scale, dtype):
     worst = n_in + padding  # entries of one sample
     room = int(1.05 * n * (_density(X) * n_in + padding)) + worst
     position, value = np.empty(0, position_kind), np.empty(0, X.dtype if coded else dtype)
-    scale = X.dtype.type(1) if coded else scale
+    scale, fine = X.dtype.type(1) if coded else scale, True
     for first, rows in _stretches(X):
-        done = np.zeros(1, np.int64)
+        done = np.zeros(2, np.int64)
         while done[0] < len(rows):
             if start[(first + done[0]) * blocks] + worst > position.size:
                 # Pages that are never written cost no memory.
                 position, value = (_grown(array, room) for array in (position, value))
                 room = room * 5 // 4 + worst
             kernels.index_rows(rows, scale, blocks, done, start[first * blocks :], position, value)
-    return kernels.Sparse(start, position, value, palette, int(1.1 * start[-1] / n))
+        fine &= not done[1]
+    return kernels.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
 
 
 def _grown(array, size):
@@ -505,9 +506,10 @@ class NumbaTrainer:
         self._kernel = getattr(kernels, _EPOCHS[path == "narrow", plain])
         self._rule = () if plain else (_kernel_rule(rule, self.memory),)
         blocks = engine.blocks(batch_size) if path == "sparse" else 1
+        self.surely_finite = False  # until X has been looked at
         if path == "sparse":
             scale = engine.dtype.type(engine.model.scale)
-            self.data = _sparse_input(X, blocks, scale, engine.dtype)
+            self.data, self.surely_finite = _sparse_input(X, blocks, scale, engine.dtype)
         else:
             self.data = kernels.Dense(X)
         plan, size = engine._narrow_plan() if path == "narrow" else engine._plan(batch_size, blocks)

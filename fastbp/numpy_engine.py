@@ -138,9 +138,11 @@ class NumpyTrainer:
 
     `totals` has a row for each epoch that `run` takes at once, with the sums of losses, hits and
     penalties; those of the first add to what is there. Here it is one epoch. `memory` is what the
-    optimiser goes on from. `stopped` is true once a batch
-    was refused because its loss is not finite.
+    optimiser goes on from. `stopped` is true once a batch was refused because its loss is not
+    finite; `surely_finite`, if X was looked at on the way and holds neither NaN nor infinity.
     """
+
+    surely_finite = False
 
     def __init__(self, engine, params, X, targets, batch_size, rule, memory):
         X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's

@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -927,6 +928,17 @@ def test_bad_samples_are_refused(call, X, error, parts, backend):
     name, _, method = CALLS_WITH_X[call]
     net = make(backend=backend)
     refuses(net, lambda: method(net, X, GOOD_Y), error, name, *parts)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_the_first_bad_number_of_many_samples_is_named(zeros, backend):
+    """On zero-skipping paths, too, which look for such numbers on their way."""
+    X = np.ones((60, 40)) * (np.random.default_rng(1).random((60, 40)) >= zeros)
+    X[[41, 50], 7] = np.inf
+    net = make([40, 3], backend=backend)
+    y = np.zeros(60, int)
+    call = partial(net.fit, X, y, epochs=1, batch_size=1, learning_rate=0.1)
+    refuses(net, call, ValueError, "X must be finite", "inf at X[41, 7]")
 
 
 @pytest.mark.parametrize("call", [name for name, (_, y, _) in CALLS_WITH_X.items() if y])

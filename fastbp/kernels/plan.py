@@ -235,5 +235,5 @@ def all_finite(p, count):
     """Return whether the first numbers at p are finite."""
     bad = 0
     for i in range(count):
-        bad += not abs(p[i]) < np.inf
+        bad += not p[i] - p[i] == 0  # which costs nothing where they are bytes
     return bad == 0

@@ -8,6 +8,7 @@ rest.) Equal to the dense result for finite weights.
 """
 
 from ._jit import inner, kernel
+from .plan import all_finite
 from .simd import MASK_BITS, at, lowest_bit, nonzero_mask, pointer, prefetch, vector_lanes
 from .tiles import GROUP, SPARSE_COLUMNS, gather_bias, scatter_axpy
 
@@ -17,6 +18,8 @@ ROWS_AHEAD = 8
 @kernel
 def index_rows(X, scale, blocks, rows, start, position, value):
     """Index rows[0] <= s of X as far as there is room; rows[0] becomes the first one left.
+
+    rows[1] counts the samples that hold NaN or infinity once they are multiplied by `scale`.
 
     The entries of sample s in block j stand at start[s * blocks + j] and before the next start:
     the inputs that are not zero, then zeros that fill up the group, so that no loop over them has a
@@ -31,6 +34,7 @@ def index_rows(X, scale, blocks, rows, start, position, value):
     while s < n and k + worst <= position.size:
         # Which inputs are zero is not foreseen: a branch had better not wait for main memory, too.
         prefetch(at(pointer(X), (s + ROWS_AHEAD) * n_in), n_in)
+        first = k
         for j in range(blocks):
             last = min((j + 1) * block, n_in)
             k = _index_block(at(pointer(X), s * n_in), j * block, last, scale, positions, values, k)
@@ -39,6 +43,8 @@ def index_rows(X, scale, blocks, rows, start, position, value):
                 values[k] = 0
                 k += 1
             start[s * blocks + j + 1] = k
+        # A look at what is still in the cache: one at all of X beforehand took 10 ms for MNIST.
+        rows[1] += not all_finite(at(values, first), k - first)
         s += 1
     rows[0] = s
 

@@ -30,7 +30,7 @@ class Index:
         self.start[0] = 0
         self.position = np.full(room + ROOM, GUARD, index_type)
         self.value = np.full(room + ROOM, GUARD, kind)
-        self.rows = np.zeros(1, np.int64)
+        self.rows = np.zeros(2, np.int64)
 
     def fill(self):
         """Index what there is room for; return how many samples are done."""
@@ -110,6 +110,18 @@ def test_zeros_are_skipped_whatever_their_sign_and_nan_is_not(dtype):
     assert position.size == 4
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, "large"])
+def test_samples_that_are_not_finite_are_counted(bad, dtype, rng):
+    """In whichever lane, and also where only scaling makes a number too large."""
+    bad = np.finfo(dtype).max / 2 if bad == "large" else bad
+    for i in (0, 1, 31, 32, 64):
+        X = mostly_zero(rng, (9, 65), dtype)
+        X[[3, 8], i] = bad
+        with np.errstate(over="ignore"):
+            assert compressed(X, 3, dtype, blocks=2).rows.tolist() == [9, 2]
+    assert compressed(mostly_zero(rng, (9, 65), "uint8"), 3, dtype).rows.tolist() == [9, 0]
+
+
 def test_a_set_of_zeros_has_no_entries(dtype):
     index = compressed(np.zeros((3, 5), dtype), 1, dtype)
     assert index.start[:4].tolist() == [0, 0, 0, 0]
@@ -157,7 +169,7 @@ def test_an_estimate_that_is_too_small_is_mended(coded, dtype, rng, monkeypatch)
     monkeypatch.setattr(kernels, "index_rows", lambda *args: (calls.append(1), right(*args)))
     for blocks in (1, 3):
         calls.clear()
-        data = numba_engine._sparse_input(read_only(X), blocks, np.dtype(dtype).type(0.3), dtype)
+        data, _ = numba_engine._sparse_input(read_only(X), blocks, np.dtype(dtype).type(0.3), dtype)
         assert len(calls) > 2
         whole = compressed(X, 0.3, dtype, blocks=blocks)
         last = data.start[-1]
@@ -169,11 +181,11 @@ def test_an_estimate_that_is_too_small_is_mended(coded, dtype, rng, monkeypatch)
 
 def test_bytes_keep_their_size_and_a_palette_says_what_they_stand_for(dtype, rng):
     X = mostly_zero(rng, (20, 33), np.uint8)
-    data = numba_engine._sparse_input(read_only(X), 1, np.dtype(dtype).type(0.3), dtype)
+    data, _ = numba_engine._sparse_input(read_only(X), 1, np.dtype(dtype).type(0.3), dtype)
     assert data.value.dtype == np.uint8
     assert data.palette.dtype == dtype
     assert np.array_equal(data.palette, np.arange(256).astype(dtype) * np.dtype(dtype).type(0.3))
-    floats = numba_engine._sparse_input(
+    floats, _ = numba_engine._sparse_input(
         read_only(X.astype(dtype)), 1, np.dtype(dtype).type(0.3), dtype
     )
     assert floats.palette is None
