@@ -24,6 +24,9 @@ EMPTY_COMMITS = 10
 TRIAL = 8  # passes tried to see what one costs
 NEAR, TRIALS = 0.04, 3  # of the factor wanted, and attempts to come near it
 PASS = """\
+from ._jit import inner
+
+
 @inner
 def _wasted_pass(p, n):
     zero = p[0] - p[0]

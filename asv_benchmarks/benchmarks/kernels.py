@@ -10,13 +10,14 @@ from fastbp.reference import ELEMENTWISE
 from .common import BACKENDS, DTYPES, Timed
 
 BATCH, N_IN, N_OUT = 100, 300, 100
+PARAMETERS = 2_304  # of an optimiser's step: all its arrays fit into the first cache
 
 
 def arrays(dtype):
     """Return a layer's arrays, by the names that the operations give them."""
     rng = np.random.default_rng(0)
     shapes = {"z": (BATCH, N_OUT), "x": (BATCH, N_IN), "W": (N_OUT, N_IN), "b": (N_OUT,)}
-    shapes |= dict.fromkeys(("velocity", "g", "g2"), (N_OUT, N_IN))
+    shapes |= dict.fromkeys(("p", "first", "second", "g"), (PARAMETERS,))
     found = {name: rng.random(shape).astype(dtype) for name, shape in shapes.items()}
     found["y"] = np.eye(N_OUT, dtype=dtype)[rng.integers(0, N_OUT, BATCH)]
     return found
@@ -32,9 +33,9 @@ CALLS = {
     "bias_gradient": lambda d: (d["z"],),
     "outer_update": lambda d: (d["W"], d["b"], d["x"][0], d["z"][0], 1e-6),
     "batch_update": lambda d: (d["W"], d["b"], d["x"], d["z"], 1e-6),
-    "momentum_update": lambda d: (d["W"], d["velocity"], d["g"], 1e-6, 0.9),
-    "nesterov_update": lambda d: (d["W"], d["velocity"], d["g"], 1e-6, 0.9),
-    "adam_update": lambda d: (d["W"], d["velocity"], d["g2"], d["g"], 1e-6, 0.9, 0.999, 1e-8, 9),
+    "momentum_update": lambda d: (d["p"], d["first"], d["g"], 1e-6, 0.9),
+    "nesterov_update": lambda d: (d["p"], d["first"], d["g"], 1e-6, 0.9),
+    "adam_update": lambda d: (d["p"], d["first"], d["second"], d["g"], 1e-6, 0.9, 0.999, 1e-8, 9),
     "output_delta": lambda d: ("cross-entropy", "softmax", d["z"], d["y"]),
 }
 

@@ -53,6 +53,27 @@ def direct(name, make):
     return partial(getattr(kernels, name), *handed(name, make))
 
 
+# Passes over the same data took up to 1.7 times as long by where the data happened to lie: numbers
+# across two cache lines, arrays whole pages apart. So each array gets a place of its own in a page.
+PAGE, LINE = 4096, 64
+STEP = 17 * LINE  # from one array's place to the next one's
+
+
+def placed(arguments):
+    """Return the arguments with each array copied to its place."""
+    return [_at(i * STEP % PAGE, x) if isinstance(x, np.ndarray) else x
+            for i, x in enumerate(arguments)]  # fmt: skip
+
+
+def _at(offset, array):
+    memory = np.empty(array.nbytes + 2 * PAGE, np.uint8)
+    start = -memory.ctypes.data % PAGE + offset
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    copy.flags.writeable = array.flags.writeable
+    return copy
+
+
 # -- one layer -------------------------------------------------------------------------------------
 
 PRODUCTS = {"affine", "backprop_delta", "weight_gradient", "batch_update"}
@@ -65,7 +86,8 @@ def operation(name, dtype):
         return partial(getattr(get_backend(backend), name), *CALLS[name](arrays(dtype)))
 
     operations = 2 * BATCH * N_IN * N_OUT if name in PRODUCTS else 0
-    return Subject(direct(name, partial(called, "numba")), called("numpy"), operations)
+    arguments = placed(handed(name, partial(called, "numba")))
+    return Subject(partial(getattr(kernels, name), *arguments), called("numpy"), operations)
 
 
 # -- whole networks --------------------------------------------------------------------------------
