@@ -116,7 +116,7 @@ def test_every_kernel_is_counted_and_compared():
 def test_every_network_method_has_a_benchmark():
     """A method added to Network needs a row; `fit` and its face `SGD` are in training.py."""
     methods = {n for n, f in vars(fastbp.Network).items() if callable(f) and n[0] != "_"}
-    elsewhere = {"fit", "SGD", "backprop", "to_vector", "from_vector", "save"}
+    elsewhere = {"fit", "SGD", "backprop", "summary", "to_vector", "from_vector", "save"}
     assert methods == set(network.CALLS) | elsewhere
 
 

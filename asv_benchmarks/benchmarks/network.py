@@ -115,6 +115,10 @@ class OneSample(Timed):
     def time_feedforward(self, backend):
         self.net.feedforward(self.x)
 
+    def time_summary(self, backend):
+        self.net.summary()
+
+    time_summary.pretty_name = "Network: summary of 784-30-10"
     time_backprop.pretty_name = "Network: backprop of one sample on 784-30-10"
     time_feedforward.pretty_name = "Network: feedforward of one sample on 784-30-10"
 
