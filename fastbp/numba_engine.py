@@ -504,8 +504,8 @@ class NumbaTrainer:
         self.team = team_size(threads, engine.layout.size, batch_size)
         plain = rule == PLAIN
         self._kernel = getattr(kernels, _EPOCHS[path == "narrow", plain])
-        self._rule = () if plain else (_kernel_rule(rule, self.memory),)
         blocks = engine.blocks(batch_size) if path == "sparse" else 1
+        self._rule = () if plain else (_kernel_rule(rule, self.memory, blocks),)
         self.surely_finite = False  # until X has been looked at
         if path == "sparse":
             scale = engine.dtype.type(engine.model.scale)
@@ -573,10 +573,10 @@ class NumbaTrainer:
         )  # fmt: skip
 
 
-def _kernel_rule(rule, memory):
-    """Return a rule as kernels take it."""
+def _kernel_rule(rule, memory, blocks):
+    """Return a rule as kernels take it, for rows in so many blocks."""
     numbers = np.array([kernels.KINDS[rule.name], *rule[1:]], np.float64)
-    parts = np.zeros(2 * kernels.SEGMENTS)
+    parts = np.zeros(kernels.SEGMENTS + (blocks + 1) * kernels.PIECES)
     return kernels.Rule(numbers, memory.clock, memory.slots.reshape(-1), parts)
 
 

@@ -36,8 +36,9 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 @pytest.fixture(autouse=True)
 def teams(monkeypatch):
-    """Threads take part however small the work is."""
+    """Threads take part however small the work is, and zero-skipping rows are in several blocks."""
     monkeypatch.setattr(numba_engine, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(numba_engine, "BLOCK_BYTES", 2_000)
     monkeypatch.setattr(numba_engine, "available_cores", lambda: 4)
 
 

@@ -36,6 +36,7 @@ from .plan import (
     KINDS,
     MOST_EPOCHS,
     ONE,
+    PIECES,
     SCALE,
     SEGMENTS,
     TOTALS,

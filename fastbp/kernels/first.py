@@ -124,6 +124,31 @@ def _update_first_of(plan, data, samples, m, target, alpha, work, team):
     return zero_skipping
 
 
+def update_first_block(plan, data, j, samples, m, target, alpha, work):
+    """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
+
+
+@overload(update_first_block, inline="always")
+def _update_first_block_of(plan, data, j, samples, m, target, alpha, work):
+    if data.instance_class is Dense:
+        return lambda plan, data, j, samples, m, target, alpha, work: None
+    return lambda plan, data, j, samples, m, target, alpha, work: sparse.update_block(
+        data, plan.blocks, j, samples, m, plan.widths[1], at(work.scratch, plan.delta[1]),
+        at(target, plan.w[1]), plan.strides[1], alpha,
+    )  # fmt: skip
+
+
+def in_blocks(plan, data):
+    """Return whether input is zero-skipping, and in more than one block."""
+
+
+@overload(in_blocks)
+def _in_blocks_of(plan, data):
+    if data.instance_class is Dense:
+        return lambda plan, data: False
+    return lambda plan, data: plan.blocks > 1
+
+
 @inner
 def samples_at(order, p, m, n):
     """Return the samples of the batch at p, and those that follow as far as there are enough."""

@@ -126,7 +126,9 @@ class Rule(NamedTuple):
 KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP = range(8)
 PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
 KINDS = {"sgd": PLAIN, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM}
-SEGMENTS = 64  # in which sums of squares are taken, for the same bits with any number of threads
+# Sums of squares are taken in segments, or in pieces of the groups that a step is taken in: for the
+# same bits with any number of threads.
+SEGMENTS, PIECES = 64, 16
 
 
 class Team(NamedTuple):

@@ -104,10 +104,28 @@ def update(data, blocks, samples, rows, width, delta, target, stride, alpha):
     for v in range(0, width, panel):
         columns = min(panel, width - v)
         for j in range(blocks):
-            for r in range(rows):
-                k = data.start[samples.now[r] * blocks + j]
-                count = data.start[samples.now[r] * blocks + j + 1] - k
-                scatter_axpy(
-                    columns, count, at(data.value, k), data.palette, at(data.position, k), alpha,
-                    at(delta, r * stride + v), at(target, v), stride,
-                )  # fmt: skip
+            _update_panel(
+                data, blocks, j, samples, rows, columns, at(delta, v), at(target, v), stride, alpha
+            )
+
+
+@inner
+def update_block(data, blocks, j, samples, rows, width, delta, target, stride, alpha):
+    """The update of the inputs of one block."""
+    panel = SPARSE_COLUMNS * vector_lanes(target)
+    for v in range(0, width, panel):
+        columns = min(panel, width - v)
+        _update_panel(
+            data, blocks, j, samples, rows, columns, at(delta, v), at(target, v), stride, alpha
+        )
+
+
+@inner
+def _update_panel(data, blocks, j, samples, rows, columns, delta, target, stride, alpha):
+    for r in range(rows):
+        k = data.start[samples.now[r] * blocks + j]
+        count = data.start[samples.now[r] * blocks + j + 1] - k
+        scatter_axpy(
+            columns, count, at(data.value, k), data.palette, at(data.position, k), alpha,
+            at(delta, r * stride), target, stride,
+        )  # fmt: skip

@@ -208,6 +208,18 @@ def _meet(work, team):
 @inner
 def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team):
     """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
+    if not learn_upper(
+        plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team
+    ):
+        return False
+    update_first(plan, data, samples, m, target, alpha, work, team)
+    barrier(work.marks, team.size)
+    return True
+
+
+@inner
+def learn_upper(plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team):
+    """What `learn_chunk` does, but for the weights of the first layer and the last barrier."""
     _flip_weights(plan, params, work.scratch, team)
     forward_first(plan, data, params, samples, m, work, team)
     barrier(work.marks, team.size)
@@ -221,10 +233,8 @@ def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, sh
         return False
     for l in range(2, plan.last + 1):
         _update_layer(plan, l, m, target, alpha, work, team)
-    update_first(plan, data, samples, m, target, alpha, work, team)
     if plan.bias and team.thread == team.size - 1:
         update_biases(plan, m, target, alpha, work)
-    barrier(work.marks, team.size)
     return True
 
 
