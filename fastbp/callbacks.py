@@ -4,7 +4,8 @@ A callback is any object with `on_epoch_end(net, history)`; `Callback` lists wha
 One that sets `history.stopped` to its reason ends the training after that epoch: the others are
 still called, and `fit` returns its history. Callbacks start anew with each `fit`, can be pickled,
 and do not change what is learnt; of several that put weights back, the last in the list has the
-last word.
+last word. Those that remember have `state()` and `set_state(state)`, by which a training that is
+resumed goes on as if it had never stopped.
 """
 
 import csv
@@ -49,7 +50,10 @@ class Callback:
     """
 
     def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Look at the network before the training; the history is empty."""
+        """Look at the network before the training.
+
+        The history is empty, unless the training is resumed.
+        """
 
     def on_epoch_end(self, net: "Network", history: History) -> None:
         """Look at the network after an epoch."""
@@ -62,6 +66,16 @@ class Callback:
 
     def on_fit_end(self, net: "Network", history: History) -> None:
         """Look at the network after the training; not called where `fit` raises an error."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what it remembers from epoch to epoch, for a checkpoint: float arrays by name.
+
+        Always something, from the start, if it ever remembers anything.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned; called after `on_fit_begin`."""
 
 
 class EarlyStopping(Callback):
@@ -125,7 +139,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, net: "Network", history: History) -> None:
         """Keep the weights if they are the best; stop if none were for long."""
         if self.best.improves(history):
-            self._weights = net.params.copy()
+            self._weights = net.to_vector()
         elif len(history) - self.best.epoch >= self.patience:
             history.stopped = (
                 f"no better {self.best.monitor} than {self.best.value:.4g} since epoch "
@@ -135,7 +149,16 @@ class EarlyStopping(Callback):
     def on_fit_end(self, net: "Network", history: History) -> None:
         """Put the best weights back."""
         if self._weights is not None:
-            net.params[...] = self._weights
+            net.from_vector(self._weights)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the best weights, and whose they are."""
+        return _without_none(best=self.best.state(), weights=self._weights)
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self.best.set_state(state["best"])
+        self._weights = state.get("weights")
 
 
 class StopOnDivergence(Callback):
@@ -178,12 +201,12 @@ class StopOnDivergence(Callback):
     def on_fit_begin(self, net: "Network", history: History) -> None:
         """Keep the weights of the start."""
         self._best.forget()
-        self._diverged, self._weights = False, net.params.copy()
+        self._diverged, self._weights = False, net.to_vector()
 
     def on_epoch_end(self, net: "Network", history: History) -> None:
         """Keep the weights if they are the best; stop if the loss is far from its smallest."""
         if self._best.improves(history):
-            self._weights = net.params.copy()
+            self._weights = net.to_vector()
         # A loss below what the dtype resolves is rounding.
         smallest = max(self._best.value, float(np.finfo(net.dtype).eps))
         if not history.loss[-1] <= self.factor * smallest:
@@ -203,7 +226,17 @@ class StopOnDivergence(Callback):
     def on_fit_end(self, net: "Network", history: History) -> None:
         """Put the best weights back if the training diverged."""
         if self._diverged and self._weights is not None:
-            net.params[...] = self._weights
+            net.from_vector(self._weights)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the best weights, whose they are, and whether they are wanted back."""
+        diverged = np.array([self._diverged], np.float64)
+        return _without_none(best=self._best.state(), diverged=diverged, weights=self._weights)
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self._best.set_state(state["best"])
+        self._diverged, self._weights = bool(state["diverged"][0]), state["weights"]
 
 
 class Checkpoint(Callback):
@@ -274,12 +307,21 @@ class Checkpoint(Callback):
         if epoch % self.every == 0 and (self.best is None or self.best.improves(history)):
             net.save(self.path(epoch))
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was best."""
+        return {"best": self.best.state()} if self.best else {}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        if self.best:
+            self.best.set_state(state["best"])
+
 
 class CSVLog(Callback):
     """Writes each epoch as a row of a CSV file: `epoch`, from 1, and the fields of `History`.
 
     What was not measured is left empty. The file is replaced when a training begins, and complete
-    after each epoch.
+    after each epoch; one that is resumed begins with the epochs before.
 
     Parameters
     ----------
@@ -310,24 +352,30 @@ class CSVLog(Callback):
         self.path = _path(path)
 
     def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Begin the file."""
-        self._write("w", ["epoch", *NAMES])
+        """Begin the file, with the epochs there are."""
+        rows = [_csv_row(history, epoch) for epoch in range(len(history))]
+        self._write("w", [["epoch", *NAMES], *rows])
 
     def on_epoch_end(self, net: "Network", history: History) -> None:
         """Add a row."""
-        last = history.last()
-        self._write("a", [len(history), *(last.get(name, "") for name in NAMES)])
+        self._write("a", [_csv_row(history, len(history) - 1)])
 
-    def _write(self, mode, row):
+    def _write(self, mode, rows):
         with open(self.path, mode, encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _csv_row(history, epoch):
+    found = history.row(epoch)
+    return [epoch + 1, *(found.get(name, "") for name in NAMES)]
 
 
 class JSONLog(Callback):
     """Writes each epoch as a line of JSON: an object of `epoch`, from 1, and `History`'s fields.
 
     What was not measured is left out; null stands for NaN and infinity. The file is replaced when
-    a training begins, and complete after each epoch.
+    a training begins, and complete after each epoch; one that is resumed begins with the epochs
+    before.
 
     Parameters
     ----------
@@ -358,16 +406,24 @@ class JSONLog(Callback):
         self.path = _path(path)
 
     def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Begin the file."""
-        with open(self.path, "w", encoding="utf-8"):
-            pass
+        """Begin the file, with the epochs there are."""
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.writelines(_json_line(history, epoch) for epoch in range(len(history)))
 
     def on_epoch_end(self, net: "Network", history: History) -> None:
         """Add a line."""
-        last = history.last().items()
-        row = {name: value if math.isfinite(value) else None for name, value in last}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": len(history), **row}, allow_nan=False) + "\n")
+            file.write(_json_line(history, len(history) - 1))
+
+
+def _json_line(history, epoch):
+    found = history.row(epoch).items()
+    row = {name: value if math.isfinite(value) else None for name, value in found}
+    return json.dumps({"epoch": epoch + 1, **row}, allow_nan=False) + "\n"
+
+
+def _without_none(**arrays):
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _path(value):

@@ -24,8 +24,8 @@ import safetensors.numpy
 
 from .errors import ModelFileError
 
-FORMAT = "fastbp"
-FORMAT_VERSION = 1
+FORMAT, TRAINING = "fastbp", "fastbp-training"
+FORMAT_VERSION = 1  # of either
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 # Room for a hundred thousand layers. JSON grows some twentyfold as Python objects, so that the
 # text is bounded before it is parsed.
@@ -36,8 +36,9 @@ MOST_CONFIG = 2**20  # characters
 
 
 def write(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], config: dict[str, Any]
-) -> None:
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], config: dict[str, Any],
+    kind: str = FORMAT,
+) -> None:  # fmt: skip
     """Write arrays and a configuration to a file, whole or not at all.
 
     The bytes go to a temporary file in the same folder, which is synchronised and then renamed. If
@@ -53,6 +54,8 @@ def write(
         float32 or float64, of any shape and memory order.
     config : dict
         What JSON can hold; neither NaN nor infinity.
+    kind : str
+        `FORMAT` for a model, `TRAINING` for a training under way.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def write(
         raise ValueError(
             f"config must be at most {MOST_CONFIG} characters of JSON; {len(text)} found"
         )
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text}
+    metadata = {"format": kind, "format_version": str(FORMAT_VERSION), "config": text}
     write_arrays(path, arrays, metadata)
 
 
@@ -154,7 +157,9 @@ def _sync_folder(folder: Path) -> None:
 # -- read ------------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(
+    path: str | os.PathLike[str], kind: str = FORMAT
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write` wrote.
 
     No file can run code, or make this allocate more than a small multiple of what it holds. What
@@ -163,6 +168,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     Parameters
     ----------
     path : str or os.PathLike
+    kind : str
+        As it was written.
 
     Returns
     -------
@@ -181,7 +188,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     """
     path = os.fspath(path)
     with _opened(path) as file:
-        config = _config(file.metadata() or {}, path)
+        config = _config(file.metadata() or {}, path, kind)
         return {name: _array(file, name, path) for name in file.keys()}, config
 
 
@@ -222,12 +229,19 @@ def _opened(path: str) -> Iterator[Any]:
         raise ModelFileError(f"{path} is damaged, or is no safetensors file: {error}") from error
 
 
-def _config(metadata: dict[str, str], path: str) -> dict[str, Any]:
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format")
+_WORDS = {FORMAT: "model", TRAINING: "training checkpoint"}
+_READERS = {
+    FORMAT: "It is a model: fastbp.load reads it",
+    TRAINING: "It is a training checkpoint: fit(..., resume=...) goes on from it",
+}
+
+
+def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
+    found = metadata.get("format", "no format")
+    if found != kind:
         raise ModelFileError(
-            f"{path} is no model of fastbp: its metadata must say format {FORMAT!r}; "
-            f"found {short(found)}. `fastbp convert` reads other layouts"
+            f"{path} is no {_WORDS[kind]} of fastbp: its metadata must say format {kind!r}; "
+            f"found {short(found)}. {_READERS.get(found, '`fastbp convert` reads other layouts')}"
         )
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9 and int(version) > 0):

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field, fields
 
+import numpy as np
+
 from . import checks
 
 
@@ -57,7 +59,11 @@ class History:
         >>> History(loss=[0.9, 0.4], accuracy=[0.7, 0.9]).last()
         {'loss': 0.4, 'accuracy': 0.9}
         """
-        return {name: getattr(self, name)[-1] for name in NAMES if getattr(self, name)}
+        return self.row(-1)
+
+    def row(self, index: int) -> dict[str, float]:
+        """Return the entries of an epoch by name, those that there are; index 0 is the first."""
+        return {name: getattr(self, name)[index] for name in NAMES if getattr(self, name)}
 
 
 NAMES = tuple(series.name for series in fields(History))
@@ -104,6 +110,14 @@ class Best:
     def forget(self) -> None:
         """Start anew."""
         self.value, self.epoch = math.nan, 0
+
+    def state(self) -> np.ndarray:
+        """Return value and epoch, for `set_state`."""
+        return np.array([self.value, self.epoch], np.float64)
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Go on from what `state` returned."""
+        self.value, self.epoch = float(state[0]), int(state[1])
 
     def improves(self, history: History) -> bool:
         """Look at the newest epoch; return whether it is the best so far.

@@ -3,14 +3,24 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import activations, checkpoint, checks, losses, optimizers, schedules, summaries, training
+from . import (
+    activations,
+    checkpoint,
+    checks,
+    losses,
+    optimizers,
+    resuming,
+    schedules,
+    summaries,
+    training,
+)
 from .backend import get_backend
 from .errors import ModelFileError
 from .history import History
@@ -270,7 +280,9 @@ class Network:
             raise ValueError(
                 f"v must hold {self._layout.num_parameters} parameters; found shape {v.shape}"
             )
-        self._layout.from_vector(checks.finite("v", v, self.dtype), self.params)
+        flat = self._layout.zeros()
+        self._layout.from_vector(checks.finite("v", v, self.dtype), flat)
+        self.params[...] = flat  # at one stroke: an interrupt comes before or after it
 
     # -- forward ---------------------------------------------------------------------------------
 
@@ -483,7 +495,8 @@ class Network:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         callbacks: Iterable[Callback] = (), progress: bool = False, threads: int = 1,
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
-        verbose: bool = False,
+        verbose: bool = False, checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0, resume: str | os.PathLike[str] | None = None,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent.
 
@@ -520,18 +533,34 @@ class Network:
         verbose : bool
             Log a line after each epoch, to the logger "fastbp" at level INFO; where the program
             handles no logs, on stdout.
+        checkpoint : path-like, optional
+            Keep the state of the training in this file: at the start, while training, at Ctrl-C or
+            SIGTERM, and at the end. The file is replaced whole, or not at all.
+        checkpoint_every : float
+            Seconds from one state kept while training to the next.
+        resume : path-like, optional
+            Go on from what `checkpoint` kept, mid-epoch too, and end with the bits of a training
+            that was never stopped. Network, data and all other arguments must be those that it was
+            begun with, but for `epochs`, `threads`, `progress` and `verbose`; the network's own
+            weights are replaced. It may be the file that `checkpoint` names.
 
         Returns
         -------
         History
+            Of all epochs, those before `resume` included.
 
         Raises
         ------
         DivergenceError
-            If loss or weights become NaN or infinite. The network keeps the weights from before
-            the first such step.
+            If loss, gradients or weights become NaN or infinite. The network keeps the weights
+            from before the first such step.
         TypeError, ValueError
-            If an argument does not fit; the network is left as it was.
+            If an argument does not fit, or `resume` is of another training; the network is left as
+            it was.
+        ModelFileError
+            If `resume` is damaged, or no training checkpoint.
+        OSError
+            If a file cannot be read or written.
 
         Examples
         --------
@@ -554,7 +583,18 @@ class Network:
         threads = checks.positive_int("threads", threads)
         shuffle, verbose = checks.flag("shuffle", shuffle), checks.flag("verbose", verbose)
         callbacks = _callbacks(callbacks)
-        validate = self._validator(validation_data)
+        validation = self._validation(validation_data)
+        keeper = resumed = None
+        if checkpoint is not None or resume is not None:
+            facts = resuming.facts(
+                self.config, self.backend, rule.rule(), batch_size, shuffle, learning_rate,
+                callbacks, (X, *targets), validation,
+            )  # fmt: skip
+            if checkpoint is not None:
+                keeper = resuming.File(checkpoint, checkpoint_every, self._layout, facts)
+            if resume is not None:
+                states = training.remembering(learning_rate, callbacks)
+                resumed = resuming.read(resume, self._layout, facts, X.shape[0], self.rng, states)
         memory = rule.memory(self._layout, self.params)
         with (
             self._engine.trainer(
@@ -567,22 +607,22 @@ class Network:
             return training.fit(
                 self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
                 learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,
-                classes=bool(targets.labels.size), validate=validate,
-                callbacks=(*lines, *callbacks), progress=progress,
+                classes=bool(targets.labels.size),
+                validate=validation and partial(self._validate, *validation),
+                callbacks=(*lines, *callbacks), progress=progress, keeper=keeper, resumed=resumed,
             )  # fmt: skip
 
-    def _validator(self, data: Any) -> Callable[[], tuple[float, float]] | None:
-        """Return a function that gives loss and accuracy on validation data, or None."""
+    def _validation(self, data: Any) -> tuple[np.ndarray, Targets] | None:
+        """Return samples and targets of the validation data, checked, or None."""
         if data is None:
             return None
         names = "validation_data[0]", "validation_data[1]"
-        X, targets = self._batch(*checks.pair("validation_data", data), names)
+        return self._batch(*checks.pair("validation_data", data), names)
 
-        def validate() -> tuple[float, float]:
-            loss, hits = self._evaluate(X, targets)
-            return loss, hits / len(X) if targets.labels.size else float("nan")
-
-        return validate
+    def _validate(self, X: np.ndarray, targets: Targets) -> tuple[float, float]:
+        """Return loss and accuracy on validation data."""
+        loss, hits = self._evaluate(X, targets)
+        return loss, hits / X.shape[0] if targets.labels.size else float("nan")
 
     def SGD(
         self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,

@@ -96,6 +96,18 @@ class Norms:
         self.activations.append(tuple(map(_mean_norm, activations)))
         self.deltas.append(tuple(map(_mean_norm, deltas)))
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all norms, for a training that is resumed."""
+        return {name: np.array(getattr(self, name), np.float64) for name in _SERIES}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        for name in _SERIES:
+            setattr(self, name, [tuple(row) for row in state[name].tolist()])
+
+
+_SERIES = "activations", "deltas"
+
 
 def _dense(X: Any) -> np.ndarray:
     return X.toarray() if checks.is_sparse(X) else checks.numbers_array("X", X)

@@ -132,11 +132,12 @@ class _NoBar:
 class _Bar:
     """Counts samples; beside them, loss and accuracy of what was seen of the epoch."""
 
-    def __init__(self, tqdm, total, n, classes, totals):
-        self.n, self.classes, self.totals, self.seen = n, classes, totals, 0
+    def __init__(self, tqdm, total, n, classes, totals, seen):
+        self.n, self.classes, self.totals, self.seen = n, classes, totals, seen % n
         self.tqdm = tqdm(
-            total=total, unit=" samples", unit_scale=True, leave=False, dynamic_ncols=True
-        )
+            total=total, initial=seen, unit=" samples", unit_scale=True, leave=False,
+            dynamic_ncols=True,
+        )  # fmt: skip
 
     def __enter__(self):
         return self
@@ -160,8 +161,11 @@ class _Bar:
         self.tqdm.set_postfix_str(f"loss {_number(loss)}{beside}", refresh=False)
 
 
-def progress_bar(wanted, total, n, classes, totals):
-    """Return a bar over so many samples, n an epoch; `totals` is what a trainer sums up."""
+def progress_bar(wanted, total, n, classes, totals, seen=0):
+    """Return a bar over so many samples, n an epoch; `totals` is what a trainer sums up.
+
+    `seen` says of a training that goes on how many samples it has learnt before.
+    """
     if not wanted:
         return _NoBar()
     try:
@@ -169,4 +173,4 @@ def progress_bar(wanted, total, n, classes, totals):
     except ImportError:
         logger.warning("no progress bar: tqdm is missing (pip install fastbp[progress])")
         return _NoBar()
-    return _Bar(tqdm, total, n, classes, totals)
+    return _Bar(tqdm, total, n, classes, totals, seen)

@@ -1,11 +1,14 @@
 """How the learning rate changes from epoch to epoch: `fit(..., learning_rate=schedule)`.
 
 A schedule is any object with `rate(epoch, history)`: it is asked before each epoch for the rate of
-that epoch. Epochs count from 0; the history holds those that are done.
+that epoch. Epochs count from 0; the history holds those that are done. One that remembers what it
+saw has `state()` and `set_state(state)` as well, arrays by name, for a training that is resumed.
 """
 
 import math
 from typing import Any, Protocol
+
+import numpy as np
 
 from . import checks
 from .history import Best, History
@@ -220,6 +223,15 @@ class OnPlateau:
         if self._waited == self.patience:
             self._now, self._waited = self._now * self.factor, 0
         return self._now
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what it remembers, for `set_state`."""
+        return {"best": self.best.state(), "now": np.array([self._now, self._waited], np.float64)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self.best.set_state(state["best"])
+        self._now, self._waited = float(state["now"][0]), int(state["now"][1])
 
 
 def schedule(name: str, value: Any, dtype: Any) -> Schedule:

@@ -6,6 +6,8 @@ divergence get their turn; they do not show in the result.
 """
 
 import time
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,40 +19,86 @@ from .schedules import Constant, rate_of
 SLICE_SECONDS = 0.05  # Ctrl-C is answered within two of these
 
 
+class Begun(NamedTuple):
+    """What an epoch begins with, besides what a step changes."""
+
+    done: int  # epochs before it
+    rng: Any  # state of the generator that draws its order
+    states: list[dict[str, np.ndarray]]  # of the schedule and the callbacks, of those that remember
+    stopped: str  # why there is no such epoch, if a callback said so
+
+
+class Mark(NamedTuple):
+    """Where a training stands between two steps: all that the rest of it follows from."""
+
+    begun: Begun
+    position: int  # samples of the epoch's order that have been learnt
+    seconds: float  # that the epoch took so far
+    arrays: list[np.ndarray]  # the parameters, the epoch's totals, the optimiser's memory
+
+
+class Keeper(Protocol):
+    """Keeps marks in a file; see `resume`."""
+
+    def keep(self, mark: Mark, history: History) -> None:
+        """Keep the mark, and of the history as many epochs as it has done."""
+
+    def look(self, mark: Mark, history: History) -> None:
+        """Keep the mark if it is time for it."""
+
+
+def remembering(schedule: Any, callbacks: Any) -> list[Any]:
+    """Return those of the schedule and the callbacks that remember what they saw."""
+    return [x for x in (schedule, *callbacks) if hasattr(x, "set_state") and x.state()]
+
+
 class Epochs:
     """Runs epochs of a trainer in time slices."""
 
     def __init__(self, trainer, params, batch_size):
         self.trainer, self.params, self.batch_size = trainer, params, batch_size
         self.batches = 1  # per slice; grows until a slice takes its time
+        self.begun = None  # of the marks to come; none are made without
+        # Replaced whole: an interrupt may come between any two instructions.
+        self.mark = None
 
     def at_once(self, n, left):
         """Return how many epochs of n samples, on one order, a slice may hold."""
         return max(1, min(left, len(self.trainer.totals), self.batches * self.batch_size // n))
 
-    def run_many(self, epoch, epochs, order, learning_rate, progress):
-        """Train several epochs on one order; return the sums of losses and hits of each."""
+    def run_many(self, epoch, epochs, order, learning_rate, progress, start=(0, 0.0)):
+        """Train several epochs on one order; return the sums of losses and hits of each.
+
+        Only the first, where one of them would diverge. `start` is as for `run`.
+        """
         if epochs == 1:
-            return self.run(epoch, order, learning_rate, progress)[None]
-        before = self._state()
+            return self.run(epoch, order, learning_rate, progress, start)[None]
         self.trainer.totals[0] = 0
+        before = self._state()
+        self.set_mark(0, 0.0, before)
         started = time.perf_counter()
         self.trainer.run(order, 0, len(order), learning_rate, epochs)
         self._pace(time.perf_counter() - started)
-        if self._healthy():
+        if self._healthy(epochs):
             progress(epochs * len(order))
             return self.trainer.totals[:epochs].copy()
-        self._restore(before)
-        ends = [self.run(epoch + e, order, learning_rate, progress) for e in range(epochs)]
-        return np.array(ends)
+        self.restore(before)
+        self.batches = 1  # one epoch after the other, up to the bad step
+        return self.run(epoch, order, learning_rate, progress)[None]
 
-    def run(self, epoch, order, learning_rate, progress):
-        """Train on the samples of `order`; return the sums of losses and hits."""
-        self.trainer.totals[0] = 0
-        first = 0
+    def run(self, epoch, order, learning_rate, progress, start=(0, 0.0)):
+        """Train on the samples of `order`; return the sums of losses and hits.
+
+        `start` is where to go on in an epoch that was begun before: position and seconds so far.
+        """
+        first, spent = start
+        if first == 0:
+            self.trainer.totals[0] = 0
+        begun = time.perf_counter() - spent
         while first < len(order):
             last = min(len(order), first + self.batches * self.batch_size)
             before = self._state()
+            self.set_mark(first, time.perf_counter() - begun, before)
             started = time.perf_counter()
             self.trainer.run(order, first, last, learning_rate)
             seconds = time.perf_counter() - started
@@ -66,6 +114,11 @@ class Epochs:
             self._pace(seconds)
         return self.trainer.totals[0].copy()
 
+    def set_mark(self, position, seconds, state=None):
+        """Note where the training stands, if that is to be kept."""
+        if self.begun is not None:
+            self.mark = Mark(self.begun, position, seconds, state or self._state())
+
     def _pace(self, seconds):
         """Make the next slice longer or shorter, after one that took so long."""
         if seconds < SLICE_SECONDS / 2:
@@ -80,13 +133,18 @@ class Epochs:
     def _state(self):
         return [array.copy() for array in self._arrays()]
 
-    def _restore(self, state):
+    def restore(self, state):
+        """Go back to a state, or on from that of another training."""
         for array, before in zip(self._arrays(), state, strict=True):
             array[...] = before
         self.trainer.stopped = False
 
-    def _healthy(self):
-        return not self.trainer.stopped and bool(np.isfinite(self.params).all())
+    def _healthy(self, epochs=1):
+        """Return whether all is finite: an overflow in Adam's memory would only stop learning."""
+        if self.trainer.stopped:
+            return False
+        found = self.params, self.trainer.totals[:epochs], *self.trainer.memory
+        return all(np.isfinite(array).all() for array in found)
 
     def _rewind(self, before, order, first, last, learning_rate):
         """Go back to before the first step that was not finite, by bisection; return its number.
@@ -97,19 +155,19 @@ class Epochs:
         while last - first > self.batch_size:
             middle = first + (last - first) // self.batch_size // 2 * self.batch_size
             middle = max(middle, first + self.batch_size)
-            self._restore(before)
+            self.restore(before)
             self.trainer.run(order, first, middle, learning_rate)
             if self._healthy():
                 before, first = self._state(), middle
             else:
                 last = middle
-        self._restore(before)
+        self.restore(before)
         return first // self.batch_size
 
 
 def fit(
     net, trainer, params, n, *, epochs, batch_size, learning_rate, rng, shuffle, classes, validate,
-    callbacks, progress,
+    callbacks, progress, keeper=None, resumed=None,
 ):  # fmt: skip
     """Run epochs and record them.
 
@@ -130,47 +188,100 @@ def fit(
         Returns loss and accuracy after an epoch.
     callbacks : sequence
         See `callbacks`; what a callback does not have is not called.
+    keeper : Keeper, optional
+        Keeps a mark at the start, when it wants to after a slice, at an interrupt and at the end.
+    resumed : (Mark, History), optional
+        To go on from.
 
     Returns
     -------
     History
     """
-    history = History()
+    mark, history = resumed or (None, History())
     runner = Epochs(trainer, params, batch_size)
-    order = np.arange(n)
+    states = remembering(learning_rate, callbacks)
+    if mark:
+        runner.restore(mark.arrays)
+        rng.bit_generator.state = mark.begun.rng
     _tell(callbacks, "on_fit_begin", net, history)
+    if mark:
+        for remembers, state in zip(states, mark.begun.states, strict=True):
+            remembers.set_state(state)
+        history.stopped = mark.begun.stopped
+    start = (mark.position, mark.seconds) if mark else (0, 0.0)
+
+    def begin():
+        if keeper:
+            kept = [remembers.state() for remembers in states]
+            runner.begun = Begun(len(history), rng.bit_generator.state, kept, history.stopped)
+
+    begin()
+    runner.set_mark(*start)
     trainer.run(np.arange(0), 0, 0, 0.0)  # loads the kernels, before the clock starts
     shuffle = shuffle and batch_size < n  # a batch of all samples has no order
     watched = shuffle or validate or callbacks or not isinstance(learning_rate, Constant)
-    with progress_bar(progress, epochs * n, n, classes, trainer.totals) as bar:
+    order, seen = np.arange(n), len(history) * n + start[0]
+    with (
+        progress_bar(progress, epochs * n, n, classes, trainer.totals, seen) as bar,
+        _kept(keeper, runner, history) as look,
+    ):
+
+        def after_slice(samples):
+            bar.update(samples)
+            look()
+
         while len(history) < epochs and not history.stopped:
             rate = rate_of(learning_rate, history, params.dtype)
-            started = time.perf_counter()
+            started = time.perf_counter() - start[1]
             if shuffle:
                 order = rng.permutation(n)
-            many = 1 if watched else runner.at_once(n, epochs - len(history))
+            many = 1 if watched or start[0] else runner.at_once(n, epochs - len(history))
             try:
-                totals = runner.run_many(len(history), many, order, rate, bar.update)
+                totals = runner.run_many(len(history), many, order, rate, after_slice, start)
             except DivergenceError as error:
                 _tell(callbacks, "on_divergence", net, history, error)
                 if not history.stopped:
                     raise
                 break
-            seconds = (time.perf_counter() - started) / many
-            history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
-            history.penalty += (totals[:, 2] / n).tolist()
-            history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
-            history.learning_rate += [rate] * many
-            history.seconds += [seconds] * many
-            history.samples_per_second += [n / seconds] * many
+            start = 0, 0.0
+            _record(history, totals, n, classes, rate, time.perf_counter() - started)
             if validate:
                 val_loss, val_accuracy = validate()
                 history.val_loss.append(val_loss)
                 history.val_accuracy.append(val_accuracy)
             bar.end_epoch(history)
             _tell(callbacks, "on_epoch_end", net, history)
+            begin()
+        else:
+            runner.set_mark(0, 0.0)
     _tell(callbacks, "on_fit_end", net, history)
     return history
+
+
+def _record(history, totals, n, classes, rate, seconds):
+    """Add the epochs of which there are totals."""
+    many = len(totals)
+    history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
+    history.penalty += (totals[:, 2] / n).tolist()
+    history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
+    history.learning_rate += [rate] * many
+    history.seconds += [seconds / many] * many
+    history.samples_per_second += [n * many / seconds] * many
+
+
+@contextmanager
+def _kept(keeper, runner, history):
+    """Keep a mark on the way in and out, however that comes; yield what to call in between."""
+    if keeper is None:
+        yield lambda: None
+        return
+    try:
+        keeper.keep(runner.mark, history)
+        yield lambda: keeper.look(runner.mark, history)
+        keeper.keep(runner.mark, history)
+    except (KeyboardInterrupt, SystemExit):
+        keeper.keep(runner.mark, history)
+        raise
 
 
 def _tell(callbacks, event, *args):
