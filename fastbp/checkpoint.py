@@ -10,18 +10,16 @@ import contextlib
 import errno
 import json
 import os
-import secrets
-import shutil
 import stat
 import struct
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from . import files
 from .errors import ModelFileError
 
 FORMAT, TRAINING = "fastbp", "fastbp-training"
@@ -41,9 +39,8 @@ def write(
 ) -> None:  # fmt: skip
     """Write arrays and a configuration to a file, whole or not at all.
 
-    The bytes go to a temporary file in the same folder, which is synchronised and then renamed. If
-    anything fails on the way, what lay at `path` before still lies there. The same arrays and
-    configuration give the same bytes.
+    If anything fails on the way, what lay at `path` before still lies there; see
+    `fastbp.files.write_bytes`. The same arrays and configuration give the same bytes.
 
     Parameters
     ----------
@@ -95,23 +92,7 @@ def write_arrays(
             raise TypeError(f"array {name!r} must be float32 or float64; found {array.dtype}")
         # safetensors writes the memory as it lies: a transposed view would be scrambled.
         dense[name] = np.asarray(array, dtype, order="C")
-    write_bytes(path, _sorted_metadata(safetensors.numpy.save(dense, metadata)))
-
-
-def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
-    """Write bytes to a file, whole or not at all; see `write`."""
-    target = Path(os.path.realpath(path))
-    try:
-        if target.exists() and not target.is_file() and not target.is_dir():
-            # /dev/null and its like: there is nothing to keep, nor to rename
-            target.write_bytes(blob)
-        else:
-            _replace(target, blob)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if not target.parent.is_dir():
-            reason = "its folder does not exist"
-        raise OSError(error.errno, f"cannot write the file, {reason}", os.fspath(path)) from error
+    files.write_bytes(path, _sorted_metadata(safetensors.numpy.save(dense, metadata)))
 
 
 def _sorted_metadata(blob: bytes) -> bytes:
@@ -122,36 +103,6 @@ def _sorted_metadata(blob: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data stay aligned
     return struct.pack("<Q", len(text)) + text + blob[end:]
-
-
-def _replace(target: Path, blob: bytes) -> None:
-    """Put the bytes where `target` is, in one step."""
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    temporary = target.parent / f".fastbp-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:  # unlike mkstemp, this respects the umask
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # -- read ------------------------------------------------------------------------------------------

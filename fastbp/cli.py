@@ -7,6 +7,7 @@ check did not hold, 130 that Ctrl-C was pressed. Anything else is a defect and s
 import argparse
 import errno
 import inspect
+import io
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ from . import (
     backend,
     callbacks,
     datasets,
+    files,
     interchange,
     kernels,
     losses,
@@ -321,8 +323,9 @@ def _predict(args):
     if args.output is None:
         np.savetxt(sys.stdout, rows, fmt, delimiter=",")
     else:
-        with open(args.output, "w", encoding="ascii") as file:
-            np.savetxt(file, rows, fmt, delimiter=",")
+        text = io.StringIO()
+        np.savetxt(text, rows, fmt, delimiter=",")
+        files.write_text(args.output, text.getvalue())
 
 
 def _model(args):

@@ -3,6 +3,7 @@
 The figures are made without pyplot: no window, no global state, no need for a display.
 """
 
+import io
 import math
 import os
 import textwrap
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from . import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,5 +217,7 @@ def log_scale(axes: "Axes") -> None:
 def save(figure: "Figure", path: FilePath | None) -> "Figure":
     """Write a figure, if there is a path; return it."""
     if path is not None:
-        figure.savefig(os.fspath(path), format=_format(path))
+        picture = io.BytesIO()
+        figure.savefig(picture, format=_format(path))
+        files.write_bytes(path, picture.getvalue())
     return figure

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from . import files
 from .history import History
 from .untrusted import blaming, opened
 
@@ -70,7 +71,7 @@ def beside(model: str | os.PathLike[str]) -> Path:
 
 
 def write(path: str | os.PathLike[str], history: History, norms: "Norms | None" = None) -> None:
-    """Write a history, and the norms if there are any, one line an epoch.
+    """Write a history, and the norms if there are any, one line an epoch; whole or not at all.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def write(path: str | os.PathLike[str], history: History, norms: "Norms | None" 
         | {name: _plain(values[epoch]) for name, values in series.items() if epoch < len(values)}
         for epoch in range(len(history))
     ]
-    Path(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    files.write_text(path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def _plain(value: float | tuple[float, ...]) -> Any:

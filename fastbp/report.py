@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import assessment, figures, plots
+from . import assessment, figures, files, plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def write(
     Parameters
     ----------
     path : str or os.PathLike
-        Of the page.
+        Of the page; replaced atomically if it exists.
     net : fastbp.Network
         With two outputs or more.
     X : (batch, n_in) array
@@ -104,7 +104,7 @@ def write(
         lead=f"{100 * right / samples:.2f} % of {samples:,} samples are classified right; "
         f"mean loss {loss:.6g}.",
     )  # fmt: skip
-    Path(path).write_text(page, encoding="utf-8")
+    files.write_text(path, page)
 
 
 # -- sections ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp import checkpoint
+from fastbp import checkpoint, files
 from fastbp.errors import ModelFileError
 
 ARRAYS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.1, -1e300])}
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     def full(*arguments, **keywords):
         return FullDisk(real(*arguments, **keywords))
 
-    monkeypatch.setattr(checkpoint, "open", full, raising=False)
+    monkeypatch.setattr(files, "open", full, raising=False)
     with pytest.raises(OSError, match="cannot write the file, No space left") as caught:
         checkpoint.write(path, ARRAYS, CONFIG)
     assert caught.value.errno == errno.ENOSPC

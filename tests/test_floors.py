@@ -18,6 +18,7 @@ FLOORS = {
     "errors": (-1, 0),  # below the ground floor, so that datasets and kernels can raise them
     "rules": (-1, 0),
     "untrusted": (-1, 0),
+    "files": (-1, 0),
     "pickles": (-0.5, 0),
     "tables": (-0.5, 0),
     "downloads": (-0.5, 0),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checkpoint, checks
+from .. import checks, files
 from ..network import Network
 
 OPERATORS = {
@@ -72,7 +72,7 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
         raise ValueError(
             f"net must have at most {MOST_BYTES:,} bytes of weights for ONNX; found {size:,}"
         )
-    checkpoint.write_bytes(path, _model(onnx, net, inputs).SerializeToString())
+    files.write_bytes(path, _model(onnx, net, inputs).SerializeToString())
 
 
 class _Step(NamedTuple):

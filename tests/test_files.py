@@ -1,0 +1,247 @@
+"""Files are whole, old or new: after SIGKILL at random moments, and on a full disk."""
+
+import ast
+import contextlib
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import Network, files, interchange, plots, records, report
+from fastbp.cli import main
+from fastbp.history import History
+
+ROOT = Path(__file__).resolve().parents[1]
+NET = Network([4, 3, 2], loss="cross-entropy", seed=0)
+X, LABELS = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+HISTORY = History(loss=[0.5, 0.25], accuracy=[0.5, 1.0])
+
+
+@pytest.fixture
+def offered(tmp_path):
+    """A model and samples, for the command line."""
+    NET.save(tmp_path / "net.safetensors")
+    np.save(tmp_path / "X.npy", X)
+    return tmp_path
+
+
+def _predictions(path, folder):
+    command = ["predict", str(folder / "net.safetensors"), "--data", str(folder / "X.npy")]
+    if main([*command, "--output", str(path)]):
+        raise OSError("the command failed; its message is on stderr")
+
+
+# Everything that the package writes for keeps, by the end of its name. Logs that grow by a line an
+# epoch (`CSVLog`, `JSONLog`) are none of these.
+WRITERS = {
+    "model.safetensors": lambda path, folder: NET.save(path),
+    "torch.safetensors": lambda path, folder: interchange.write_torch(NET, path),
+    "net.onnx": lambda path, folder: interchange.write_onnx(NET, path),
+    "net.history.jsonl": lambda path, folder: records.write(path, HISTORY),
+    "report.html": lambda path, folder: report.write(path, NET, X, LABELS, history=HISTORY),
+    "curves.png": lambda path, folder: plots.learning_curves(HISTORY, path),
+    "curves.svg": lambda path, folder: plots.learning_curves(HISTORY, path),
+    "predictions.csv": _predictions,
+}
+NEEDS = {"net.onnx": "onnx", "report.html": "matplotlib", "curves.png": "matplotlib"}
+
+
+def writer(name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    return WRITERS[name]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_that_is_written_is_synchronised_and_renamed(name, offered, monkeypatch):
+    path, calls = offered / name, []
+    path.write_bytes(b"old")
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+
+    def look(source, target):
+        assert path.read_bytes() == b"old"
+        calls.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    writer(name)(path, offered)
+    assert calls == ["fsync", name, "fsync"]
+    assert path.stat().st_size > 3
+    assert not list(offered.glob(".fastbp-*"))
+
+
+def test_nothing_in_the_package_writes_files_in_another_way():
+    """By the words that open or save; who needs another one adds it here, with the reason."""
+    allowed = {
+        ("files.py", "open"), ("files.py", "write_bytes"),  # the one home
+        ("callbacks.py", "open"),  # logs that grow by a line
+        ("cli.py", "open"),  # of os: /dev/null in place of a pipe that was closed
+        ("figures.py", "savefig"), ("report.py", "savefig"),  # into memory
+        ("cli.py", "savetxt"),  # into memory
+        ("plots.py", "save"),  # that of figures
+        ("datasets.py", "open"),  # a member of a zip file, for reading
+    }  # fmt: skip
+    writing = re.compile("open|write_text|write_bytes|save|savez|savefig|savetxt|tofile|dump")
+    found = set()
+    for path in sorted((ROOT / "fastbp").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            function = ast.unparse(node.func)
+            name = function.rsplit(".", 1)[-1]
+            ours = function.startswith(("files.", "figures.", "net.", "safetensors.numpy."))
+            if not ours and writing.fullmatch(name):
+                found.add((path.name, name))
+    assert found <= allowed
+    assert found >= allowed, "strike what is no longer there"
+
+
+# -- SIGKILL ---------------------------------------------------------------------------------------
+
+# A process that forks a child at each line it reads, so that none imports anything; the child
+# saves for ever: the network whose parameters are all k, for k = 0, 1, 2, ...
+NURSERY = """
+import os, sys, itertools
+import numpy as np
+import fastbp
+path = sys.argv[1]
+net = fastbp.Network([256, 256, 256, 10], seed=0)
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        for k in itertools.count():
+            net.from_vector(np.full(net.to_vector().size, k % 1000, np.float32))
+            net.save(path)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+"""
+KILLS = 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(tmp_path):
+    path = tmp_path / "net.safetensors"
+    net = Network([256, 256, 256, 10], seed=0)
+    net.from_vector(np.full(net.to_vector().size, -1.0))
+    net.save(path)
+    rng = np.random.default_rng()  # other moments each time
+    torn, seen = 0, set()
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    ) as nursery:  # fmt: skip
+        for _ in range(KILLS):
+            nursery.stdin.write("\n")
+            nursery.stdin.flush()
+            child = int(nursery.stdout.readline())
+            time.sleep(rng.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+            values = np.unique(fastbp.load(path).to_vector())
+            assert len(values) == 1, "a mixture of two saves"
+            seen.add(values.item())
+            left = list(tmp_path.glob(".fastbp-*.tmp"))
+            torn += len(left)
+            for temporary in left:
+                temporary.unlink()
+        nursery.stdin.close()
+    assert sorted(os.listdir(tmp_path)) == [path.name]
+    assert torn > KILLS / 20, f"only {torn} of {KILLS} kills fell into a save: none was tested"
+    assert len(seen) > 2, "nothing was saved in between"
+
+
+# -- a full disk -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 1 MiB, and what fills it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip(f"only root may mount: {done.stderr.strip()}")
+
+    def fill():
+        with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1024)):
+                pass
+
+    yield folder, fill
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_the_old_file_and_a_clear_error(name, offered, full_disk, capsys):
+    folder, fill = full_disk
+    path = folder / name
+    path.write_bytes(b"old")
+    fill()
+    with pytest.raises(OSError, match=r"cannot write the file|the command failed") as caught:
+        writer(name)(path, offered)
+    message = f"{caught.value}{capsys.readouterr().err}"
+    assert "cannot write the file, No space left on device" in message
+    assert str(path) in message
+    assert path.read_bytes() == b"old"
+    assert sorted(os.listdir(folder)) == sorted(["filler", name])
+    (folder / "filler").unlink()
+    writer(name)(path, offered)  # and with room again, it is written
+    assert path.read_bytes() != b"old"
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import fastbp
+net = fastbp.Network([64, 64, 10], seed=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    net.save(sys.argv[1])
+except OSError as error:
+    print(error.errno, error)
+"""
+
+
+def test_a_limit_on_the_size_of_files_leaves_the_old_one(tmp_path):
+    """What a full disk does, for those who may not mount one: the write breaks off after 4 KiB."""
+    pytest.importorskip("resource", reason="this system has no limits on the size of files")
+    path = tmp_path / "net.safetensors"
+    NET.save(path)
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{errno.EFBIG} ")
+    assert "cannot write the file, File too large" in done.stdout
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+# -- what is no file -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
+def test_a_pipe_by_the_name_of_a_device_is_written_to():
+    program = "import fastbp; fastbp.files.write_text('/dev/stdout', 'grüße')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("grüße".encode(), b"")
+
+
+def test_text_is_written_as_it_is(tmp_path):
+    files.write_text(tmp_path / "t", "a\r\nb\nä")
+    assert (tmp_path / "t").read_bytes() == "a\r\nb\nä".encode()
