@@ -14,7 +14,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from .history import NAMES, Best, History
 
 if TYPE_CHECKING:
     from .network import Network
+
+__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "StopOnDivergence"]
 
 FilePath = str | os.PathLike[str]
 
@@ -220,7 +222,7 @@ class StopOnDivergence(Callback):
         """Stop instead of raising the error."""
         self._stop(history, f"epoch {len(history) + 1} gave a loss or weights that are not finite")
 
-    def _stop(self, history, reason):
+    def _stop(self, history: History, reason: str) -> None:
         self._diverged, history.stopped = True, reason
 
     def on_fit_end(self, net: "Network", history: History) -> None:
@@ -360,12 +362,12 @@ class CSVLog(Callback):
         """Add a row."""
         self._write("a", [_csv_row(history, len(history) - 1)])
 
-    def _write(self, mode, rows):
+    def _write(self, mode: str, rows: list[list[Any]]) -> None:
         with open(self.path, mode, encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _csv_row(history, epoch):
+def _csv_row(history: History, epoch: int) -> list[Any]:
     found = history.row(epoch)
     return [epoch + 1, *(found.get(name, "") for name in NAMES)]
 
@@ -416,17 +418,17 @@ class JSONLog(Callback):
             file.write(_json_line(history, len(history) - 1))
 
 
-def _json_line(history, epoch):
+def _json_line(history: History, epoch: int) -> str:
     found = history.row(epoch).items()
     row = {name: value if math.isfinite(value) else None for name, value in found}
     return json.dumps({"epoch": epoch + 1, **row}, allow_nan=False) + "\n"
 
 
-def _without_none(**arrays):
+def _without_none(**arrays: Any) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _path(value):
+def _path(value: Any) -> str:
     try:
         path = os.fspath(value)
     except TypeError:

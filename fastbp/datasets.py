@@ -35,7 +35,7 @@ from .untrusted import (
     unpacked,
 )
 
-__all__ = ["Dataset", "load", "load_pickle", "read_csv"]
+__all__ = ["Dataset", "hold_out", "load", "load_pickle", "read_csv"]
 
 _Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 _Loader: TypeAlias = Callable[[Path], tuple[_Pair, _Pair]]

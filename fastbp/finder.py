@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks, optimizers, training
 from .errors import DivergenceError
@@ -135,7 +135,7 @@ def find_learning_rate(
     return RateSearch(rates[: len(losses)], np.array(losses), _suggestion(rates, losses, before))
 
 
-def _rates(start, end, dtype):
+def _rates(start: float, end: float, dtype: DTypeLike) -> np.ndarray:
     start = checks.positive_float("start", start, dtype)
     end = checks.positive_float("end", end, dtype)
     if end < 10 * start:
@@ -154,7 +154,7 @@ def _stretches(rng: np.random.Generator, n: int, batch_size: int) -> Iterator[np
         order = order[size:]
 
 
-def _suggestion(rates, losses, before):
+def _suggestion(rates: np.ndarray, losses: list[float], before: float) -> float:
     """Return the rate by which the loss has fallen by most of its fall."""
     smooth = _smooth(losses)
     lowest = int(smooth.argmin()) if losses else 0
@@ -169,7 +169,7 @@ def _suggestion(rates, losses, before):
     return float(rates[np.argmax(smooth <= before - FALLEN * (before - smooth[lowest]))])
 
 
-def _smooth(losses):
+def _smooth(losses: list[float]) -> np.ndarray:
     """Return the mean over so many rates around each, fewer at both ends."""
     half = SMOOTHED // 2
     return np.array([np.mean(losses[max(0, i - half) : i + half + 1]) for i in range(len(losses))])

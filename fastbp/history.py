@@ -135,7 +135,7 @@ class Best:
         self.value, self.epoch = value, len(history)
         return True
 
-    def _newest(self, history):
+    def _newest(self, history: History) -> float:
         values = getattr(history, self.monitor)
         if not values:
             raise ValueError(f"monitor {self.monitor!r} needs validation_data; fit was given none")

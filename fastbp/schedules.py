@@ -13,9 +13,23 @@ import numpy as np
 from . import checks
 from .history import Best, History
 
+__all__ = ["Constant", "Cosine", "Exponential", "OnPlateau", "Schedule", "Step"]
+
 
 class Schedule(Protocol):
-    """What `fit` takes as a learning rate that changes."""
+    """What `fit` takes as a learning rate that changes.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> class WarmUp:
+    ...     def rate(self, epoch, history):
+    ...         return 0.5 * min(1, (epoch + 1) / 4)
+    >>> net = fastbp.Network([2, 2], seed=0)
+    >>> X, y = [[0, 1], [1, 0]], [0, 1]
+    >>> net.fit(X, y, epochs=5, batch_size=1, learning_rate=WarmUp()).learning_rate
+    [0.125, 0.25, 0.375, 0.5, 0.5]
+    """
 
     def rate(self, epoch: int, history: History) -> float:
         """Return the learning rate of an epoch.

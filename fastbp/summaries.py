@@ -1,5 +1,6 @@
 """What a network consists of, as a table for people."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -58,16 +59,16 @@ def summary(config: dict[str, Any], backend: str, stored: int) -> str:
 _HEAD = ("layer", "in", "out", "activation", "parameters", "bytes", "forward", "training")
 
 
-def _words(one):
+def _words(one: Layer) -> tuple[str, ...]:
     return one.name, f"{one.n_in:,}", f"{one.n_out:,}", one.activation
 
 
-def _counts(found):
+def _counts(found: list[Layer]) -> tuple[str, ...]:
     """Return parameters, bytes and FLOPs of these layers together."""
     return tuple(f"{sum(numbers):,}" for numbers in list(zip(*found, strict=True))[4:])
 
 
-def _cells(row, widths):
+def _cells(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
     """Words stand to the left, numbers to the right."""
     for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
         yield cell.ljust(width) if place in (0, 3) else cell.rjust(width)
