@@ -152,7 +152,8 @@ def _train(args):
 
 def _check_paths(args):
     """Say now, not after the training, that its result would have no place."""
-    _check_writable(args.output, os.fspath(records.beside(args.output)), args.plot or CURVES)
+    places = args.output, os.fspath(records.beside(args.output)), args.plot or CURVES, args.log
+    _check_writable(*filter(None, places))
     if args.plot:
         plots.check(args.plot)
 
@@ -234,19 +235,31 @@ def _rate(args):
     schedule, options = args.schedule
     if schedule is schedules.Cosine:
         options = {"epochs": args.epochs, **options}
-    return schedule(args.learning_rate, **options)
+    with _naming("--schedule"):
+        return schedule(args.learning_rate, **options)
+
+
+@contextmanager
+def _naming(option):
+    """Say which option it is whose value does not fit; the library calls it by another name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{option}: {error}") from None
 
 
 def _callbacks(args):
     """Return what the options ask for beside the training."""
     if args.early_stopping is not None:
-        yield callbacks.EarlyStopping(patience=args.early_stopping)
+        with _naming("--early-stopping"):
+            yield callbacks.EarlyStopping(patience=args.early_stopping)
     if args.checkpoint_every is not None:
         stem, suffix = os.path.splitext(args.output)
         folder, stem = os.path.split(stem.replace("{", "{{").replace("}", "}}"))
         folder = folder.replace("{{", "{").replace("}}", "}")
         pattern = os.path.join(folder, stem + "-{epoch:04d}" + suffix)
-        yield callbacks.Checkpoint(pattern, args.checkpoint_every)
+        with _naming("--checkpoint-every"):
+            yield callbacks.Checkpoint(pattern, args.checkpoint_every)
     if args.log is not None:
         yield LOGS[os.path.splitext(args.log)[1]](args.log)
 
@@ -522,7 +535,7 @@ def _info(args):
 
 
 def _summary(args):
-    net = load(args.model)
+    net = _load(args.model)
     if args.json:
         layers = [layer._asdict() for layer in summaries.layers(net.config)]
         return _print_json(args, {**net.config, "layers": layers})
@@ -583,6 +596,8 @@ def _schedule(text):
         if key not in known or not equals:
             expected = " or ".join(f"{option}=..." for option in known)
             raise argparse.ArgumentTypeError(f"{name} takes {expected}; found {key + equals!r}")
+        if key in options:
+            raise argparse.ArgumentTypeError(f"{key}= stands there twice")
         options[key] = _number(value)
     return SCHEDULES[name], options
 

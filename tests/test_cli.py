@@ -1,19 +1,22 @@
 import builtins
 import contextlib
+import csv
 import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastbp
-from fastbp import backend, checkpoint, cli, kernels, matrix, plots, records
+from fastbp import backend, checkpoint, cli, kernels, matrix, plots, records, schedules
 from fastbp.cli import main
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
@@ -25,7 +28,7 @@ with contextlib.suppress(ImportError):
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
     "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
-    "model", "history", "plot", "data", "backend", "threads", "dtype",
+    "model", "history", "plot", "data", "backend", "threads", "dtype", "learning_rate", "stopped",
 }  # fmt: skip
 
 
@@ -88,8 +91,11 @@ def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, fo
     assert lines[0].startswith("digits: 1,442 samples for training, 355 for testing; 64-100-10")
     assert sum(line.startswith("epoch ") for line in lines) == 30
     epoch = lines[1]
-    for part in ("epoch  1/30:", "loss ", "accuracy ", "validation accuracy ", " s, ", "samples/s"):
-        assert part in epoch
+    pattern = (
+        r"epoch  1/30: loss \d\.\d{4} \(val \d\.\d{4}\), accuracy 0\.\d{4} \(val 0\.\d{4}\), "
+        r"rate 0\.05, \d\.\d{3} s, [\d,]+ samples/s"
+    )
+    assert re.fullmatch(pattern, epoch)
     assert float(lines[-4].split()[2]) >= 0.95
     assert lines[-4].startswith("test accuracy 0.9")
     assert lines[-3] == f"model:  {folder / cli.MODEL}"
@@ -170,6 +176,162 @@ def test_every_option_reaches_the_network(run, folder, engine):
     expected.fit(data.X_train, data.y_train, epochs=1, batch_size=7, learning_rate=0.1)
     np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
     assert (folder / "p.svg").exists()
+
+
+# -- schedules, callbacks, the finder ------------------------------------------------------------
+
+
+def fitted(monkeypatch):
+    """What `fit` is called with from now on."""
+    calls = []
+    fit = fastbp.Network.fit
+
+    def spy(self, *data, **options):
+        calls.append((data, options))
+        return fit(self, *data, **options)
+
+    monkeypatch.setattr(fastbp.Network, "fit", spy)
+    return calls
+
+
+def json_lines(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def csv_rows(path):
+    return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("step,every=2,factor=0.1", schedules.Step(0.5, 2, 0.1)),
+        ("step", schedules.Step(0.5)),
+        ("exponential,factor=0.5", schedules.Exponential(0.5, 0.5)),
+        ("cosine", schedules.Cosine(0.5, epochs=5)),
+        ("cosine,epochs=3,end=0.1", schedules.Cosine(0.5, epochs=3, end=0.1)),
+        ("plateau,patience=1,factor=0.1,min_delta=9", schedules.OnPlateau(0.5, 0.1, 1, "loss", 9)),
+    ],
+)
+def test_schedules_by_name_are_those_of_the_library(run, option, expected):
+    options = "--epochs", 5, "--learning-rate", 0.5, "--schedule", option, "--log", "log.jsonl"
+    code, out, _ = run("train", *FAST, *options, "--json")
+    assert code == 0
+    X, y, *validation = fastbp.datasets.load("digits")
+    net = fastbp.Network(
+        [64, 8, 10], "relu", loss="cross-entropy", input_scale=1 / 16, seed=0,
+    )  # fmt: skip
+    history = net.fit(
+        X, y, epochs=5, batch_size=20, learning_rate=expected, validation_data=tuple(validation)
+    )
+    rates = [line["learning_rate"] for line in json_lines("log.jsonl")]
+    assert rates == history.learning_rate
+    assert len(set(history.learning_rate)) > 1 or option == "step"
+    assert json.loads(out)["learning_rate"] == history.learning_rate[-1]
+    np.testing.assert_array_equal(fastbp.load(cli.MODEL).to_vector(), net.to_vector())
+
+
+@pytest.mark.parametrize(
+    "option", [["--early-stopping", 3], ["--schedule", "plateau,monitor=val_loss"]]
+)
+def test_what_is_chosen_by_validation_is_chosen_on_images_held_out(run, monkeypatch, option):
+    calls = fitted(monkeypatch)
+    out = run("train", *FAST, *option)[1]
+    assert out.startswith("digits: 1,298 samples for training, 144 for validation, 355 for testing")
+    data = fastbp.datasets.load("digits")
+    run("train", *FAST)
+    all_expected = fastbp.datasets.hold_out(*data[:2]), data
+    for (samples, options), expected in zip(calls, all_expected, strict=True):
+        for found, wanted in zip((*samples, *options["validation_data"]), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_early_stopping_ends_and_leaves_the_best_weights(run):
+    options = "--hidden", 8, "--learning-rate", 0.5, "--epochs", 300, "--early-stopping", 4
+    code, out, err = run("train", *options, "--log", "log.csv", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert re.fullmatch(r"no better val_loss than 0\.\d+ since epoch \d+", result["stopped"])
+    assert f"\nended after epoch {result['epochs']}: no better val_loss" in err
+    losses = [float(row["val_loss"]) for row in csv_rows("log.csv")]
+    assert len(losses) == result["epochs"] == int(np.argmin(losses)) + 1 + 4 < 300
+    data = fastbp.datasets.load("digits")
+    *_, X, y = fastbp.datasets.hold_out(data.X_train, data.y_train)
+    net = fastbp.load(cli.MODEL)
+    assert net.loss(X, y) == min(losses)
+    assert net.accuracy(data.X_test, data.y_test) == result["test_accuracy"]
+
+
+def test_on_real_images_early_stopping_and_a_schedule_together(run, mnist):
+    X, y, X_test, y_test = (part[:10_000] for part in mnist)
+    np.savez("images.npz", x_train=X, y_train=y, x_test=X_test, y_test=y_test)
+    code, out, _ = run(
+        "train", "--data", "images.npz", "--hidden", 30, "--epochs", 40, "--early-stopping", 2,
+        "--schedule", "exponential,factor=0.8", "--json", "--quiet",
+    )  # fmt: skip
+    result = json.loads(out)
+    assert (code, result["epochs"] < 40, result["test_accuracy"] > 0.93) == (0, True, True)
+    assert result["learning_rate"] == pytest.approx(0.05 * 0.8 ** (result["epochs"] - 1))
+
+
+@pytest.mark.parametrize(
+    ("output", "names"),
+    [
+        ("m.safetensors", ["m-0002.safetensors", "m-0004.safetensors"]),
+        ("m", ["m-0002", "m-0004"]),
+        ("{a}.b", ["{a}-0002.b", "{a}-0004.b"]),
+        ("{c}/{d}.e", ["{c}/{d}-0002.e", "{c}/{d}-0004.e"]),
+    ],
+)
+def test_checkpoints_stand_beside_the_model(run, folder, output, names):
+    (folder / "{c}").mkdir()
+    options = "--epochs", 5, "--checkpoint-every", 2, "--output", output, "--quiet"
+    assert run("train", *FAST, *options)[0] == 0
+    for name, epochs in zip(names, (2, 4), strict=True):
+        assert run("train", *FAST, "--epochs", epochs, "--output", "twin", "--quiet")[0] == 0
+        assert (folder / name).read_bytes() == (folder / "twin").read_bytes()
+    found = {p.name for p in (folder / output).parent.iterdir() if "-000" in p.name}
+    assert found == {os.path.basename(name) for name in names}
+
+
+def test_both_logs_say_what_the_lines_say(run):
+    for log in ("log.csv", "log.jsonl"):
+        assert run("train", *FAST, "--log", log)[0] == 0
+    objects = json_lines("log.jsonl")
+    assert [one["epoch"] for one in objects] == [1, 2]
+    for row, one in zip(csv_rows("log.csv"), objects, strict=True):
+        for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+            assert float(row[name]) == one[name]
+
+
+def test_the_finder_s_suggestion_learns_the_digits(run, folder):
+    options = "--hidden", "20", "--activation", "sigmoid", "--loss", "quadratic"
+    code, out, err = run("find-learning-rate", *options, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    (folder / "rates.json").write_text(out)
+    net = fastbp.Network([64, 20, 10], "sigmoid", input_scale=1 / 16, seed=0)
+    X, y, *_ = fastbp.datasets.load("digits")
+    expected = fastbp.find_learning_rate(net, X, y, batch_size=10)
+    assert found["suggestion"] == expected.suggestion
+    assert found["rates"] == expected.rates.tolist()
+    assert found["losses"] == expected.losses.tolist()
+    rate = f"{found['suggestion']:.3g}"
+    lines = run("find-learning-rate", *options)[1].splitlines()
+    assert lines[0] == "digits: 64-20-10, sigmoid, quadratic, batches of 10"
+    assert lines[1].startswith("tried   1e-06 to ")
+    assert lines[2] == f"suggest --learning-rate {rate}"
+    assert run("plot", "learning-rate", "rates.json")[0] == 0
+    assert (folder / "fastbp-learning-rate.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads(run("train", *options, "--learning-rate", rate, "--json", "--quiet")[1])
+    assert result["test_accuracy"] > 0.9
+
+
+def test_info_of_a_model_is_its_summary(run, model):
+    assert run("info", cli.MODEL) == (0, fastbp.load(cli.MODEL).summary() + "\n", "")
+    facts = json.loads(run("info", cli.MODEL, "--json")[1])
+    assert {**facts, "layers": None} == {**model.config, "layers": None}
+    assert [layer["parameters"] for layer in facts["layers"]] == [64 * 8 + 8, 8 * 10 + 10]
 
 
 def test_no_hidden_layer(run):
@@ -274,6 +436,57 @@ BAD = {
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
     "divergence": (["train", "--learning-rate", "1e20"], "epoch 1, step 2, at learning rate 1e+20"),
+    "unknown schedule": (
+        ["train", "--schedule", "steps"],
+        "--schedule: expected one of step, exponential, cosine, plateau; found 'steps'",
+    ),
+    "no schedule": (["train", "--schedule", ""], "plateau; found ''"),
+    "another schedule's": (
+        ["train", "--schedule", "step,patience=3"],
+        "step takes every=... or factor=...; found 'patience='",
+    ),
+    "a rate twice": (["train", "--schedule", "step,learning_rate=3"], "found 'learning_rate='"),
+    "no value": (["train", "--schedule", "cosine,end"], "epochs=... or end=...; found 'end'"),
+    "a key twice": (["train", "--schedule", "step,every=2,every=3"], "every= stands there twice"),
+    "a word for epochs": (
+        ["train", "--schedule", "step,every=a"],
+        "--schedule: every must be a positive integer; found 'a'",
+    ),
+    "steps of no epoch": (["train", "--schedule", "step,every=0"], "positive integer; found 0"),
+    "a rate that grows": (["train", "--schedule", "exponential,factor=2"], "factor must be a numb"),
+    "an end above": (["train", "--schedule", "cosine,end=9"], "--schedule: end must be at most"),
+    "a plateau of what": (["train", "--schedule", "plateau,monitor=x"], "monitor must be one of l"),
+    "no patience": (
+        ["train", "--early-stopping", "0"],
+        "--early-stopping: patience must be a positive integer; found 0",
+    ),
+    "half a patience": (["train", "--early-stopping", "0.5"], "--early-stopping: invalid int val"),
+    "none to hold out": (
+        ["train", "--data", "one.npz", "--batch-size", "1", "--early-stopping", "3"],
+        "X and y must hold as many samples, two or more; found 1 and 1",
+    ),
+    "no checkpoints": (
+        ["train", "--checkpoint-every", "0"],
+        "--checkpoint-every: every must be a positive integer; found 0",
+    ),
+    "log of another kind": (
+        ["train", "--log", "log.txt"], "--log: expected a file .csv or .jsonl; found 'log.txt'",
+    ),
+    "log nowhere": (["train", "--log", "no/log.csv"], "no/log.csv: its folder does not exist"),
+    "log a folder": (["train", "--log", "folder.csv"], "folder.csv: a file was expected"),
+    "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
+    "finder of epochs": (["find-learning-rate", "--epochs", "3"], "unrecognized arguments"),
+    "finder in vast batches": (
+        ["find-learning-rate", "--batch-size", "2000"],
+        "batch_size must be at most the 1442 samples; found 2000",
+    ),
+    "finder in no threads": (["find-learning-rate", "--threads", "0"], "threads must be a posit"),
+    "nothing to find": (
+        ["find-learning-rate", "--data", "dark.npz", "--batch-size", "2"],
+        "did the loss fall, so that there is none to suggest: scale the inputs",
+    ),
+    "layers of nothing": (["info", "m"], "m: there is no such file; `fastbp train` writes one"),
+    "layers of damage": (["info", "damaged.npz"], "damaged.npz is damaged, or is no safetensors"),
     "no threads": (["train", "--threads", "0"], "threads must be a positive integer; found 0"),
     "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
     "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
@@ -389,6 +602,11 @@ def bad_files(folder):
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
     np.savez("nan.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    X, y = np.ones((1, 3), "f4"), np.zeros(1, int)
+    np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class
+    np.savez("dark.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    (folder / "folder.csv").mkdir()
     (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
     (folder / "taken.history.jsonl").mkdir()
     (folder / "empty.jsonl").touch()
@@ -740,8 +958,9 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir label hidden activation loss epochs batch-size learning-rate no-bias init "
-        "dtype threads seed backend output plot json quiet"
+        "data data-dir label hidden activation loss epochs batch-size learning-rate schedule "
+        "early-stopping no-bias init dtype threads seed backend output checkpoint-every plot log "
+        "json quiet"
     ).split():
         assert f" --{option} " in text
     for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):
