@@ -11,7 +11,7 @@ from typing import Any, assert_type
 import numpy as np
 
 import fastbp
-from fastbp import datasets, interchange, plots, report
+from fastbp import callbacks, datasets, interchange, plots, report, schedules
 
 
 class Watch:
@@ -87,6 +87,27 @@ def graph() -> None:
     assert_type(fastbp.SoftmaxWithLoss().forward([[1, 2]], [0]), float)
 
 
+class Halving:
+    """A schedule."""
+
+    def rate(self, epoch: int, history: fastbp.History) -> float:
+        return 0.5 ** (1 + epoch)
+
+
+def steer(folder: str) -> None:
+    X, y, *_ = datasets.load("digits")
+    net = fastbp.Network([64, 8, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    found = fastbp.find_learning_rate(net, X, y, batch_size=10)
+    assert_type(found.suggestion, float)
+    assert_type(found.losses, np.ndarray)
+    stopping = callbacks.EarlyStopping("loss", patience=2)
+    log = callbacks.CSVLog(os.path.join(folder, "log.csv"))
+    rules: list[schedules.Schedule] = [schedules.Cosine(found.suggestion, epochs=2), Halving()]
+    for rule in rules:
+        net.fit(X, y, epochs=2, batch_size=10, learning_rate=rule, callbacks=[stopping, log])
+    assert_type(stopping.best.epoch, int)
+
+
 def export(net: fastbp.Network, folder: str) -> None:
     path = os.path.join(folder, "theirs.safetensors")
     interchange.write_torch(net, path)
@@ -119,6 +140,7 @@ def main() -> None:
         net = train(folder)
         check(net)
         graph()
+        steer(folder)
         export(net, folder)
         look(net, folder)
     try:
