@@ -245,6 +245,18 @@ def labels(y: Any, n_out: int, name: str = "labels") -> np.ndarray:
     return y.astype(np.int64)
 
 
+def permutation(name: str, value: Any, n: int) -> np.ndarray:
+    """Return value as int64: each of range(n), once."""
+    places = numbers_array(name, value)
+    fine = places.shape == (n,) and places.dtype.kind in "ui" and places.min() >= 0
+    if not (fine and places.max() < n and (np.bincount(places.astype(np.int64)) == 1).all()):
+        raise ValueError(
+            f"{name} must be a permutation of range({n}); found shape {places.shape} of "
+            f"{places.dtype}"
+        )
+    return places.astype(np.int64)
+
+
 def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray:
     """Return the weights of n samples: finite, none below zero, not all zero."""
     weights = finite(name, numbers_array(name, value), dtype)

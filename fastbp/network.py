@@ -426,8 +426,27 @@ class Network:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        X = _dense(checks.samples(X, self.sizes[0]))
+        X = checks.samples(X, self.sizes[0])
+        if checks.is_sparse(X):
+            return self._sparse_gradient(X, y, sample_weight)
         return self._gradient(X, y, sample_weight=sample_weight)
+
+    def _sparse_gradient(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Gradient:
+        """Add up the gradients of stretches that are made dense."""
+        X, targets = self._batch(X, y)
+        n, counts = X.shape[0], np.ones(X.shape[0])
+        if sample_weight is not None:
+            counts = checks.sample_weight("sample_weight", sample_weight, n, self.dtype)
+            targets = targets._replace(weights=counts)
+        flat, loss, total = self._layout.zeros(), 0.0, counts.sum(dtype=np.float64)
+        for first in range(0, n, ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            few = type(targets)(*(values[part] for values in targets))
+            grads, mean, _ = self._engine.gradient(self.params, _dense(X[part]), few)
+            share = counts[part].sum(dtype=np.float64) / total
+            flat += self.dtype.type(share) * grads
+            loss += share * float(mean)
+        return Gradient(self._layout, flat, loss)
 
     def _gradient(
         self, X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y"),
@@ -495,8 +514,9 @@ class Network:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         callbacks: Iterable[Callback] = (), progress: bool = False, threads: int = 1,
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
-        verbose: bool = False, checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: float = 60.0, resume: str | os.PathLike[str] | None = None,
+        verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent.
 
@@ -533,6 +553,9 @@ class Network:
         verbose : bool
             Log a line after each epoch, to the logger "fastbp" at level INFO; where the program
             handles no logs, on stdout.
+        order : callable, optional
+            In place of `shuffle`: `order(n)` returns the order of samples of the next epoch, a
+            permutation of range(n).
         checkpoint : path-like, optional
             Keep the state of the training in this file: at the start, while training, at Ctrl-C or
             SIGTERM, and at the end. The file is replaced whole, or not at all.
@@ -584,8 +607,11 @@ class Network:
         shuffle, verbose = checks.flag("shuffle", shuffle), checks.flag("verbose", verbose)
         callbacks = _callbacks(callbacks)
         validation = self._validation(validation_data)
+        draw = _order(order, self.rng if shuffle and batch_size < X.shape[0] else None)
         keeper = resumed = None
         if checkpoint is not None or resume is not None:
+            if order is not None:
+                raise ValueError("order has a state of its own, which no checkpoint keeps")
             facts = resuming.facts(
                 self.config, self.backend, rule.rule(), batch_size, shuffle, learning_rate,
                 callbacks, (X, *targets), validation,
@@ -606,7 +632,7 @@ class Network:
                 checks.finite("X", X, self.dtype, self.config["input_scale"])
             return training.fit(
                 self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
-                learning_rate=learning_rate, rng=self.rng, shuffle=shuffle,
+                learning_rate=learning_rate, rng=self.rng, order=draw,
                 classes=bool(targets.labels.size),
                 validate=validation and partial(self._validate, *validation),
                 callbacks=(*lines, *callbacks), progress=progress, keeper=keeper, resumed=resumed,
@@ -825,6 +851,15 @@ def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
             )
     return callbacks
+
+
+def _order(order: Any, rng: np.random.Generator | None) -> Callable[[int], np.ndarray] | None:
+    """Return what draws the order of an epoch: the user's own, looked at, or a generator."""
+    if order is None:
+        return None if rng is None else rng.permutation
+    if not callable(order):
+        raise TypeError(f"order must be a function of the number of samples; found {order!r}")
+    return lambda n: checks.permutation("order(n)", order(n), n)
 
 
 def _seed(seed: Any) -> int | None:

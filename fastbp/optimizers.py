@@ -11,10 +11,12 @@ from .rules import Memory, Rule, new_memory
 from .storage import Layout
 
 
-def _share(name: str, value: Any) -> float:
-    """Return value as a float from 0 to below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be a number from 0 to below 1; found {value!r}")
+def _share(name: str, value: Any, closed: bool = False) -> float:
+    """Return value as a float from 0 to below 1, or, if closed, to 1."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and (0 <= value < 1 or (closed and value == 1))):
+        below = "" if closed else "below "
+        raise ValueError(f"{name} must be a number from 0 to {below}1; found {value!r}")
     return float(value)
 
 
@@ -94,7 +96,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     momentum : float
-        From 0, which is plain SGD, to below 1.
+        From 0, which is plain SGD, to 1, where nothing slows down.
     nesterov : bool
     l2 : float
         Adds l2 / 2 * sum(W**2) to the mean loss of a batch; biases are free.
@@ -127,7 +129,7 @@ class SGD(Optimizer):
 
     def rule(self) -> Rule:
         """Return it as reference and kernels take it."""
-        momentum = _share("momentum", self.momentum)
+        momentum = _share("momentum", self.momentum, closed=True)
         name = "nesterov" if checks.flag("nesterov", self.nesterov) else "momentum"
         return Rule(name if momentum else "sgd", momentum, **self._common())
 

@@ -166,7 +166,7 @@ class Epochs:
 
 
 def fit(
-    net, trainer, params, n, *, epochs, batch_size, learning_rate, rng, shuffle, classes, validate,
+    net, trainer, params, n, *, epochs, batch_size, learning_rate, rng, order, classes, validate,
     callbacks, progress, keeper=None, resumed=None,
 ):  # fmt: skip
     """Run epochs and record them.
@@ -182,6 +182,9 @@ def fit(
         Number of samples.
     learning_rate : schedule
         See `schedules`.
+    order : callable or None
+        `order(n)` returns the order of samples of the next epoch; without, they are taken as they
+        lie.
     classes : bool
         Whether the targets are classes, so that hits make an accuracy.
     validate : callable or None
@@ -203,6 +206,7 @@ def fit(
     if mark:
         runner.restore(mark.arrays)
         rng.bit_generator.state = mark.begun.rng
+    samples = np.arange(n)
     _tell(callbacks, "on_fit_begin", net, history)
     if mark:
         for remembers, state in zip(states, mark.begun.states, strict=True):
@@ -218,9 +222,8 @@ def fit(
     begin()
     runner.set_mark(*start)
     trainer.run(np.arange(0), 0, 0, 0.0)  # loads the kernels, before the clock starts
-    shuffle = shuffle and batch_size < n  # a batch of all samples has no order
-    watched = shuffle or validate or callbacks or not isinstance(learning_rate, Constant)
-    order, seen = np.arange(n), len(history) * n + start[0]
+    watched = order or validate or callbacks or not isinstance(learning_rate, Constant)
+    seen = len(history) * n + start[0]
     with (
         progress_bar(progress, epochs * n, n, classes, trainer.totals, seen) as bar,
         _kept(keeper, runner, history) as look,
@@ -233,11 +236,11 @@ def fit(
         while len(history) < epochs and not history.stopped:
             rate = rate_of(learning_rate, history, params.dtype)
             started = time.perf_counter() - start[1]
-            if shuffle:
-                order = rng.permutation(n)
+            if order:
+                samples = order(n)
             many = 1 if watched or start[0] else runner.at_once(n, epochs - len(history))
             try:
-                totals = runner.run_many(len(history), many, order, rate, after_slice, start)
+                totals = runner.run_many(len(history), many, samples, rate, after_slice, start)
             except DivergenceError as error:
                 _tell(callbacks, "on_divergence", net, history, error)
                 if not history.stopped:

@@ -49,7 +49,9 @@ FLOORS = {
     "history": (2.5, 0),
     "activations": (2, 0),
     "losses": (2, 0),
-    "distributed": (2, 0),  # to come, as are the next two
+    "distributed": (2, 0),  # to come
+    "estimator.epochs": (5.6, 0),
+    "estimator.perceptron": (5.8, 0),
     "estimator": (6, 0),
     "interchange.parts": (5.2, 0),
     "interchange.state_dicts": (5.4, 0),
@@ -166,7 +168,7 @@ def violations(sources):
         ]
         if importer != "backend" and {"reference", "kernels"} <= {m.split(".")[0] for m in own}:
             found.append(f"{path} names both reference and kernels: only backend.py may")
-        if importer != "estimator":
+        if importer.split(".")[0] != "estimator":
             eager = [name for node in at_import(tree) for name in imported_names(node, path)]
             found += [
                 f"{path} imports {name} at module level: it is optional"
@@ -233,7 +235,8 @@ def test_a_circle_is_caught():
         ("network.py", "from fastbp.training import fit\nfrom .backend import get_backend"),
         ("plots.py", "def curves():\n    import matplotlib.pyplot as plt"),
         ("plots.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import matplotlib"),
-        ("estimator.py", "from sklearn.base import BaseEstimator"),
+        ("estimator/__init__.py", "from sklearn.base import BaseEstimator"),
+        ("estimator/perceptron.py", "from scipy.optimize import minimize"),
         ("__init__.py", "from .network import Network\nfrom . import datasets"),
         ("__main__.py", "from .cli import main"),
     ],

@@ -305,8 +305,9 @@ def test_weights_that_make_no_sense_are_refused(weights, message, rng):
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
-        (lambda: SGD(momentum=1.0), "momentum must be a number from 0 to below 1; found 1.0"),
-        (lambda: SGD(momentum=True), "momentum must be a number from 0 to below 1; found True"),
+        (lambda: SGD(momentum=1.5), "momentum must be a number from 0 to 1; found 1.5"),
+        (lambda: SGD(momentum=True), "momentum must be a number from 0 to 1; found True"),
+        (lambda: Adam(beta_1=1.0), "beta_1 must be a number from 0 to below 1; found 1.0"),
         (lambda: SGD(l2=-1), "l2 must be a positive number"),
         (lambda: SGD(clip_norm=-1), "clip_norm must be a positive number"),
         (lambda: Adam(beta_1=-0.1), "beta_1 must be a number from 0 to below 1; found -0.1"),
