@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastbp import Network, numba_engine
+from fastbp import Network, network, numba_engine
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is an extra")
 FORMATS = ["csr_matrix", "csc_matrix", "coo_matrix", "csr_array", "lil_matrix"]
@@ -38,6 +38,20 @@ def test_they_train_as_their_dense_twins(form, kind, backend, rng, stretches, as
         assert net.accuracy(samples, y) == net.accuracy(X, y)
     for dense, same in zip(*ends, strict=True):
         assert_close(same, dense)
+
+
+def test_the_gradient_adds_up_over_stretches(backend, rng, monkeypatch, assert_close):
+    """Weights of samples are shared out; a stretch in which none counts adds nothing."""
+    monkeypatch.setattr(network, "ROWS_AT_ONCE", 20)
+    X, y = data(rng)
+    weights = rng.random(90)
+    weights[20:40] = 0
+    net = make(backend, dtype="float64")
+    for counts in (None, weights):
+        found = net.gradient(sparse.csr_matrix(X), y, counts)
+        expected = net.gradient(X, y, counts)
+        assert_close(found.to_vector(), expected.to_vector())
+        assert found.loss == pytest.approx(expected.loss, rel=1e-12)
 
 
 def test_duplicates_and_stored_zeros_count_as_in_the_dense_matrix(rng, assert_close):

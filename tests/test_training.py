@@ -156,6 +156,62 @@ def test_where_there_is_no_order_no_random_number_is_drawn(batch_size, shuffle, 
     assert pickle.dumps(net.rng.bit_generator.state) == before
 
 
+@pytest.mark.parametrize("batch_size", [4, 22])
+def test_orders_may_come_from_the_caller(batch_size, backend, rng):
+    """Each epoch asks for one, also where a batch holds all samples; no random number is drawn."""
+    X, y = data(rng)
+    orders = [rng.permutation(22).astype(np.uint8) for _ in range(3)]
+    given, asked, net, twin = iter(orders), [], make(backend=backend), make(backend=backend)
+    before = pickle.dumps(net.rng.bit_generator.state)
+
+    def order(n):
+        asked.append(n)
+        return next(given)
+
+    net.fit(X, y, epochs=3, batch_size=batch_size, learning_rate=RATE, order=order)
+    for samples in orders:
+        twin.fit(
+            X[samples], y[samples], epochs=1, batch_size=batch_size, learning_rate=RATE,
+            shuffle=False,
+        )  # fmt: skip
+    assert asked == [22, 22, 22]
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
+    assert pickle.dumps(net.rng.bit_generator.state) == before
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "message"),
+    [
+        (np.arange(22), TypeError, "order must be a function of the number of samples; found"),
+        (
+            lambda n: np.arange(n - 1),
+            ValueError,
+            r"order\(n\) must be a permutation of range\(22\)",
+        ),
+        (
+            lambda n: np.arange(n) + 1,
+            ValueError,
+            r"order\(n\) must be a permutation of range\(22\)",
+        ),
+        (
+            lambda n: np.arange(n) - 1,
+            ValueError,
+            r"order\(n\) must be a permutation of range\(22\)",
+        ),
+        (lambda n: np.arange(n) // 2 * 2, ValueError, "must be a permutation"),
+        (lambda n: np.arange(n) * 1.0, ValueError, "must be a permutation"),
+        (lambda n: [], ValueError, "must be a permutation"),
+        (lambda n: None, TypeError, r"order\(n\) must hold numbers"),
+    ],
+)
+def test_what_is_no_order_is_named_before_it_is_used(order, error, message, rng):
+    net = make()
+    before = net.to_vector()
+    with pytest.raises(error, match=message):
+        net.fit(*data(rng), epochs=1, batch_size=4, learning_rate=RATE, order=order)
+    np.testing.assert_array_equal(net.to_vector(), before)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_history_holds_what_was_seen_before_each_step(batch_size, backend, rng, assert_close):
     X, y = data(rng)

@@ -11,6 +11,7 @@ from .ratios import ratios
 
 NUMPY_SHARE = 20  # the reference trains on a twentieth of the samples
 SPEED_UPS = 15
+ESTIMATOR_STEPS = 50
 
 
 def _fit(net, work, X, y, threads=1):
@@ -124,3 +125,35 @@ class Accuracy:
 
     track_test_error.pretty_name = "Digits: test error after ten epochs"
     track_test_error.unit = "% of the test set (less is better)"
+
+
+class Estimator:
+    """`fit` of `MLPClassifier` beside scikit-learn's of the same settings, on made-up images."""
+
+    params = (["sgd", "adam"], [1, 10, 200])
+    param_names = ("solver", "batch_size")
+    timeout = 300
+
+    def setup(self, solver, batch_size):
+        try:
+            from sklearn import neural_network
+
+            from fastbp import estimator
+        except ImportError as error:
+            raise NotImplementedError("scikit-learn is not installed") from error
+        X, y = images(ESTIMATOR_STEPS * batch_size)
+        models = [
+            module.MLPClassifier(
+                [100], solver=solver, batch_size=batch_size, max_iter=1, random_state=0
+            )
+            for module in (estimator, neural_network)
+        ]
+        self.calls = [partial(model.partial_fit, X, y, classes=np.arange(10)) for model in models]
+        for call in self.calls:
+            call()
+
+    def track_of_scikit_learn(self, solver, batch_size):
+        return {"samples": ratios(*self.calls), "number": 1}
+
+    track_of_scikit_learn.pretty_name = "MLPClassifier: an epoch, as a part of scikit-learn's time"
+    track_of_scikit_learn.unit = "x scikit-learn's time (less is better)"

@@ -96,13 +96,17 @@ class Losses:
 
 
 class Watch:
-    """What scikit-learn does after each epoch: counts, prints, scores, slows down or stops."""
+    """What scikit-learn does after each epoch: counts, prints, scores, slows down or stops.
+
+    `best` are the weights with the best validation score, if that is one of this training's.
+    """
 
     def __init__(
         self, estimator: Any, losses: Losses, order: Shuffles, batch_size: int, validation: Any
     ) -> None:
         self.estimator, self.losses, self.order = estimator, losses, order
         self.batch_size, self.validation = batch_size, validation
+        self.best: np.ndarray | None = None
 
     def on_epoch_end(self, net: Network, history: History) -> None:
         """Follow an epoch."""
@@ -144,7 +148,7 @@ class Watch:
         self._improved(not score < m.best_validation_score_ + m.tol)
         if score > m.best_validation_score_:
             m.best_validation_score_ = score
-            m._best = net.to_vector()
+            self.best = net.to_vector()
 
     def _follow_loss(self, loss: float) -> None:
         m = self.estimator

@@ -69,7 +69,6 @@ class Perceptron(BaseEstimator):
     _body: Body | None = None
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
-    _best: np.ndarray | None = None  # the weights with the best validation score
 
     def __init__(self, settings: dict[str, Any]) -> None:
         for name in self._get_param_names():
@@ -128,7 +127,6 @@ class Perceptron(BaseEstimator):
             self.validation_scores_: list[float] | None = [] if stops else None
             self.best_validation_score_ = -np.inf if stops else None
             self.best_loss_ = None if stops else np.inf
-            self._best = None
 
     def _init_layer(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights and biases that a layer starts with.
@@ -214,11 +212,11 @@ class Perceptron(BaseEstimator):
         net, validation = self._bind(), None
         if self.early_stopping:
             X, y, weights, validation = self._split(X, y, weights)
-            best = self._best
-            self._best = net.to_vector() if best is None else best
         n = X.shape[0]
         batch_size, order = self._batch_size(n), Shuffles(n, self._random_state)
         watch = Watch(self, Losses(self.loss, y, weights), order, batch_size, validation)
+        if validation and not self.t_:  # a start that no score is above is what is kept
+            watch.best = net.to_vector()
         self.n_iter_ = 0
         try:
             history = net.fit(
@@ -238,8 +236,8 @@ class Perceptron(BaseEstimator):
             raise ValueError(NOT_FINITE) from error
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
-        if validation and self._best is not None:
-            net.from_vector(self._best)
+        if watch.best is not None:
+            net.from_vector(watch.best)
 
     def _split(self, X: Any, y: np.ndarray, weights: Any) -> tuple[Any, ...]:
         """Set samples aside: return X, y and weights to train on, and those to validate on."""
@@ -274,7 +272,7 @@ class Perceptron(BaseEstimator):
         return min(self.batch_size, n)
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, weights: Any) -> None:
-        # In double precision whatever X is, as scikit-learn's.
+        # In double precision whatever X is: that is what scikit-learn's leaves, too.
         self.coefs_ = [W.astype(np.float64, copy=False) for W in self.coefs_]
         self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]
         net = self._bind()
