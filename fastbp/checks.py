@@ -1,6 +1,7 @@
 """Checks of what users pass: each error names the argument, what was found, what was expected."""
 
 import contextlib
+import mmap
 import numbers
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -120,10 +121,19 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} must be a rectangular array: {error}") from None
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers; found dtype {array.dtype}")
+    if is_mapped(array):
+        return array  # what reads it converts it, part by part
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         with np.errstate(over="ignore"):  # `finite` reports what is too large
             array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def is_mapped(array: Any) -> bool:
+    """Return whether the values lie in a file: those of a `numpy.memmap`, or of a view into one."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
 
 
 def is_sparse(X: Any) -> bool:
@@ -188,8 +198,9 @@ def targets(
 ) -> Targets:
     """Return the targets of n samples: integer labels, or rows of n_out values.
 
-    One-hot rows become labels. With a single output, a flat y holds one value per sample. Without
-    `look`, for a single call, values are neither checked for NaN and infinity nor copied.
+    One-hot rows become labels. Values in a file stay there. With a single output, a flat y holds
+    one value per sample. Without `look`, for a single call, values are neither checked for NaN and
+    infinity nor copied.
     """
     y = numbers_array(name, y)
     if len(y) != n if y.ndim else True:
@@ -206,6 +217,8 @@ def targets(
         return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
     if look:
         finite(name, y, dtype)
+    if is_mapped(y):
+        return Targets(NO_LABELS, y)
     if y.dtype == dtype:
         return Targets(NO_LABELS, y.copy() if look else y)
     with np.errstate(over="ignore"):  # who does not look now looks later
@@ -225,7 +238,11 @@ def classes(targets: Targets, y: Any, name: str = "labels") -> Targets:
 def _is_one_hot(y: np.ndarray) -> bool:
     if y.item(0) not in (0, 1):  # nearly always enough
         return False
-    return bool(((y == 0) | (y == 1)).all() and (np.count_nonzero(y, axis=1) == 1).all())
+    parts = (y[first : first + ROWS_AT_ONCE] for first in range(0, len(y), ROWS_AT_ONCE))
+    return all(
+        ((part == 0) | (part == 1)).all() and (np.count_nonzero(part, axis=1) == 1).all()
+        for part in parts
+    )
 
 
 def labels(y: Any, n_out: int, name: str = "labels") -> np.ndarray:

@@ -3,12 +3,13 @@
 import copy
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import checks, optimizers, training
+from . import checks, optimizers, streaming, training
 from .errors import DivergenceError
 from .network import Network
 
@@ -116,10 +117,11 @@ def find_learning_rate(
     batch_size = checks.batch_size("batch_size", batch_size, samples.shape[0])
     threads = checks.positive_int("threads", threads)
     losses: list[float] = []
-    with twin._engine.trainer(
-        twin.params, samples, targets, batch_size, threads, rule=rule.rule(),
-        memory=rule.memory(twin._layout, twin.params),
-    ) as trainer:  # fmt: skip
+    make = partial(
+        twin._engine.trainer, twin.params, batch_size=batch_size, threads=threads,
+        rule=rule.rule(), memory=rule.memory(twin._layout, twin.params),
+    )  # fmt: skip
+    with streaming.trainer(make, samples, targets, batch_size) as trainer:
         epochs = training.Epochs(trainer, twin.params, batch_size)
         stretches = _stretches(twin.rng, samples.shape[0], batch_size)
         first = next(stretches)

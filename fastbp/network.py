@@ -18,6 +18,7 @@ from . import (
     optimizers,
     resuming,
     schedules,
+    streaming,
     summaries,
     training,
 )
@@ -32,6 +33,7 @@ logger = logging.getLogger("fastbp")
 
 ROWS_AT_ONCE = 4096  # of a sparse matrix are made dense
 EVALUATED_AT_ONCE = 2**30  # weights x samples: a few hundredths of a second, for Ctrl-C
+VALUES_AT_ONCE = 2**24  # inputs that are evaluated at once, which may need a copy of another dtype
 
 
 def _dense(X: Any) -> np.ndarray:
@@ -360,7 +362,10 @@ class Network:
 
     def _evaluate(self, X: np.ndarray, targets: Targets) -> tuple[float, int]:
         """Return the mean loss and the count of right classes."""
-        rows = max(128, EVALUATED_AT_ONCE // self._layout.num_parameters)
+        rows = min(
+            EVALUATED_AT_ONCE // self._layout.num_parameters, VALUES_AT_ONCE // self.sizes[0]
+        )
+        rows = max(128, rows)
         loss, hits = 0.0, 0
         for first in range(0, X.shape[0], rows):
             part = slice(first, first + rows)
@@ -509,9 +514,9 @@ class Network:
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, *, epochs: int, batch_size: int,
-        learning_rate: float | schedules.Schedule, shuffle: bool = True,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        self, X: ArrayLike | Iterable[tuple[ArrayLike, ArrayLike]], y: ArrayLike | None = None, *,
+        epochs: int, batch_size: int, learning_rate: float | schedules.Schedule,
+        shuffle: bool = True, validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         callbacks: Iterable[Callback] = (), progress: bool = False, threads: int = 1,
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
         verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
@@ -524,12 +529,14 @@ class Network:
         ----------
         X : (n, n_in) array
             Any real dtype; uint8 is taken as it is. Or a sparse matrix of SciPy's, whose zeros are
-            skipped. Never modified.
+            skipped. Never modified. Of a `numpy.memmap`, a few MB are in memory at a time. Or,
+            without y, an iterable of chunks (X, y), gone through anew for each epoch, with one
+            chunk in memory at a time: each batch, and the order of `shuffle`, is of one chunk.
         y : (n,) integer labels, or (n, n_out) targets
         epochs : int
         batch_size : int
-            Each step follows the mean gradient of this many samples; a last, smaller batch is
-            trained too.
+            Each step follows the mean gradient of this many samples; a last, smaller batch, of the
+            epoch or of a chunk, is trained too.
         learning_rate : float, or a schedule
             A schedule, such as `fastbp.schedules.Cosine(0.5, epochs=30)`, is asked before each
             epoch.
@@ -579,7 +586,7 @@ class Network:
             from before the first such step.
         TypeError, ValueError
             If an argument does not fit, or `resume` is of another training; the network is left as
-            it was.
+            it was, but for what it learnt from the chunks before one that does not fit.
         ModelFileError
             If `resume` is damaged, or no training checkpoint.
         OSError
@@ -594,49 +601,72 @@ class Network:
         >>> net.predict(X)
         array([0, 1, 1, 0])
         """
-        X, targets = self._batch(X, y, look=False)
-        if sample_weight is not None:
-            n = X.shape[0]
-            counts = checks.sample_weight("sample_weight", sample_weight, n, self.dtype)
-            targets = targets._replace(weights=counts)
+        epochs, rows = checks.positive_int("epochs", epochs), None
+        chunks: Iterable[Any] = ()
+        if y is None:
+            chunks = streaming.chunks(X, epochs, sample_weight)
+            if any(option is not None for option in (order, checkpoint, resume)):
+                raise TypeError("order, checkpoint and resume need X and y: chunks come as they do")
+            batch_size = checks.positive_int("batch_size", batch_size)
+        else:
+            rows, targets = self._batch(X, y, look=False)
+            if sample_weight is not None:
+                n = rows.shape[0]
+                counts = checks.sample_weight("sample_weight", sample_weight, n, self.dtype)
+                targets = targets._replace(weights=counts)
+            batch_size = checks.batch_size("batch_size", batch_size, rows.shape[0])
         rule = optimizers.optimizer(optimizer)
-        batch_size = checks.batch_size("batch_size", batch_size, X.shape[0])
-        epochs = checks.positive_int("epochs", epochs)
         learning_rate = schedules.schedule("learning_rate", learning_rate, self.dtype)
         threads = checks.positive_int("threads", threads)
         shuffle, verbose = checks.flag("shuffle", shuffle), checks.flag("verbose", verbose)
         callbacks = _callbacks(callbacks)
         validation = self._validation(validation_data)
-        draw = _order(order, self.rng if shuffle and batch_size < X.shape[0] else None)
+        make = partial(
+            self._engine.trainer, self.params, batch_size=batch_size, threads=threads,
+            rule=rule.rule(), memory=rule.memory(self._layout, self.params),
+        )  # fmt: skip
+        fit = partial(
+            training.fit, self, params=self.params, epochs=epochs, batch_size=batch_size,
+            learning_rate=learning_rate, rng=self.rng, progress=progress,
+            validate=validation and partial(self._validate, *validation),
+        )  # fmt: skip
+        lines = logged_lines(verbose, epochs, progress)
+        if rows is None:
+            rng = self.rng if shuffle else None
+            runner = streaming.Chunks(chunks, self._chunk, make, self.params, batch_size, rng)
+            with runner.trainer as trainer, lines as first:
+                return fit(
+                    trainer, n=None, order=None, classes=runner.classes,
+                    callbacks=(*first, *callbacks), runner=runner,
+                )  # fmt: skip
+        draw = _order(order, self.rng if shuffle and batch_size < rows.shape[0] else None)
         keeper = resumed = None
         if checkpoint is not None or resume is not None:
             if order is not None:
                 raise ValueError("order has a state of its own, which no checkpoint keeps")
             facts = resuming.facts(
                 self.config, self.backend, rule.rule(), batch_size, shuffle, learning_rate,
-                callbacks, (X, *targets), validation,
+                callbacks, (rows, *targets), validation,
             )  # fmt: skip
             if checkpoint is not None:
                 keeper = resuming.File(checkpoint, checkpoint_every, self._layout, facts)
             if resume is not None:
                 states = training.remembering(learning_rate, callbacks)
-                resumed = resuming.read(resume, self._layout, facts, X.shape[0], self.rng, states)
-        memory = rule.memory(self._layout, self.params)
-        with (
-            self._engine.trainer(
-                self.params, X, targets, batch_size, threads, rule=rule.rule(), memory=memory
-            ) as trainer,
-            logged_lines(verbose, epochs, progress) as lines,
-        ):
+                resumed = resuming.read(
+                    resume, self._layout, facts, rows.shape[0], self.rng, states
+                )
+        with streaming.trainer(make, rows, targets, batch_size) as trainer, lines as first:
             if not trainer.surely_finite:
-                checks.finite("X", X, self.dtype, self.config["input_scale"])
-            return training.fit(
-                self, trainer, self.params, X.shape[0], epochs=epochs, batch_size=batch_size,
-                learning_rate=learning_rate, rng=self.rng, order=draw,
-                classes=bool(targets.labels.size),
-                validate=validation and partial(self._validate, *validation),
-                callbacks=(*lines, *callbacks), progress=progress, keeper=keeper, resumed=resumed,
+                checks.finite("X", rows, self.dtype, self.config["input_scale"])
+            return fit(
+                trainer, n=rows.shape[0], order=draw, classes=bool(targets.labels.size),
+                callbacks=(*first, *callbacks), keeper=keeper, resumed=resumed,
             )  # fmt: skip
+
+    def _chunk(self, number: int, chunk: Any) -> tuple[np.ndarray, Targets]:
+        """Return the samples and targets of a chunk, checked."""
+        X, y = checks.pair(f"chunk {number}", chunk)
+        return self._batch(X, y, (f"X of chunk {number}", f"y of chunk {number}"))
 
     def _validation(self, data: Any) -> tuple[np.ndarray, Targets] | None:
         """Return samples and targets of the validation data, checked, or None."""

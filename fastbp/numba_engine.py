@@ -492,26 +492,17 @@ class NumbaTrainer:
     """Runs stretches of epochs on the kernels, on a team of threads."""
 
     def __init__(self, engine, params, X, targets, batch_size, threads, path, rule, memory):
-        X = engine.sparse(X) if _is_sparse(X) else _read_only(engine.rows(X))
-        path = (
-            "sparse"
-            if _is_sparse(X)
-            else path or engine.choose_path(X, batch_size, bool(targets.weights.size))
-        )
-        self.params, self.batch_size = params, batch_size
-        self.targets = engine.targets(targets)
+        if _is_sparse(X):
+            path = "sparse"
+        path = path or engine.choose_path(X, batch_size, bool(targets.weights.size))
+        self.params, self.batch_size, self.engine, self.path = params, batch_size, engine, path
         self.memory = memory or new_memory(rule, params)
         self.team = team_size(threads, engine.layout.size, batch_size)
         plain = rule == PLAIN
         self._kernel = getattr(kernels, _EPOCHS[path == "narrow", plain])
-        blocks = engine.blocks(batch_size) if path == "sparse" else 1
+        self.load(X, targets)
+        blocks = self._blocks
         self._rule = () if plain else (_kernel_rule(rule, self.memory, blocks),)
-        self.surely_finite = False  # until X has been looked at
-        if path == "sparse":
-            scale = engine.dtype.type(engine.model.scale)
-            self.data, self.surely_finite = _sparse_input(X, blocks, scale, engine.dtype)
-        else:
-            self.data = kernels.Dense(X)
         plan, size = engine._narrow_plan() if path == "narrow" else engine._plan(batch_size, blocks)
         if path == "narrow":
             self.team = min(self.team, -(-batch_size // plan.chunk))  # a chunk is one thread's
@@ -526,6 +517,25 @@ class NumbaTrainer:
         # A batch may take seconds: then the main thread only waits, too, so that Ctrl-C reaches it.
         waits = self.team > 1 or engine.layout.size * batch_size > LONG_BATCH
         self._pool = ThreadPoolExecutor(self.team + 1) if waits else None
+
+    @property
+    def _blocks(self):
+        return self.engine.blocks(self.batch_size) if self.path == "sparse" else 1
+
+    def load(self, X, targets):
+        """Take other samples, on the same path."""
+        self.data = None  # what was there makes room
+        engine = self.engine
+        self.targets = engine.targets(targets)
+        if _is_sparse(X):
+            X = engine.sparse(X) if self.path == "sparse" else X.toarray()
+        if not _is_sparse(X):
+            X = _read_only(engine.rows(X))
+        if self.path == "sparse":
+            scale = engine.dtype.type(engine.model.scale)
+            self.data, self.surely_finite = _sparse_input(X, self._blocks, scale, engine.dtype)
+        else:
+            self.data, self.surely_finite = kernels.Dense(X), False  # nobody has looked at X
 
     def __enter__(self):
         return self

@@ -145,12 +145,17 @@ class NumpyTrainer:
     surely_finite = False
 
     def __init__(self, engine, params, X, targets, batch_size, rule, memory):
-        X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
-        self.engine, self.params, self.X, self.targets = engine, params, X, targets
+        self.engine, self.params = engine, params
         self.batch_size, self.rule = batch_size, rule
+        self.load(X, targets)
         self.memory = memory or new_memory(rule, params)
         self.totals = np.zeros((1, 3))
         self.stopped = False
+
+    def load(self, X, targets):
+        """Take other samples."""
+        self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
+        self.targets = targets
 
     def __enter__(self):
         return self

@@ -132,10 +132,11 @@ class _NoBar:
 class _Bar:
     """Counts samples; beside them, loss and accuracy of what was seen of the epoch."""
 
-    def __init__(self, tqdm, total, n, classes, totals, seen):
-        self.n, self.classes, self.totals, self.seen = n, classes, totals, seen % n
+    def __init__(self, tqdm, epochs, n, classes, totals, seen):
+        self.epochs, self.n, self.classes, self.totals = epochs, n, classes, totals
+        self.seen = n and seen % n
         self.tqdm = tqdm(
-            total=total, initial=seen, unit=" samples", unit_scale=True, leave=False,
+            total=n and epochs * n, initial=seen, unit=" samples", unit_scale=True, leave=False,
             dynamic_ncols=True,
         )  # fmt: skip
 
@@ -147,12 +148,14 @@ class _Bar:
 
     def update(self, samples):
         self.seen += samples
-        if self.seen < self.n:  # many short epochs at once have but their ends
+        if not self.n or self.seen < self.n:  # many short epochs at once have but their ends
             loss, hits, penalty = self.totals[0]
             self._show((loss + penalty) / self.seen, hits / self.seen)
         self.tqdm.update(samples)
 
     def end_epoch(self, history):
+        if not self.n:  # only now it is known
+            self.n, self.tqdm.total = self.seen, self.epochs * self.seen
         self.seen = 0
         self._show(history.loss[-1], history.accuracy[-1])
 
@@ -161,10 +164,11 @@ class _Bar:
         self.tqdm.set_postfix_str(f"loss {_number(loss)}{beside}", refresh=False)
 
 
-def progress_bar(wanted, total, n, classes, totals, seen=0):
-    """Return a bar over so many samples, n an epoch; `totals` is what a trainer sums up.
+def progress_bar(wanted, epochs, n, classes, totals, seen=0):
+    """Return a bar over epochs of n samples, or of as many as the first will have had.
 
-    `seen` says of a training that goes on how many samples it has learnt before.
+    `totals` is what a trainer sums up; `seen` says of a training that goes on how many samples it
+    has learnt before.
     """
     if not wanted:
         return _NoBar()
@@ -173,4 +177,4 @@ def progress_bar(wanted, total, n, classes, totals, seen=0):
     except ImportError:
         logger.warning("no progress bar: tqdm is missing (pip install fastbp[progress])")
         return _NoBar()
-    return _Bar(tqdm, total, n, classes, totals, seen)
+    return _Bar(tqdm, epochs, n, classes, totals, seen)

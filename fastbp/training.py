@@ -61,6 +61,7 @@ class Epochs:
         self.begun = None  # of the marks to come; none are made without
         # Replaced whole: an interrupt may come between any two instructions.
         self.mark = None
+        self.samples = 0  # that an epoch had
 
     def at_once(self, n, left):
         """Return how many epochs of n samples, on one order, a slice may hold."""
@@ -71,6 +72,7 @@ class Epochs:
 
         Only the first, where one of them would diverge. `start` is as for `run`.
         """
+        self.samples = len(order)
         if epochs == 1:
             return self.run(epoch, order, learning_rate, progress, start)[None]
         self.trainer.totals[0] = 0
@@ -91,9 +93,13 @@ class Epochs:
 
         `start` is where to go on in an epoch that was begun before: position and seconds so far.
         """
-        first, spent = start
-        if first == 0:
+        if start[0] == 0:
             self.trainer.totals[0] = 0
+        self.go_on(epoch, order, learning_rate, progress, *start)
+        return self.trainer.totals[0].copy()
+
+    def go_on(self, epoch, order, learning_rate, progress, first=0, spent=0.0, steps=0):
+        """Train on the samples of `order` from `first` on, so many steps after others."""
         begun = time.perf_counter() - spent
         while first < len(order):
             last = min(len(order), first + self.batches * self.batch_size)
@@ -103,7 +109,7 @@ class Epochs:
             self.trainer.run(order, first, last, learning_rate)
             seconds = time.perf_counter() - started
             if not self._healthy():
-                step = self._rewind(before, order, first, last, learning_rate)
+                step = steps + self._rewind(before, order, first, last, learning_rate)
                 raise DivergenceError(
                     f"loss or weights were no longer finite in epoch {epoch + 1}, step {step + 1}, "
                     f"at learning rate {learning_rate:g}; the network keeps the weights from "
@@ -112,7 +118,6 @@ class Epochs:
             progress(last - first)
             first = last
             self._pace(seconds)
-        return self.trainer.totals[0].copy()
 
     def set_mark(self, position, seconds, state=None):
         """Note where the training stands, if that is to be kept."""
@@ -166,8 +171,8 @@ class Epochs:
 
 
 def fit(
-    net, trainer, params, n, *, epochs, batch_size, learning_rate, rng, order, classes, validate,
-    callbacks, progress, keeper=None, resumed=None,
+    net, trainer, *, params, n, epochs, batch_size, learning_rate, rng, order, classes, validate,
+    callbacks, progress, keeper=None, resumed=None, runner=None,
 ):  # fmt: skip
     """Run epochs and record them.
 
@@ -178,8 +183,8 @@ def fit(
     trainer : trainer of a backend's engine
     params : flat array
         What the trainer trains.
-    n : int
-        Number of samples.
+    n : int or None
+        Number of samples, if it is known.
     learning_rate : schedule
         See `schedules`.
     order : callable or None
@@ -195,18 +200,20 @@ def fit(
         Keeps a mark at the start, when it wants to after a slice, at an interrupt and at the end.
     resumed : (Mark, History), optional
         To go on from.
+    runner : Epochs, optional
+        One that finds its samples by itself.
 
     Returns
     -------
     History
     """
     mark, history = resumed or (None, History())
-    runner = Epochs(trainer, params, batch_size)
+    runner = runner or Epochs(trainer, params, batch_size)
     states = remembering(learning_rate, callbacks)
     if mark:
         runner.restore(mark.arrays)
         rng.bit_generator.state = mark.begun.rng
-    samples = np.arange(n)
+    samples = np.arange(n or 0)
     _tell(callbacks, "on_fit_begin", net, history)
     if mark:
         for remembers, state in zip(states, mark.begun.states, strict=True):
@@ -223,9 +230,9 @@ def fit(
     runner.set_mark(*start)
     trainer.run(np.arange(0), 0, 0, 0.0)  # loads the kernels, before the clock starts
     watched = order or validate or callbacks or not isinstance(learning_rate, Constant)
-    seen = len(history) * n + start[0]
+    seen = len(history) * n + start[0] if n else 0
     with (
-        progress_bar(progress, epochs * n, n, classes, trainer.totals, seen) as bar,
+        progress_bar(progress, epochs, n, classes, trainer.totals, seen) as bar,
         _kept(keeper, runner, history) as look,
     ):
 
@@ -246,7 +253,7 @@ def fit(
                 if not history.stopped:
                     raise
                 break
-            start = 0, 0.0
+            start, n = (0, 0.0), runner.samples
             _record(history, totals, n, classes, rate, time.perf_counter() - started)
             if validate:
                 val_loss, val_accuracy = validate()

@@ -68,6 +68,7 @@ FLOORS = {
     "summaries": (3, 0),
     "training": (4, 0),
     "resuming": (4.5, 0),
+    "streaming": (4.5, 0),
     "network": (5, 0),
     "callbacks": (5.5, 0),
     "differences": (5.5, 0),

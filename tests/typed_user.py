@@ -35,6 +35,8 @@ def train(folder: str) -> fastbp.Network:
         validation_data=(data.X_test, data.y_test), callbacks=[watch], threads=1,
     )  # fmt: skip
     assert_type(history, fastbp.History)
+    chunks = [(data.X_train[:700], data.y_train[:700]), (data.X_train[700:], data.y_train[700:])]
+    assert_type(net.fit(chunks, epochs=1, batch_size=10, learning_rate=0.1), fastbp.History)
     assert len(history) == len(watch.losses) == 2
     net.update_mini_batch(data.X_train[:3], [0, 1, 2], 0.1)
     assert_type(net.SGD((data.X_train, data.y_train), 1, 10, 0.1), fastbp.History)
