@@ -522,9 +522,12 @@ class NumbaTrainer:
     def _blocks(self):
         return self.engine.blocks(self.batch_size) if self.path == "sparse" else 1
 
+    def forget(self):
+        """Let go of the samples."""
+        self.data = self.targets = None
+
     def load(self, X, targets):
         """Take other samples, on the same path."""
-        self.data = None  # what was there makes room
         engine = self.engine
         self.targets = engine.targets(targets)
         if _is_sparse(X):

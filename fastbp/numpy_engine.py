@@ -152,6 +152,10 @@ class NumpyTrainer:
         self.totals = np.zeros((1, 3))
         self.stopped = False
 
+    def forget(self):
+        """Let go of the samples."""
+        self.X = self.targets = None
+
     def load(self, X, targets):
         """Take other samples."""
         self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's

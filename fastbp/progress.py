@@ -134,7 +134,7 @@ class _Bar:
 
     def __init__(self, tqdm, epochs, n, classes, totals, seen):
         self.epochs, self.n, self.classes, self.totals = epochs, n, classes, totals
-        self.seen = n and seen % n
+        self.seen = seen % n if n else 0
         self.tqdm = tqdm(
             total=n and epochs * n, initial=seen, unit=" samples", unit_scale=True, leave=False,
             dynamic_ncols=True,

@@ -89,6 +89,7 @@ class Windows:
             self._trainer.run(order, 0, 0, learning_rate)
         for start in range(first, last, self._size):
             rows = order[start : min(start + self._size, last)]
+            self._trainer.forget()  # the window before makes room
             self._trainer.load(_rows(self._X, rows), _targets(self._targets, rows))
             self._trainer.run(np.arange(len(rows)), 0, len(rows), learning_rate)
             if self.stopped:
@@ -147,11 +148,10 @@ class Chunks(Epochs):
     ) -> np.ndarray:  # fmt: skip
         """Train an epoch on all chunks, in orders of its own; return the sums over them."""
         chunks, self._begun = self._begun or self._checked(iter(self._chunks)), None
-        self.trainer.totals[0], self.samples, steps = 0, 0, 0
+        self.trainer.totals[0], self.samples, steps, classes = 0, 0, 0, True
         for X, targets in chunks:
             self.trainer.load(X, targets)
-            if self.classes and not targets.labels.size:
-                self.trainer.totals[0, 1] = np.nan  # such an epoch has no accuracy
+            classes &= bool(targets.labels.size)
             n = X.shape[0]
             self.go_on(epoch, self._order(n), learning_rate, progress, steps=steps)
             self.samples, steps = self.samples + n, steps + -(-n // self.batch_size)
@@ -159,7 +159,9 @@ class Chunks(Epochs):
             raise ValueError(
                 f"chunks must be there anew for each epoch; found none in epoch {epoch + 1}"
             )
-        return self.trainer.totals[:1].copy()
+        totals = self.trainer.totals[:1].copy()
+        totals[0, 1] = totals[0, 1] if classes else np.nan  # such an epoch has no accuracy
+        return totals
 
     def _order(self, n: int) -> np.ndarray:
         """Return an order of n samples; a batch of all has none."""

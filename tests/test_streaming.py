@@ -227,7 +227,7 @@ class Parts:
 samples = {"chunks": (Parts(),), "targets": (X, X)}.get(kind, (X, y))
 few = (X[:50], X[:50] if kind == "targets" else y[:50])
 options = dict(batch_size=50, learning_rate=0.1)
-net.fit(*few, epochs=1, **options)  # loads the kernels
+net.fit(*few, epochs=1, validation_data=few, **options)  # loads the kernels
 before = kept("RssAnon:")
 limit = kept("VmData:") + int(more)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
