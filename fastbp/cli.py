@@ -316,7 +316,7 @@ def _find_learning_rate(args):
 
 def _evaluate(args):
     net = _model(args)
-    data = _data(args)
+    data = _data_for(net, args)
     loss, correct = net.loss(data.X_test, data.y_test), net.evaluate(data.X_test, data.y_test)
     samples = len(data.X_test)
     result = {
@@ -331,7 +331,7 @@ def _evaluate(args):
 
 def _predict(args):
     net = _model(args)
-    X = _samples(args)
+    X = _samples(net, args)
     rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
     if args.output is None:
         np.savetxt(sys.stdout, rows, fmt, delimiter=",")
@@ -349,15 +349,29 @@ def _load(path, backend="numba"):
     if not os.path.exists(path):
         reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
         raise FileNotFoundError(errno.ENOENT, reason, path)
+    if path.lower().endswith(".onnx"):
+        raise ValueError(f"{path} is of another layout; `fastbp convert` makes a model of it")
     return load(path, backend=backend)
 
 
-def _samples(args):
+def _data_for(net, args):
+    """Return the data set that was asked for, if the model takes such samples."""
+    data = _data(args)
+    n_in, expected = data.X_test.shape[1], net.sizes[0]
+    if n_in != expected:
+        raise ValueError(
+            f"the model takes samples of {expected} numbers, those of {args.data} have {n_in}; "
+            "name by --data what it was trained on"
+        )
+    return data
+
+
+def _samples(net, args):
     """Return the rows of a .npy or .csv file, or the test images of a data set."""
     if args.data.lower().endswith(".csv"):
         return datasets.read_csv(args.data, args.label)[0]
     if not args.data.endswith(".npy"):
-        return _data(args).X_test
+        return _data_for(net, args).X_test
     try:
         # Maps the file: nothing is allocated on the header's word, nothing unpickled.
         X = np.lib.format.open_memmap(args.data, mode="r")
@@ -455,12 +469,18 @@ def _plot_weights(args, path):
 
 
 def _plot_rates(args, path):
+    if not args.files:
+        raise ValueError(
+            "plot learning-rate needs the file that "
+            "`fastbp find-learning-rate --json > rates.json` writes"
+        )
     name = _one_file(args)
     plots.learning_rates(records.read_rates(name), path, title=name)
 
 
 def _plot_on_data(draw, args, path):
-    net, data = _load(_one_file(args)), _data(args)
+    net = _load(_one_file(args))
+    data = _data_for(net, args)
     draw(net, data.X_test, data.y_test, path, f"{args.data}: {_title(net)}")
 
 
@@ -476,7 +496,8 @@ PICTURES = {
 
 def _report(args):
     _check_writable(args.output)
-    net, data = _model(args), _data(args)
+    net = _model(args)
+    data = _data_for(net, args)
     run = records.read(args.model) if records.beside(args.model).exists() else None
     report.write(
         args.output, net, data.X_test, data.y_test, history=run and run.history,
@@ -631,7 +652,7 @@ OPTIONS: dict[str, dict] = {
     "files": {
         "nargs": "*", "metavar": "FILE", "default": None,
         "help": f"a model that train wrote; for curves, any number of them (default: {MODEL}); for "
-        "learning-rate, a JSON object of rates, losses and suggestion",
+        "learning-rate, what find-learning-rate --json printed",
     },
     "--data": {
         "metavar": "DATA", "default": "digits",
@@ -855,14 +876,15 @@ confusion      how many test images of each class are taken for which
 mistakes       the test images that the model is most confidently wrong about
 weights        the first layer's weights as images
 norms          how large activations and deltas are in each layer: do gradients vanish?
-learning-rate  the loss over growing learning rates, as a finder recorded it
+learning-rate  the loss over growing learning rates, as find-learning-rate tried them
 
 curves and norms read the history that train leaves beside its model: MODEL.history.jsonl.
 
 examples:
   fastbp plot curves                            what `fastbp train` has just left
   fastbp plot curves a.safetensors b.safetensors --output both.svg
-  fastbp plot mistakes mnist.safetensors --data mnist""",
+  fastbp plot mistakes mnist.safetensors --data mnist
+  fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json""",
     ),
     "report": _Command(
         _report, "write one HTML page about a model: figures of each class, all pictures",
@@ -926,8 +948,16 @@ examples:
 def _parser():
     parser = _Parser(
         prog="fastbp", formatter_class=_Help, allow_abbrev=False,
-        description="Train multi-layer perceptrons by back-propagation, fast.",
-        epilog="`fastbp train` starts with handwritten digits; `fastbp COMMAND --help` says more.",
+        description="Train multi-layer perceptrons by back-propagation, fast; check gradients, "
+        "look at what was learnt, take it elsewhere.",
+        epilog="""\
+to begin with:
+  fastbp train              1,797 handwritten digits, a second; leaves a model and its history
+  fastbp report             one HTML page about it, with all pictures
+  fastbp export fastbp-model.safetensors digits.onnx --to onnx
+
+Pictures need matplotlib, ONNX files onnx: pip install 'fastbp[plot,onnx]'.
+`fastbp COMMAND --help` says more, with examples.""",
     )  # fmt: skip
     version = f"fastbp {versions.version('fastbp')}"
     parser.add_argument("--version", action="version", version=version, help="show the version")

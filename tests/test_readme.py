@@ -1,0 +1,76 @@
+"""The README as a newcomer reads it: what it says to do is done, step by step."""
+
+import re
+import runpy
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fastbp import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+SECTIONS = {name: text for name, text in SECTION.findall(README)}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text, language):
+    return [block for found, block in BLOCK.findall(text) if found == language]
+
+
+def commands(text):
+    """The lines of shell blocks that call fastbp, without what is for the reader."""
+    lines = "".join(blocks(text, "")).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fastbp ")]
+
+
+def test_the_first_steps_lead_to_a_trained_plotted_and_exported_network(
+    tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
+    monkeypatch.chdir(tmp_path)
+    text = SECTIONS["First steps"]
+    steps = commands(text)
+    assert [step[0] for step in steps] == ["train", "plot", "report", "export"]
+    for step in steps:
+        assert cli.main(step) == 0, step
+    said = re.search(r"test accuracy (\S+)", capsys.readouterr().out)
+    for name in re.findall(r"`(fastbp-\S+\.\w+)`", text):
+        assert (tmp_path / name).stat().st_size, f"{name} was not written"
+    (program,) = blocks(text, "python")
+    (tmp_path / "use.py").write_text(program, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "use.py"))
+    assert f"{float(capsys.readouterr().out):.4f}" == said.group(1)
+
+
+def test_the_program_at_the_top_runs(tmp_path, capsys):
+    (program, *_) = blocks(README, "python")
+    (tmp_path / "top.py").write_text(program, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "top.py"))
+    assert float(capsys.readouterr().out) > 0.9
+
+
+def test_every_command_is_one():
+    found = commands(README)
+    assert {command[0] for command in found} == set(cli.COMMANDS)
+    for command in found:
+        words = command[: command.index(">")] if ">" in command else command
+        cli._parser().parse_args(words)
+
+
+def test_every_link_within_leads_somewhere():
+    heads = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+def test_every_extra_is_told():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for extra in extras:
+        assert f"`{extra}`" in SECTIONS["First steps"], extra
