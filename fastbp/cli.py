@@ -10,7 +10,6 @@ import inspect
 import io
 import json
 import logging
-import math
 import os
 import sys
 import time
@@ -372,12 +371,8 @@ def _samples(net, args):
         return datasets.read_csv(args.data, args.label)[0]
     if not args.data.endswith(".npy"):
         return _data_for(net, args).X_test
-    try:
-        # Maps the file: nothing is allocated on the header's word, nothing unpickled.
-        X = np.lib.format.open_memmap(args.data, mode="r")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{args.data}: no intact .npy file of numbers: {error}") from error
-    return X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim else X
+    X = datasets.map_npy(args.data)
+    return X.reshape(len(X), -1)
 
 
 # -- export, convert -----------------------------------------------------------------------------

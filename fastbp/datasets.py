@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from .untrusted import (
     unpacked,
 )
 
-__all__ = ["Dataset", "hold_out", "load", "load_pickle", "read_csv"]
+__all__ = ["Dataset", "hold_out", "load", "load_pickle", "map_npy", "read_csv"]
 
 _Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 _Loader: TypeAlias = Callable[[Path], tuple[_Pair, _Pair]]
@@ -395,19 +395,68 @@ def _npz_member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
 def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     limit = min(member.file_size, member.compress_size * _NPZ_RATIOS[member.compress_type])
     with archive.open(member) as stream:
-        start = bytes(read_exactly(stream, len(_NPY_MAGIC) + 2, limit))
-        header = read_exactly(stream, int.from_bytes(start[-2:], "little"), limit)
-        fields = _NPY_HEADER.fullmatch(header)
-        if not start.startswith(_NPY_MAGIC) or not fields:
-            raise ValueError(f"{member.filename} is no plain numeric array of npy version 1.0")
-        order, code, fortran, sizes = (bytes(field).decode("ascii") for field in fields.groups())
-        shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
-        dtype = plain_dtype(code, order)
-        layout: Order = "F" if fortran == "True" else "C"
-        size = len(start) + len(header) + byte_count(shape, dtype)
-        if size != member.file_size:
-            raise ValueError(f"{member.filename} has {member.file_size:,} bytes, not {size:,}")
-        return read_array(stream, dtype, shape, limit, layout)
+        header = _npy_header(stream, limit, member.filename)
+        _check_npy_size(header, member.file_size, member.filename)
+        return read_array(stream, header.dtype, header.shape, limit, header.order)
+
+
+class _NpyHeader(NamedTuple):
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    order: Order
+    size: int  # of the header itself, in bytes
+
+
+def _npy_header(stream: Any, limit: int, name: str) -> _NpyHeader:
+    start = bytes(read_exactly(stream, len(_NPY_MAGIC) + 2, limit))
+    header = read_exactly(stream, int.from_bytes(start[-2:], "little"), limit)
+    fields = _NPY_HEADER.fullmatch(header)
+    if not start.startswith(_NPY_MAGIC) or not fields:
+        raise ValueError(f"{name} is no plain numeric array of npy version 1.0")
+    order, code, fortran, sizes = (bytes(field).decode("ascii") for field in fields.groups())
+    shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
+    layout: Order = "F" if fortran == "True" else "C"
+    return _NpyHeader(plain_dtype(code, order), shape, layout, len(start) + len(header))
+
+
+def _check_npy_size(header: _NpyHeader, found: int, name: str) -> None:
+    size = header.size + byte_count(header.shape, header.dtype)
+    if size != found:
+        raise ValueError(f"{name} has {found:,} bytes, not {size:,}")
+
+
+def map_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """Map a ``.npy`` file of plain numbers, read-only: nothing is read before it is looked at.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    (n, ...) array
+        Of the dtype found; bool comes as uint8.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        The file is not there, or may not be read.
+    DataError
+        It is damaged, empty, or holds anything but plain numbers.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "X.npy")
+    >>> np.save(path, np.eye(2))
+    >>> map_npy(path).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    with blaming(path), opened(path) as file:
+        found = os.fstat(file.fileno()).st_size
+        header = _npy_header(file, found, "it")
+        _check_npy_size(header, found, "it")
+        return np.memmap(file, header.dtype, "r", header.size, header.shape, header.order)
 
 
 def _load_pickle(path: Path) -> tuple[_Pair, _Pair]:
