@@ -93,6 +93,8 @@ class Windows:
             self._trainer.forget()  # the window before makes room
             self._trainer.load(_rows(self._X, rows), _targets(self._targets, rows))
             self._trainer.run(np.arange(len(rows)), 0, len(rows), learning_rate)
+            if self.stopped:
+                return
 
 
 # -- chunks ----------------------------------------------------------------------------------------
@@ -187,7 +189,7 @@ def chunks(chunks: Any, epochs: int, sample_weight: Any) -> Iterable[Any]:
             "X must be an array, with y, or an iterable of chunks (X, y), such as a list or an "
             f"object whose __iter__ yields them; found {chunks!r}"
         ) from None
-    if False:
+    if iterator is chunks and epochs > 1:
         raise ValueError(
             f"an iterator of chunks can be gone through only once; found epochs={epochs}: pass an "
             "object whose __iter__ yields the chunks anew"
