@@ -275,6 +275,22 @@ def test_what_is_written_into_the_weights_is_what_predicts(task, X, assert_close
     assert_same(*models, X, assert_close)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("again", ["fit", "partial_fit", "warm start"])
+def test_arrays_that_a_user_keeps_change_where_scikit_learn_s_do(again, solver, X, assert_close):
+    if (again, solver) == ("partial_fit", "lbfgs"):
+        again = "warm start"
+    kept = []
+    for m in pair("MLPRegressor", solver=solver, max_iter=2, warm_start=again == "warm start"):
+        kept.append(m.fit(X, X[:, 0]).coefs_[0])
+        before = kept[-1].copy()
+        (m.partial_fit if again == "partial_fit" else m.fit)(X, X[:, 1])
+        changes = again != "fit" and solver != "lbfgs"
+        assert np.array_equal(before, kept[-1]) != changes
+        assert not np.array_equal(before, m.coefs_[0])
+    assert_close(*kept)
+
+
 def test_weights_of_other_shapes_are_another_network(X, assert_close):
     models = [m.fit(X, X[:, :2]) for m in pair("MLPRegressor", max_iter=2)]
     for m in models:

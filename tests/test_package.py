@@ -147,8 +147,9 @@ def test_the_package_says_that_it_is_typed():
 
 
 # Who prints, and why: the command line does nothing else; versions, and the lines of a verbose
-# training where nobody handles logs, are asked for to be seen.
-PRINTERS = {"cli.py", "progress.py", "versions.py"}
+# training where nobody handles logs, are asked for to be seen; verbose estimators print as
+# scikit-learn's do.
+PRINTERS = {"cli.py", "epochs.py", "progress.py", "versions.py"}
 
 
 def test_the_library_logs_and_never_prints():

@@ -116,7 +116,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     >>> import fastbp
     >>> from fastbp.estimator import MLPClassifier
     >>> X_train, y_train, X_test, y_test = fastbp.datasets.load("digits")
-    >>> model = MLPClassifier([30], max_iter=100, tol=1e-3, random_state=0)
+    >>> model = MLPClassifier([30], learning_rate_init=0.01, early_stopping=True, random_state=0)
     >>> model.fit(X_train / 16, y_train).score(X_test / 16, y_test) > 0.9
     True
     """

@@ -114,7 +114,8 @@ class Perceptron(BaseEstimator):
         return net
 
     def _initialize(self, layer_units: Sequence[int], dtype: Any) -> None:
-        """Set what is learnt, and what is noted of it, to their start."""
+        """Set what is learnt, and what is noted of it, to their start, in arrays of their own."""
+        self._body = None
         self.n_iter_, self.t_ = 0, 0
         self.n_layers_ = len(layer_units)
         self.out_activation_ = self._out_activation()
@@ -272,7 +273,8 @@ class Perceptron(BaseEstimator):
         return min(self.batch_size, n)
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, weights: Any) -> None:
-        # In double precision whatever X is: that is what scikit-learn's leaves, too.
+        # In double precision whatever X is, and in new arrays, as scikit-learn's are.
+        self._body = None
         self.coefs_ = [W.astype(np.float64, copy=False) for W in self.coefs_]
         self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]
         net = self._bind()
