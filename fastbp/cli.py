@@ -1,7 +1,8 @@
 """The command `fastbp`: parses, calls, prints; computes nothing.
 
 What is wrong with the input becomes one line on stderr and exit code 2. Exit code 1 says that a
-check did not hold, 130 that Ctrl-C was pressed. Anything else is a defect and shows its traceback.
+check did not hold, 130 that Ctrl-C was pressed, 143 that SIGTERM came. Anything else is a defect
+and shows its traceback.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from . import (
 )
 from .finder import find_learning_rate
 from .gradients import gradcheck
+from .guards import TERMINATED, termination_raises
 from .network import INITS, Network, load
 from .norms import Norms
 from .progress import EpochLines
@@ -63,7 +65,7 @@ def main(argv=None):
     Returns
     -------
     int
-        Exit code: 0, 1 (a check did not hold), 2 (wrong input), 130 (Ctrl-C).
+        Exit code: 0, 1 (a check did not hold), 2 (wrong input), 130 (Ctrl-C), 143 (SIGTERM).
 
     Examples
     --------
@@ -71,19 +73,33 @@ def main(argv=None):
     {"ok": true, "max_error": ...}
     0
     """
-    with _log_to_stderr():
+    with termination_raises(), _log_to_stderr():
         try:
             args = _parser().parse_args(argv)
             code = args.run(args) or 0
             sys.stdout.flush()
-        except KeyboardInterrupt as interrupt:
-            return _complain(str(interrupt) or "interrupted", INTERRUPTED)
+        except Stopped as stop:
+            return _complain(str(stop), stop.code)
+        except KeyboardInterrupt:
+            return _complain("interrupted", INTERRUPTED)
+        except SystemExit as end:
+            if end.code != TERMINATED:  # --help
+                raise
+            return _complain("terminated", TERMINATED)
         except BrokenPipeError:  # as in `fastbp predict | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except EXPECTED as error:
             return _complain(f"error: {_one_line(error)}", WRONG)
     return code
+
+
+class Stopped(Exception):
+    """A training was stopped by a signal; says what is left of it."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
 
 
 def _complain(message, code):
@@ -151,8 +167,8 @@ def _train(args):
 
 def _check_paths(args):
     """Say now, not after the training, that its result would have no place."""
-    places = args.output, os.fspath(records.beside(args.output)), args.plot or CURVES, args.log
-    _check_writable(*filter(None, places))
+    places = args.output, os.fspath(records.beside(args.output)), args.plot or CURVES
+    _check_writable(*places, *filter(None, (args.log, args.checkpoint)))
     if args.plot:
         plots.check(args.plot)
 
@@ -221,10 +237,22 @@ def _fit(net, X, y, validation, args, say, norms):
         return net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=_rate(args),
             validation_data=tuple(validation), callbacks=[norms, *lines, *_callbacks(args)],
-            progress=progress, threads=args.threads,
+            progress=progress, threads=args.threads, checkpoint=args.checkpoint,
+            resume=args.resume,
         )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("training was interrupted; nothing was saved") from None
+        raise Stopped(f"training was interrupted; {_left(args)}", INTERRUPTED) from None
+    except SystemExit:
+        raise Stopped(f"training was terminated; {_left(args)}", TERMINATED) from None
+
+
+def _left(args):
+    """Say what a training that was stopped leaves behind."""
+    if args.checkpoint is None:
+        return "nothing was saved"
+    if not os.path.exists(args.checkpoint):
+        return "nothing was saved, it had not begun"
+    return f"to go on, run it again with --resume {args.checkpoint}"
 
 
 def _rate(args):
@@ -698,6 +726,16 @@ OPTIONS: dict[str, dict] = {
         "a tenth of the training images then serves for validation",
     },
     "--checkpoint-every": {**_WHOLE, "help": "save the model after every N epochs, too"},
+    "--checkpoint": {
+        "metavar": "FILE",
+        "help": "keep the state of the training in this file: each minute, at Ctrl-C or SIGTERM, "
+        "and at the end",
+    },
+    "--resume": {
+        "metavar": "FILE",
+        "help": "go on from the state in this file; the other options as they were, but for "
+        "--epochs and --threads",
+    },
     "--log": {
         "type": _log, "metavar": "FILE",
         "help": "write each epoch to this file, while training: .csv, or .jsonl (JSON lines)",
@@ -767,7 +805,7 @@ COMMANDS = {
         _train, "train a network, save it, draw its curves",
         "--data --data-dir --label --hidden --activation --loss --epochs --batch-size "
         "--learning-rate --schedule --early-stopping --no-bias --init --dtype --threads --seed "
-        "--backend --output --checkpoint-every --plot --log --json --quiet",
+        "--backend --output --checkpoint --resume --checkpoint-every --plot --log --json --quiet",
         {},
         """\
 Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
@@ -782,6 +820,8 @@ examples:
       --init normal --learning-rate 3.0         the network of Nielsen's book
   fastbp train --data points.csv --label class --hidden 10
   fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
+  fastbp train --epochs 9999 --checkpoint run.safetensors     stop it by Ctrl-C, and go on:
+  fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors
   fastbp train --quiet --json | jq .test_accuracy""",
     ),
     "find-learning-rate": _Command(

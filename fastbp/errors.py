@@ -2,9 +2,10 @@
 
 
 class DivergenceError(ValueError):
-    """Training produced a loss or a weight that is not finite.
+    """Training produced a loss, a gradient or a weight that is not finite.
 
-    The network keeps the weights from before the first such step.
+    The error names epoch, step, layer (counted from 1, above the inputs) and learning rate. The
+    network keeps the weights from before the first such step.
 
     Examples
     --------
@@ -13,8 +14,8 @@ class DivergenceError(ValueError):
     >>> try:
     ...     net.fit([[1e9]], [[0]], epochs=9, batch_size=1, learning_rate=1e9)
     ... except fastbp.DivergenceError as error:
-    ...     print(str(error)[:60])
-    loss or weights were no longer finite in epoch 2, step 1, at
+    ...     print(str(error).split(";")[0])
+    activations were no longer finite in epoch 2, step 1, layer 1 of 1, at learning rate 1e+09
     """
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from . import (
 )
 from .backend import get_backend
 from .errors import ModelFileError
+from .guards import Exclusive, termination_raises
 from .history import History
 from .progress import logged_lines
 from .reference import Model, Targets
@@ -215,6 +217,8 @@ class Network:
         self._weights, biases = self._layout.views(self._params)
         self._biases = biases if c["bias"] else ()
         self._engine = get_backend(self.backend).engine(model, self._layout)
+        self._alone = Exclusive("this network")  # for all that writes weights
+        self._rows_at_once = max(1, EVALUATED_AT_ONCE // self._layout.num_parameters // 128) * 128
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -284,7 +288,8 @@ class Network:
             )
         flat = self._layout.zeros()
         self._layout.from_vector(checks.finite("v", v, self.dtype), flat)
-        self.params[...] = flat  # at one stroke: an interrupt comes before or after it
+        with self._alone:
+            self.params[...] = flat  # at one stroke: an interrupt comes before or after it
 
     # -- forward ---------------------------------------------------------------------------------
 
@@ -328,14 +333,18 @@ class Network:
         if threads != 1:
             threads = checks.positive_int("threads", threads)
         if checks.is_sparse(X):
-            parts = range(0, X.shape[0], ROWS_AT_ONCE)
-            return np.concatenate(
-                [self.feedforward(_dense(X[i : i + ROWS_AT_ONCE]), threads) for i in parts]
-            )
+            return self._feedforward_in_parts(X, ROWS_AT_ONCE, threads)
+        if not single and len(X) > self._rows_at_once * threads:
+            return self._feedforward_in_parts(X, self._rows_at_once * threads, threads)
         out, fine = self._engine.feedforward(self.params, X, threads)
         if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])
         return out[0] if single else out
+
+    def _feedforward_in_parts(self, X: Any, rows: int, threads: int) -> np.ndarray:
+        """Take so many rows at once, whole tiles, for Ctrl-C and for memory."""
+        parts = range(0, X.shape[0], rows)
+        return np.concatenate([self.feedforward(_dense(X[i : i + rows]), threads) for i in parts])
 
     def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
         """Return the class of each sample: the index of the largest output.
@@ -362,11 +371,11 @@ class Network:
 
     def _evaluate(self, X: np.ndarray, targets: Targets) -> tuple[float, int]:
         """Return the mean loss and the count of right classes."""
-        rows = min(
-            EVALUATED_AT_ONCE // self._layout.num_parameters, VALUES_AT_ONCE // self.sizes[0]
+        rows, loss, hits = (
+            min(self._rows_at_once, max(128, VALUES_AT_ONCE // self.sizes[0])),
+            0.0,
+            0,
         )
-        rows = max(128, rows)
-        loss, hits = 0.0, 0
         for first in range(0, X.shape[0], rows):
             part = slice(first, first + rows)
             few = type(targets)(*(values[part] for values in targets))
@@ -509,7 +518,7 @@ class Network:
         """
         X, targets = self._batch(X, y)
         learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
-        with self._engine.trainer(self.params, X, targets, len(X)) as trainer:
+        with self._alone, self._engine.trainer(self.params, X, targets, len(X)) as trainer:
             epochs = training.Epochs(trainer, self.params, len(X))
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
 
@@ -584,6 +593,9 @@ class Network:
         DivergenceError
             If loss, gradients or weights become NaN or infinite. The network keeps the weights
             from before the first such step.
+        RuntimeError
+            If another thread is training this network, or with this optimiser object. Predictions
+            may be made meanwhile: they read the weights of the moment.
         TypeError, ValueError
             If an argument does not fit, or `resume` is of another training; the network is left as
             it was, but for what it learnt from the chunks before one that does not fit.
@@ -634,7 +646,7 @@ class Network:
         if rows is None:
             rng = self.rng if shuffle else None
             runner = streaming.Chunks(chunks, self._chunk, make, self.params, batch_size, rng)
-            with runner.trainer as trainer, lines as first:
+            with self._alone, rule.alone, runner.trainer as trainer, lines as first:
                 return fit(
                     trainer, n=None, order=None, classes=runner.classes,
                     callbacks=(*first, *callbacks), runner=runner,
@@ -655,7 +667,11 @@ class Network:
                 resumed = resuming.read(
                     resume, self._layout, facts, rows.shape[0], self.rng, states
                 )
-        with streaming.trainer(make, rows, targets, batch_size) as trainer, lines as first:
+        terminable = nullcontext() if keeper is None else termination_raises()
+        with (
+            self._alone, rule.alone, terminable,
+            streaming.trainer(make, rows, targets, batch_size) as trainer, lines as first,
+        ):  # fmt: skip
             if not trainer.surely_finite:
                 checks.finite("X", rows, self.dtype, self.config["input_scale"])
             return fit(

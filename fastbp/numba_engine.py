@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 
@@ -514,9 +515,11 @@ class NumbaTrainer:
         self.work = desk.make(grads, self.team if path == "narrow" else 1)
         totals = self.work.sums[: kernels.TOTALS * kernels.MOST_EPOCHS]
         self.totals = totals.reshape(-1, kernels.TOTALS)
-        # A batch may take seconds: then the main thread only waits, too, so that Ctrl-C reaches it.
+        # The main thread is no member of the team: it only waits, and Ctrl-C reaches it. So it
+        # does where a batch may take seconds.
         waits = self.team > 1 or engine.layout.size * batch_size > LONG_BATCH
         self._pool = ThreadPoolExecutor(self.team + 1) if waits else None
+        self._busy = Lock()  # while a stretch is under way there
 
     @property
     def _blocks(self):
@@ -524,12 +527,17 @@ class NumbaTrainer:
 
     def forget(self):
         """Let go of the samples."""
-        self.data = self.targets = None
+        self.X = self.data = self.targets = None
+
+    def rows(self, which):
+        """Return some samples as kernels take them."""
+        X = self.X[which]
+        return self.engine.rows(X.toarray() if _is_sparse(X) else X)
 
     def load(self, X, targets):
         """Take other samples, on the same path."""
         engine = self.engine
-        self.targets = engine.targets(targets)
+        self.X, self.targets = X, engine.targets(targets)
         if _is_sparse(X):
             X = engine.sparse(X) if self.path == "sparse" else X.toarray()
         if not _is_sparse(X):
@@ -545,6 +553,8 @@ class NumbaTrainer:
 
     def __exit__(self, *exception):
         if self._pool:
+            if exception[0]:
+                self.end()
             self._pool.shutdown()
 
     @property
@@ -563,21 +573,27 @@ class NumbaTrainer:
         if self._pool is None:
             self._run_thread(order, span, 0)
         else:
-            stretch = self._pool.submit(self._run_team, order, span)
-            _uninterrupted(stretch, self._ask_to_stop)
+            self._pool.submit(self._run_team, order, span).result()
 
-    def _ask_to_stop(self):
-        """End the stretch before its next update."""
+    def ask_to_stop(self):
+        """End the stretch before its next update, and refuse all that come."""
         self.work.marks[kernels.ASKED] = 1
 
+    def end(self):
+        """End a stretch that an interrupt of the main thread has left under way."""
+        self.ask_to_stop()
+        with self._busy:
+            pass
+
     def _run_team(self, order, span):
-        others = [
-            self._pool.submit(self._run_thread, order, span, thread)
-            for thread in range(1, self.team)
-        ]
-        self._run_thread(order, span, 0)
-        for other in others:
-            other.result()
+        with self._busy:
+            others = [
+                self._pool.submit(self._run_thread, order, span, thread)
+                for thread in range(1, self.team)
+            ]
+            self._run_thread(order, span, 0)
+            for other in others:
+                other.result()
 
     def _run_thread(self, order, span, thread):
         self._kernel(
@@ -591,21 +607,3 @@ def _kernel_rule(rule, memory, blocks):
     numbers = np.array([kernels.KINDS[rule.name], *rule[1:]], np.float64)
     parts = np.zeros(kernels.SEGMENTS + (blocks + 1) * kernels.PIECES)
     return kernels.Rule(numbers, memory.clock, memory.slots.reshape(-1), parts)
-
-
-def _uninterrupted(future, ask_to_stop):
-    """Wait for a stretch under way; after an interrupt, ask for its end and wait for that.
-
-    Only the main thread is interrupted, and it is no member of the team: none waits at a barrier
-    for one that has left.
-    """
-    interrupt = None
-    while not future.done():
-        try:
-            future.result()
-        except KeyboardInterrupt as error:
-            interrupt = error
-            ask_to_stop()
-    if interrupt:
-        raise interrupt
-    future.result()

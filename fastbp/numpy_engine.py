@@ -156,6 +156,10 @@ class NumpyTrainer:
         """Let go of the samples."""
         self.X = self.targets = None
 
+    def rows(self, which):
+        """Return some samples."""
+        return self.X[which]
+
     def load(self, X, targets):
         """Take other samples."""
         self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
@@ -167,8 +171,8 @@ class NumpyTrainer:
     def __exit__(self, *exception):
         pass
 
-    def run(self, order, first, last, learning_rate):
-        """Train on the batches that start at first <= position < last of the order."""
+    def run(self, order, first, last, learning_rate, epochs=1):
+        """Train on the batches that start at first <= position < last of the order, once."""
         batches = -(-(min(len(order), last) - first) // self.batch_size)
         order = order[first : first + batches * self.batch_size]
         with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
@@ -179,6 +183,9 @@ class NumpyTrainer:
                 hits = _hits(outputs, self.targets, batch)
                 self.totals[0] += losses.sum(), hits, len(batch) * penalty
                 self.memory.clock[0] += 1
+
+    def end(self):
+        """End a stretch that an interrupt has left under way: here it leaves none."""
 
     def _steps(self, order, learning_rate):
         """Yield what is seen of each batch."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .guards import Exclusive
 from .rules import Memory, Rule, new_memory
 from .storage import Layout
 
@@ -39,6 +40,7 @@ class Optimizer:
         self.rule()  # refuses what does not fit
         self._memory: Memory | None = None
         self._shape: Any = None
+        self.alone = Exclusive("this optimizer's network")
 
     def rule(self) -> Rule:
         """Return it as reference and kernels take it."""

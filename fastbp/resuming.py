@@ -17,7 +17,7 @@ import numpy as np
 from . import checkpoint, checks
 from .errors import ModelFileError
 from .history import NAMES, Best, History
-from .rules import Rule
+from .rules import SLOTS, Rule
 from .storage import Layout
 from .training import Begun, Mark, remembering
 
@@ -121,7 +121,9 @@ class File:
         rows = [self.layout.to_vector(slot) for slot in slots]
         arrays = {
             "parameters": self.layout.to_vector(params), "totals": totals, "optimizer.clock": clock,
-            "optimizer.slots": np.array(rows, params.dtype).reshape(len(slots), -1),
+            "optimizer.slots": np.array(rows, params.dtype).reshape(
+                len(slots), self.layout.num_parameters
+            ),
         }  # fmt: skip
         for name in NAMES:
             arrays[f"history.{name}"] = np.array(getattr(history, name)[: begun.done], np.float64)
@@ -194,9 +196,10 @@ def _mark(
     rng: np.random.Generator, states: Sequence[Any],
 ) -> Mark:  # fmt: skip
     params, slots = _flat(arrays["parameters"], layout), arrays["optimizer.slots"]
+    count = SLOTS[config["facts"]["optimizer"]["name"]]
     parts = {
         "totals": (arrays["totals"], (3,)), "optimizer.clock": (arrays["optimizer.clock"], (1,)),
-        "optimizer.slots": (slots, (len(slots), layout.num_parameters)),
+        "optimizer.slots": (slots, (count, layout.num_parameters)),
     }  # fmt: skip
     for name, (array, shape) in parts.items():
         if array.shape != shape or not np.isfinite(array).all():
@@ -211,7 +214,7 @@ def _mark(
     if position % config["facts"]["batch_size"]:
         raise ValueError(f"position must be where a batch begins; found {position}")
     begun = Begun(done, config["rng"], kept, str(config["stopped"]))
-    flat = memory.reshape(len(slots), layout.size)
+    flat = memory.reshape(count, layout.size)
     totals, clock = arrays["totals"], arrays["optimizer.clock"]
     return Mark(begun, position, float(config["seconds"]), [params, totals, flat, clock])
 

@@ -84,7 +84,24 @@ class Windows:
     def stopped(self, value: bool) -> None:
         self._trainer.stopped = value
 
-    def run(self, order: np.ndarray, first: int, last: int, learning_rate: float) -> None:
+    @property
+    def engine(self) -> Any:
+        """The engine of the trainer beneath."""
+        return self._trainer.engine
+
+    def rows(self, which: np.ndarray) -> np.ndarray:
+        """Return some samples as kernels take them."""
+        self._trainer.forget()
+        self._trainer.load(_rows(self._X, which), _targets(self._targets, which))
+        return self._trainer.rows(slice(None))
+
+    def end(self) -> None:
+        """End a stretch that an interrupt has left under way."""
+        self._trainer.end()
+
+    def run(
+        self, order: np.ndarray, first: int, last: int, learning_rate: float, epochs: int = 1
+    ) -> None:  # fmt: skip
         """Train on the batches that start at first <= position < last of the order."""
         if not len(order):  # loads the kernels
             self._trainer.run(order, 0, 0, learning_rate)

@@ -5,13 +5,16 @@ call, or many short epochs. Stretches are short, so that Ctrl-C, the progress ba
 divergence get their turn; they do not show in the result.
 """
 
+import math
 import time
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from . import faults
 from .errors import DivergenceError
+from .guards import interrupts_wait
 from .history import History
 from .progress import progress_bar
 from .schedules import Constant, rate_of
@@ -73,20 +76,15 @@ class Epochs:
         Only the first, where one of them would diverge. `start` is as for `run`.
         """
         self.samples = len(order)
-        if epochs == 1:
-            return self.run(epoch, order, learning_rate, progress, start)[None]
-        self.trainer.totals[0] = 0
-        before = self._state()
-        self.set_mark(0, 0.0, before)
-        started = time.perf_counter()
-        self.trainer.run(order, 0, len(order), learning_rate, epochs)
-        self._pace(time.perf_counter() - started)
-        if self._healthy(epochs):
-            progress(epochs * len(order))
-            return self.trainer.totals[:epochs].copy()
-        self.restore(before)
-        self.batches = 1  # one epoch after the other, up to the bad step
-        return self.run(epoch, order, learning_rate, progress)[None]
+        if epochs > 1:
+            self.trainer.totals[0] = 0
+            before = self._state()
+            self.set_mark(0, 0.0, before)
+            if self._learn(before, order, 0, len(order), learning_rate, epochs):
+                progress(epochs * len(order))
+                return self.trainer.totals[:epochs].copy()
+            self.batches = 1  # one epoch after the other, up to the bad step
+        return self.run(epoch, order, learning_rate, progress, start)[None]
 
     def run(self, epoch, order, learning_rate, progress, start=(0, 0.0)):
         """Train on the samples of `order`; return the sums of losses and hits.
@@ -105,19 +103,56 @@ class Epochs:
             last = min(len(order), first + self.batches * self.batch_size)
             before = self._state()
             self.set_mark(first, time.perf_counter() - begun, before)
-            started = time.perf_counter()
-            self.trainer.run(order, first, last, learning_rate)
-            seconds = time.perf_counter() - started
-            if not self._healthy():
-                step = steps + self._rewind(before, order, first, last, learning_rate)
-                raise DivergenceError(
-                    f"loss or weights were no longer finite in epoch {epoch + 1}, step {step + 1}, "
-                    f"at learning rate {learning_rate:g}; the network keeps the weights from "
-                    "before that step. Try a smaller learning rate or scaled inputs."
-                )
+            if not self._learn(before, order, first, last, learning_rate):
+                self._diverge(epoch, before, order, first, last, learning_rate, steps)
             progress(last - first)
             first = last
-            self._pace(seconds)
+
+    def _learn(self, before, order, first, last, learning_rate, epochs=1):
+        """Train on a slice; return whether all is finite, and go back if it is not."""
+        started = time.perf_counter()
+        with self._whole(before):
+            self.trainer.run(order, first, last, learning_rate, epochs)
+            fine = not self.trainer.stopped and self._finite(epochs)
+            if not fine:
+                self.restore(before)
+        self._pace(time.perf_counter() - started)
+        return fine
+
+    @contextmanager
+    def _whole(self, before):
+        """Go back if something like Ctrl-C comes: it may come amid a step."""
+        try:
+            yield
+        except BaseException:
+            with interrupts_wait():
+                self.trainer.end()
+                self.restore(before)
+            raise
+
+    def _diverge(self, epoch, before, order, first, last, learning_rate, steps):
+        """Say which step of a slice was the first that is not finite; stay before it.
+
+        So many `steps` of the epoch were taken before those of the order.
+        """
+        step = self._rewind(before, order, first, last, learning_rate)
+        what, layer, layers = self._fault(order, step * self.batch_size, learning_rate)
+        raise DivergenceError(
+            f"{what} no longer finite in epoch {epoch + 1}, step {steps + step + 1}, "
+            f"layer {layer} of {layers}, at learning rate {learning_rate:g}; the network keeps the weights from "
+            "before that step. Try a smaller learning rate or scaled inputs."
+        )
+
+    def _fault(self, order, first, learning_rate):
+        """Take the bad step once more, and go back; return what it makes infinite, and where."""
+        before, trainer = self._state(), self.trainer
+        with self._whole(before):
+            trainer.run(order, first, first + 1, learning_rate)
+            after = self._state()
+            self.restore(before)
+        model, layout = trainer.engine.model, trainer.engine.layout
+        batch = trainer.rows(order[first : first + self.batch_size])
+        return *faults.find(model, layout, batch, before, after), len(model.activations)
 
     def set_mark(self, position, seconds, state=None):
         """Note where the training stands, if that is to be kept."""
@@ -144,12 +179,14 @@ class Epochs:
             array[...] = before
         self.trainer.stopped = False
 
-    def _healthy(self, epochs=1):
+    def _finite(self, epochs=1):
         """Return whether all is finite: an overflow in Adam's memory would only stop learning."""
-        if self.trainer.stopped:
+        arrays = [array for array in self.trainer.memory[:1] if array.size]
+        if epochs > 1:
+            arrays.append(self.trainer.totals[:epochs])
+        elif not math.isfinite(self.trainer.totals[0, 2]):  # losses are finite, or stop the trainer
             return False
-        found = self.params, self.trainer.totals[:epochs], *self.trainer.memory
-        return all(np.isfinite(array).all() for array in found)
+        return all(np.isfinite(array).all() for array in (self.params, *arrays))
 
     def _rewind(self, before, order, first, last, learning_rate):
         """Go back to before the first step that was not finite, by bisection; return its number.
@@ -160,13 +197,10 @@ class Epochs:
         while last - first > self.batch_size:
             middle = first + (last - first) // self.batch_size // 2 * self.batch_size
             middle = max(middle, first + self.batch_size)
-            self.restore(before)
-            self.trainer.run(order, first, middle, learning_rate)
-            if self._healthy():
+            if self._learn(before, order, first, middle, learning_rate):
                 before, first = self._state(), middle
             else:
                 last = middle
-        self.restore(before)
         return first // self.batch_size
 
 

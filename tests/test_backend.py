@@ -1,8 +1,8 @@
 """The same operations from either backend, on logical arrays of any shape and memory order."""
 
 import inspect
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -511,29 +511,37 @@ def test_a_trainer_that_stopped_goes_on_when_told_to(engine, make_data):
 # -- interrupts ------------------------------------------------------------------------------------
 
 
-class Interrupted(Future):
-    """The first to wait for it is interrupted; it ends a little later."""
-
-    def result(self, timeout=None):
-        """Raise KeyboardInterrupt the first time."""
-        if not hasattr(self, "timer"):
-            self.timer = threading.Timer(0.05, self.set_result, [None])
-            self.timer.start()
-            raise KeyboardInterrupt
-        return super().result(timeout)
-
-
-def test_an_interrupt_waits_for_the_team():
+def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_data):
     """None of the threads is left behind at a barrier, writing into the weights."""
-    future, asked = Interrupted(), []
-    with pytest.raises(KeyboardInterrupt):
-        backends._uninterrupted(future, lambda: asked.append(True))
-    assert future.done()
-    assert asked == [True]
+    net = make_net((200, 300, 10))
+    X, targets = make_data(net, 4000)
+    trainer = backends.NumbaEngine(net.model, net.layout).trainer(
+        net.params, X, targets, 4000, threads=2
+    )
+    with trainer:
+        trainer.run(np.arange(0), 0, 0, 0.0)
+        span = kernels.Span(0, 4000, 4000, np.float32(0.1), 100)
+        left = trainer._pool.submit(trainer._run_team, np.arange(4000), span)
+        while not trainer._busy.locked():
+            time.sleep(0.001)
+        trainer.end()
+        assert not trainer._busy.locked()
+        after = net.params.copy()
+        left.result(timeout=9)
+        trainer.run(np.arange(4000), 0, 4000, 0.1)  # too late
+    np.testing.assert_array_equal(net.params, after)
 
 
-def test_an_error_in_a_team_is_raised():
-    future = Future()
-    future.set_exception(RuntimeError("in a thread"))
-    with pytest.raises(RuntimeError, match="in a thread"):
-        backends._uninterrupted(future, None)
+def test_an_error_in_a_team_is_raised(make_net, make_data, monkeypatch):
+    net = make_net((200, 300, 10))
+    X, targets = make_data(net, 4000)
+    with backends.NumbaEngine(net.model, net.layout).trainer(
+        net.params, X, targets, 4000, threads=2
+    ) as trainer:
+
+        def fail(order, span, thread):
+            raise RuntimeError("in a thread")
+
+        monkeypatch.setattr(trainer, "_run_thread", fail)
+        with pytest.raises(RuntimeError, match="in a thread"):
+            trainer.run(np.arange(4000), 0, 4000, 0.1)

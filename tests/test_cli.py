@@ -435,7 +435,10 @@ BAD = {
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
-    "divergence": (["train", "--learning-rate", "1e20"], "epoch 1, step 2, at learning rate 1e+20"),
+    "divergence": (
+        ["train", "--learning-rate", "1e20"],
+        "epoch 1, step 2, layer 2 of 2, at learning rate 1e+20",
+    ),
     "unknown schedule": (
         ["train", "--schedule", "steps"],
         "--schedule: expected one of step, exponential, cosine, plateau; found 'steps'",

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastbp"
 FLOORS = {
     "errors": (-1, 0),  # below the ground floor, so that datasets and kernels can raise them
     "rules": (-1, 0),
+    "guards": (-1, 0),
     "untrusted": (-1, 0),
     "files": (-1, 0),
     "pickles": (-0.5, 0),
@@ -25,6 +26,7 @@ FLOORS = {
     "reference": (0, 0),
     "storage": (0, 0),
     "datasets": (0, 0),
+    "faults": (0.5, 0),
     "kernels._jit": (0, 0),
     "kernels.simd": (0, 1),
     "kernels.parallel": (0, 1),

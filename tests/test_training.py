@@ -469,7 +469,7 @@ def test_divergence_names_the_step_and_undoes_it(kind, batch_size, seconds, back
     with pytest.raises(DivergenceError) as caught:
         net.fit(X, y, epochs=3, batch_size=batch_size, learning_rate=rate, shuffle=False)
     message = str(caught.value)
-    assert f"epoch 1, step {7 // batch_size + 1}," in message
+    assert f"epoch 1, step {7 // batch_size + 1}, layer 1 of 1," in message
     assert f"learning rate {rate:g}" in message
     assert isinstance(caught.value, ValueError)
     np.testing.assert_array_equal(net.to_vector(), before)
@@ -495,7 +495,9 @@ def test_divergence_keeps_what_was_learnt_up_to_the_last_good_step(
         steps.extend(walk)
     assert len(steps) > 3
     epoch, step, _ = steps[-1]
-    with pytest.raises(DivergenceError, match=f"epoch {epoch + 1}, step {step + 1}, at learning"):
+    with pytest.raises(
+        DivergenceError, match=f"epoch {epoch + 1}, step {step + 1}, layer . of 2, "
+    ):
         fitted.fit(X, y, epochs=1000, batch_size=batch_size, learning_rate=rate)
     np.testing.assert_array_equal(fitted.to_vector(), stepped.to_vector())
     assert np.isfinite(fitted.to_vector()).all()
@@ -540,7 +542,7 @@ def test_a_divergence_in_a_later_epoch_names_it(backend):
     net.from_vector([1.0])
     with pytest.raises(DivergenceError) as caught:
         net.fit([[1.0]], [[0.0]], epochs=1000, batch_size=1, learning_rate=1025.0)
-    assert "epoch 13, step 1, at learning rate 1025;" in str(caught.value)
+    assert "epoch 13, step 1, layer 1 of 1, at learning rate 1025;" in str(caught.value)
     assert net.to_vector() == 2.0**120
 
 

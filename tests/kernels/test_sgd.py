@@ -738,7 +738,7 @@ def test_training_stops_before_the_next_step_when_asked_to(
     for threads in TEAMS:
         params = net.copy_params()
         with engine.trainer(params, X, targets, batch, threads, path) as trainer:
-            trainer._ask_to_stop()
+            trainer.ask_to_stop()
             trainer.run(np.arange(33), 0, 33, 0.1)
             assert trainer.stopped
             assert trainer.totals[0].tolist() == [0, 0, 0]

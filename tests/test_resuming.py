@@ -1,0 +1,427 @@
+"""Training checkpoints: stopped after any step, a training goes on to the same bits."""
+
+import copy
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import ModelFileError, Network, callbacks, checkpoint, resuming, schedules, training
+from fastbp import numba_engine as engines
+from fastbp.numba_engine import NumbaTrainer
+from fastbp.numpy_engine import NumpyTrainer
+
+RUNS = int(os.environ.get("FASTBP_RUNS", "1"))  # how often what is drawn at random is drawn
+N, BATCH, EPOCHS = 40, 16, 4  # three steps an epoch, the last of them on a smaller batch
+STEPS = EPOCHS * 3
+
+OPTIMIZERS = {
+    "sgd": lambda: "sgd",
+    "momentum": lambda: "momentum",
+    "nesterov": lambda: "nesterov",
+    "adam": lambda: "adam",
+    "l2 and clipping": lambda: fastbp.SGD(momentum=0.5, l2=1e-3, clip_norm=0.1),
+    "uncorrected": lambda: fastbp.Adam(epsilon_corrected=False),
+}
+SCHEDULES = {
+    "constant": lambda: 0.3,
+    "step": lambda: schedules.Step(0.4, every=2),
+    "exponential": lambda: schedules.Exponential(0.4, 0.8),
+    "cosine": lambda: schedules.Cosine(0.4, EPOCHS),
+    "plateau": lambda: schedules.OnPlateau(0.4, patience=1, min_delta=0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Samples and labels for training and for validation."""
+    rng = np.random.default_rng(5)
+    return rng.random((N, 6)), rng.integers(0, 3, N), rng.random((9, 6)), rng.integers(0, 3, 9)
+
+
+def make(**options):
+    return Network([6, 9, 8, 3], **{"seed": 1, "loss": "cross-entropy", **options})
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Slices of one step."""
+    monkeypatch.setattr(training.Epochs, "_pace", lambda self, seconds: None)
+    monkeypatch.setattr(engines, "WORK_PER_THREAD", 1)
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """stopping(steps, call): Ctrl-C right after so many steps; returns whether it came so far."""
+
+    def stop(steps, call):
+        left = [steps]
+        with monkeypatch.context() as patch:
+            for trainer in (NumbaTrainer, NumpyTrainer):
+
+                def run(self, order, first, last, *rest, run=trainer.run):
+                    run(self, order, first, last, *rest)
+                    left[0] -= last > 0
+                    if last and left[0] == 0:
+                        raise KeyboardInterrupt
+
+                patch.setattr(trainer, "run", run)
+            try:
+                call()
+            except KeyboardInterrupt:
+                return True
+        return False
+
+    return stop
+
+
+def bits(net, history):
+    """All that must be equal; times are not."""
+    series = {name: getattr(history, name) for name in fastbp.history.NAMES if "second" not in name}
+    return (
+        net.to_vector().tobytes(),
+        json.dumps(series),
+        history.stopped,
+        net.rng.random(3).tobytes(),
+    )
+
+
+def stop_at_every_step(fit, path, stopping, steps=STEPS):
+    """Compare each training that is stopped and resumed with one that never was."""
+    whole = bits(*fit())
+    for step in range(1, steps + 1):
+        assert stopping(step, lambda: fit(checkpoint=path)), step
+        assert bits(*fit(resume=path)) == whole, step
+    assert not stopping(steps + 1, lambda: fit(checkpoint=path))
+    assert bits(*fit(resume=path)) == whole  # of one that was done
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_stopped_after_any_step_it_ends_with_the_same_bits(
+    optimizer, shuffle, backend, data, tmp_path, one_by_one, stopping
+):
+    X, y, Xv, yv = data
+
+    def fit(**options):
+        net = make(backend=backend)
+        return net, net.fit(
+            X, y, epochs=EPOCHS, batch_size=BATCH, learning_rate=0.1, shuffle=shuffle,
+            optimizer=OPTIMIZERS[optimizer](), validation_data=(Xv, yv), **options,
+        )  # fmt: skip
+
+    stop_at_every_step(fit, tmp_path / "run", stopping)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules_and_threads_do_not_show(schedule, threads, data, tmp_path, one_by_one, stopping):
+    """The one that goes on may have another number of threads."""
+    X, y, *_ = data
+
+    def fit(threads=threads, **options):
+        net = make()
+        if "resume" in options:
+            threads = 1 + threads % 3
+        return net, net.fit(
+            X, y, epochs=EPOCHS, batch_size=BATCH, learning_rate=SCHEDULES[schedule](),
+            threads=threads, **options,
+        )  # fmt: skip
+
+    assert len(set(fit()[1].learning_rate)) > (schedule != "constant")
+    stop_at_every_step(fit, tmp_path / "run", stopping)
+
+
+def all_callbacks(folder):
+    return [
+        callbacks.EarlyStopping(patience=2, min_delta=0.5),
+        callbacks.StopOnDivergence(),
+        callbacks.Checkpoint(folder / "best", monitor="loss"),
+        callbacks.CSVLog(folder / "log.csv"),
+        callbacks.JSONLog(folder / "log.jsonl"),
+        fastbp.Norms(np.eye(6), [0, 1, 2, 0, 1, 2]),
+    ]
+
+
+def test_early_stopping_and_its_fellows_remember(data, backend, tmp_path, one_by_one, stopping):
+    """The best weights are put back, and the logs hold each epoch once."""
+    X, y, Xv, yv = data
+    kept = {}
+
+    def fit(**options):
+        net, found = make(backend=backend), all_callbacks(tmp_path)
+        history = net.fit(
+            X, y, epochs=9, batch_size=BATCH, learning_rate=0.3, validation_data=(Xv, yv),
+            callbacks=found, **options,
+        )  # fmt: skip
+        assert len(history) == 3
+        assert "no better val_loss" in history.stopped
+        stopped, _, best, _, _, norms = found
+        rows = (tmp_path / "log.csv").read_text().splitlines()
+        lines = (tmp_path / "log.jsonl").read_text().splitlines()
+        facts = (
+            stopped.best.state().tolist(), best.best.state().tolist(), norms.deltas,
+            norms.activations, [row.split(",")[:6] for row in rows],
+            [json.loads(line)["val_loss"] for line in lines], (tmp_path / "best").read_bytes(),
+        )  # fmt: skip
+        assert kept.setdefault("facts", facts) == facts
+        return net, history
+
+    stop_at_every_step(fit, tmp_path / "run", stopping, steps=9)
+
+
+def test_a_training_that_is_stopped_again_and_again(data, tmp_path, one_by_one, stopping):
+    """After each step a new Ctrl-C; the file is the one that is gone on from."""
+    X, y, *_ = data
+    path = tmp_path / "run"
+
+    def fit(**options):
+        net = make()
+        return net, net.fit(
+            X, y, epochs=EPOCHS, batch_size=BATCH, learning_rate=0.1, optimizer="adam", **options
+        )
+
+    whole = bits(*fit())
+    assert stopping(1, lambda: fit(checkpoint=path))
+    count = 0
+    while stopping(2, lambda: fit(checkpoint=path, resume=path)):
+        count += 1
+    assert count == STEPS - 1  # the step that Ctrl-C came in is taken again
+    assert bits(*fit(resume=path)) == whole
+
+
+def test_many_epochs_in_one_call_go_on_too(data, tmp_path, stopping):
+    X, y, *_ = data
+
+    def fit(**options):
+        net = make()
+        return net, net.fit(X, y, epochs=300, batch_size=N, learning_rate=0.1, **options)
+
+    whole = bits(*fit())
+    for calls in (2, 3, 5):
+        assert stopping(calls, lambda: fit(checkpoint=tmp_path / "run"))
+        assert bits(*fit(resume=tmp_path / "run")) == whole
+
+
+def test_more_epochs_may_be_asked_for_later(data, tmp_path):
+    X, y, *_ = data
+    whole, parts = make(), make()
+    options = {"batch_size": BATCH, "learning_rate": 0.1, "optimizer": "momentum"}
+    history = whole.fit(X, y, epochs=5, **options)
+    path = tmp_path / "run"
+    parts.fit(X, y, epochs=2, checkpoint=path, **options)
+    other = make(seed=9)  # its weights and its generator are replaced
+    again = other.fit(X, y, epochs=5, resume=path, checkpoint=path, **options)
+    assert bits(whole, history) == bits(other, again)
+
+
+def test_an_optimizer_object_goes_on_from_the_file(data, tmp_path):
+    X, y, *_ = data
+    options = {"batch_size": BATCH, "learning_rate": 0.01}
+    whole, rule = make(), fastbp.Adam()
+    whole.fit(X, y, epochs=4, optimizer=rule, **options)
+    make().fit(X, y, epochs=2, optimizer=fastbp.Adam(), checkpoint=tmp_path / "run", **options)
+    used = fastbp.Adam()
+    make().fit(X, y, epochs=1, optimizer=used, **options)
+    net = make()
+    net.fit(X, y, epochs=4, optimizer=used, resume=tmp_path / "run", **options)
+    assert used.steps == rule.steps == STEPS
+    np.testing.assert_array_equal(used.state()["slots"], rule.state()["slots"])
+    np.testing.assert_array_equal(net.to_vector(), whole.to_vector())
+
+
+def test_sparse_samples_and_weights_go_on_too(tmp_path, one_by_one, stopping, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X = sparse.random(N, 6, 0.4, format="csr", random_state=1)
+    y, weights = rng.random((N, 3)), rng.random(N)
+
+    def fit(**options):
+        net = make(loss="quadratic")
+        history = net.fit(
+            X, y, epochs=2, batch_size=BATCH, learning_rate=0.1, sample_weight=weights,
+            validation_data=(X, y), **options,
+        )  # fmt: skip
+        return net, history
+
+    stop_at_every_step(fit, tmp_path / "run", stopping, steps=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 10, 64])
+def test_real_images_at_random_steps(batch_size, mnist, tmp_path, rng, stopping):
+    X, y = mnist[0][:20_000], mnist[1][:20_000]
+
+    def fit(**options):
+        net = Network([784, 30, 10], loss="cross-entropy", input_scale=1 / 255, seed=0)
+        return net, net.fit(
+            X, y, epochs=2, batch_size=batch_size, learning_rate=0.05, optimizer="momentum",
+            validation_data=mnist[2:], **options,
+        )  # fmt: skip
+
+    whole, stopped = bits(*fit()), 0
+    for _ in range(4 * RUNS):
+        slices = int(rng.integers(1, 16))
+        stopped += stopping(slices, lambda: fit(checkpoint=tmp_path / "run"))
+        assert bits(*fit(resume=tmp_path / "run")) == whole, slices
+    assert stopped
+
+
+def test_the_file_is_there_from_the_start_and_each_so_many_seconds(data, tmp_path, monkeypatch):
+    X, y, *_ = data
+    path, now, kept = tmp_path / "run", [0.0], []
+    write = checkpoint.write
+
+    def noted(*args):
+        kept.append(args[2]["done"])
+        write(*args)
+
+    class Clock:
+        def on_epoch_end(self, net, history):
+            now[0] += 1
+
+    monkeypatch.setattr(resuming.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "write", noted)
+    options = {"batch_size": N, "learning_rate": 0.1, "checkpoint": path, "callbacks": [Clock()]}
+    make().fit(X, y, epochs=10, checkpoint_every=4, **options)
+    assert kept == [0, 4, 8, 10]
+    with pytest.raises(OSError, match="its folder does not exist"):
+        make().fit(X, y, epochs=10, **(options | {"checkpoint": tmp_path / "no" / "run"}))
+    with pytest.raises(ValueError, match="checkpoint_every must be a positive number"):
+        make().fit(X, y, epochs=10, checkpoint_every=0, **options)
+
+
+# --- What does not fit ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    """A checkpoint after two epochs, and what it was begun with."""
+    X, y, Xv, yv = data
+    options = {
+        "epochs": 4, "batch_size": BATCH, "learning_rate": 0.1, "optimizer": "adam",
+        "validation_data": (Xv, yv), "callbacks": [callbacks.EarlyStopping(patience=3)],
+    }  # fmt: skip
+    path = tmp_path / "run"
+    make().fit(X, y, **(options | {"epochs": 2}), checkpoint=path)
+    return path, X, y, options
+
+
+OTHERS = {
+    "batch_size": {"batch_size": 8},
+    "shuffle": {"shuffle": False},
+    "optimizer": {"optimizer": fastbp.Adam(beta_1=0.8)},
+    "learning_rate": {"learning_rate": 0.2},
+    "learning_rate ": {"learning_rate": schedules.Cosine(0.1, 4)},
+    "callbacks": {"callbacks": []},
+    "callbacks ": {"callbacks": [callbacks.EarlyStopping(patience=4)]},
+    "callbacks  ": {"callbacks": [callbacks.EarlyStopping("loss", patience=3)]},
+    "other validation_data": {"validation_data": None},
+    "other data": {"sample_weight": np.ones(N)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_training_is_refused(name, run):
+    path, X, y, options = run
+    net, callback = make(seed=2), callbacks.EarlyStopping(patience=3)
+    before = copy.deepcopy((net.to_vector(), net.rng.bit_generator.state))
+    with pytest.raises(ValueError, match=f"^resume: .*run is of a training with {name.strip()}"):
+        net.fit(X, y, **(options | {"callbacks": [callback]} | OTHERS[name]), resume=path)
+    np.testing.assert_array_equal(net.to_vector(), before[0])
+    assert net.rng.bit_generator.state == before[1]
+
+
+def test_other_data_and_networks_are_refused(run):
+    path, X, y, options = run
+    changed = X.copy()
+    changed[-1, -1] = np.nextafter(changed[-1, -1], 2)
+    for X_other, y_other in ((changed, y), (X, y[::-1]), (X[:-1], y[:-1]), (X.astype("f4"), y)):
+        with pytest.raises(ValueError, match="other data"):
+            make().fit(X_other, y_other, **options, resume=path)
+    for other in ({"dtype": "float64"}, {"activation": "tanh"}, {"bias": False}):
+        with pytest.raises(ValueError, match="of a training with network"):
+            make(**other).fit(X, y, **options, resume=path)
+    with pytest.raises(ValueError, match="of a training with backend 'numba'; here it is 'numpy'"):
+        make(backend="numpy").fit(X, y, **options, resume=path)
+
+
+def test_a_model_is_no_checkpoint_nor_the_other_way_round(run, tmp_path):
+    path, X, y, options = run
+    with pytest.raises(ModelFileError, match=r"training checkpoint: fit\(..., resume=...\)"):
+        fastbp.load(path)
+    make().save(tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"is no training checkpoint of fastbp.*It is a model"):
+        make().fit(X, y, **options, resume=tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        make().fit(X, y, **options, resume=tmp_path / "none")
+
+
+DAMAGE = {
+    "no facts": lambda arrays, config: config.pop("facts"),
+    "no position": lambda arrays, config: config.pop("position"),
+    "a position beyond the data": lambda arrays, config: config.update(position=N + 8),
+    "a position amid a batch": lambda arrays, config: config.update(position=1),
+    "a position of text": lambda arrays, config: config.update(position="16"),
+    "a negative count": lambda arrays, config: config.update(done=-1),
+    "more epochs than history": lambda arrays, config: config.update(done=3),
+    "another generator": lambda arrays, config: config["rng"].update(bit_generator="MT19937"),
+    "no generator": lambda arrays, config: config.update(rng=None),
+    "a generator of text": lambda arrays, config: config["rng"].update(state="x"),
+    "seconds of text": lambda arrays, config: config.update(seconds="long"),
+    "no parameters": lambda arrays, config: arrays.pop("parameters"),
+    "too few parameters": lambda arrays, config: arrays.update(parameters=np.zeros(3, "f4")),
+    "parameters of float64": lambda arrays, config: arrays.update(
+        parameters=arrays["parameters"].astype(float)
+    ),
+    "NaN parameters": lambda arrays, config: arrays["parameters"].fill(np.nan),
+    "NaN totals": lambda arrays, config: arrays["totals"].fill(np.nan),
+    "an infinite moment": lambda arrays, config: arrays["optimizer.slots"].fill(np.inf),
+    "one moment too few": lambda arrays, config: arrays.update(
+        {"optimizer.slots": arrays["optimizer.slots"][:1]}
+    ),
+    "no clock": lambda arrays, config: arrays.pop("optimizer.clock"),
+    "two clocks": lambda arrays, config: arrays.update({"optimizer.clock": np.zeros(2)}),
+    "no loss": lambda arrays, config: arrays.pop("history.loss"),
+    "a short loss": lambda arrays, config: arrays.update({"history.loss": np.zeros(1)}),
+    "no best epoch": lambda arrays, config: arrays.pop("states.0.best"),
+    "an empty best": lambda arrays, config: arrays.update({"states.0.best": np.zeros(0)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused_and_the_network_left_alone(damage, run):
+    path, X, y, options = run
+    arrays, config = checkpoint.read(path, checkpoint.TRAINING)
+    DAMAGE[damage](arrays, config)
+    checkpoint.write(path, arrays, config, checkpoint.TRAINING)
+    net = make(seed=2)
+    before = net.to_vector()
+    with pytest.raises(ModelFileError, match="run is damaged: "):
+        net.fit(X, y, **options, resume=path)
+    np.testing.assert_array_equal(net.to_vector(), before)
+
+
+def test_a_file_cut_anywhere_is_refused(run):
+    path, X, y, options = run
+    whole = path.read_bytes()
+    for size in {*range(0, len(whole), len(whole) // 20), len(whole) - 1}:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelFileError):
+            make().fit(X, y, **options, resume=path)
+
+
+def test_the_same_training_gives_the_same_file_but_for_its_times(data, tmp_path):
+    X, y, *_ = data
+    for name in ("one", "two"):
+        make().fit(X, y, epochs=2, batch_size=BATCH, learning_rate=0.1, checkpoint=tmp_path / name)
+    (one, config), (two, same) = (
+        checkpoint.read(tmp_path / name, checkpoint.TRAINING) for name in ("one", "two")
+    )
+    assert config == same
+    for name in one.keys() - {"history.seconds", "history.samples_per_second"}:
+        np.testing.assert_array_equal(one[name], two[name])
+    shutil.copy(tmp_path / "one", tmp_path / "copy")
+    make().fit(X, y, epochs=2, batch_size=BATCH, learning_rate=0.1, resume=tmp_path / "copy")
