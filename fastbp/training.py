@@ -139,8 +139,8 @@ class Epochs:
         what, layer, layers = self._fault(order, step * self.batch_size, learning_rate)
         raise DivergenceError(
             f"{what} no longer finite in epoch {epoch + 1}, step {steps + step + 1}, "
-            f"layer {layer} of {layers}, at learning rate {learning_rate:g}; the network keeps the weights from "
-            "before that step. Try a smaller learning rate or scaled inputs."
+            f"layer {layer} of {layers}, at learning rate {learning_rate:g}; the network keeps the "
+            "weights from before that step. Try a smaller learning rate or scaled inputs."
         )
 
     def _fault(self, order, first, learning_rate):

@@ -316,7 +316,7 @@ def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch)
     class Trainer:
         totals, stopped, memory = np.zeros((1, 3)), False, ()
 
-        def run(self, order, first, last, learning_rate):
+        def run(self, order, first, last, learning_rate, epochs):
             stretches.append(last - first)
             now[0] += sum(0.001 if i < 3000 else 0.01 for i in range(first, last))
 
