@@ -1,13 +1,16 @@
 """The README as a newcomer reads it: what it says to do is done, step by step."""
 
+import pathlib
 import re
 import runpy
 import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import fastbp
 from fastbp import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +56,30 @@ def test_the_program_at_the_top_runs(tmp_path, capsys):
     (tmp_path / "top.py").write_text(program, encoding="utf-8")
     runpy.run_path(str(tmp_path / "top.py"))
     assert float(capsys.readouterr().out) > 0.9
+
+
+def without_times(lines):
+    return [line.partition(", rate")[0].rstrip() for line in lines]
+
+
+def test_the_section_on_training_runs_and_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X, y, *_ = fastbp.datasets.load("digits")
+    np.save("X.npy", X)
+    np.save("y.npy", y)
+    Path("days").mkdir()
+    for day in range(3):
+        np.savez(f"days/{day}.npz", X=X[day::3], y=y[day::3])
+    names = {"fastbp": fastbp, "np": np, "pathlib": pathlib}
+    for program in blocks(SECTIONS["Training"], "python"):
+        exec(program, names)
+    shown = without_times("".join(blocks(SECTIONS["Training"], "")).splitlines())
+    printed = without_times(capsys.readouterr().out.splitlines())
+    summary = shown[: shown.index("...") - 1]  # losses depend on the CPU
+    assert printed[: len(summary)] == summary
+    assert len(names["history"]) < 100
+    assert printed[-1].startswith("ended after epoch ")
+    assert {path.name for path in tmp_path.iterdir()} == {"X.npy", "y.npy", "days", "log.csv"}
 
 
 def test_every_command_is_one():
