@@ -1,4 +1,4 @@
-"""Pictures, drawn by matplotlib, which is an extra: `pip install fastbp[plot]`.
+"""Pictures, drawn by matplotlib, which is an extra: `pip install 'fastbp[plot]'`.
 
 Each public function returns a `matplotlib.figure.Figure` and, given a path, writes it there.
 """

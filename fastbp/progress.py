@@ -175,6 +175,6 @@ def progress_bar(wanted, epochs, n, classes, totals, seen=0):
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        logger.warning("no progress bar: tqdm is missing (pip install fastbp[progress])")
+        logger.warning("no progress bar: tqdm is missing (pip install 'fastbp[progress]')")
         return _NoBar()
     return _Bar(tqdm, epochs, n, classes, totals, seen)

@@ -509,6 +509,8 @@ BAD = {
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
     "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
     "model of another width": (["evaluate", "small"], "takes samples of 3 numbers, those"),
+    "images to predict": (["predict", "small"], "takes samples of 3 numbers, those of digits"),
+    "another layout": (["evaluate", "other.onnx"], "`fastbp convert` makes a model of it"),
     "rows of another width": (["predict", "small", "--data", "rows.npy"], "X must be (batch, 3)"),
     "rows of text": (["predict", "small", "--data", "text.npy"], "'U1' is no plain bool"),
     "rows of objects": (["predict", "small", "--data", "objects.npy"], "'O' is no plain bool"),
@@ -605,7 +607,7 @@ def bad_files(folder):
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
-    np.savez("nan.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    np.savez("nan.npz", x_train=X, y_train=y, x_test=np.zeros((4, 3)), y_test=y)
     X, y = np.ones((1, 3), "f4"), np.zeros(1, int)
     np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class
@@ -613,6 +615,7 @@ def bad_files(folder):
     (folder / "folder.csv").mkdir()
     (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
     (folder / "taken.history.jsonl").mkdir()
+    (folder / "other.onnx").touch()
     (folder / "empty.jsonl").touch()
     (folder / "plain.jsonl").write_text('{"loss": 1}')
     np.save("rows.npy", np.zeros((2, 4)))
