@@ -2,6 +2,7 @@
 
 import logging
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
@@ -839,8 +840,8 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
         found = arrays[name].shape if name in arrays else None
         if found != shapes.get(name):  # before a network of that size takes its memory
             raise ModelFileError(
-                f"{path}: array {name} must have shape {shapes.get(name)}, for sizes "
-                f"{config['sizes']} and bias {config['bias']}; found {found}"
+                f"{path}: array {name:.60} must have shape {shapes.get(name)}, for "
+                f"sizes {reprlib.repr(config['sizes'])} and bias {config['bias']}; found {found}"
             )
         if arrays[name].dtype != config["dtype"] or not np.isfinite(arrays[name]).all():
             raise ModelFileError(f"{path}: array {name} must hold finite {config['dtype']} values")

@@ -166,7 +166,7 @@ def _epoch(line: bytes, number: int) -> dict[str, Any]:
 
 def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text.decode("utf-8"))  # bytes might be taken for UTF-16
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -4,6 +4,7 @@ The first line names the columns. Every value has to be a number: what is missin
 error that names column and row, and nothing is made up for it.
 """
 
+import io
 import os
 import reprlib
 import warnings
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .untrusted import DataError, opened
+
+MOST_COLUMNS = 2**15  # a comma is a byte, a column of pandas's takes 800: here, 26 MB
 
 
 def read_csv(
@@ -40,7 +43,8 @@ def read_csv(
     FileNotFoundError, PermissionError
     DataError
         If there is no such column, a value is missing, text or infinite, a label is no whole
-        number, lines are of unequal length, or two columns have the same name.
+        number, lines are of unequal length or of more than 32,768 columns, or two columns have the
+        same name.
 
     Examples
     --------
@@ -73,7 +77,11 @@ def _frame(path: str | os.PathLike[str]) -> Any:
             "CSV files need pandas, install it with: pip install 'fastbp[csv]'"
         ) from error
     options: dict[str, Any] = {"encoding": "utf-8-sig", "compression": None}
-    with opened(path), warnings.catch_warnings():
+    with opened(path) as file, warnings.catch_warnings():
+        if _most_commas(file) >= MOST_COLUMNS:
+            raise DataError(
+                f"{path}: a line has more than {MOST_COLUMNS:,} columns; split the file"
+            )
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning
         try:
             header = pandas.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
@@ -88,6 +96,15 @@ def _frame(path: str | os.PathLike[str]) -> Any:
     if len(twice):
         raise DataError(f"{path}: two columns are named {twice.iloc[0]!r}; rename one")
     return frame
+
+
+def _most_commas(file: Any) -> int:
+    """Return how many commas a line has at most; lines end as pandas ends them."""
+    text = io.TextIOWrapper(file, "latin-1")
+    try:
+        return max((line.count(",") for line in text), default=0)
+    finally:
+        text.detach()  # `file` is another's to close
 
 
 def _listed(names: Any) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 MAX_UNPACKED = 1 << 30  # bytes that a compressed file may unpack to; MNIST as float32 needs 220 MB
 DEFLATE_RATIO = 1032  # deflate's densest code: 258 bytes from two bits
 PIECE = 1 << 18  # bytes
+MOST_SAID = 500  # characters of what a file makes a parser say
 Order: TypeAlias = Literal["C", "F"]
 _PLAIN_DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
 
@@ -42,7 +43,8 @@ def blaming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except Exception as error:  # gzip, zipfile and pickle raise a dozen kinds on damaged input
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise DataError(f"{path}: {kind}{error}. Get an intact copy, or name another.") from error
+        said = f"{error!s:.{MOST_SAID}}"  # zipfile quotes names, of 64 KiB
+        raise DataError(f"{path}: {kind}{said}. Get an intact copy, or name another.") from error
 
 
 class _PieceReader(BufferedReader):
