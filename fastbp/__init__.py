@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import datasets, schedules
 from .backend import get_backend
-from .errors import DivergenceError, ModelFileError
+from .errors import DivergenceError, ModelFileError, RankError
 from .history import History
 from .network import Gradient, Network, load
 from .optimizers import SGD, Adam
@@ -44,6 +44,7 @@ __all__ = [
     "Mul",
     "Network",
     "Norms",
+    "RankError",
     "ReLU",
     "Sequential",
     "Sigmoid",

@@ -15,11 +15,14 @@ import numpy as np
 
 from . import kernels, reference
 from .numba_engine import NumbaBackend
-from .numpy_engine import NumpyBackend
+from .numba_parts import NumbaPartTrainer
+from .numpy_engine import NumpyBackend, NumpyPartTrainer
 from .reference import Targets
 from .storage import Layout
 
 _BACKENDS = {"numba": NumbaBackend, "numpy": NumpyBackend}
+# Trainers of one rank among many; see `data_parallel`.
+PART_TRAINERS: dict[str, Any] = {"numba": NumbaPartTrainer, "numpy": NumpyPartTrainer}
 
 
 @cache

@@ -286,3 +286,17 @@ def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray
             f"{name}[{where}]"
         )
     return weights.astype(dtype)
+
+
+def callbacks(callbacks: Any) -> tuple[Any, ...]:
+    """Return callbacks as a tuple."""
+    try:
+        callbacks = tuple(callbacks)
+    except TypeError:
+        raise TypeError(f"callbacks must be a sequence; found {callbacks!r}") from None
+    for callback in callbacks:
+        if not callable(getattr(callback, "on_epoch_end", None)):
+            raise TypeError(
+                f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
+            )
+    return callbacks

@@ -27,6 +27,7 @@ from . import (
     backend,
     callbacks,
     datasets,
+    distributed,
     files,
     interchange,
     kernels,
@@ -73,8 +74,10 @@ def main(argv=None):
     {"ok": true, "max_error": ...}
     0
     """
-    with termination_raises(), _log_to_stderr():
+    with termination_raises(), _log_to_stderr() as logs:
         try:
+            if "--distributed" in (sys.argv if argv is None else argv):
+                _hush_other_ranks(logs)
             args = _parser().parse_args(argv)
             code = args.run(args) or 0
             sys.stdout.flush()
@@ -122,7 +125,7 @@ def _log_to_stderr():
     logger = logging.getLogger("fastbp")
     logger.addHandler(handler)
     try:
-        yield
+        yield handler
     finally:
         logger.removeHandler(handler)
 
@@ -130,12 +133,52 @@ def _log_to_stderr():
 # -- train ---------------------------------------------------------------------------------------
 
 
+def _hush_other_ranks(logs):
+    """Let rank 0 alone speak; the others say no more than why they end all."""
+    if distributed.world().Get_rank():
+        logs.setLevel(logging.ERROR)
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
 def _train(args):
+    if args.distributed:
+        _train_together(args)
+        return
+    if args.sync_every is not None:
+        raise ValueError("--sync-every is for several ranks; add --distributed")
     _check_paths(args)
     data = _data(args)
-    net = _network(args, data)
+    _finish(args, *_trained(args, *_prepared(args, data, _input_scale(data.X_train))))
+
+
+def _train_together(args):
+    """Train on all ranks; the first one reports."""
+    ranks = distributed.Ranks(distributed.world())
+    with ranks.ended_together():
+        ranks.call_first(lambda: _check_paths(args))
+        ranks.call_first(lambda: _data(args, mapped=True) and None)  # one downloads what is missing
+        with ranks.agreed():
+            data = _data(args, mapped=True)
+            scale = _input_scale(data.X_train[ranks.share(len(data.X_train))])
+        scale = min(ranks.gather(scale))
+        with ranks.agreed():
+            _rate(args), list(_callbacks(args))  # what they refuse, they refuse here
+            prepared = _prepared(args, data, scale)
+        sync_every = 1 if args.sync_every is None else args.sync_every
+        trained = _trained(args, *prepared, comm=distributed.world(), sync_every=sync_every)
+        ranks.call_first(lambda: _finish(args, *trained))
+
+
+def _prepared(args, data, scale):
+    """Return the data, the network, and the samples for training and for validation."""
+    net = _network(args, data, scale)
     X, y, *validation = _held_out(args, data)
-    say = _sayer(args)
+    return data, net, (X, y), tuple(validation)
+
+
+def _trained(args, data, net, samples, validation, **together):
+    """Train; return what `_finish` reports."""
+    (X, y), say = samples, _sayer(args)
     if not args.quiet:
         validated = (
             "" if validation[0] is data.X_test else f"{len(validation[0]):,} for validation, "
@@ -145,12 +188,18 @@ def _train(args):
             f"testing; {_title(net)}; {net.dtype}, {net.backend}"
         )
     norms = _norms(X, y)
-    history = _fit(net, X, y, validation, args, say, norms)
+    history = _fit(net, X, y, validation, args, say, norms, **together)
+    return data, net, len(X), history, norms
+
+
+def _finish(args, data, net, n, history, norms):
+    """Evaluate, save and draw."""
+    say = _sayer(args)
     correct = net.evaluate(data.X_test, data.y_test)
     result = {
         "test_accuracy": correct / len(data.X_test),
         "train_seconds": sum(history.seconds),
-        "samples_per_second": len(X) * len(history) / sum(history.seconds),
+        "samples_per_second": n * len(history) / sum(history.seconds),
         "epochs": len(history), "seed": args.seed, "loss": history.loss[-1],
         "sizes": list(net.sizes), "data": args.data, "backend": net.backend,
         "threads": args.threads, "dtype": str(net.dtype),
@@ -184,18 +233,20 @@ def _check_writable(*paths):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
 
 
-def _data(args):
+def _data(args, mapped=False):
     """Return the data set that was asked for; downloading it may show a progress bar."""
     progress = not getattr(args, "quiet", False) and sys.stderr.isatty()
-    return datasets.load(args.data, args.data_dir, label=args.label, progress=progress)
+    return datasets.load(
+        args.data, args.data_dir, label=args.label, progress=progress, mapped=mapped
+    )
 
 
-def _network(args, data):
+def _network(args, data, scale):
     classes = int(max(data.y_train.max(), data.y_test.max())) + 1
     return Network(
         [data.X_train.shape[1], *args.hidden, classes], activation=args.activation, loss=args.loss,
         bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
-        input_scale=_input_scale(data.X_train), seed=args.seed,
+        input_scale=scale, seed=args.seed,
     )  # fmt: skip
 
 
@@ -230,15 +281,15 @@ def _held_out(args, data):
     return data
 
 
-def _fit(net, X, y, validation, args, say, norms):
+def _fit(net, X, y, validation, args, say, norms, **together):
     progress = not args.quiet and sys.stderr.isatty()
     lines = [] if args.quiet else [EpochLines(args.epochs, say, progress)]
     try:
         return net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=_rate(args),
-            validation_data=tuple(validation), callbacks=[norms, *lines, *_callbacks(args)],
+            validation_data=validation, callbacks=[norms, *lines, *_callbacks(args)],
             progress=progress, threads=args.threads, checkpoint=args.checkpoint,
-            resume=args.resume,
+            resume=args.resume, **together,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Stopped(f"training was interrupted; {_left(args)}", INTERRUPTED) from None
@@ -325,7 +376,7 @@ def _print_json(args, result):
 
 def _find_learning_rate(args):
     data = _data(args)
-    net = _network(args, data)
+    net = _network(args, data, _input_scale(data.X_train))
     found = find_learning_rate(
         net, data.X_train, data.y_train, batch_size=args.batch_size, threads=args.threads
     )
@@ -751,6 +802,15 @@ OPTIONS: dict[str, dict] = {
         **_WHOLE, "default": 1,
         "help": "how many may take part; the result has the same bits for any number",
     },
+    "--distributed": {
+        "action": "store_true",
+        "help": "share each batch among the ranks that mpiexec started",
+    },
+    "--sync-every": {
+        **_WHOLE,
+        "help": "with --distributed: let ranks go on by themselves for N steps and average their "
+        "weights then, for batches so small that a message takes longer than a step (default: 1)",
+    },
     "--seed": {**_WHOLE, "default": 0, "help": "of the start and of the samples' order"},
     "--samples": {**_WHOLE, "default": 5, "help": "how many, drawn at random"},
     "--backend": {
@@ -805,7 +865,8 @@ COMMANDS = {
         _train, "train a network, save it, draw its curves",
         "--data --data-dir --label --hidden --activation --loss --epochs --batch-size "
         "--learning-rate --schedule --early-stopping --no-bias --init --dtype --threads --seed "
-        "--backend --output --checkpoint --resume --checkpoint-every --plot --log --json --quiet",
+        "--backend --distributed --sync-every --output --checkpoint --resume --checkpoint-every "
+        "--plot --log --json --quiet",
         {},
         """\
 Inputs that are integers are scaled by 1/max of the training images (1/16 for the digits, 1/255
@@ -822,6 +883,7 @@ examples:
   fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
   fastbp train --epochs 9999 --checkpoint run.safetensors     stop it by Ctrl-C, and go on:
   fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors
+  mpiexec -n 4 fastbp train --distributed --data mnist --hidden 512,512 --batch-size 512
   fastbp train --quiet --json | jq .test_accuracy""",
     ),
     "find-learning-rate": _Command(

@@ -90,6 +90,7 @@ def load(
     *,
     label: str | None = None,
     progress: bool = False,
+    mapped: bool = False,
 ) -> Dataset:
     """Load a data set by its name, or from a folder or file.
 
@@ -113,6 +114,9 @@ def load(
         The column of a ``.csv`` that holds the classes, 0, 1, 2, ...
     progress : bool
         Show a progress bar while downloading.
+    mapped : bool
+        Map the images of IDX files that are not compressed instead of reading them: what is not
+        looked at is never read. The files must stay as they are meanwhile.
 
     Returns
     -------
@@ -144,6 +148,8 @@ def load(
     path, loader = _choose(name_or_path, data_dir, progress)
     if loader is _load_csv:
         loader = partial(_load_csv, label=label)
+    elif loader is _load_folder:
+        loader = partial(_load_folder, mapped=mapped)
     elif label is not None:
         raise ValueError(f"label names a column of a .csv file; {path} is none")
     with blaming(path):
@@ -341,7 +347,7 @@ def _dataset(train: _Pair, test: _Pair) -> Dataset:
 # --- IDX ----------------------------------------------------------------------------------------
 
 
-def _read_idx(path: Path) -> np.ndarray:
+def _read_idx(path: Path, mapped: bool = False) -> np.ndarray:
     """Read one IDX file: two zero bytes, dtype, rank, sizes, data; all big-endian."""
     with unpacked(path) as (stream, limit):
         zeros, code, rank = struct.unpack(">HBB", read_exactly(stream, 4, limit))
@@ -349,16 +355,19 @@ def _read_idx(path: Path) -> np.ndarray:
             magic = f"0x{zeros:04x}{code:02x}{rank:02x}"
             raise ValueError(f"magic number {magic} is not IDX's, such as 0x00000803 for images")
         shape = struct.unpack(f">{rank}I", read_exactly(stream, 4 * rank, limit))
-        return read_array(stream, np.dtype(_IDX_DTYPES[code]), shape, limit)
+        dtype, start = np.dtype(_IDX_DTYPES[code]), 4 + 4 * rank
+        if mapped and rank > 1 and limit == start + byte_count(shape, dtype):  # not compressed
+            return np.memmap(path, dtype, "r", start, shape)
+        return read_array(stream, dtype, shape, limit)
 
 
-def _load_folder(folder: Path) -> tuple[_Pair, _Pair]:
+def _load_folder(folder: Path, mapped: bool = False) -> tuple[_Pair, _Pair]:
     """Read four IDX files."""
     paths = {stem: _idx_path(folder, stem) for stem in _IDX_FILES}
     missing = ", ".join(f"{stem}-ubyte" for stem, path in paths.items() if not path)
     if missing:
         raise FileNotFoundError(f"{folder}: this folder lacks {missing} (plain or .gz)")
-    X_train, y_train, X_test, y_test = (_read_idx(path) for path in paths.values() if path)
+    X_train, y_train, X_test, y_test = (_read_idx(path, mapped) for path in paths.values() if path)
     return (X_train, y_train), (X_test, y_test)
 
 

@@ -34,3 +34,16 @@ class ModelFileError(ValueError):
     ...     print("damaged" in str(error))
     True
     """
+
+
+class RankError(ValueError):
+    """Of several ranks that train together, one met an error, or they do not agree.
+
+    Every rank raises it, so that none waits for another.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> issubclass(fastbp.RankError, ValueError)
+    True
+    """

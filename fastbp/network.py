@@ -16,6 +16,7 @@ from . import (
     activations,
     checkpoint,
     checks,
+    data_parallel,
     losses,
     optimizers,
     resuming,
@@ -531,7 +532,7 @@ class Network:
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
         verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
-        resume: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None, comm: Any = None, sync_every: int = 1,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent.
 
@@ -583,6 +584,17 @@ class Network:
             that was never stopped. Network, data and all other arguments must be those that it was
             begun with, but for `epochs`, `threads`, `progress` and `verbose`; the network's own
             weights are replaced. It may be the file that `checkpoint` names.
+        comm : mpi4py communicator, optional
+            Share each batch among its ranks, all of which call `fit` with the same arguments, such
+            as `comm=MPI.COMM_WORLD`. They take the steps that one rank would, but for rounding, on
+            an order that depends on `batch_size` and not on their number (`distributed.Shard`);
+            `shuffle=False` takes stretches of the data side by side. A rank reads its own part of
+            X and y, which may be memory-mapped. Rank 0 alone calls callbacks, prints and saves; an
+            error on one rank ends all.
+        sync_every : int
+            With `comm`: 1 adds up the gradients in each step. More lets ranks go on by themselves
+            for so many steps and averages their weights then: another training, for batches so
+            small that a step takes less time than a message.
 
         Returns
         -------
@@ -614,6 +626,16 @@ class Network:
         >>> net.predict(X)
         array([0, 1, 1, 0])
         """
+        if comm is not None:
+            if y is None or order is not None:
+                raise TypeError("comm needs X and y, and no order: the ranks have their own")
+            return data_parallel.fit(
+                self, comm, X, y, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
+                learning_rate=learning_rate, validation_data=validation_data, callbacks=callbacks,
+                progress=progress, threads=threads, optimizer=optimizer, verbose=verbose,
+                sample_weight=sample_weight, checkpoint=checkpoint, resume=resume,
+                checkpoint_every=checkpoint_every, sync_every=sync_every,
+            )  # fmt: skip
         epochs, rows = checks.positive_int("epochs", epochs), None
         chunks: Iterable[Any] = ()
         if y is None:
@@ -632,7 +654,7 @@ class Network:
         learning_rate = schedules.schedule("learning_rate", learning_rate, self.dtype)
         threads = checks.positive_int("threads", threads)
         shuffle, verbose = checks.flag("shuffle", shuffle), checks.flag("verbose", verbose)
-        callbacks = _callbacks(callbacks)
+        callbacks = checks.callbacks(callbacks)
         validation = self._validation(validation_data)
         make = partial(
             self._engine.trainer, self.params, batch_size=batch_size, threads=threads,
@@ -885,19 +907,6 @@ def _backend(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"backend must be a name; found {name!r}")
     return get_backend(name).name
-
-
-def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    try:
-        callbacks = tuple(callbacks)
-    except TypeError:
-        raise TypeError(f"callbacks must be a sequence; found {callbacks!r}") from None
-    for callback in callbacks:
-        if not callable(getattr(callback, "on_epoch_end", None)):
-            raise TypeError(
-                f"callbacks must have a method on_epoch_end(net, history); found {callback!r}"
-            )
-    return callbacks
 
 
 def _order(order: Any, rng: np.random.Generator | None) -> Callable[[int], np.ndarray] | None:

@@ -180,9 +180,9 @@ def read(
 
 
 def _compare(path: str | os.PathLike[str], found: Facts, wanted: Facts) -> None:
-    for name in wanted:
-        if found.get(name) != wanted[name]:
-            said = f"{name} {found.get(name)!r}; here it is {wanted[name]!r}"
+    for name in sorted(found | wanted, key=lambda name: name in ("data", "validation_data")):
+        if found.get(name) != wanted.get(name):
+            said = f"{name} {found.get(name)!r}; here it is {wanted.get(name)!r}"
             if name in ("data", "validation_data"):
                 said = f"other {name}"
             raise ValueError(

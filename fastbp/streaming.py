@@ -43,11 +43,13 @@ def _trainer_of_few(make: Make, X: Any, targets: Targets) -> Any:
 # -- memory maps -----------------------------------------------------------------------------------
 
 
-def trainer(make: Make, X: Any, targets: Targets, batch_size: int) -> Any:
-    """Return a trainer of X: by windows where more than one of them lies in a file."""
+def trainer(
+    make: Make, X: Any, targets: Targets, batch_size: int, windows: type["Windows"] | None = None
+) -> Any:
+    """Return a trainer of X: by windows, or a kind of them, where more than one lies in a file."""
     mapped = [part for part in (X, targets.values) if checks.is_mapped(part)]
     if sum(part.nbytes for part in mapped) > WINDOW_BYTES:
-        return Windows(make, X, targets, batch_size)
+        return (windows or Windows)(make, X, targets, batch_size)
     return make(X, targets)
 
 
@@ -91,9 +93,13 @@ class Windows:
 
     def rows(self, which: np.ndarray) -> np.ndarray:
         """Return some samples as kernels take them."""
+        self.load(which)
+        return self._trainer.rows(slice(None))
+
+    def load(self, which: np.ndarray) -> None:
+        """Bring some samples to the trainer beneath; the window before makes room."""
         self._trainer.forget()
         self._trainer.load(_rows(self._X, which), _targets(self._targets, which))
-        return self._trainer.rows(slice(None))
 
     def end(self) -> None:
         """End a stretch that an interrupt has left under way."""
@@ -107,8 +113,7 @@ class Windows:
             self._trainer.run(order, 0, 0, learning_rate)
         for start in range(first, last, self._size):
             rows = order[start : min(start + self._size, last)]
-            self._trainer.forget()  # the window before makes room
-            self._trainer.load(_rows(self._X, rows), _targets(self._targets, rows))
+            self.load(rows)
             self._trainer.run(np.arange(len(rows)), 0, len(rows), learning_rate)
             if self.stopped:
                 return

@@ -12,13 +12,13 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from . import activations, checks, losses
-from .backend import get_backend
+from .backend import PART_TRAINERS, get_backend
 from .cases import ROUNDINGS, Case
 from .gradients import TOLERANCE, gradcheck
 from .matrix import Matrix, VerificationReport
 from .network import Network
 from .reference import Model
-from .rules import Memory, Rule
+from .rules import PLAIN, Memory, Rule
 
 DTYPES = ("float32", "float64")
 PATHS = ("dense", "sparse", "narrow")
@@ -28,6 +28,7 @@ OPTIMIZED = {
     "dense": "optimizer_epoch", "sparse": "optimizer_epoch", "narrow": "narrow_optimizer_epoch"
 }  # fmt: skip
 GRADIENTS = {"dense": "gradient", "narrow": "narrow_gradient"}
+PARTS = {"dense": "part_gradient", "sparse": "part_gradient", "narrow": "narrow_part_gradient"}
 RULES = (
     Rule(l2=0.01, clip=0.1),
     Rule("momentum", 0.9, l2=0.3, over_sum=True),
@@ -324,6 +325,10 @@ def _verify_optimizers(matrix, scope, dtype, rng):
             row *= inside
         for rule, path in product(RULES, PATHS):
             compare_rule(matrix, case, rule, path, state)
+        for path in PATHS:
+            compare_part(matrix, case, path)
+        for rule in RULES:
+            compare_half_step(matrix, case, rule, state)
 
 
 def compare_rule(matrix, case, rule, path, state):
@@ -354,6 +359,44 @@ def compare_rule(matrix, case, rule, path, state):
         )
 
 
+def compare_part(matrix, case, path, threads=1, alone=None):
+    """Of a training in parts, the gradient of all samples in one part; return it.
+
+    `alone` is what one thread came to.
+    """
+    row = matrix.row(PARTS[path], case.dtype, path, threads)
+    found = case.layout.zeros()
+    if not _runs(matrix, path, case.dtype):
+        return found
+    with matrix.attempt(row, case.where):
+        args = case.copy(), case.X, case.targets, case.batch, threads, PLAIN, None
+        with PART_TRAINERS["numba"](case.fast, *args, path=path) as trainer:
+            trainer.part(np.arange(case.batch), 0, case.batch, 1 / case.batch)
+        found[:], (losses, right, _) = trainer.message[:-3], trainer.message[-3:]
+        _compare_gradient(matrix, row, case, found)
+        _compare_totals(matrix, row, case, (losses, right))
+        if alone is not None:
+            matrix.same(row, f"{case.where}: other bits than one thread's", found, alone)
+    return found
+
+
+def compare_half_step(matrix, case, rule, state):
+    """Of a training in parts, the step along a gradient that is given."""
+    row = matrix.row("rule_step", case.dtype, "dense")
+    where, ends = f"{case.where}, {rule.name}, L2 {rule.l2:g}, norm {rule.clip:g}", []
+    with matrix.attempt(row, where):
+        for name, engine in (("numpy", case.slow), ("numba", case.fast)):
+            params, memory = case.copy(), Memory(state[: rule.slots].copy(), np.full(1, 3.0))
+            args = params, case.X, case.targets, case.batch, 1, rule, memory
+            with PART_TRAINERS[name](engine, *args) as trainer:
+                trainer.message[:-3] = case.grads
+                penalty = trainer.step(case.batch, 1 / case.batch, RULE_RATE)
+            matrix.same(row, f"{where}, what is left", trainer.message[:-3].any(), np.False_)
+            ends.append([params, memory.slots, memory.clock, np.array(penalty)])
+        for want, got in zip(*ends, strict=True):
+            matrix.compare(row, where, got, want)
+
+
 def compare_epoch(matrix, case, path):
     """Ten steps in one call, the last of them with a smaller batch, against the reference's."""
     row = matrix.row(EPOCHS[path], case.dtype, path)
@@ -380,8 +423,10 @@ def _verify_threads(matrix, dtype, rng):
         for model in list(_models(sizes))[:: len(OUTPUTS) - 1]:
             case = Case(rng, model, dtype, batch, labels=True)
             alone = compare_step(matrix, case, path)
+            part = compare_part(matrix, case, path)
             for threads in _teams(case, path)[1:]:
                 compare_step(matrix, case, path, threads, alone)
+                compare_part(matrix, case, path, threads, part)
 
 
 def _teams(case, path):

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastbp
 from fastbp import kernels
-from fastbp.backend import get_backend
+from fastbp.backend import PART_TRAINERS, get_backend
 
 from .common import ALL, INPUTS
 from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays
@@ -160,6 +160,33 @@ def network_pass(kernel, workload, samples, dtype):
     return Subject(direct(kernel, partial(called, "numba")), called("numpy"), operations)
 
 
+# Kernel, workload, path, samples of a part.
+PARTS = [
+    ("part_gradient", "nielsen", "sparse", 10),
+    ("part_gradient", "wide", "dense", 64),
+    ("narrow_part_gradient", "surrogate", "narrow", 5_000),
+    ("rule_step", "wide", "dense", 64),
+]
+
+
+def in_parts(kernel, workload, path, samples, dtype):
+    """Make the subject of a half of a step, of ranks that share their batches."""
+    work = ALL[workload]
+    data = _data(work, samples, path)
+
+    def halves(backend, **options):
+        net = work.network(backend, dtype)
+        args = net._engine, net.params, *net._batch(*data), samples, 1, fastbp.Adam().rule(), None
+        trainer = PART_TRAINERS[backend](*args, **options)
+        if kernel == "rule_step":
+            return partial(trainer.step, samples, 1 / samples, RATE)
+        return partial(trainer.part, np.arange(samples), 0, samples, 1 / samples)
+
+    operations = _operations(work.sizes, samples, 3) if path == "dense" else 0
+    fast = direct(kernel, partial(halves, "numba", path=path))
+    return Subject(fast, halves("numpy"), 0 if kernel == "rule_step" else operations)
+
+
 def indexing(dtype):
     """Make the subject of the index of zero-skipping input; its twin is NumPy's own."""
     work = ALL["nielsen"]
@@ -181,6 +208,7 @@ SUBJECTS = {
     **{name: partial(operation, name) for name in CALLS},
     **{" ".join(map(str, row[:3])): partial(epoch, *row) for row in EPOCHS},
     **{" ".join(map(str, row)): partial(network_pass, *row) for row in PASSES},
+    **{" ".join(map(str, row[:3])): partial(in_parts, *row) for row in PARTS},
     "index_rows": indexing,
 }
 

@@ -32,6 +32,7 @@ from .losses import output_delta, softmax
 from .narrow import ROUND, narrow_epoch, narrow_gradient, narrow_optimizer_epoch
 from .optimizers import adam_update, momentum_update, nesterov_update, optimizer_epoch
 from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
+from .parts import narrow_part_gradient, part_gradient, rule_step
 from .plan import (
     KINDS,
     MOST_EPOCHS,
