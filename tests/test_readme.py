@@ -58,12 +58,11 @@ def test_the_program_at_the_top_runs(tmp_path, capsys):
     assert float(capsys.readouterr().out) > 0.9
 
 
-def without_times(lines):
-    return [line.partition(", rate")[0].rstrip() for line in lines]
-
-
-def test_the_section_on_training_runs_and_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+def test_the_section_on_training_runs_and_prints_what_it_shows(
+    tmp_path, monkeypatch, capsys, caplog
+):
     monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", logger="fastbp")  # where nobody handles logs, they go to stdout
     X, y, *_ = fastbp.datasets.load("digits")
     np.save("X.npy", X)
     np.save("y.npy", y)
@@ -73,12 +72,14 @@ def test_the_section_on_training_runs_and_prints_what_it_shows(tmp_path, monkeyp
     names = {"fastbp": fastbp, "np": np, "pathlib": pathlib}
     for program in blocks(SECTIONS["Training"], "python"):
         exec(program, names)
-    shown = without_times("".join(blocks(SECTIONS["Training"], "")).splitlines())
-    printed = without_times(capsys.readouterr().out.splitlines())
-    summary = shown[: shown.index("...") - 1]  # losses depend on the CPU
-    assert printed[: len(summary)] == summary
-    assert len(names["history"]) < 100
-    assert printed[-1].startswith("ended after epoch ")
+    (shown,) = blocks(SECTIONS["Training"], "")
+    summary = capsys.readouterr().out
+    assert shown.startswith(f"{summary}epoch   1/100: loss 1.7")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[-1].startswith("ended after epoch ")  # which of them depends on the CPU
+    digits = re.compile(r"\d[\d,.]*")
+    assert digits.sub("#", shown.splitlines()[-1]) == digits.sub("#", lines[-1])
+    assert digits.sub("#", lines[0]) in digits.sub("#", shown)
     assert {path.name for path in tmp_path.iterdir()} == {"X.npy", "y.npy", "days", "log.csv"}
 
 
