@@ -16,6 +16,9 @@ from fastbp import kernels
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
+LONG = pytest.mark.skipif(
+    not os.environ.get("FASTBP_LONG"), reason="takes minutes; FASTBP_LONG=1 asks for it"
+)
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no mprotect")
 
 # All shapes, losses, activations, densities, paths, teams and optimisers.
@@ -34,6 +37,8 @@ SELECTION = [
     )),
     "../test_optimizers.py::test_an_epoch_is_the_reference_s_on_any_path_with_any_team",
 ]  # fmt: skip
+
+SOME = [*MATRIX[:4], "test_sgd.py::test_topologies_and_widths"]
 
 
 def fenced(tests, *options, **environment):
@@ -56,20 +61,26 @@ def calls(done):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_some_of_each_between_fences():
+    assert calls(fenced(SOME)) > 5_000
+
+
+@LONG
+@pytest.mark.timeout(900)
 def test_the_matrix_between_fences():
     assert calls(fenced(MATRIX)) > 50_000
 
 
-@pytest.mark.slow
+@LONG
 @pytest.mark.timeout(900)
 def test_optimisers_between_fences():
     assert calls(fenced(OPTIMISERS)) > 5_000
 
 
-@pytest.mark.slow
+@LONG
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("width", [w for w in (16, 32, 64) if w != kernels.vector_bytes()])
-def test_a_selection_between_fences_at_another_vector_width(width):
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_a_selection_between_fences_at_any_vector_width(width):
     assert calls(fenced(SELECTION, FASTBP_VECTOR_BYTES=str(width))) > 10_000
 
 
