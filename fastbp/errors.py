@@ -15,7 +15,7 @@ class DivergenceError(ValueError):
     ...     net.fit([[1e9]], [[0]], epochs=9, batch_size=1, learning_rate=1e9)
     ... except fastbp.DivergenceError as error:
     ...     print(str(error).split(";")[0])
-    activations were no longer finite in epoch 2, step 1, layer 1 of 1, at learning rate 1e+09
+    weights were no longer finite in epoch 2, step 1, layer 1 of 1, at learning rate 1e+09
     """
 
 

@@ -40,7 +40,7 @@ def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "notes")
     >>> write_bytes(path, b"new")
-    >>> open(path, "rb").read()
+    >>> Path(path).read_bytes()
     b'new'
     """
     target = Path(os.path.realpath(path))

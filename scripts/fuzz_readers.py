@@ -61,7 +61,7 @@ def readers() -> dict[str, Reader]:
     net = fastbp.Network([4, 2], backend="numpy", seed=0)
 
     def samples(path):
-        X = cli._samples(argparse.Namespace(data=str(path)))
+        X = cli._samples(net, argparse.Namespace(data=str(path)))
         return net.loss(X, np.zeros(len(X), int))
 
     def labelled(path):

@@ -275,7 +275,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     >>> import numpy as np
     >>> from fastbp.estimator import MLPRegressor
     >>> X = np.linspace(-1, 1, 200).reshape(100, 2)
-    >>> model = MLPRegressor(hidden_layer_sizes=[20], solver="lbfgs", random_state=0)
+    >>> model = MLPRegressor(hidden_layer_sizes=[20], solver="lbfgs", max_iter=1000, random_state=0)
     >>> model.fit(X, np.sin(3 * X[:, 0])).score(X, np.sin(3 * X[:, 0])) > 0.99
     True
     """
