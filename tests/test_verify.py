@@ -60,7 +60,7 @@ def test_all_of_it_is_green_here():
 @pytest.mark.timing
 def test_quick_is_quick(quick):
     """Once its kernels are compiled, which `quick` may have had to do."""
-    assert fastbp.verify(quick=True).seconds < 15
+    assert verify(quick=True).seconds < 15
 
 
 def test_every_kernel_has_its_rows_in_both_dtypes(quick):

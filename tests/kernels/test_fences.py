@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from fastbp import kernels
-
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 LONG = pytest.mark.skipif(
