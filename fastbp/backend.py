@@ -74,3 +74,8 @@ def compiled() -> bool:
     """Return whether the kernels that train are in this machine's cache."""
     folder = kernels.cache_dir()
     return folder is not None and any(folder.glob("sgd.sgd_epoch-*.nbc"))
+
+
+def kernel_stamp() -> str:
+    """Return a digest of the kernels' sources, and of what they are compiled with."""
+    return kernels.stamp()

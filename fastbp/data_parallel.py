@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks, faults, kernels, optimizers, resuming, schedules, streaming, training
-from .backend import PART_TRAINERS
+from . import checks, faults, optimizers, resuming, schedules, streaming, training
+from .backend import PART_TRAINERS, kernel_stamp
 from .distributed import Ranks, Shard
 from .errors import DivergenceError
 from .history import History
@@ -287,7 +287,7 @@ def _version() -> str:
         found = metadata.version("fastbp")
     except metadata.PackageNotFoundError:  # run from its sources
         found = "not installed"
-    return f"{found} (kernels {kernels.stamp()[:8]})"
+    return f"{found} (kernels {kernel_stamp()[:8]})"
 
 
 def _generator(net: Any) -> np.ndarray:
