@@ -512,8 +512,9 @@ def test_a_trainer_that_stopped_goes_on_when_told_to(engine, make_data):
 # -- interrupts ------------------------------------------------------------------------------------
 
 
-def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_data):
+def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_data, monkeypatch):
     """None of the threads is left behind at a barrier, writing into the weights."""
+    monkeypatch.setattr(backends, "available_cores", lambda: 2)
     net = make_net((200, 300, 10))
     X, targets = make_data(net, 4000)
     trainer = backends.NumbaEngine(net.model, net.layout).trainer(
