@@ -36,7 +36,7 @@ END_ESTIMATORS = "<!-- end of estimators -->\n"
 # Settings of MLPClassifier, beside hidden_layer_sizes=[100]; all others as scikit-learn has them.
 SETTINGS = (
     {"solver": "sgd", "batch_size": 1, "learning_rate_init": 0.001, "max_iter": 1},
-    {"solver": "sgd", "batch_size": 10, "learning_rate_init": 0.01, "max_iter": 3},
+    {"solver": "sgd", "batch_size": 10, "learning_rate_init": 0.01, "max_iter": 10},
     {"solver": "sgd", "batch_size": 200, "learning_rate_init": 0.1, "max_iter": 10},
     {"solver": "adam", "batch_size": 200, "learning_rate_init": 0.001, "max_iter": 10},
 )
