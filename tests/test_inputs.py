@@ -143,6 +143,8 @@ def verdict(kind, place):
         return Refused("must not be masked")
     if kind == "ragged":
         return RECTANGLE
+    if kind == "None":  # by which `fit` knows an iterable of chunks
+        return f"{NUMBERS}|y is missing"
     if kind in NO_NUMBERS:
         return NUMBERS
     if place == "labels" and kind.removeprefix("dtype ") in ("?", *FLOATS):
@@ -231,7 +233,9 @@ def meet(call, kind, place, plain, backend, dtype, tmp_path):
         net = Network(SIZES, dtype=dtype, backend=backend, seed=1)
         results.append(np.asarray(call(net, value)))
     assert snapshot(given) == before
-    if place == "X":  # bytes and floats go through kernels of their own
+    # Bytes and floats go through kernels of their own; what NumPy's products round to depends on
+    # where their operands lie.
+    if place == "X" or backend == "numpy":
         tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
         np.testing.assert_allclose(*results, rtol=tolerance, atol=tolerance)
     else:
