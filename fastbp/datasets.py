@@ -146,12 +146,12 @@ def load(
     ((1442, 64), (355, 64), 'uint8')
     """
     path, loader = _choose(name_or_path, data_dir, progress)
+    if label is not None and loader is not _load_csv:
+        raise ValueError(f"label names a column of a .csv file; {path} is none")
     if loader is _load_csv:
         loader = partial(_load_csv, label=label)
     elif loader is _load_folder:
         loader = partial(_load_folder, mapped=mapped)
-    elif label is not None:
-        raise ValueError(f"label names a column of a .csv file; {path} is none")
     with blaming(path):
         return _dataset(*loader(path))
 
