@@ -102,3 +102,12 @@ def test_every_extra_is_told():
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     for extra in extras:
         assert f"`{extra}`" in SECTIONS["First steps"], extra
+
+
+def test_each_promise_names_tests_that_there_are():
+    rows = [line for line in SECTIONS["Promises"].splitlines() if line.startswith("| **")]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`((?:kernels/)?test_\w+\.py)`", row)
+        assert named, f"a promise without a test is none: {row}"
+        assert all((ROOT / "tests" / name).is_file() for name in named), row

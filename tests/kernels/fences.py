@@ -18,12 +18,13 @@ import pytest
 
 from fastbp import kernels
 from fastbp.numba_engine import NumbaTrainer
+from fastbp.numba_parts import NumbaPartTrainer
 
 PAGE = mmap.PAGESIZE
 CANARY = 0xA5
 SIDES = (False, True)  # at the end or not; the results of the last are kept
 # What a trainer hands to the threads of a team.
-TRAINERS = ("plan", "params", "data", "targets", "work", "_rule")
+TRAINERS = ("plan", "params", "data", "targets", "work", "_rule", "_law")
 count = {"calls": 0, "arrays": 0}
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -99,13 +100,13 @@ def fenced_call(name, kernel):
 
 
 def fenced_run(run):
-    def call(trainer, order, *args, **how):
-        own = {name: getattr(trainer, name) for name in TRAINERS}
+    def call(trainer, task, *args, **how):
+        own = {name: getattr(trainer, name) for name in TRAINERS if hasattr(trainer, name)}
         for at_end in SIDES:
             yard = Yard("a trainer", at_end)
             vars(trainer).update({name: yard.fence(value) for name, value in own.items()})
             try:
-                run(trainer, yard.fence(order), *args, **how)
+                run(trainer, yard.fence(task), *args, **how)
             finally:
                 vars(trainer).update(own)
             yard.close()
@@ -117,9 +118,11 @@ def fenced_run(run):
 def fences(monkeypatch):
     """Before all other fixtures, so that what these replace in turn stands before a fence."""
     for name, kernel in kernels.KERNELS.items():
-        if not name.endswith("_epoch"):  # those are a trainer's
+        if "team" not in kernel.py_func.__code__.co_varnames:  # those that have are a trainer's
             monkeypatch.setattr(kernels, name, fenced_call(name, kernel))
     monkeypatch.setattr(NumbaTrainer, "run", fenced_run(NumbaTrainer.run))
+    share_out = NumbaPartTrainer._share_out
+    monkeypatch.setattr(NumbaPartTrainer, "_share_out", fenced_run(share_out))
 
 
 def pytest_terminal_summary(terminalreporter):

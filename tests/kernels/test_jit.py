@@ -118,6 +118,149 @@ def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house)
     assert new["folder"] != old["folder"]
 
 
+# For each source: an edit, and the call in which it must show. The cache holds the machine code of
+# the call as it was: that of this very process, which has made it or loaded it.
+EDITS = {
+    "simd.py": ('self._binary(other, "fdiv")', 'self._binary(other, "fmul")', "sigmoid"),
+    "activations.py": ('z.where("<", 0.0, 0.0, z)', 'z.where("<", 0.0, 1.0, z)', "relu"),
+    "tiles.py": ("acc.fma(alpha, load(t.b", "acc.fma(alpha.zero(), load(t.b", "weight_gradient"),
+    "turn.py": ("s = 1 << level\n", "s = 1 << (int(math.log2(n)) - 1 - level)\n", "delta"),
+    "dense.py": ("db[j] /= delta.shape[0]", "db[j] /= delta.shape[0] + 1", "bias_gradient"),
+    "losses.py": ('.const(float("-inf"))], body)', ".const(1.0)], body)", "softmax"),
+    "optimizers.py": ("p[i] += v\n", "p[i] += v + v\n", "momentum"),
+    "sparse.py": ("value[k] = x[j] * scale", "value[k] = x[j] + scale", "index"),
+    "calls.py": ("sums[0] += loss", "sums[0] += loss + 1", "loss"),
+    "stages.py": ("loss, hits = 0.0, 0.0", "loss, hits = 1.0, 0.0", "loss"),
+    "first.py": ("row[i] = sample[i]", "row[i] = sample[i] + 1", "loss of bytes"),
+    "plan.py": ("p[i] - p[i] == 0", "p[i] - p[i] == 1", "index"),
+    "parallel.py": ("_read(sync, STOPPED) != 0", "_read(sync, STOPPED) == 0", "fit"),
+    "sgd.py": ("-span.learning_rate * share_of_each", "span.learning_rate * share_of_each", "fit"),
+    "parts.py": ("span.learning_rate, 1.0, team", "-span.learning_rate, 1.0, team", "part"),
+    "narrow.py": ("plan.sizes[l - 1] + plan.bias, pl", "plan.sizes[l - 1], pl", "narrow gradient"),
+}
+CALLS = """
+import sys
+import numpy as np
+from fastbp.backend import get_backend
+from fastbp.network import Network
+from fastbp.numba_engine import _sparse_input, NumbaEngine
+from fastbp.numba_parts import NumbaPartTrainer
+from fastbp.reference import Targets
+from fastbp.rules import PLAIN, new_memory
+
+b = get_backend("numba")
+rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(8, 5)
+wide = np.linspace(-1, 2, 48, dtype=np.float32).reshape(8, 6)
+W, bias = wide[:6, :5].copy(), wide[0]
+net = Network([5, 4, 3], "tanh", loss="cross-entropy", seed=0)
+labels = np.arange(8) % 3
+targets = Targets(labels, np.empty((0, 3), np.float32))
+
+def momentum():
+    p, v = rows.copy(), rows.copy()
+    b.momentum_update(p, v, rows.copy(), 0.1, 0.9)
+    return p
+
+def index():
+    sparse, fine = _sparse_input(rows, 1, np.float32(0.5), np.dtype("f4"))
+    return sparse.value[: sparse.start[-1]], fine
+
+def fit():
+    NumbaEngine.choose_path = lambda *_: "dense"
+    try:
+        net.fit(rows, labels, epochs=2, batch_size=4, learning_rate=0.5)
+    except ArithmeticError as error:
+        return repr(error)
+    return net.to_vector()
+
+def narrow_gradient():
+    return net._engine.gradient(net.params, rows, targets, path="narrow")[0]
+
+def part():
+    memory = new_memory(PLAIN, net.params)
+    with NumbaPartTrainer(
+        net._engine, net.params, rows, targets, 4, 1, PLAIN, memory, path="dense"
+    ) as trainer:
+        trainer.part(np.arange(8), 0, 4, 0.25)
+        return trainer.message.copy()
+
+calls = {
+    "part": part,
+    "sigmoid": lambda: b.sigmoid(rows),
+    "relu": lambda: b.relu(rows),
+    "weight_gradient": lambda: b.weight_gradient(rows, wide),
+    "delta": lambda: b.backprop_delta(W, wide, rows, "tanh"),
+    "bias_gradient": lambda: b.bias_gradient(wide),
+    "softmax": lambda: b.softmax(wide * 40),
+    "momentum": momentum,
+    "index": index,
+    "loss": lambda: net.loss(rows, labels),
+    "loss of bytes": lambda: net.loss((rows > 0).astype(np.uint8), labels),
+    "fit": fit,
+    "narrow gradient": narrow_gradient,
+}
+def found(value):
+    if isinstance(value, (list, tuple)):
+        return "".join(map(found, value))
+    return value.tobytes().hex() if isinstance(value, np.ndarray) else repr(value)
+result = found(calls[sys.argv[1]]())
+"""
+
+
+@pytest.fixture(scope="module")
+def results():
+    """results(call): what the kernels as they are give; afterwards they are in the cache."""
+    known = {}
+
+    def get(call):
+        if call not in known:
+            known[call] = subprocess.run(
+                [sys.executable, "-c", f"{CALLS}\nprint(result)", call],
+                capture_output=True, text=True, check=True, cwd=Path(_jit.__file__).parents[2],
+            ).stdout  # fmt: skip
+        return known[call]
+
+    return get
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", EDITS)
+def test_an_edit_of_any_source_shows_in_the_next_process(source, tmp_path, results):
+    """Nothing is cleared in between: the new process finds the old machine code in its cache."""
+    old, new, call = EDITS[source]
+    before = results(call)
+    package = Path(_jit.__file__).parents[1]
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / "fastbp", ignore=ignore)
+    cache = tmp_path / "cache" / "fastbp"
+    shutil.copytree(_jit.cache_dir(), cache / _jit.cache_dir().name)
+
+    def run():
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(cache.parent), "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", f"{CALLS}\nprint(result)", call],
+            capture_output=True, text=True, cwd=tmp_path, env=env, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done
+
+    same = run()
+    assert (same.stdout, same.stderr) == (before, ""), "the cache is at work before the edit"
+    path = tmp_path / "fastbp" / "kernels" / source
+    text = path.read_text()
+    assert text.count(old), f"the edit of {source} has nothing to change any more: find another"
+    path.write_text(text.replace(old, new))
+    edited = run()
+    assert edited.stdout != before
+    assert ANNOUNCEMENT in edited.stderr
+    path.write_text(text)
+    assert run().stdout == before
+
+
+def test_every_source_with_arithmetic_has_an_edit():
+    assert set(EDITS) == set(SOURCES) - {"_jit.py", "__init__.py"}
+
+
 def test_first_starts_at_the_same_time(tmp_path):
     house = House(tmp_path)
     for found, lines in map(house.end, [house.start() for _ in range(3)]):
