@@ -123,8 +123,12 @@ def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house)
 EDITS = {
     "simd.py": ('self._binary(other, "fdiv")', 'self._binary(other, "fmul")', "sigmoid"),
     "activations.py": ('z.where("<", 0.0, 0.0, z)', 'z.where("<", 0.0, 1.0, z)', "relu"),
-    "tiles.py": ("acc.fma(alpha, load(t.b", "acc.fma(alpha.zero(), load(t.b", "weight_gradient"),
-    "turn.py": ("s = 1 << level\n", "s = 1 << (int(math.log2(n)) - 1 - level)\n", "delta"),
+    "tiles.py": (
+        "acc.fma(alpha, load(t.b",
+        "acc.fma(alpha.const(0.0), load(t.b",
+        "weight_gradient",
+    ),
+    "turn.py": ("rows[i], rows[i | s], high)", "rows[i], rows[i | s], low)", "delta"),
     "dense.py": ("db[j] /= delta.shape[0]", "db[j] /= delta.shape[0] + 1", "bias_gradient"),
     "losses.py": ('.const(float("-inf"))], body)', ".const(1.0)], body)", "softmax"),
     "optimizers.py": ("p[i] += v\n", "p[i] += v + v\n", "momentum"),
@@ -133,7 +137,7 @@ EDITS = {
     "stages.py": ("loss, hits = 0.0, 0.0", "loss, hits = 1.0, 0.0", "loss"),
     "first.py": ("row[i] = sample[i]", "row[i] = sample[i] + 1", "loss of bytes"),
     "plan.py": ("p[i] - p[i] == 0", "p[i] - p[i] == 1", "index"),
-    "parallel.py": ("_read(sync, STOPPED) != 0", "_read(sync, STOPPED) == 0", "fit"),
+    "parallel.py": ("last = min(count, units", "last = min(count - 1, units", "fit"),
     "sgd.py": ("-span.learning_rate * share_of_each", "span.learning_rate * share_of_each", "fit"),
     "parts.py": ("span.learning_rate, 1.0, team", "-span.learning_rate, 1.0, team", "part"),
     "narrow.py": ("plan.sizes[l - 1] + plan.bias, pl", "plan.sizes[l - 1], pl", "narrow gradient"),
@@ -166,10 +170,10 @@ def index():
     return sparse.value[: sparse.start[-1]], fine
 
 def fit():
-    NumbaEngine.choose_path = lambda *_: "dense"
+    NumbaEngine.choose_path = lambda *_, **__: "dense"
     try:
         net.fit(rows, labels, epochs=2, batch_size=4, learning_rate=0.5)
-    except ArithmeticError as error:
+    except ValueError as error:
         return repr(error)
     return net.to_vector()
 
