@@ -41,7 +41,7 @@ class Mark(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Keeps marks in a file; see `resume`."""
+    """Keeps marks in a file; see `resuming`."""
 
     def keep(self, mark: Mark, history: History) -> None:
         """Keep the mark, and of the history as many epochs as it has done."""

@@ -20,7 +20,20 @@ from .calls import targets_from
 from .losses import output_lanes
 from .optimizers import take_step
 from .parallel import SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
-from .plan import ONE, SCALE, TOTALS, Dense, add_scaled, all_finite, count, fill, lean, ledger, read
+from .plan import (
+    ONE,
+    SCALE,
+    TOTALS,
+    Dense,
+    add_scaled,
+    all_finite,
+    count,
+    fill,
+    lean,
+    ledger,
+    read,
+    reset,
+)
 from .simd import at, pointer, vector_lanes
 from .stages import UPDATE_ROWS, size_of
 from .tiles import dots_axpy, gemm_row_bias, gemm_store
@@ -211,11 +224,13 @@ def _learn_rounds(plan, params, data, targets, order, m, work, team):
     low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
     fill(work.grads, low, high, 0)
     step = _step(plan, params, m)
+    loss, hits = work.sums[0], work.sums[1]
     for done in range(0, m, ROUND * step):
         if not _learn_round(
             plan, params, data, targets, at(order, done), min(ROUND * step, m - done), step, work,
             1.0 / m, team,
         ):  # fmt: skip
+            reset(work, loss, hits, team)
             return False
     return True
 

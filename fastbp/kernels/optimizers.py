@@ -6,6 +6,8 @@ gradient; L2 and clipping are factors in it. Padding stays zero, since its gradi
 
 import math
 
+import numpy as np
+
 from ._jit import inlined, inner, kernel
 from .first import in_blocks, samples_at, update_first_block
 from .parallel import barrier, share, stopped
@@ -114,12 +116,24 @@ def _pass(rule, p, g, size, low, high, rate, factor, decay):
 
 
 @inner
+def _squares(p, count):
+    """Return the sum of the squares; where they overflow in float32, as of 1e20, in float64."""
+    total = np.float64(sum_of_squares(p, count))
+    if total < np.inf:
+        return total
+    total = 0.0
+    for i in range(count):
+        total += np.float64(p[i]) * np.float64(p[i])
+    return total
+
+
+@inner
 def _norm(rule, g, size, work, team):
     """Return the norm of the gradient, the same bits for any number of threads."""
     first, last = share(SEGMENTS, 1, team.thread, team.size)
     for segment in range(first, last):
         low, high = share(size, UNIT, segment, SEGMENTS)
-        rule.parts[segment] = sum_of_squares(at(g, low), high - low)
+        rule.parts[segment] = _squares(at(g, low), high - low)
     barrier(work.marks, team.size)
     return math.sqrt(_sum(rule.parts, SEGMENTS))
 
@@ -142,7 +156,7 @@ def _step_stretch(plan, rule, params, g, size, low, high, rate, factor, decay):
     for l in range(1, plan.last + 1):
         start, end = max(low, plan.w[l]), min(high, plan.b[l])
         if start < end and decay != 0:
-            squares += sum_of_squares(at(params, start), end - start)
+            squares += _squares(at(params, start), end - start)
         _pass(rule, params, g, size, start, end, rate, factor, decay)
         start, end = max(low, plan.b[l]), min(high, plan.b[l] + plan.strides[l])
         _pass(rule, params, g, size, start, end, rate, factor, 0.0)

@@ -224,6 +224,14 @@ def count(sums, loss, hits):
 
 
 @inner
+def reset(work, loss, hits, team):
+    """Set the totals to what they were before a batch that was refused."""
+    if team.thread == 0:
+        work.sums[0] = loss
+        work.sums[1] = hits
+
+
+@inner
 def ledger(work, epoch, team):
     """Return the work with `sums` moved to the totals of an epoch, which begin at zero."""
     sums = at(work.sums, TOTALS * epoch)

@@ -8,7 +8,7 @@ from ._jit import inlined, kernel
 from .activations import scale_by_slope
 from .first import NUM, forward_one, samples_at, settle, update_one
 from .parallel import asked_to_stop, barrier, share, stop, stopped
-from .plan import TOTALS, add_scaled, count, fill, lean, ledger, read
+from .plan import TOTALS, add_scaled, count, fill, lean, ledger, read, reset
 from .simd import at, pointer
 from .stages import (
     UPDATE_ROWS,
@@ -82,8 +82,12 @@ def _learn_ones(plan, params, data, targets, order, n, span, work, team):
 
 @inlined
 def learn_chunks(plan, params, data, targets, order, m, work, alpha, share_of_loss, team):
-    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk."""
+    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk.
+
+    Of a batch that is refused nothing stays in the totals.
+    """
     barrier(work.marks, team.size)
+    loss, hits = work.sums[0], work.sums[1]
     for done in range(0, m, plan.chunk):
         size = min(plan.chunk, m - done)
         samples = samples_at(order, done, size, m)
@@ -91,6 +95,7 @@ def learn_chunks(plan, params, data, targets, order, m, work, alpha, share_of_lo
             plan, params, data, targets, samples, size, work, work.grads, alpha, share_of_loss,
             team,
         ):  # fmt: skip
+            reset(work, loss, hits, team)
             return False
     return True
 
