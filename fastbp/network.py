@@ -336,8 +336,8 @@ class Network:
             threads = checks.positive_int("threads", threads)
         if checks.is_sparse(X):
             return self._feedforward_in_parts(X, ROWS_AT_ONCE, threads)
-        if not single and len(X) > self._rows_at_once * threads:
-            return self._feedforward_in_parts(X, self._rows_at_once * threads, threads)
+        if not single and len(X) > self._rows_at_once:
+            return self._feedforward_in_parts(X, self._rows_at_once, threads)
         out, fine = self._engine.feedforward(self.params, X, threads)
         if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])

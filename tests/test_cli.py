@@ -499,6 +499,9 @@ BAD = {
     "NaN in the data": (["train", "--data", "nan.npz", "--batch-size", "2"], "nan at X[0, 0]"),
     "output nowhere": (["train", "--output", "no/m"], "no/m: its folder does not exist"),
     "output a folder": (["train", "--output", "."], ".: a file was expected, not a folder"),
+    "checkpoint nowhere": (["train", "--checkpoint", "no/c"], "no/c: its folder does not exist"),
+    "no checkpoint": (["train", "--resume", "none"], "none: there is no such file"),
+    "a model as checkpoint": (["train", "--resume", "small"], "small is no training checkpoint"),
     "plot nowhere": (["train", "--plot", "no/p.png"], "no/p.png: its folder does not exist"),
     "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
     "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
@@ -1008,6 +1011,18 @@ def test_ctrl_c_in_training_is_one_line_and_130(run, monkeypatch, folder):
     assert not (folder / cli.MODEL).exists()
     monkeypatch.setattr(backend, "warmup", interrupted)
     assert run("warmup") == (130, "", "fastbp: interrupted\n")
+
+
+def test_a_training_goes_on_from_its_checkpoint(run, folder):
+    """To the model of one that took all its epochs at once; of other options it will not hear."""
+    argv = ["train", "--quiet", "--early-stopping", "9", "--schedule", "cosine,epochs=4"]
+    assert run(*argv, "--epochs", "2", "--checkpoint", "run")[0] == 0
+    assert run(*argv, "--epochs", "4", "--resume", "run", "--output", "parts")[0] == 0
+    assert run(*argv, "--epochs", "4", "--output", "whole")[0] == 0
+    assert (folder / "parts").read_bytes() == (folder / "whole").read_bytes()
+    code, _, err = run(*argv, "--batch-size", "20", "--resume", "run")
+    assert code == 2
+    assert "run is of a training with batch_size 10; here it is 20" in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -58,6 +58,11 @@ def train(folder: str) -> fastbp.Network:
     nabla_b, nabla_w = net.backprop(data.X_train[0], 3)
     assert_type((*nabla_b, *nabla_w), tuple[np.ndarray, ...])
     net.from_vector(net.to_vector())
+    run = os.path.join(folder, "run.safetensors")
+    options = data.X_train, data.y_train
+    net.fit(*options, epochs=1, batch_size=10, learning_rate=0.5, checkpoint=run)
+    more = net.fit(*options, epochs=2, batch_size=10, learning_rate=0.5, resume=run)
+    assert_type(more, fastbp.History)
     path = os.path.join(folder, "net.safetensors")
     net.save(path)
     assert_type(fastbp.load(path), fastbp.Network)
