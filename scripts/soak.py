@@ -1,0 +1,211 @@
+"""Random training jobs, for as long as one likes: no wrong bit, and no growing memory.
+
+    scripts/soak                     an hour
+    scripts/soak --seconds 60        a minute, as CI does
+    scripts/soak --seed 7 --job 123  one job again
+
+A job is a network, data and a way to train, all drawn at random: sizes, batches, threads,
+optimisers, schedules, weights of samples, validation, either backend. It is trained undisturbed by
+one thread. Then it is trained with threads, and stopped by Ctrl-C at a random moment, again and
+again, each time going on from its checkpoint in a new network, until it comes to its end; meanwhile
+it is saved and loaded, and another thread may train a network of its own. Both must end with the
+same bits, of weights and history.
+"""
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+import fastbp  # noqa: E402
+from fastbp import callbacks, numba_engine, schedules  # noqa: E402
+
+RULES = [
+    lambda: "sgd",
+    lambda: "momentum",
+    lambda: "nesterov",
+    lambda: "adam",
+    lambda: fastbp.SGD(l2=1e-3),
+    lambda: fastbp.SGD(momentum=0.5, clip_norm=0.5),
+    lambda: fastbp.Adam(l2=1e-3, epsilon_corrected=False),
+]
+RATES = [
+    lambda rate, epochs: rate,
+    lambda rate, epochs: schedules.Step(rate, every=2),
+    lambda rate, epochs: schedules.Exponential(rate),
+    lambda rate, epochs: schedules.Cosine(rate, epochs),
+    lambda rate, epochs: schedules.OnPlateau(rate, patience=1, min_delta=0.05),
+]
+GROWN = 24 * 2**20  # bytes that memory may grow by, of pieces that the allocator keeps
+
+
+class Job:
+    """A training, drawn at random."""
+
+    def __init__(self, seed, number):
+        rng = np.random.default_rng([seed, number])
+        self.rng, self.seed = rng, number
+        self.sizes = [int(n) for n in rng.choice([3, 7, 16, 30, 64, 150], rng.integers(2, 6))]
+        self.n = int(rng.integers(2, 1500))
+        self.batch_size = int(min(self.n, rng.choice([1, 2, 10, 33, 128, 1000])))
+        self.epochs = int(rng.integers(1, 12))
+        self.threads = int(rng.integers(1, 5))
+        self.loss = str(rng.choice(["quadratic", "cross-entropy"]))
+        self.network = {
+            "activation": str(rng.choice(["sigmoid", "tanh", "relu"])), "loss": self.loss,
+            "bias": bool(rng.random() < 0.8), "dtype": str(rng.choice(["float32", "float64"])),
+            "backend": "numpy" if rng.random() < 0.15 else "numba", "seed": number,
+        }  # fmt: skip
+        lit = rng.random((self.n, self.sizes[0])) < rng.choice([0.1, 0.5, 1.0])
+        self.X = rng.standard_normal(lit.shape) * lit
+        self.y = rng.integers(0, self.sizes[-1], self.n)
+        if self.loss == "quadratic" and rng.random() < 0.5:
+            self.y = rng.random((self.n, self.sizes[-1]))
+        self.rule, self.rate = RULES[rng.integers(len(RULES))], RATES[rng.integers(len(RATES))]
+        self.options = {"batch_size": self.batch_size, "shuffle": bool(rng.random() < 0.7)}
+        if rng.random() < 0.3:
+            self.options["sample_weight"] = rng.random(self.n) + 0.1
+        self.validated, self.stops = rng.random() < 0.5, rng.random() < 0.5
+
+    def __str__(self):
+        return (
+            f"{'-'.join(map(str, self.sizes))} {self.network['dtype']} {self.network['backend']}, "
+            f"{self.n} samples in batches of {self.batch_size}, {self.epochs} epochs, "
+            f"{self.threads} threads, {self.rule()}, {type(self.rate(0.1, 1)).__name__}"
+        )
+
+    def make(self):
+        return fastbp.Network(self.sizes, **self.network)
+
+    def train(self, net, threads, **more):
+        if self.validated:
+            more["validation_data"] = self.X[:50], self.y[:50]
+        if self.stops:
+            more["callbacks"] = [
+                callbacks.EarlyStopping("loss", 3), callbacks.StopOnDivergence(1e6),
+            ]  # fmt: skip
+        return net.fit(
+            self.X, self.y, epochs=self.epochs, learning_rate=self.rate(0.05, self.epochs),
+            optimizer=self.rule(), threads=threads, **self.options, **more,
+        )  # fmt: skip
+
+
+def bits(net, history):
+    names = [name for name in fastbp.history.NAMES if "second" not in name]
+    series = [np.array(getattr(history, name)).tobytes() for name in names]
+    return net.to_vector().tobytes(), series, history.stopped
+
+
+def interrupted(delay, call):
+    """Call, and press Ctrl-C after so many seconds; None if it was in time."""
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        try:
+            timer.start()
+            return call()
+        finally:
+            timer.cancel()
+            timer.join()
+            time.sleep(0)
+    except KeyboardInterrupt:
+        return None
+
+
+def disturbed(job, folder, seconds):
+    """Train a job with whatever may come between; return the bits, and how often it was stopped."""
+    path, model, stops = folder / "run", folder / "model", 0
+    path.unlink(missing_ok=True)
+    while True:
+        net = job.make()
+        more = {"checkpoint": path, "checkpoint_every": float(job.rng.uniform(0.001, 0.1))}
+        if path.exists():
+            more["resume"] = path
+        delay = job.rng.uniform(0, 2 * seconds) if stops < 5 else 3600
+        history = interrupted(delay, lambda: job.train(net, job.threads, **more))  # noqa: B023
+        if history is not None:
+            return bits(net, history), stops
+        stops += 1
+        net.save(model)  # of whatever epoch: it must be whole, and load
+        assert (fastbp.load(model).to_vector() == net.to_vector()).all(), "a damaged model"
+
+
+def run(job, folder):
+    """Return what went wrong, or None, and how often the job was stopped."""
+    whole = job.make()
+    started = time.perf_counter()
+    try:
+        expected = bits(whole, job.train(whole, 1))
+    except fastbp.DivergenceError:
+        return None, 0  # so it would with others; tests/test_faults.py is about that
+    seconds = time.perf_counter() - started
+    neighbour, other = fastbp.Network([9, 20, 4], seed=1), threading.Event()
+
+    def keep_busy():
+        X, y = np.ones((200, 9)), np.arange(200) % 4
+        while not other.is_set():
+            neighbour.fit(X, y, epochs=20, batch_size=10, learning_rate=0.1)
+
+    thread = threading.Thread(target=keep_busy)
+    if job.rng.random() < 0.3:
+        thread.start()
+    try:
+        found, stops = disturbed(job, folder, seconds)
+    finally:
+        other.set()
+        if thread.is_alive():
+            thread.join()
+    return ("other bits" if found != expected else None), stops
+
+
+def memory():
+    """Return the resident memory now, in bytes; on other systems its peak."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all jobs")
+    parser.add_argument("--job", type=int, help="run this one only")
+    args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Small jobs take teams too, and more of them than there are cores.
+    numba_engine.WORK_PER_THREAD, numba_engine.available_cores = 1, lambda: 4
+    started, jobs, stops, level, wrong = time.monotonic(), 0, 0, None, []
+    numbers = [args.job] if args.job is not None else range(10**9)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in numbers:
+            if time.monotonic() - started > args.seconds:
+                break
+            job = Job(args.seed, number)
+            error, stopped = run(job, Path(folder))
+            jobs, stops = jobs + 1, stops + stopped
+            if error:
+                wrong.append(number)
+                print(f"job {number}: {error}: {job}", flush=True)
+            if level is None and time.monotonic() - started > args.seconds / 4:
+                level = memory()  # all kernels are loaded
+    grown = memory() - (level or memory())
+    print(
+        f"soak: seed {args.seed}, {jobs:,} jobs, stopped {stops:,} times, {len(wrong)} with other "
+        f"bits, memory grown by {grown / 2**20:.1f} MiB in {time.monotonic() - started:,.0f} s"
+    )
+    return 1 if wrong or grown > GROWN else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
