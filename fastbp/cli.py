@@ -154,7 +154,7 @@ def _train(args):
 def _train_together(args):
     """Train on all ranks; the first one reports."""
     ranks = distributed.Ranks(distributed.world())
-    with ranks.ended_together():
+    with ranks.ended_together(Stopped):
         ranks.call_first(lambda: _check_paths(args))
         ranks.call_first(lambda: _data(args, mapped=True) and None)  # one downloads what is missing
         with ranks.agreed():

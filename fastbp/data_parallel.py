@@ -10,7 +10,9 @@ Rank 0 alone calls callbacks, prints and saves; all go on with what it then has.
 import hashlib
 import json
 import math
+import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -21,12 +23,14 @@ from . import checks, faults, optimizers, resuming, schedules, streaming, traini
 from .backend import PART_TRAINERS, kernel_stamp
 from .distributed import Ranks, Shard
 from .errors import DivergenceError
+from .guards import interrupts_wait, termination_raises
 from .history import History
 from .progress import logged_lines
 from .reference import Targets
 from .rules import Memory
 
 SAMPLED = 64  # rows of a mapped file that are looked at before the training
+TERMINATION = 2.0**20  # of SIGTERM, where an interrupt counts as one
 VALIDATION = "validation_data[0]", "validation_data[1]"
 
 
@@ -41,8 +45,8 @@ class _Trainer:
 
     steps_together: int  # from one meeting of the ranks to the next
 
-    def __init__(self, ranks: Ranks, shard: Shard, inner: Any) -> None:
-        self.ranks, self.shard, self.inner = ranks, shard, inner
+    def __init__(self, ranks: Ranks, shard: Shard, inner: Any, came: list[int]) -> None:
+        self.ranks, self.shard, self.inner, self._came = ranks, shard, inner, came
         self.totals, self.memory = np.zeros((1, 3)), inner.memory
         self._stopped, self._ran = False, (0, 0)
         self._drawn = self._mine = np.empty(0, np.int64)
@@ -93,6 +97,18 @@ class _Trainer:
     def _run(self, order: np.ndarray, steps: range, learning_rate: float) -> None:
         raise NotImplementedError
 
+    def _meet(self, message: np.ndarray) -> None:
+        """Add a message up over the ranks; its last number tells of interrupts that came to any.
+
+        Then all are interrupted here, at the same step.
+        """
+        terminated = signal.SIGTERM in self._came
+        message[-1] = TERMINATION if terminated else bool(self._came)
+        self.ranks.reduce(message)
+        if message[-1]:
+            self._came.clear()
+            raise self.ranks.interrupt(message[-1] >= TERMINATION)
+
 
 class GradientTrainer(_Trainer):
     """Adds up the ranks' gradients in every step.
@@ -104,8 +120,10 @@ class GradientTrainer(_Trainer):
 
     steps_together = 1
 
-    def __init__(self, ranks: Ranks, shard: Shard, inner: Any, weighted: bool) -> None:
-        super().__init__(ranks, shard, inner)
+    def __init__(
+        self, ranks: Ranks, shard: Shard, inner: Any, came: list[int], weighted: bool
+    ) -> None:
+        super().__init__(ranks, shard, inner, came)
         self._weighted = weighted
 
     def _run(self, order: np.ndarray, steps: range, learning_rate: float) -> None:
@@ -120,14 +138,14 @@ class GradientTrainer(_Trainer):
         inner, samples = self.inner, self.shard.samples(step, step + 1)
         share = 1.0 if self._weighted else 1 / samples
         inner.part(order, *self.shard.span(step, step + 1), share)
-        self.ranks.reduce(inner.message)
-        losses, hits, weight = inner.message[-3:].tolist()
+        self._meet(inner.message)
+        losses, hits, weight, _ = inner.tail.tolist()
         if not math.isfinite(losses):
             inner.clear()
             return False
         if self._weighted:  # where no sample counts, nothing is learnt
             share = 1 / weight if weight else 0.0
-            inner.message[:-3] *= inner.message.dtype.type(share)
+            inner.grads *= inner.grads.dtype.type(share)
             losses *= samples * share
         self.totals[0] += losses, hits, inner.step(samples, share, learning_rate)
         return True
@@ -140,7 +158,7 @@ class PartWindows(streaming.Windows):
         super().__init__(*args)
         self._order, self._start = np.empty(0, np.int64), -1
         self._places = np.arange(self._size)
-        for name in ("message", "step", "clear"):
+        for name in ("message", "grads", "tail", "step", "clear"):
             setattr(self, name, getattr(self._trainer, name))
 
     def part(self, order: np.ndarray, first: int, last: int, share: float) -> None:
@@ -162,12 +180,13 @@ class AveragingTrainer(_Trainer):
     """
 
     def __init__(
-        self, ranks: Ranks, shard: Shard, inner: Any, params: np.ndarray, sync_every: int
-    ) -> None:
-        super().__init__(ranks, shard, inner)
+        self, ranks: Ranks, shard: Shard, inner: Any, came: list[int], params: np.ndarray,
+        sync_every: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ranks, shard, inner, came)
         self.params, self.steps_together = params, sync_every
         self._arrays = [params, *inner.memory.slots]
-        self._message = np.zeros((len(self._arrays) * params.size) + 3, params.dtype)
+        self._message = np.zeros(len(self._arrays) * params.size + 4, params.dtype)
 
     def _run(self, order: np.ndarray, steps: range, learning_rate: float) -> None:
         if not steps:  # loads the kernels
@@ -192,12 +211,12 @@ class AveragingTrainer(_Trainer):
         with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
             for i, array in enumerate(self._arrays):
                 np.multiply(array, factor, out=message[i * size : (i + 1) * size])
-        message[-3:] = np.nan if self.inner.stopped else self.inner.totals[0]
-        self.ranks.reduce(message)
+        message[-4:-1] = np.nan if self.inner.stopped else self.inner.totals[0]
+        self._meet(message)
         for i, array in enumerate(self._arrays):
             array[:] = message[i * size : (i + 1) * size]
-        self.totals[0] += message[-3:]
-        return math.isfinite(message[-3])
+        self.totals[0] += message[-4:-1]
+        return math.isfinite(message[-4])
 
 
 class Epochs(training.Epochs):
@@ -433,12 +452,12 @@ def _run(net: Any, ranks: Ranks, job: _Job) -> History:
         validate = job.validation and _validator(net, ranks, job.validation)
     classes = all(ranks.gather(bool(targets.labels.size)))
     draw = net.rng.permutation if job.shuffle and job.batch_size < job.n else None
+    terminable = nullcontext() if job.checkpoint is None else termination_raises()
     with (
-        net._alone,
-        job.optimizer.alone,
-        _trainer(net, ranks, shard, job, X, targets) as trainer,
+        net._alone, job.optimizer.alone, terminable, interrupts_wait() as came,
+        _trainer(net, ranks, shard, job, X, targets, came) as trainer,
         logged_lines(job.verbose and ranks.is_first, job.epochs, job.progress) as lines,
-    ):
+    ):  # fmt: skip
         calls = FirstCalls(ranks, (*lines, *job.callbacks), bool(job.verbose or job.callbacks))
         keeper, resumed = _files(net, ranks, shard, job, calls, (X, *targets))
         return training.fit(
@@ -477,7 +496,7 @@ def _validator(
 
 
 def _trainer(
-    net: Any, ranks: Ranks, shard: Shard, job: _Job, X: Any, targets: Targets
+    net: Any, ranks: Ranks, shard: Shard, job: _Job, X: Any, targets: Targets, came: list[int]
 ) -> _Trainer:  # fmt: skip
     by = {
         "params": net.params, "batch_size": shard.places, "threads": job.threads,
@@ -486,9 +505,9 @@ def _trainer(
     if job.sync_every == 1:
         make = partial(_made, partial(PART_TRAINERS[net.backend], net._engine), by)
         inner = streaming.trainer(make, X, targets, shard.places, PartWindows)
-        return GradientTrainer(ranks, shard, inner, bool(job.weights.size))
+        return GradientTrainer(ranks, shard, inner, came, bool(job.weights.size))
     inner = streaming.trainer(partial(_made, net._engine.trainer, by), X, targets, shard.places)
-    return AveragingTrainer(ranks, shard, inner, net.params, job.sync_every)
+    return AveragingTrainer(ranks, shard, inner, came, net.params, job.sync_every)
 
 
 def _made(make: Any, by: dict[str, Any], X: Any, targets: Targets) -> Any:

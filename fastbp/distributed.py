@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import RankError
+from .guards import TERMINATED
 
 logger = logging.getLogger("fastbp")
 
@@ -159,6 +160,10 @@ class Ranks:
                 _told(error)
                 raise
             self.abort(error)
+
+    def interrupt(self, terminated: bool) -> BaseException:
+        """Return what all ranks raise after Ctrl-C, or SIGTERM, came to one of them."""
+        return _told(SystemExit(TERMINATED) if terminated else KeyboardInterrupt())
 
     def abort(self, error: BaseException) -> None:
         """Say what happened and end all ranks."""

@@ -72,18 +72,21 @@ def termination_raises() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while inside, and let them raise what they raise at the end."""
+def interrupts_wait() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back while inside, and let them raise what they raise at the end.
+
+    Yields the list of those that came; what is taken from it does not raise.
+    """
     came: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         came.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # they do not arrive here
-        yield
+        yield came
         return
     with _handled_by(note, signal.SIGTERM) as terminate, _handled_by(note, signal.SIGINT) as stop:
-        yield
+        yield came
     for number in came[:1]:
         (stop if number == signal.SIGINT else terminate)(number, None)
 

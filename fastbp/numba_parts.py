@@ -26,7 +26,8 @@ class NumbaPartTrainer(NumbaTrainer):
         grads = aligned(size * buffers + stride(TAIL, engine.dtype), engine.dtype)
         grads[:] = 0
         self.work = self.work._replace(grads=grads)
-        self.message, self._grads = grads[: size + TAIL], grads[:size]
+        self.message = grads[: size + TAIL]
+        self.grads, self.tail = np.split(self.message, [size])
         self._law = _kernel_rule(rule, self.memory, self._blocks)
 
     def part(self, order, first, last, share):
@@ -41,7 +42,7 @@ class NumbaPartTrainer(NumbaTrainer):
         weights = self.targets.weights
         weight = last - first if weights is None else weights[order[first:last]].sum()
         losses = np.nan if self.stopped else self.work.sums[0]
-        self.message[-TAIL:] = losses, self.work.sums[1], weight
+        self.tail[:3] = losses, self.work.sums[1], weight
 
     def step(self, samples, share, learning_rate):
         """Step along the gradient of a batch of so many samples; return the penalty."""
@@ -57,7 +58,7 @@ class NumbaPartTrainer(NumbaTrainer):
 
     def clear(self):
         """Leave a gradient that is not followed."""
-        self._grads[:] = 0
+        self.grads[:] = 0
 
     def _share_out(self, task):
         """Run a task on each thread of the team."""

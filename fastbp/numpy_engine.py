@@ -10,7 +10,8 @@ import numpy as np
 from . import reference
 from .rules import PLAIN, new_memory
 
-TAIL = 3  # numbers behind the gradient in a message: sums of losses, hits and weights
+# Numbers behind the gradient in a message: sums of losses, hits and weights; interrupts.
+TAIL = 4
 
 
 class NumpyBackend:
@@ -209,15 +210,15 @@ class NumpyPartTrainer(NumpyTrainer):
     """Takes a step in two halves: the gradient of a part of a batch, a step along the whole's.
 
     Both trainers of parts have the same face. Between the halves, `message` is added up over the
-    ranks: the gradient, then the losses, hits and weights of the samples. `batch_size` is that of
-    a part.
+    ranks: `grads`, then the `tail`, which begins with the sums of the samples' losses, hits and
+    weights. `batch_size` is that of a part.
     """
 
     def __init__(self, engine, params, X, targets, batch_size, threads, rule, memory):
         super().__init__(engine, params, X, targets, batch_size, rule, memory)
         layout = engine.layout
         self.message = np.zeros(layout.size + TAIL, layout.dtype)
-        self._grads = self.message[: layout.size]
+        self.grads, self.tail = np.split(self.message, [layout.size])
 
     def part(self, order, first, last, share):
         """Put the sum of the gradients of samples, each times `share`, into the message."""
@@ -225,7 +226,7 @@ class NumpyPartTrainer(NumpyTrainer):
         losses = hits = weight = 0.0
         if len(batch):
             losses, hits, weight = self._part(batch, share)
-        self.message[-TAIL:] = losses, hits, weight
+        self.tail[:3] = losses, hits, weight
 
     def _part(self, batch, share):
         model, views = self.engine.model, self.engine.layout.views
@@ -234,9 +235,9 @@ class NumpyPartTrainer(NumpyTrainer):
         args = model, *views(self.params), self.X[batch], y
         with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
             outputs = reference.evaluate(*args)[1]
-            losses = reference.gradient(*args, *views(self._grads), weights)
+            losses = reference.gradient(*args, *views(self.grads), weights)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
-            self._grads *= self._grads.dtype.type(share * weight)
+            self.grads *= self.grads.dtype.type(share * weight)
         return losses.mean() * weight, _hits(outputs, self.targets, batch), weight
 
     def step(self, samples, share, learning_rate):
@@ -245,13 +246,13 @@ class NumpyPartTrainer(NumpyTrainer):
         clock[0] += 1
         with np.errstate(over="ignore", invalid="ignore"):
             penalty = reference.optimizer_step(
-                self.rule, int(clock[0]), *views(self.params), *views(self._grads),
+                self.rule, int(clock[0]), *views(self.params), *views(self.grads),
                 [views(slot) for slot in self.memory.slots], 1 / share if share else 0.0,
                 learning_rate,
             )  # fmt: skip
-        self._grads[:] = 0
+        self.grads[:] = 0
         return samples * penalty
 
     def clear(self):
         """Leave a gradient that is not followed."""
-        self._grads[:] = 0
+        self.grads[:] = 0

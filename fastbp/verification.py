@@ -372,7 +372,7 @@ def compare_part(matrix, case, path, threads=1, alone=None):
         args = case.copy(), case.X, case.targets, case.batch, threads, PLAIN, None
         with PART_TRAINERS["numba"](case.fast, *args, path=path) as trainer:
             trainer.part(np.arange(case.batch), 0, case.batch, 1 / case.batch)
-        found[:], (losses, right, _) = trainer.message[:-3], trainer.message[-3:]
+        found[:], (losses, right, *_) = trainer.grads, trainer.tail
         _compare_gradient(matrix, row, case, found)
         _compare_totals(matrix, row, case, (losses, right))
         if alone is not None:
@@ -389,9 +389,9 @@ def compare_half_step(matrix, case, rule, state):
             params, memory = case.copy(), Memory(state[: rule.slots].copy(), np.full(1, 3.0))
             args = params, case.X, case.targets, case.batch, 1, rule, memory
             with PART_TRAINERS[name](engine, *args) as trainer:
-                trainer.message[:-3] = case.grads
+                trainer.grads[:] = case.grads
                 penalty = trainer.step(case.batch, 1 / case.batch, RULE_RATE)
-            matrix.same(row, f"{where}, what is left", trainer.message[:-3].any(), np.False_)
+            matrix.same(row, f"{where}, what is left", trainer.grads.any(), np.False_)
             ends.append([params, memory.slots, memory.clock, np.array(penalty)])
         for want, got in zip(*ends, strict=True):
             matrix.compare(row, where, got, want)

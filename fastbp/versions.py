@@ -11,7 +11,7 @@ from . import backend, kernels, numba_engine
 
 PACKAGES = (
     "fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm", "onnx", "pandas",
-    "pooch", "scikit-learn",
+    "pooch", "scikit-learn", "mpi4py",
 )  # fmt: skip
 
 

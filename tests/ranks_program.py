@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mpi4py import MPI
 
 import fastbp
@@ -101,8 +102,8 @@ def one_step_at_a_time():
     """Average after every step, though as many are asked for as are not done so."""
     made = data_parallel.AveragingTrainer.__init__
 
-    def init(self, ranks, shard, inner, params, sync_every):
-        made(self, ranks, shard, inner, params, 1)
+    def init(self, ranks, shard, inner, came, params, sync_every):
+        made(self, ranks, shard, inner, came, params, 1)
 
     data_parallel.AveragingTrainer.__init__ = init
     yield
@@ -211,17 +212,39 @@ def killed(folder):
         fit(whole, "plain", epochs=4)
         assert (net.to_vector() == whole.to_vector()).all()
         return
+    Path(folder, f"pid{RANK}").write_text(str(os.getpid()), encoding="utf-8")
+    with at_call(9, 1, signal.SIGKILL):
+        fit(net, "plain", **options)
+
+
+def interrupted(folder):
+    """Let Ctrl-C come to the last rank alone, and then SIGTERM; go on from what rank 0 kept."""
+    name = str(Path(folder) / "stopped")
+    whole = network("plain")
+    fit(whole, "plain")
+    for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)):
+        with at_call(8, SIZE - 1, number):
+            with pytest.raises(kind):
+                fit(network("plain"), "plain", checkpoint=name)
+        net = network("plain")
+        assert len(fit(net, "plain", resume=name)) == EPOCHS
+        assert (net.to_vector() == whole.to_vector()).all()
+
+
+@contextlib.contextmanager
+def at_call(count, rank, number):
+    """Send a signal to a rank at its so many-th step."""
     step, calls = data_parallel.GradientTrainer._step, []
 
-    def deadly(self, order, number, rate):
-        calls.append(number)
-        if len(calls) == 9 and RANK == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, order, number, rate)
+    def marked(self, *args):
+        calls.append(args)
+        if len(calls) == count and RANK == rank:
+            os.kill(os.getpid(), number)
+        return step(self, *args)
 
-    Path(folder, f"pid{RANK}").write_text(str(os.getpid()), encoding="utf-8")
-    data_parallel.GradientTrainer._step = deadly
-    fit(net, "plain", **options)
+    data_parallel.GradientTrainer._step = marked
+    yield
+    data_parallel.GradientTrainer._step = step
 
 
 def uncaught(folder):

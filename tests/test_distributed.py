@@ -211,7 +211,10 @@ def test_a_rank_reads_its_own_rows_alone(folder):
 def test_a_killed_rank_ends_the_job_and_it_goes_on(folder):
     """SIGKILL in the middle of an epoch; then on from the last checkpoint, to the same bits."""
     begun = time.monotonic()
-    done, _ = start(3, folder, PROGRAM, "killed", folder)
+    done = subprocess.run(  # no shell between: mpiexec itself loses its child
+        [MPIEXEC, "-n", "3", sys.executable, PROGRAM, "killed", folder],
+        capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
     assert done.returncode != 0
     assert "KILLED (SIGNAL 9)" in done.stdout.upper()
     assert time.monotonic() - begun < 60
@@ -227,6 +230,11 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_one_rank_stops_all_and_keeps_a_checkpoint(folder):
+    run(2, "interrupted", folder)
 
 
 REFUSED = {
