@@ -171,18 +171,22 @@ def read(
     try:
         found = dict(config["facts"])
     except DAMAGED as error:
-        raise ModelFileError(f"{os.fspath(path)} is damaged: no facts: {error!r}") from None
+        raise _damaged(path, error) from error
     _compare(path, found, json.loads(json.dumps(facts)))
     try:
         return _mark(arrays, config, layout, n, rng, states), _history(arrays, config)
     except DAMAGED as error:
-        raise ModelFileError(f"{os.fspath(path)} is damaged: {error!r}") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> ModelFileError:
+    return ModelFileError(f"{os.fspath(path)} is damaged: {error!r:.300}")
 
 
 def _compare(path: str | os.PathLike[str], found: Facts, wanted: Facts) -> None:
     for name in sorted(found | wanted, key=lambda name: name in ("data", "validation_data")):
         if found.get(name) != wanted.get(name):
-            said = f"{name} {found.get(name)!r}; here it is {wanted.get(name)!r}"
+            said = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
             if name in ("data", "validation_data"):
                 said = f"other {name}"
             raise ValueError(
@@ -213,10 +217,11 @@ def _mark(
     position = _whole("position", config["position"], n - 1)
     if position % config["facts"]["batch_size"]:
         raise ValueError(f"position must be where a batch begins; found {position}")
-    begun = Begun(done, config["rng"], kept, str(config["stopped"]))
+    begun = Begun(done, config["rng"], kept, _text(config["stopped"]))
     flat = memory.reshape(count, layout.size)
     totals, clock = arrays["totals"], arrays["optimizer.clock"]
-    return Mark(begun, position, float(config["seconds"]), [params, totals, flat, clock])
+    seconds = checks.not_negative_float("seconds", config["seconds"])
+    return Mark(begun, position, seconds, [params, totals, flat, clock])
 
 
 def _flat(vector: np.ndarray, layout: Layout) -> np.ndarray:
@@ -240,7 +245,13 @@ def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 def _whole(name: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError(f"{name} must be a whole number up to {most}; found {value!r}")
+        raise ValueError(f"{name} must be a whole number up to {most}; found {value!r:.40}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"stopped must be text; found {value!r:.40}")
     return value
 
 

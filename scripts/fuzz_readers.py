@@ -53,7 +53,7 @@ def readers() -> dict[str, Reader]:
     import fastbp
     from fastbp import cli, datasets, interchange, records
     from fastbp.datasets import DataError
-    from fastbp.errors import ModelFileError
+    from fastbp.errors import DivergenceError, ModelFileError
 
     def torch(path):
         return interchange.read(path, activation="relu", loss="cross-entropy", input_scale=0.5)
@@ -70,6 +70,13 @@ def readers() -> dict[str, Reader]:
     refused = (ModelFileError,)
     return {
         "model": Reader("net.safetensors", fastbp.load, refused, _models, _safetensors),
+        "training": Reader(
+            "run.safetensors",
+            lambda path: _fit(2, resume=path),
+            (ModelFileError, ValueError, DivergenceError),
+            _trainings,
+            _safetensors,
+        ),
         "torch": Reader("theirs.safetensors", torch, refused, _states, _safetensors),
         "onnx": Reader("net.onnx", interchange.read_onnx, refused, _graphs),
         "idx": Reader(
@@ -115,6 +122,21 @@ def _networks():
 
 def _models():
     return [_written(net.save, "") for net in _networks()]
+
+
+def _fit(epochs, **files):
+    import fastbp
+
+    X, y = _arrays()
+    return fastbp.Network([4, 3], input_scale=0.01, backend="numpy", seed=0).fit(
+        X.reshape(6, 4), y, epochs=epochs, batch_size=2, optimizer="adam",
+        learning_rate=fastbp.schedules.OnPlateau(0.1),
+        callbacks=[fastbp.callbacks.EarlyStopping("loss", 5)], **files,
+    )  # fmt: skip
+
+
+def _trainings():
+    return [_written(lambda p, n=n: _fit(n, checkpoint=p), "") for n in (1, 2)]
 
 
 def _states():
@@ -230,8 +252,8 @@ def seeds(name: str, reader: Reader) -> Iterable[bytes]:
 def _known_attacks(name: str) -> Iterable[bytes]:
     tables = {
         "model": ("checkpoint", "DAMAGED"), "torch": ("checkpoint", "DAMAGED"),
-        "npz": ("datasets", "NPZ_ATTACKS"), "pickle": ("datasets", "PICKLES"),
-        "idx": ("datasets", "IDX_ATTACKS"),
+        "training": ("checkpoint", "DAMAGED"), "npz": ("datasets", "NPZ_ATTACKS"),
+        "pickle": ("datasets", "PICKLES"), "idx": ("datasets", "IDX_ATTACKS"),
     }  # fmt: skip
     if name not in tables:
         return

@@ -371,6 +371,8 @@ DAMAGE = {
     "no generator": lambda arrays, config: config.update(rng=None),
     "a generator of text": lambda arrays, config: config["rng"].update(state="x"),
     "seconds of text": lambda arrays, config: config.update(seconds="long"),
+    "seconds before the start": lambda arrays, config: config.update(seconds=-1.0),
+    "no reason, yet stopped": lambda arrays, config: config.update(stopped=7),
     "no parameters": lambda arrays, config: arrays.pop("parameters"),
     "too few parameters": lambda arrays, config: arrays.update(parameters=np.zeros(3, "f4")),
     "parameters of float64": lambda arrays, config: arrays.update(

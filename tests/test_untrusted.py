@@ -307,9 +307,46 @@ NPY = {
     "version 2": npy(fields(), bytes(32), version=2),
     "version 255": npy(fields(), bytes(32), version=255),
 }
+
+
+def trainings():
+    """Checkpoints of a training, each right but for one thing."""
+    genuine = next(iter(fuzzer["readers"]()["training"].seeds()))
+    size = int.from_bytes(genuine[:8], "little")
+    header = json.loads(genuine[8 : 8 + size])
+    said = header["__metadata__"]
+
+    def changed(old, new):
+        assert old in said["config"], old
+        config = said["config"].replace(old, new, 1)
+        return file_of({**header, "__metadata__": {**said, "config": config}}, genuine[8 + size :])
+
+    yield "a model", model()
+    yield "nothing but metadata", file_of({"__metadata__": said})
+    for title, old, new in (
+        ("epochs of the end of time", '"done": 1', f'"done": {2**52}'),
+        ("more epochs than numbers", '"done": 1', f'"done": {"9" * 4000}'),
+        ("an epoch and a half", '"done": 1', '"done": 1.5'),
+        ("a position far beyond", '"position": 0', f'"position": {2**62}'),
+        ("a position of many digits", '"position": 0', f'"position": {"9" * 4000}'),
+        ("a position before", '"position": 0', '"position": -2'),
+        ("a batch of nothing", '"batch_size": 2', '"batch_size": 0'),
+        ("a batch of half a mebibyte", '"batch_size": 2', f'"batch_size": "{"x" * (MIB // 2)}"'),
+        ("another generator", '"PCG64"', '"SFC64"'),
+        ("a generator that is code", '"PCG64"', '"__import__"'),
+        ("a vast state", '"state": {"state": ', '"state": {"state": ' + "9" * 400),
+        ("seconds that are NaN", '"seconds": ', '"seconds": "nan", "_": '),
+        ("seconds beyond all", '"seconds": ', '"seconds": 1e999, "_": '),
+        ("a reason that is a list", '"stopped": ""', '"stopped": [[]]'),
+        ("deep facts", '"facts": {', '"facts": ' + "[" * 50_000),
+        ("facts of half a mebibyte", '"facts": {', '"facts": {"' + "x" * (MIB // 2) + '": 1, '),
+    ):
+        yield title, changed(old, new)
+
+
 CORPORA = {
     "model": MODELS, "torch": STATES, "onnx": graphs, "csv": TABLES, "history": HISTORIES,
-    "rates": RATES, "npy": NPY,
+    "rates": RATES, "npy": NPY, "training": trainings,
 }  # fmt: skip
 
 # Reads all files of a folder in a process that can have `ROOM` more than at its start.
