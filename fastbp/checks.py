@@ -140,7 +140,7 @@ def is_mapped(array: Any) -> bool:
 
 def is_sparse(X: Any) -> bool:
     """Return whether X is one of SciPy's sparse matrices or arrays."""
-    return hasattr(X, "tocsr")
+    return type(X) is not np.ndarray and hasattr(X, "tocsr")
 
 
 def samples(X: Any, n_in: int, name: str = "X") -> np.ndarray:

@@ -334,17 +334,16 @@ class Network:
         X, single = self._rows(X)
         if threads != 1:
             threads = checks.positive_int("threads", threads)
-        if checks.is_sparse(X):
-            return self._feedforward_in_parts(X, ROWS_AT_ONCE, threads)
-        if not single and len(X) > self._rows_at_once:
-            return self._feedforward_in_parts(X, self._rows_at_once, threads)
+        if not single and (checks.is_sparse(X) or len(X) > self._rows_at_once):
+            return self._feedforward_in_parts(X, threads)
         out, fine = self._engine.feedforward(self.params, X, threads)
         if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])
         return out[0] if single else out
 
-    def _feedforward_in_parts(self, X: Any, rows: int, threads: int) -> np.ndarray:
-        """Take so many rows at once, whole tiles, for Ctrl-C and for memory."""
+    def _feedforward_in_parts(self, X: Any, threads: int) -> np.ndarray:
+        """Take whole tiles of rows at once, for Ctrl-C and for memory."""
+        rows = ROWS_AT_ONCE if checks.is_sparse(X) else self._rows_at_once
         parts = range(0, X.shape[0], rows)
         return np.concatenate([self.feedforward(_dense(X[i : i + rows]), threads) for i in parts])
 
