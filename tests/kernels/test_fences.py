@@ -84,6 +84,8 @@ def test_a_selection_between_fences_at_any_vector_width(width):
 
 TRESPASS = """
 import numba, numpy as np
+from fastbp import kernels
+from fastbp.kernels.simd import at, pointer
 
 @numba.njit
 def trespass(x, place, write):
