@@ -1,12 +1,11 @@
 """`gradcheck` of anybody's code: the known mistakes, and what else it is given."""
 
-import doctest
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from fastbp import Network, differences, gradients, layers
+from fastbp import Network, layers
 from fastbp.gradients import gradcheck
 from fastbp.sequential import Sequential
 
@@ -206,11 +205,6 @@ def test_a_gradient_that_updates_what_it_is_given_is_caught(params, data):
 
 
 # -- targets ---------------------------------------------------------------------------------------
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(gradients).failed == 0
-    assert doctest.testmod(differences).failed == 0
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])

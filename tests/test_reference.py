@@ -1,7 +1,5 @@
 """The specification itself: against finite differences and against what is known in closed form."""
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,10 +22,6 @@ def gradient(net, X, y):
 
 def rows(net, targets):
     return targets.rows(slice(None), net.model.sizes[-1])
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(reference).failed == 0
 
 
 # -- gradients -------------------------------------------------------------------------------------
