@@ -12,6 +12,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from .guards import interrupts_wait
+
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text to a file, as UTF-8, whole or not at all; see `write_bytes`."""
@@ -21,7 +23,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
     """Write bytes to a file, whole or not at all.
 
-    If anything fails on the way, what lay at `path` before still lies there.
+    If anything fails on the way, what lay at `path` before still lies there. Ctrl-C and SIGTERM are
+    answered once the file is whole.
 
     Parameters
     ----------
@@ -49,7 +52,8 @@ def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
             # /dev/null and its like: there is nothing to keep, nor to rename
             Path(path).write_bytes(blob)
         else:
-            _replace(target, blob)
+            with interrupts_wait():  # one between opening and `with` would leave the file open
+                _replace(target, blob)
     except OSError as error:
         reason = error.strerror or str(error)
         if not target.parent.is_dir():

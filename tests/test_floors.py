@@ -19,7 +19,7 @@ FLOORS = {
     "rules": (-1, 0),
     "guards": (-1, 0),
     "untrusted": (-1, 0),
-    "files": (-1, 0),
+    "files": (-0.8, 0),
     "pickles": (-0.5, 0),
     "tables": (-0.5, 0),
     "downloads": (-0.5, 0),
