@@ -92,6 +92,38 @@ def interrupts_wait() -> Iterator[list[int]]:
 
 
 @contextmanager
+def dropped_interrupts_return() -> Iterator[Callable[[], None]]:
+    """Yield what raises again an interrupt that came meanwhile and was dropped.
+
+    Python ignores what is raised in a destructor or a callback of a weak reference, so that about
+    one Ctrl-C in some hundred would be lost.
+    """
+    came: list[tuple[Any, int]] = []
+
+    def noting(before: Any) -> Callable[[int, Any], None]:
+        def note(number: int, frame: Any) -> None:
+            came.append((before, number))
+            before(number, frame)
+
+        return note
+
+    def look() -> None:
+        while came:
+            before, number = came.pop()
+            before(number, None)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield look
+        return
+    terminate, stop = (
+        noting(signal.getsignal(signal.SIGTERM)),
+        noting(signal.getsignal(signal.SIGINT)),
+    )
+    with _handled_by(terminate, signal.SIGTERM), _handled_by(stop, signal.SIGINT):
+        yield look
+
+
+@contextmanager
 def _handled_by(handler: Callable[[int, Any], None], number: int) -> Iterator[Any]:
     """Handle a signal in another way, if the program handles it; yield what it is handled by."""
     before = signal.getsignal(number)

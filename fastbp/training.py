@@ -14,7 +14,7 @@ import numpy as np
 
 from . import faults
 from .errors import DivergenceError
-from .guards import interrupts_wait
+from .guards import dropped_interrupts_return, interrupts_wait
 from .history import History
 from .progress import progress_bar
 from .schedules import Constant, rate_of
@@ -268,9 +268,11 @@ def fit(
     with (
         progress_bar(progress, epochs, n, classes, trainer.totals, seen) as bar,
         _kept(keeper, runner, history) as look,
+        dropped_interrupts_return() as look_again,
     ):
 
         def after_slice(samples):
+            look_again()
             bar.update(samples)
             look()
 

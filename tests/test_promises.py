@@ -337,6 +337,26 @@ def test_signals_at_any_moment_leave_whole_updates(case, signalled, monkeypatch,
     assert len(places) > 5
 
 
+class Unheard:
+    """Interrupts itself where Python ignores what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Dropping:
+    def on_epoch_end(self, net, history):
+        Unheard()
+
+
+@POSIX
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_answered_nevertheless(signalled, backend):
+    net, (X, y) = Network([64, 20, 10], backend=backend, seed=0), digits()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y, epochs=50, batch_size=10, learning_rate=0.01, callbacks=[Dropping()])
+
+
 # A process that has loaded all, and forks a child for each signal: a start would take a second.
 COMMAND_LINE = """
 import random, signal, time
