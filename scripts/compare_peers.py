@@ -27,6 +27,8 @@ from peers import GAUGES, PEERS, chart, report
 from peers.race import entrants, race
 from peers.work import WORKLOADS, Workload, write_task
 
+import fastbp
+
 ROOT = Path(__file__).resolve().parents[1]
 README, PICTURE = ROOT / "README.md", ROOT / ".github" / "peers.svg"
 PACKAGES = (
@@ -131,6 +133,7 @@ def about(options):
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    versions["fastbp"] = fastbp.__version__  # that of this tree, whatever was installed last
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "cpu": cpu(), "system": platform.platform(), "versions": versions, "date": date,
