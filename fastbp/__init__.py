@@ -64,13 +64,13 @@ __all__ = [
     "verify",
 ]
 
-# Imported when first asked for: training needs none of it, and `import fastbp` should take little
-# longer than `import numba`.
+# Imported when first asked for: `import fastbp` should not take longer than `import numba`.
 _LATER = {
     "callbacks": [],
     "finder": ["find_learning_rate"],
     "gradients": ["gradcheck"],
     "interchange": [],
+    "kernels": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "norms": ["Norms"],
     "plots": [],

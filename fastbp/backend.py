@@ -13,16 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, reference
-from .numba_engine import NumbaBackend
-from .numba_parts import NumbaPartTrainer
+from . import reference
 from .numpy_engine import NumpyBackend, NumpyPartTrainer
 from .reference import Targets
 from .storage import Layout
 
-_BACKENDS = {"numba": NumbaBackend, "numpy": NumpyBackend}
-# Trainers of one rank among many; see `data_parallel`.
-PART_TRAINERS: dict[str, Any] = {"numba": NumbaPartTrainer, "numpy": NumpyPartTrainer}
+
+# Whatever stands on Numba is imported when it is asked for: `import fastbp` took twice as long.
+def _numba() -> tuple[Any, Any]:
+    from .numba_engine import NumbaBackend
+    from .numba_parts import NumbaPartTrainer
+
+    return NumbaBackend, NumbaPartTrainer
+
+
+_BACKENDS = {"numba": _numba, "numpy": lambda: (NumpyBackend, NumpyPartTrainer)}
 
 
 @cache
@@ -42,7 +47,12 @@ def get_backend(name: str) -> Any:
     """
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}; found {name!r}")
-    return _BACKENDS[name]()
+    return _BACKENDS[name]()[0]()
+
+
+def part_trainer(name: str) -> Any:
+    """Return the trainer of one rank among many, of the backend of this name: `data_parallel`."""
+    return _BACKENDS[name]()[1]
 
 
 def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
@@ -72,10 +82,14 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
 
 def compiled() -> bool:
     """Return whether the kernels that train are in this machine's cache."""
+    from . import kernels
+
     folder = kernels.cache_dir()
     return folder is not None and any(folder.glob("sgd.sgd_epoch-*.nbc"))
 
 
 def kernel_stamp() -> str:
     """Return a digest of the kernels' sources, and of what they are compiled with."""
+    from . import kernels
+
     return kernels.stamp()

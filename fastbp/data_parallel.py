@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks, faults, optimizers, resuming, schedules, streaming, training
-from .backend import PART_TRAINERS, kernel_stamp
+from .backend import kernel_stamp, part_trainer
 from .distributed import Ranks, Shard
 from .errors import DivergenceError
 from .guards import interrupts_wait, termination_raises
@@ -503,7 +503,7 @@ def _trainer(
         "rule": job.optimizer.rule(), "memory": job.memory,
     }  # fmt: skip
     if job.sync_every == 1:
-        make = partial(_made, partial(PART_TRAINERS[net.backend], net._engine), by)
+        make = partial(_made, partial(part_trainer(net.backend), net._engine), by)
         inner = streaming.trainer(make, X, targets, shard.places, PartWindows)
         return GradientTrainer(ranks, shard, inner, came, bool(job.weights.size))
     inner = streaming.trainer(partial(_made, net._engine.trainer, by), X, targets, shard.places)

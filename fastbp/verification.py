@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from . import activations, checks, losses
-from .backend import PART_TRAINERS, get_backend
+from .backend import get_backend, part_trainer
 from .cases import ROUNDINGS, Case
 from .gradients import TOLERANCE, gradcheck
 from .matrix import Matrix, VerificationReport
@@ -370,7 +370,7 @@ def compare_part(matrix, case, path, threads=1, alone=None):
         return found
     with matrix.attempt(row, case.where):
         args = case.copy(), case.X, case.targets, case.batch, threads, PLAIN, None
-        with PART_TRAINERS["numba"](case.fast, *args, path=path) as trainer:
+        with part_trainer("numba")(case.fast, *args, path=path) as trainer:
             trainer.part(np.arange(case.batch), 0, case.batch, 1 / case.batch)
         found[:], (losses, right, *_) = trainer.grads, trainer.tail
         _compare_gradient(matrix, row, case, found)
@@ -388,7 +388,7 @@ def compare_half_step(matrix, case, rule, state):
         for name, engine in (("numpy", case.slow), ("numba", case.fast)):
             params, memory = case.copy(), Memory(state[: rule.slots].copy(), np.full(1, 3.0))
             args = params, case.X, case.targets, case.batch, 1, rule, memory
-            with PART_TRAINERS[name](engine, *args) as trainer:
+            with part_trainer(name)(engine, *args) as trainer:
                 trainer.grads[:] = case.grads
                 penalty = trainer.step(case.batch, 1 / case.batch, RULE_RATE)
             matrix.same(row, f"{where}, what is left", trainer.grads.any(), np.False_)

@@ -24,7 +24,7 @@ from measure import ROOT, training_images
 
 import fastbp
 from fastbp import distributed
-from fastbp.backend import PART_TRAINERS
+from fastbp.backend import part_trainer
 from fastbp.optimizers import SGD
 
 sys.path.insert(0, str(ROOT / "asv_benchmarks"))
@@ -144,7 +144,7 @@ def overlapped(comm):
     work, places = ALL["wide"], 64
     X, y = work.data(places)
     first = fastbp.Network([784, 512], seed=0)  # as much work as the first layer
-    inner = PART_TRAINERS["numba"](
+    inner = part_trainer("numba")(
         first._engine, first.params, *first._batch(X, y), places, 1, SGD().rule(), None
     )
     size, low = work.network("numba").params.size, first.params.size

@@ -195,6 +195,29 @@ def test_import_leaves_optional_packages_alone():
     assert not modules & OPTIONAL
 
 
+def test_import_does_not_wait_for_numba():
+    """`import fastbp` is to take at most 1.15 times as long as `import numba`."""
+    code = """
+import sys
+import fastbp
+fastbp.Network([2, 2], backend="numpy")
+print("numba" in sys.modules)
+fastbp.Network([2, 2])
+print("numba" in sys.modules)
+"""
+    assert in_a_fresh_process(code) == ["False", "True"]
+
+
+@pytest.mark.timing
+def test_import_takes_no_longer_than_numba():
+    code = "import time; begun = time.process_time(); import {}; print(time.process_time() - begun)"
+    seconds = {
+        name: min(float(*in_a_fresh_process(code.format(name))) for _ in range(5))
+        for name in ("numba", "fastbp")
+    }
+    assert seconds["fastbp"] < 1.15 * seconds["numba"], seconds
+
+
 def test_it_trains_where_no_optional_package_is():
     code = f"""
 import sys

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastbp
 from fastbp import kernels
-from fastbp.backend import PART_TRAINERS, get_backend
+from fastbp.backend import get_backend, part_trainer
 
 from .common import ALL, INPUTS
 from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays
@@ -177,7 +177,7 @@ def in_parts(kernel, workload, path, samples, dtype):
     def halves(backend, **options):
         net = work.network(backend, dtype)
         args = net._engine, net.params, *net._batch(*data), samples, 1, fastbp.Adam().rule(), None
-        trainer = PART_TRAINERS[backend](*args, **options)
+        trainer = part_trainer(backend)(*args, **options)
         if kernel == "rule_step":
             return partial(trainer.step, samples, 1 / samples, RATE)
         return partial(trainer.part, np.arange(samples), 0, samples, 1 / samples)
