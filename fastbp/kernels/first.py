@@ -70,6 +70,7 @@ def _forward_first_of(plan, data, params, samples, m, work, team):
             sparse.forward(
                 data, plan.blocks, samples, m, end - v, at(params, plan.w[1] + v),
                 plan.strides[1], at(work.scratch, plan.a[1] + v), at(params, plan.b[1] + v),
+                team.size,
             )  # fmt: skip
 
         return zero_skipping
@@ -118,7 +119,7 @@ def _update_first_of(plan, data, samples, m, target, alpha, work, team):
         stride = plan.strides[1]
         sparse.update(
             data, plan.blocks, samples, m, end - v, at(work.scratch, plan.delta[1] + v),
-            at(target, plan.w[1] + v), stride, alpha,
+            at(target, plan.w[1] + v), stride, alpha, team.size,
         )  # fmt: skip
 
     return zero_skipping
