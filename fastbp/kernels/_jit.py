@@ -19,6 +19,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.runtime import rtsys
 
 logger = logging.getLogger("fastbp")
 
@@ -141,8 +142,13 @@ class _KernelCache(FunctionCache):
     _impl_class = _CacheImpl
 
     def load_overload(self, sig, target_context):
+        # Not super().load_overload: before it loads, it makes all of Numba's types and functions
+        # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
+        # compiling is in need of it, which does it again. Code that is loaded needs the runtime.
         try:
-            found = super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
         except Exception as error:  # a damaged file may raise anything on its way out of pickle
             _warn_once(f"a damaged kernel cache file is compiled anew ({type(error).__name__})")
             found = None

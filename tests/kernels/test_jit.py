@@ -108,6 +108,25 @@ def test_a_second_process_compiles_nothing(house):
     assert lines == []
 
 
+def test_what_only_compiling_needs_is_not_imported_before(house):
+    """A kernel from the cache makes do without it; what is compiled afterwards finds it."""
+    found, lines = house.run("""
+import numba
+kernels.sigmoid(z, out)
+assert "numba.np.linalg" not in sys.modules
+
+@numba.njit
+def norm(x):
+    return np.sqrt((x * x).sum())
+
+assert norm(np.array([3.0, 4.0])) == 5
+assert "numba.np.linalg" in sys.modules
+kernels.tanh(z, out)
+""")
+    assert found["hits"] == 1
+    assert lines == [ANNOUNCEMENT]  # of tanh
+
+
 def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house):
     """Numba's own key is the file of the kernel: sigmoid's, which stays as it was."""
     old, _ = house.run()
