@@ -108,12 +108,13 @@ def layer_sizes(sizes: Any) -> tuple[int, ...]:
     return tuple(positive_int(f"sizes[{l}]", n) for l, n in enumerate(sizes))
 
 
+# In native byte order: a dtype in the other one equals none of them.
 _USUAL = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8, np.int64))
 
 
 def numbers_array(name: str, value: Any) -> np.ndarray:
     """Return value as an array of bools, integers or floats in native byte order."""
-    if type(value) is np.ndarray and value.dtype in _USUAL and value.dtype.isnative:
+    if type(value) is np.ndarray and value.dtype in _USUAL:
         return value  # at once: a call on one sample takes 2 us in all
     if np.ma.is_masked(value):  # asarray would uncover what lies below the mask
         raise ValueError(f"{name} must not be masked; fill the gaps, or leave their samples out")

@@ -15,8 +15,8 @@ from .tiles import GROUP, SPARSE_COLUMNS, gather_bias, scatter_axpy
 ROWS_AHEAD = 8
 # Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
 # close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
-# alone is 10 % faster over wider ones. Two threads gained 0.7 to 1 over one with 784-100-10 at
-# batches of 10 and 33, and gain 1.5 and 1.6 so.
+# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
+# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
 TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // vector_bytes())
 NARROW_SHARE = 6 * TEAM_COLUMNS
 
@@ -88,8 +88,8 @@ def _fetch(data, blocks, ahead, later):
 def _entries(data, blocks, j, samples, r):
     """Return where the entries of a sample in a block begin, and their number.
 
-    Both are asked for one sample ahead: how often the loop over the entries runs is mispredicted
-    nearly always, and what follows would then wait for the second level cache. It gave 4 %.
+    Both are asked for one sample ahead: the end of a loop over entries is mispredicted nearly
+    always, and what follows would then wait for the second level cache as well. It gave 4 %.
     """
     place = samples.now[r] * blocks + j
     k = data.start[place]

@@ -35,8 +35,8 @@ def _no_stream(n):
     """Return the numbers below n in the order in which neighbouring lines should be asked for.
 
     Three lines in a row are a stream to the CPU, which then fetches the next ones too. Those may be
-    columns of another thread, which has to ask for them again before it writes: two threads took up
-    to 1.4 times as long over 784-100-10 as one did, and take 0.6 times as long in this order.
+    columns of another thread, which has to ask for them again before it writes: for what one thread
+    does in 79 us, two took 99, and take 47 in this order (100 samples of MNIST, 784-96).
     """
     return [*range(0, n, 2), *range(1, n, 2)]
 
