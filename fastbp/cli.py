@@ -41,7 +41,7 @@ from . import (
 )
 from .finder import find_learning_rate
 from .gradients import gradcheck
-from .guards import TERMINATED, termination_raises
+from .guards import TERMINATED, dropped_interrupts_return, termination_raises
 from .network import INITS, Network, load
 from .norms import Norms
 from .progress import EpochLines
@@ -78,9 +78,10 @@ def main(argv=None):
         try:
             if "--distributed" in (sys.argv if argv is None else argv):
                 _hush_other_ranks(logs)
-            args = _parser().parse_args(argv)
-            code = args.run(args) or 0
-            sys.stdout.flush()
+            with dropped_interrupts_return():
+                args = _parser().parse_args(argv)
+                code = args.run(args) or 0
+                sys.stdout.flush()
         except Stopped as stop:
             return _complain(str(stop), stop.code)
         except KeyboardInterrupt:

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code that shells give it
@@ -91,36 +93,54 @@ def interrupts_wait() -> Iterator[list[int]]:
         (stop if number == signal.SIGINT else terminate)(number, None)
 
 
+_noted: list[tuple[Any, int]] = []  # interrupts inside the block below, and their handlers
+
+
 @contextmanager
 def dropped_interrupts_return() -> Iterator[Callable[[], None]]:
-    """Yield what raises again an interrupt that came meanwhile and was dropped.
+    """Raise an interrupt that came inside and was dropped: at the end, or by what is yielded.
 
     Python ignores what is raised in a destructor or a callback of a weak reference, so that about
-    one Ctrl-C in some hundred would be lost.
+    one Ctrl-C in some hundred would be lost, and one in three while it collects what compiling has
+    left. What Python says of that on stderr is held back: the interrupt is answered. Such blocks
+    may lie in each other, and decorate a function.
     """
-    came: list[tuple[Any, int]] = []
-
-    def noting(before: Any) -> Callable[[int, Any], None]:
-        def note(number: int, frame: Any) -> None:
-            came.append((before, number))
-            before(number, frame)
-
-        return note
-
-    def look() -> None:
-        while came:
-            before, number = came.pop()
-            before(number, None)
-
     if threading.current_thread() is not threading.main_thread():
-        yield look
+        yield _raise_again
         return
-    terminate, stop = (
-        noting(signal.getsignal(signal.SIGTERM)),
-        noting(signal.getsignal(signal.SIGINT)),
-    )
+    terminate, stop = (_noting(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGINT))
     with _handled_by(terminate, signal.SIGTERM), _handled_by(stop, signal.SIGINT):
-        yield look
+        report = sys.unraisablehook
+        sys.unraisablehook = partial(_report_others, report)
+        try:
+            yield _raise_again
+        except BaseException:
+            _noted.clear()  # answered
+            raise
+        finally:
+            sys.unraisablehook = report
+    _raise_again()
+
+
+def _noting(handler: Any) -> Callable[[int, Any], None]:
+    def note(number: int, frame: Any) -> None:
+        _noted.append((handler, number))
+        handler(number, frame)
+
+    return note
+
+
+def _raise_again() -> None:
+    if threading.current_thread() is threading.main_thread():
+        while _noted:
+            handler, number = _noted.pop()
+            handler(number, None)
+
+
+def _report_others(report: Callable[[Any], object], unraisable: Any) -> None:
+    """Report what Python ignores, but for interrupts that will be raised again."""
+    if not _noted or not issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit)):
+        report(unraisable)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from . import (
 )
 from .backend import get_backend
 from .errors import ModelFileError
-from .guards import Exclusive, termination_raises
+from .guards import Exclusive, dropped_interrupts_return, termination_raises
 from .history import History
 from .progress import logged_lines
 from .reference import Model, Targets
@@ -523,6 +523,7 @@ class Network:
             epochs = training.Epochs(trainer, self.params, len(X))
             epochs.run(0, np.arange(len(X)), learning_rate, lambda samples: None)
 
+    @dropped_interrupts_return()
     def fit(
         self, X: ArrayLike | Iterable[tuple[ArrayLike, ArrayLike]], y: ArrayLike | None = None, *,
         epochs: int, batch_size: int, learning_rate: float | schedules.Schedule,

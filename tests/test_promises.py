@@ -345,16 +345,37 @@ class Unheard:
 
 
 class Dropping:
+    """Rows, and a callback, that do so before the training, while it runs, or after it."""
+
+    def __init__(self, place, X):
+        self.place, self.X = place, X
+
+    def __array__(self, dtype=None, copy=None):
+        self.at("before")
+        return self.X
+
     def on_epoch_end(self, net, history):
-        Unheard()
+        assert len(history) == 1 or self.place == "after", "it was not heard"
+        self.at("while it runs")
+
+    def on_fit_end(self, net, history):
+        self.at("after")
+
+    def at(self, place):
+        if place == self.place:
+            Unheard()
 
 
 @POSIX
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_is_answered_nevertheless(signalled, backend):
+@pytest.mark.parametrize("place", ["before", "while it runs", "after"])
+def test_an_interrupt_that_python_drops_is_answered_nevertheless(place, signalled, backend):
+    """And nothing is said of it: pytest would make an error of what Python says."""
     net, (X, y) = Network([64, 20, 10], backend=backend, seed=0), digits()
+    rows, before = Dropping(place, X), sys.unraisablehook
     with pytest.raises(KeyboardInterrupt):
-        net.fit(X, y, epochs=50, batch_size=10, learning_rate=0.01, callbacks=[Dropping()])
+        net.fit(rows, y, epochs=3, batch_size=10, learning_rate=0.01, callbacks=[rows])
+    assert sys.unraisablehook is before
+    assert len(net.fit(X, y, epochs=1, batch_size=10, learning_rate=0.01)) == 1
 
 
 # A process that has loaded all, and forks a child for each signal: a start would take a second.
