@@ -297,7 +297,7 @@ class Network:
 
     def _rows(self, X: Any) -> tuple[np.ndarray, bool]:
         """Return X as rows, and whether it was a single flat sample."""
-        if type(X) is not np.ndarray and checks.is_sparse(X):
+        if checks.is_sparse(X):
             return checks.samples(X, self.sizes[0]), False
         X = checks.numbers_array("X", X)
         if X.shape == self._single:
