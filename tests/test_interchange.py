@@ -379,6 +379,19 @@ def test_damaged_onnx_files(onnx, model_of, tmp_path, rng):
             pass
 
 
+@pytest.mark.parametrize("words", ["Gemm", "W1", "z1", "transB", "quadratic", "the end of all"])
+def test_onnx_names_that_are_no_text(onnx, model_of, tmp_path, words):
+    """Protobuf's parser takes them, and hands them out as bytes."""
+    model = model_of(NODES, ARRAYS)
+    model.graph.node[0].doc_string = "the end of all"
+    onnx.helper.set_model_props(model, {"loss": "quadratic"})
+    blob = model.SerializeToString()
+    assert words.encode() in blob
+    (tmp_path / "a.onnx").write_bytes(blob.replace(words.encode(), b"\xff" * len(words)))
+    with pytest.raises(ModelFileError, match="a name in it is no text"):
+        interchange.read(tmp_path / "a.onnx")
+
+
 def test_a_loss_that_the_file_makes_up(onnx, model_of, tmp_path):
     model = model_of(NODES, ARRAYS)
     onnx.helper.set_model_props(model, {"loss": "hinge"})

@@ -81,9 +81,27 @@ def _parsed(onnx: Any, path: str) -> Any:
         model = onnx.ModelProto.FromString(blob)
     except Exception as error:  # protobuf's own, of which there are several
         raise ModelFileError(f"{path} is damaged, or is no ONNX file: {error}") from error
+    if not _is_text(model):
+        raise ModelFileError(f"{path} is damaged, or is no ONNX file: a name in it is no text")
     if not model.graph.node:
         raise ModelFileError(f"{path} is damaged, or is no ONNX file: it has no graph of nodes")
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Return whether all strings in a message are: protobuf hands out others as bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            parts = [value] if hasattr(value, "ListFields") else value
+            fine = all(map(_is_text, parts))
+        elif field.type == field.TYPE_STRING:
+            parts = [value] if isinstance(value, (str, bytes)) else value
+            fine = all(isinstance(part, str) for part in parts)
+        else:
+            continue
+        if not fine:
+            return False
+    return True
 
 
 class _Chain:
