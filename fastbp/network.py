@@ -31,7 +31,7 @@ from .guards import Exclusive, dropped_interrupts_return, termination_raises
 from .history import History
 from .progress import logged_lines
 from .reference import Model, Targets
-from .storage import Layout
+from .storage import Layout, parts_of
 
 logger = logging.getLogger("fastbp")
 
@@ -297,11 +297,10 @@ class Network:
 
     def _rows(self, X: Any) -> tuple[np.ndarray, bool]:
         """Return X as rows, and whether it was a single flat sample."""
-        if checks.is_sparse(X):
-            return checks.samples(X, self.sizes[0]), False
-        X = checks.numbers_array("X", X)
-        if X.shape == self._single:
-            return X[None], True
+        if type(X) is np.ndarray or not checks.is_sparse(X):
+            X = checks.numbers_array("X", X)
+            if X.shape == self._single:
+                return X[None], True
         return checks.samples(X, self.sizes[0]), False
 
     def feedforward(self, X: ArrayLike, threads: int = 1) -> np.ndarray:
@@ -336,16 +335,21 @@ class Network:
             threads = checks.positive_int("threads", threads)
         if not single and (checks.is_sparse(X) or len(X) > self._rows_at_once):
             return self._feedforward_in_parts(X, threads)
-        out, fine = self._engine.feedforward(self.params, X, threads)
+        out = self._outputs(X, threads, X)
+        return out[0] if single else out
+
+    def _outputs(self, rows: np.ndarray, threads: int, X: Any) -> np.ndarray:
+        """Return the outputs of some rows of X."""
+        out, fine = self._engine.feedforward(self._params, rows, threads)
         if not fine:  # or the weights are so large that sums overflowed
             checks.finite("X", X, self.dtype, self.config["input_scale"])
-        return out[0] if single else out
+        return out
 
     def _feedforward_in_parts(self, X: Any, threads: int) -> np.ndarray:
         """Take whole tiles of rows at once, for Ctrl-C and for memory."""
         rows = ROWS_AT_ONCE if checks.is_sparse(X) else self._rows_at_once
-        parts = range(0, X.shape[0], rows)
-        return np.concatenate([self.feedforward(_dense(X[i : i + rows]), threads) for i in parts])
+        parts = parts_of(X.shape[0], rows)
+        return np.concatenate([self._outputs(_dense(X[part]), threads, X) for part in parts])
 
     def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
         """Return the class of each sample: the index of the largest output.

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import kernels
 from .rules import PLAIN, new_memory
-from .storage import aligned, stride
+from .storage import aligned, parts_of, stride
 
 # A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second
 # level cache of any CPU of the last ten years; below 128 samples the tiles would starve.
@@ -247,7 +247,7 @@ class NumbaEngine:
 
     def __init__(self, model, layout):
         self.model, self.layout = model, layout
-        self.dtype = layout.dtype
+        self.dtype, self.n_out = layout.dtype, layout.sizes[-1]
         self.lanes = kernels.vector_bytes() // self.dtype.itemsize
 
     def _plan(self, batch_size, blocks=1):
@@ -343,12 +343,14 @@ class NumbaEngine:
         return costs
 
     @cached_property
-    def _desks(self):
-        """A desk for calls with lanes over the neurons, and one with lanes over the batch."""
-        return {
-            False: _Desk(self, *self._plan(self._most_chunk)),
-            True: _Desk(self, *self._narrow_plan()),
-        }
+    def _desk(self):
+        """For calls with lanes over the neurons."""
+        return _Desk(self, *self._plan(self._most_chunk))
+
+    @cached_property
+    def _narrow_desk(self):
+        """For calls with lanes over the batch."""
+        return _Desk(self, *self._narrow_plan())
 
     @cached_property
     def _narrow_batches(self):
@@ -389,14 +391,13 @@ class NumbaEngine:
 
     def feedforward(self, params, X, threads=1):
         """Return the outputs of rows X, and whether all inputs were surely finite."""
-        X, out = self.rows(X), np.empty((len(X), self.layout.sizes[-1]), self.dtype)
+        X, out = self.rows(X), np.empty((len(X), self.n_out), self.dtype)
         team = team_size(threads, self.layout.size, len(X), CALL_PER_THREAD) if threads > 1 else 1
         if team == 1:
             return out, self._forward(params, X, out)
-        # Parts of whole tiles: the bits of a row do not depend on the part it is in.
+        # Of whole tiles: the bits of a row do not depend on the part it is in.
         rows = -(-len(X) // (team * PARTS_PER_THREAD))
-        rows += -rows % kernels.TILE_ROWS
-        parts = iter([slice(first, first + rows) for first in range(0, len(X), rows)])
+        parts = iter(parts_of(len(X), rows + -rows % kernels.TILE_ROWS))
 
         def forward():
             return all([self._forward(params, X[part], out[part]) for part in parts])
@@ -407,7 +408,7 @@ class NumbaEngine:
             return out, all([forward(), *(other.result() for other in others)])
 
     def _forward(self, params, X, out):
-        desk = self._desks[False]
+        desk = self._desk
         work = desk.take()
         fine = kernels.feedforward(desk.plan, params, X, work.scratch, work.marks, out)
         desk.give_back(work)
@@ -417,7 +418,7 @@ class NumbaEngine:
         """Return the sum of the losses and the count of right classes."""
         labels = _writable(targets.labels, _INT64)
         values = _writable(targets.values, self.dtype)
-        desk = self._desks[False]
+        desk = self._desk
         work = desk.take()
         kernels.evaluate(
             desk.plan, params, self.rows(X), labels, values, work.scratch, work.sums, work.marks
@@ -435,7 +436,7 @@ class NumbaEngine:
         values = _writable(targets.values, self.dtype)
         weights = self.weights(targets)
         narrow = path == "narrow" if path else weights is None and self._is_narrow(len(X))
-        desk = self._desks[narrow]
+        desk = self._narrow_desk if narrow else self._desk
         work, grads = desk.take(), np.empty(self.layout.size, self.dtype)
         kernel, extra = (kernels.narrow_gradient, ()) if narrow else (kernels.gradient, (weights,))
         fine = kernel(
@@ -469,7 +470,10 @@ class _Desk:
             scratch[thread * self.size + kernels.ONE] = 1
             scratch[thread * self.size + kernels.SCALE] = self.engine.model.scale
         numbers = np.arange(self.chunk + kernels.TILE_ROWS)
-        marks = np.concatenate([np.zeros(kernels.SYNC_SIZE, np.int64), numbers])
+        room = self.engine.layout.sizes[0] + kernels.GROUP
+        marks = np.concatenate(
+            [np.zeros(kernels.SYNC_SIZE, np.int64), numbers, np.zeros(room, np.int64)]
+        )
         totals = kernels.TOTALS * kernels.MOST_EPOCHS
         sums = np.zeros(totals + 2 * max(self.chunk, kernels.ROUND))
         return kernels.Work(scratch, sums, marks, scratch if grads is None else grads)

@@ -33,6 +33,15 @@ def aligned(size, dtype):
     return raw[skip : skip + size * itemsize].view(dtype)
 
 
+def parts_of(n, rows):
+    """Return slices of so many of n rows, the last with one more rather than a row of its own.
+
+    A row that comes alone may be taken another way, and its outputs have other bits then.
+    """
+    *firsts, last = range(0, max(1, n - 1), rows)
+    return [*(slice(first, first + rows) for first in firsts), slice(last, n)]
+
+
 class Layout:
     """Places of all weights and biases in the flat buffer, for given sizes and dtype."""
 

@@ -344,6 +344,37 @@ def test_one_flat_sample_gives_a_flat_answer(backend, rng):
         assert np.ndim(net.predict(x)) == 0
 
 
+@pytest.mark.parametrize("density", [0, 0.05, 0.3, 0.7, 1])
+@pytest.mark.parametrize("sizes", [(1, 1), (4, 30, 3), (37, 13, 2), (99, 129), (784, 300, 10)])
+def test_one_sample_with_zeros(sizes, density, backend, dtype, rng, assert_close):
+    """Zeros are skipped where there are enough: as floats, or as bytes to be scaled."""
+    net = Network(sizes, activation="tanh", dtype=dtype, backend=backend, input_scale=1 / 64)
+    x = (rng.integers(1, 256, sizes[0]) * (rng.random(sizes[0]) < density)).astype(np.uint8)
+    expected = forward_by_hand(net, x.astype(dtype)[None])[0][0]
+    for kind in ("uint8", dtype):
+        assert_close(net.feedforward(x.astype(kind)), expected, dtype=dtype)
+        assert_close(net.feedforward(x.astype(kind)[None])[0], expected, dtype=dtype)
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 98])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_sample_with_zeros_must_be_finite(value, place, backend):
+    x = np.zeros(99, np.float32)
+    x[place] = value
+    with pytest.raises(ValueError, match=rf"found .* at X\[0, {place}\]"):
+        Network([99, 30, 3], backend=backend, seed=0).feedforward(x)
+
+
+def test_zeros_of_one_sample_are_skipped(rng):
+    """Weights of inputs that are zero are not looked at."""
+    net = Network([99, 30, 3], seed=0)
+    x = np.zeros(99, np.float32)
+    x[::10] = 1
+    expected = net.feedforward(x)
+    net.weights[0][:, 1] = np.inf
+    np.testing.assert_array_equal(net.feedforward(x), expected)
+
+
 def test_a_single_input_may_be_flat_too(backend):
     net = make([1, 2], backend=backend)
     assert net.feedforward([3.0]).shape == (2,)

@@ -462,14 +462,22 @@ def test_predictions_of_many_rows_go_in_parts_of_the_same_bits(dtype, rng, monke
     monkeypatch.setattr(engines, "CALL_PER_THREAD", 1)
     monkeypatch.setattr(engines, "available_cores", lambda: 2)
     net = Network([30, 70, 9], dtype=dtype, seed=0)
-    for n in (1, 127, 128, 129, 500, 1023, 1301):
-        X = rng.standard_normal((n, 30))
+    for n in (1, 127, 128, 129, 257, 500, 1023, 1301):
+        X = rng.standard_normal((n, 30)) * (rng.random((n, 30)) < 0.3)  # a lone row skips zeros
         whole = net.feedforward(X)
         for threads in (1, 2):
             with monkeypatch.context() as patch:
                 patch.setattr(net, "_rows_at_once", 128)
                 parts = net.feedforward(X, threads=threads)
             assert parts.tobytes() == whole.tobytes()
+
+
+def test_the_place_of_what_is_not_finite_is_that_in_all_rows(monkeypatch):
+    net, X = Network([30, 9], seed=0), np.zeros((500, 30))
+    monkeypatch.setattr(net, "_rows_at_once", 128)
+    X[300, 7] = np.nan
+    with pytest.raises(ValueError, match=r"found nan at X\[300, 7\]"):
+        net.feedforward(X)
 
 
 @POSIX

@@ -93,7 +93,8 @@ class Work(NamedTuple):
 
     scratch: np.ndarray  # begins with the constants below
     sums: np.ndarray  # loss, hits and penalty so far; each loss, then each hit of a chunk
-    marks: np.ndarray  # where threads meet, then the numbers 0, 1, 2, ... up to the chunk
+    marks: np.ndarray  # where threads meet, then the numbers 0, 1, 2, ... up to the chunk; at its
+    # end room for the positions of one sample's entries
     grads: np.ndarray
 
 

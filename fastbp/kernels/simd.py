@@ -361,6 +361,16 @@ def lowest_bit(typingctx, mask):
     return types.int64(types.int64), codegen
 
 
+@intrinsic
+def bits(typingctx, mask):
+    """Return how many bits are set."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), codegen
+
+
 # -- pointers --------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,17 @@ rest.) Equal to the dense result for finite weights.
 
 from ._jit import inner, kernel, vector_bytes
 from .plan import all_finite
-from .simd import LINE, MASK_BITS, at, lowest_bit, nonzero_mask, pointer, prefetch, vector_lanes
+from .simd import (
+    LINE,
+    MASK_BITS,
+    at,
+    bits,
+    lowest_bit,
+    nonzero_mask,
+    pointer,
+    prefetch,
+    vector_lanes,
+)
 from .tiles import GROUP, SPARSE_COLUMNS, gather_bias, scatter_axpy
 
 ROWS_AHEAD = 8
@@ -19,6 +29,7 @@ ROWS_AHEAD = 8
 # 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
 TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // vector_bytes())
 NARROW_SHARE = 6 * TEAM_COLUMNS
+ENTRY = 2  # what it costs to index an entry for a single use, in vectors of weights
 
 
 @kernel
@@ -44,10 +55,6 @@ def index_rows(X, scale, blocks, rows, start, position, value):
         for j in range(blocks):
             last = min((j + 1) * block, n_in)
             k = _index_block(at(pointer(X), s * n_in), j * block, last, scale, positions, values, k)
-            while k % GROUP:
-                positions[k] = last - 1
-                values[k] = 0
-                k += 1
             start[s * blocks + j + 1] = k
         # A look at what is still in the cache: one at all of X beforehand took 10 ms for MNIST.
         rows[1] += not all_finite(at(values, first), k - first)
@@ -57,7 +64,7 @@ def index_rows(X, scale, blocks, rows, start, position, value):
 
 @inner
 def _index_block(x, i, last, scale, position, value, k):
-    """Write the entries of inputs i to last from place k on; return the place after them."""
+    """Write the entries of inputs i to last from place k on; return the place after their group."""
     while i < last:
         mask = nonzero_mask(at(x, i), last - i)
         while mask:
@@ -67,6 +74,10 @@ def _index_block(x, i, last, scale, position, value, k):
             k += 1
             mask &= mask - 1
         i += MASK_BITS
+    while k % GROUP:
+        position[k] = last - 1
+        value[k] = 0
+        k += 1
     return k
 
 
@@ -121,6 +132,22 @@ def forward(data, blocks, samples, rows, width, W, stride, z, bias, team):
                     columns, count, at(data.value, k), data.palette, at(data.position, k),
                     at(W, v), stride, row, at(bias, v) if j == 0 else row,
                 )  # fmt: skip
+
+
+@inner
+def forward_row(x, n_in, factor, width, W, stride, z, bias, value, position):
+    """Do as `forward` does for one row that nobody has indexed, if that pays; return whether.
+
+    `value` and `position` are room for an entry of each input, in whole groups.
+    """
+    vectors, lit = width // vector_lanes(W), 0
+    for i in range(0, n_in, MASK_BITS):
+        lit += bits(nonzero_mask(at(x, i), n_in - i))
+    if lit * (ENTRY + vectors) > n_in * vectors:
+        return False
+    k = _index_block(x, 0, n_in, factor, position, value, 0)
+    gather_bias(width, k, value, None, position, W, stride, z, bias)
+    return True
 
 
 @inner
