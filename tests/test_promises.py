@@ -181,8 +181,11 @@ import multiprocessing
 
 OPTIONS = {"batch_size": 10, "optimizer": "adam", "epochs": 5, "threads": 3}
 
+numba_engine.CALL_PER_THREAD = 1  # threads take part in predictions, too
+
 def work(seed):
-    return train(seed, **OPTIONS)
+    outputs = fastbp.Network([64, 20, 10], seed=seed).feedforward(X, threads=2)
+    return train(seed, **OPTIONS) + hashlib.sha256(outputs.tobytes()).hexdigest()
 
 if __name__ == "__main__":
     how = sys.argv[1]
@@ -211,7 +214,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "how", ["fork", "fork after threads", "spawn", "forkserver", "joblib", "one core"]
 )
-def test_children_train_to_the_same_bits(how, tmp_path):
+def test_children_train_and_predict_to_the_same_bits(how, tmp_path):
     if how == "joblib":
         pytest.importorskip("joblib")
     if how == "one core" and not hasattr(os, "sched_setaffinity"):
