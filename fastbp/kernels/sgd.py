@@ -8,7 +8,7 @@ from ._jit import inlined, kernel
 from .activations import scale_by_slope
 from .first import NUM, forward_one, samples_at, settle, update_one
 from .parallel import asked_to_stop, barrier, share, stop, stopped
-from .plan import TOTALS, add_scaled, count, fill, lean, ledger, read, reset
+from .plan import TOTALS, Team, add_scaled, count, fill, lean, ledger, read, reset
 from .simd import at, pointer
 from .stages import (
     UPDATE_ROWS,
@@ -39,7 +39,7 @@ def _backward_and_update_one(plan, params, alpha, work):
         fill(delta, n, plan.widths[l - 1], 0)
         scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
     if plan.bias:
-        update_biases(plan, NUM(1), params, alpha, work)
+        update_biases(plan, NUM(1), params, alpha, work, Team(0, 1))
 
 
 @inlined

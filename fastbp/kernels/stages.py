@@ -18,7 +18,7 @@ from .first import forward_first, update_first
 from .losses import output_rows
 from .parallel import BLOCK, SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
 from .plan import ONE, TOTALS, count, scale
-from .simd import at, prefetch
+from .simd import at, prefetch, vector_lanes
 from .turn import transpose
 
 UPDATE_ROWS = 8  # rows of W are dealt out in whole tiles
@@ -162,13 +162,14 @@ def _update_layer(plan, l, m, target, alpha, work, team):
 
 
 @inner
-def update_biases(plan, m, target, alpha, work):
-    """Add alpha * gradient to the biases of all layers."""
+def update_biases(plan, m, target, alpha, work, team):
+    """Add alpha * gradient to this thread's columns of the biases of all layers."""
     scratch = work.scratch
     for l in range(1, plan.last + 1):
+        v, end = share(plan.widths[l], vector_lanes(target), team.thread, team.size)
         add_rows(
-            plan.widths[l], m, at(scratch, plan.delta[l]), plan.strides[l],
-            at(work.marks, SYNC_SIZE), alpha, at(scratch, ONE), at(target, plan.b[l]),
+            end - v, m, at(scratch, plan.delta[l] + v), plan.strides[l],
+            at(work.marks, SYNC_SIZE), alpha, at(scratch, ONE), at(target, plan.b[l] + v),
         )  # fmt: skip
 
 
@@ -233,8 +234,8 @@ def learn_upper(plan, params, data, targets, samples, m, work, target, alpha, sh
         return False
     for l in range(2, plan.last + 1):
         _update_layer(plan, l, m, target, alpha, work, team)
-    if plan.bias and team.thread == team.size - 1:
-        update_biases(plan, m, target, alpha, work)
+    if plan.bias:
+        update_biases(plan, m, target, alpha, work, team)
     return True
 
 
