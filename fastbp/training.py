@@ -162,7 +162,7 @@ class Epochs:
     def _pace(self, seconds):
         """Make the next slice longer or shorter, after one that took so long."""
         if seconds < SLICE_SECONDS / 2:
-            self.batches *= 2
+            self.batches *= 8 if seconds < SLICE_SECONDS / 16 else 2
         elif seconds > SLICE_SECONDS:
             self.batches = max(1, self.batches // 2)
 

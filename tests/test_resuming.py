@@ -198,7 +198,7 @@ def test_many_epochs_in_one_call_go_on_too(data, tmp_path, stopping):
 
     def fit(**options):
         net = make()
-        return net, net.fit(X, y, epochs=300, batch_size=N, learning_rate=0.1, **options)
+        return net, net.fit(X, y, epochs=800, batch_size=N, learning_rate=0.1, **options)
 
     whole = bits(*fit())
     for calls in (2, 3, 5):

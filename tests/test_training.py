@@ -325,7 +325,7 @@ def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch)
     epochs = training.Epochs(Trainer(), np.zeros(1), batch_size=2)
     epochs.run(0, np.arange(6000), 0.1, lambda samples: None)
     assert sum(stretches) == 6000
-    assert stretches[:5] == [2, 4, 8, 16, 32]
+    assert stretches[:3] == [2, 16, 32]
     assert max(stretches) == 32  # 0.032 s: twice that would be over SLICE_SECONDS
     assert set(stretches[-50:-1]) <= {2, 4}
 
