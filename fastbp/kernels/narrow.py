@@ -19,7 +19,16 @@ from .activations import activate, scale_by_slope
 from .calls import targets_from
 from .losses import output_lanes
 from .optimizers import take_step
-from .parallel import SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
+from .parallel import (
+    SYNC_SIZE,
+    asked_to_stop,
+    barrier,
+    deal,
+    deal_anew,
+    share,
+    stop,
+    stopped,
+)
 from .plan import (
     ONE,
     SCALE,
@@ -39,7 +48,7 @@ from .stages import UPDATE_ROWS, size_of
 from .tiles import dots_axpy, gemm_row_bias, gemm_store
 from .turn import FEW, transpose_few, transpose_samples
 
-ROUND = 16  # chunks whose gradients are kept apart until they are added up
+ROUND = 32  # chunks whose gradients are kept apart until they are added up
 
 
 # -- one chunk -------------------------------------------------------------------------------------
@@ -194,10 +203,14 @@ def _fine(chunks, work, team):
 
 @inlined
 def _learn_round(plan, params, data, targets, order, m, step, work, alpha, team):
-    """Add alpha * (sum of the gradients of a round of chunks) to work.grads."""
+    """Add alpha * (sum of the gradients of a round of chunks) to work.grads.
+
+    Who is done with a chunk takes the next, so that no thread waits for a slower core.
+    """
     size, chunks = size_of(plan), (m + step - 1) // step
     scratch = at(work.scratch, team.thread * plan.scratch)
-    for slot in range(team.thread, chunks, team.size):
+    slot = deal(work.marks)
+    while slot < chunks:
         target = at(work.grads, (1 + slot) * size)
         fill(target, 0, size, 0)
         first = slot * step
@@ -206,9 +219,11 @@ def _learn_round(plan, params, data, targets, order, m, step, work, alpha, team)
             at(work.sums, TOTALS + 2 * slot),
         )  # fmt: skip
         _update(plan, width, target, alpha, scratch)
+        slot = deal(work.marks)
     if team.thread == 0 and asked_to_stop(work.marks):
         stop(work.marks)
     barrier(work.marks, team.size)
+    deal_anew(work.marks, team)
     if not _fine(chunks, work, team):
         return False
     low, high = share(size, UPDATE_ROWS, team.thread, team.size)

@@ -21,8 +21,8 @@ from ._jit import inner
 # additions is then the same for any number of threads.
 BLOCK = 4
 SPINS = 2000  # about 20 microseconds, then the core is offered to others
-_ARRIVED, _GENERATION, STOPPED, ASKED = 0, 8, 16, 24  # each on a cache line of its own
-SYNC_SIZE = 32
+_ARRIVED, _GENERATION, STOPPED, ASKED, _DEALT = 0, 8, 16, 24, 32  # each on a cache line of its own
+SYNC_SIZE = 40
 
 I64 = ir.IntType(64)
 _sync = types.CPointer(types.int64)
@@ -97,6 +97,19 @@ def barrier(sync, team):
             _pause()
         else:
             _yield()
+
+
+@inner
+def deal(sync):
+    """Return the next number, from 0 on, that no other thread gets."""
+    return _add(sync, _DEALT, 1)
+
+
+@inner
+def deal_anew(sync, team):
+    """Let the numbers begin at 0 again; between two barriers."""
+    if team.thread == 0:
+        _write(sync, _DEALT, 0)
 
 
 @inner

@@ -6,7 +6,17 @@ import numba
 import numpy as np
 import pytest
 
-from fastbp.kernels.parallel import BLOCK, SYNC_SIZE, barrier, share, stop, stopped
+from fastbp.kernels.parallel import (
+    BLOCK,
+    SYNC_SIZE,
+    barrier,
+    deal,
+    deal_anew,
+    share,
+    stop,
+    stopped,
+)
+from fastbp.kernels.plan import Team
 from fastbp.kernels.simd import pointer
 from fastbp.kernels.tiles import K_SPLIT, TILE_ROWS
 
@@ -27,11 +37,32 @@ def meet(sync, thread, team, rounds, arrived):
     return astray
 
 
+@numba.njit(nogil=True)
+def take(sync, team, taken):
+    """Count in each round who takes a number: nobody, or one."""
+    for i in range(len(taken)):
+        number = deal(pointer(sync))
+        while number < taken.shape[1]:
+            taken[i, number] += 1
+            number = deal(pointer(sync))
+        barrier(pointer(sync), team.size)
+        deal_anew(pointer(sync), team)
+        barrier(pointer(sync), team.size)
+
+
 @numba.njit
 def stop_and_look(sync):
     before = stopped(pointer(sync))
     stop(pointer(sync))
     return before, stopped(pointer(sync))
+
+
+def together(team, enter):
+    threads = [threading.Thread(target=enter, args=(i,)) for i in range(team)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @pytest.mark.parametrize("team", [1, 2, 3, 8])
@@ -44,12 +75,16 @@ def test_no_thread_passes_a_barrier_before_all_have_come(team):
     def enter(thread):
         astray[thread] = meet(sync, thread, team, 200, arrived)
 
-    threads = [threading.Thread(target=enter, args=(i,)) for i in range(team)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(team, enter)
     assert astray == [0] * team
+
+
+@pytest.mark.parametrize("team", [1, 2, 3, 8])
+def test_each_number_is_dealt_to_one_thread_in_each_round(team):
+    sync, taken = np.zeros(SYNC_SIZE, np.int64), np.zeros((100, 37), np.int64)
+    take(sync, Team(0, 1), taken[:0])  # compiled once, here
+    together(team, lambda thread: take(sync, Team(thread, team), taken))
+    assert (taken == 1).all()
 
 
 def test_stop_is_seen():
