@@ -118,7 +118,8 @@ def entrants(names, kind, cores, say):
             words = f"{', '.join(lacking)} not installed; to install: {INSTALL}"
             entry |= {"status": "missing", "reason": words}
         elif kind not in PEERS[name].kinds:
-            entry |= {"status": "not applicable", "reason": f"{name} only predicts"}
+            words = f"{name} takes part in {' and '.join(PEERS[name].kinds)} only"
+            entry |= {"status": "not applicable", "reason": words}
         counts = sorted({1, len(cores)}) if entry["status"] == "ok" else [1]
         entries += [{**entry, "threads": threads, "slices": []} for threads in counts]
     for name, peer in GAUGES.items():

@@ -68,7 +68,7 @@ class Workload(NamedTuple):
         kind = {"train": f"batch {self.batch:,}", "gradient": "gradient", "predict": "prediction"}
         return (
             f"{'-'.join(map(str, self.sizes))}, {self.activation}, {self.loss}{bias}, "
-            f"{kind[self.kind]}, {self.dtype}, {self.samples:,} samples"
+            f"{kind[self.kind]}, {self.dtype}, {self.samples:,} sample{'s' * (self.samples != 1)}"
         )
 
 
