@@ -1,7 +1,12 @@
-"""Fixtures that all tests share, and the one table of tolerances."""
+"""Fixtures that all tests share, and the one table of tolerances.
 
+What a run leaves out, and what a test may not leave behind, is in `_conduct.py`.
+"""
+
+import builtins
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastbp import downloads, matrix
+import fastbp
+from fastbp import Network, downloads, matrix, numba_engine
 from fastbp.reference import Model, Targets
 from fastbp.storage import Layout
 
+pytest_plugins = ["_conduct"]
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = Path(__file__).parent / "programs"
 
 # (relative, absolute as a part of the array's largest value) by kind of result and dtype.
 # "elementwise": one formula a value; a (1 - a) cancels, so its last digits are those of 1.
@@ -28,7 +36,7 @@ TOLERANCES = {
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch):
+def offline(process_as_found, monkeypatch):
     """No test downloads anything: nobody listens where the mirrors are said to be."""
     nobody = {
         name: source._replace(mirrors=("http://127.0.0.1:9/",))
@@ -50,19 +58,34 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
-def classic():
-    """classic(name): import a program of scripts/classics."""
+@pytest.fixture
+def tqdm(monkeypatch):
+    """The package, without the thread by which it watches bars; skips where it is missing."""
+    package = pytest.importorskip("tqdm")
+    monkeypatch.setattr(package.tqdm, "monitor_interval", 0)
+    return package
 
-    def load(name):
-        folder = str(ROOT / "scripts" / "classics")
-        sys.path.insert(0, folder)  # the programs import what lies beside them
-        try:
-            return importlib.import_module(name)
-        finally:
-            sys.path.remove(folder)
 
-    return load
+@pytest.fixture(
+    scope="session",
+    params=[1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
+)
+def times(request):
+    """How many times over to do what comes at random."""
+    return request.param
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch):
+    """matplotlib is as if it were not installed."""
+    real = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name.split(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
 
 
 @pytest.fixture
@@ -99,6 +122,82 @@ def _assert_close(actual, expected, kind="contraction", *, dtype=None, extra=0.0
 def assert_close():
     """assert_close(actual, expected, kind): the comparison by the table of tolerances."""
     return _assert_close
+
+
+@pytest.fixture(scope="session")
+def run_program():
+    """run_program(name, *arguments, **environment): run tests/programs/`name` in a fresh process.
+
+    The process must end with exit code 0, unless `check=False`.
+    """
+
+    def run(name, *arguments, check=True, cwd=ROOT, timeout=240, text=True, **environment):
+        done = subprocess.run(
+            [sys.executable, PROGRAMS / name, *map(str, arguments)],
+            cwd=cwd, env=os.environ | environment, capture_output=True, text=text, timeout=timeout,
+        )  # fmt: skip
+        assert done.returncode == 0 or not check, done.stderr
+        return done
+
+    return run
+
+
+# -- networks and data -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The bundled digits, read-only: X_train, y_train, X_test, y_test."""
+    data = fastbp.datasets.load("digits")
+    for array in data:
+        array.flags.writeable = False
+    return data
+
+
+@pytest.fixture(scope="session")
+def make():
+    """make(sizes, ...): a small network with a seed, in float64."""
+
+    def network(sizes=(4, 6, 3), **options):
+        return Network(sizes, **{"seed": 1, "dtype": "float64", **options})
+
+    return network
+
+
+@pytest.fixture
+def data(rng):
+    """data(n): samples and labels for the network that `make` makes."""
+    return lambda n=22: (rng.random((n, 4)), rng.integers(0, 3, n))
+
+
+@pytest.fixture(scope="module")
+def program(request):
+    """The module of scripts/classics that a test module names in PROGRAM."""
+    folder = str(ROOT / "scripts" / "classics")
+    sys.path.insert(0, folder)  # the programs import what lies beside them
+    try:
+        return importlib.import_module(request.module.PROGRAM)
+    finally:
+        sys.path.remove(folder)
+
+
+@pytest.fixture
+def start(program, monkeypatch, mnist, tmp_path):
+    """start(*arguments): run that program on MNIST; its exit code and its picture."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(program, "load_mnist", lambda data_dir: mnist)
+
+    def run(*arguments):
+        picture = tmp_path / "picture.png"
+        return program.main([*map(str, arguments), "--output", str(picture)]), picture
+
+    return run
+
+
+@pytest.fixture
+def all_take_part(monkeypatch):
+    """Every thread asked for takes part, however little there is to do and few the cores."""
+    monkeypatch.setattr(numba_engine, "team_size", lambda threads, *_: threads)
 
 
 class Net(NamedTuple):
@@ -142,16 +241,32 @@ def make_net(rng):
     return make
 
 
-def _clear_of_kinks(net, X):
-    """Whether no ReLU is so near to zero that the order of additions decides its sign."""
-    a = X.astype(np.float64) * net.model.scale
-    for W, b, name in zip(*net.layout.views(net.params), net.model.activations, strict=True):
+def _relu_inputs(weights, biases, activations, X):
+    """|z| of all ReLUs: where it is near zero, a rounding or a small step decides their side."""
+    a, found = X.astype(np.float64), [np.empty(0)]
+    for W, b, name in zip(weights, biases, activations, strict=True):
         z = a @ W.T + b
-        if name == "relu" and np.abs(z[z != 0]).min(initial=1) < 1e-5:
-            return False
+        if name == "relu":
+            found.append(np.abs(z).ravel())
         a = np.maximum(z, 0) if name == "relu" else np.tanh(z) if name == "tanh" else z
         a = 1 / (1 + np.exp(-z)) if name == "sigmoid" else a
-    return True
+    return np.concatenate(found)
+
+
+@pytest.fixture
+def inputs_clear_of_kinks(rng):
+    """inputs_clear_of_kinks(net, n): inputs of a `Network` whose ReLUs stay on their side."""
+
+    def draw(net, n):
+        hidden = [net.config["activation"]] * (net.num_layers - 2)
+        parts = net.weights, net.biases or [0] * len(net.weights), [*hidden, net.config["output"]]
+        for _ in range(1000):
+            X = rng.standard_normal((n, net.sizes[0]))
+            if (_relu_inputs(*parts, X * net.config["input_scale"]) > 1e-3).all():
+                return X
+        raise AssertionError("no such inputs were drawn")
+
+    return draw
 
 
 @pytest.fixture
@@ -166,7 +281,9 @@ def make_data(rng):
                 X = (rng.integers(1, 256, shape) * lit).astype(np.uint8)
             else:
                 X = (rng.standard_normal(shape) * lit).astype(net.layout.dtype)
-            if _clear_of_kinks(net, X):
+            parts = *net.layout.views(net.params), net.model.activations
+            z = _relu_inputs(*parts, X * net.model.scale)
+            if ((z == 0) | (z >= 1e-5)).all():
                 break
         n_out = net.model.sizes[-1]
         if labels:

@@ -1,0 +1,115 @@
+"""How a run behaves: what it leaves out by default, and what a test may not leave behind."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+# Marker: what to run instead.
+LEFT_OUT = {"long": "scripts/test -m long", "timing": "scripts/test -m timing"}
+left_out: dict[str, int] = {}
+
+
+def _is_left_out(marker, config):
+    """Whether tests of a marker stay out: unless asked for, or where they could not be true.
+
+    What asserts a time does so alone: never beside other workers.
+    """
+    if marker == "timing" and hasattr(config, "workerinput"):
+        return True
+    return marker == "long" and "long" not in config.option.markexpr
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is not asked for, or could not be true here."""
+    for marker in (marker for marker in LEFT_OUT if _is_left_out(marker, config)):
+        out = [item for item in items if item.get_closest_marker(marker)]
+        if out:
+            left_out[marker] = len(out)
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Take over what a worker has left out; each worker collects all tests."""
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_sessionfinish(session):
+    """Tell the process that started this worker."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = left_out
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name in one line what was left out."""
+    if left_out:
+        parts = (f"{n} marked {marker} ({LEFT_OUT[marker]})" for marker, n in left_out.items())
+        terminalreporter.write_line(f"left out: {', '.join(parts)}")
+
+
+# -- the process is left as it was found -----------------------------------------------------------
+
+
+# pytest says which test runs; scikit-learn and joblib speak to OpenMP when they are imported.
+NOT_OF_TESTS = ("PYTEST_", "KMP_")
+
+
+def _process():
+    """What tests have in common: whoever changes it changes the tests that follow."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(NOT_OF_TESTS)}
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return {"cores": cores, "environment": environment, "working directory": os.getcwd()}
+
+
+def _threads():
+    """The threads that tests started; those that are kept for later calls may stay."""
+    return {t for t in threading.enumerate() if not t.name.startswith(("fastbp", "tqdm"))}
+
+
+@pytest.fixture(autouse=True)
+def process_as_found():
+    """A test leaves cores, environment, working directory and threads as it found them."""
+    before, threads = _process(), _threads()
+    yield
+    after = _process()
+    for thread in _threads() - threads:
+        thread.join(timeout=5)  # it may be about to end
+        assert not thread.is_alive(), f"the test leaves a thread behind: {thread.name}"
+    for name, value in before.items():
+        assert after[name] == value, f"the test leaves another {name} than it found"
+
+
+class Others:
+    """What other programs take of the machine from now on."""
+
+    def __init__(self):
+        self._before = self._now()
+
+    @staticmethod
+    def _now():
+        """Seconds that all cores were busy, and seconds that this process and its children were."""
+        try:
+            words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        except OSError:
+            return None
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, words)
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        *own, elapsed = os.times()
+        return busy, sum(own), elapsed
+
+    def cores(self):
+        """Return how many cores others kept busy since; 0 where the system does not say."""
+        after = self._now()
+        if after is None:
+            return 0.0
+        busy, own, elapsed = (now - then for now, then in zip(after, self._before, strict=True))
+        return max(0.0, busy - own) / max(elapsed, 0.01)
+
+
+@pytest.fixture
+def others():
+    """What other programs do meanwhile: a time is not asserted where they hold the cores."""
+    return Others()
