@@ -8,6 +8,7 @@ kernel made 2 times faster, by taking such passes away, is reported as faster; a
 beside its parent is no change, ten times. Exit code 1 if a row of the table is not as expected.
 """
 
+import argparse
 import ast
 import os
 import re
@@ -194,8 +195,10 @@ def rows(copy):
         yield Row(f"empty commit {number}", "no change", *copy.compare(copy.plain))
 
 
-def main():
+def main(argv=None):
     """Print the table, line by line; return the exit code."""
+    describe = {"formatter_class": argparse.RawDescriptionHelpFormatter, "usage": argparse.SUPPRESS}
+    argparse.ArgumentParser(description=__doc__, **describe).parse_args(argv)
     started, right = time.perf_counter(), True
     print("| what | expected | found | as expected | seconds |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

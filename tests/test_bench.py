@@ -1,8 +1,11 @@
-"""scripts/bench: what is read from asv's files, what is judged, what is said; and the proof."""
+"""scripts/bench: what is measured, read from asv's files, judged and said; and the proof."""
 
+import importlib.util
 import json
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -12,41 +15,47 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
+TOOLS = SCRIPTS / "benchtools"
 PROOF_SECONDS = 3600
 
 
-def _load(name, folder):
-    sys.path.insert(0, str(folder))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.remove(str(folder))
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    """The programs import what lies beside them."""
+    folders = [str(TOOLS), str(SCRIPTS)]
+    sys.path[:0] = folders
+    yield
+    for folder in folders:
+        sys.path.remove(folder)
 
 
 @pytest.fixture(scope="module")
 def verdict():
-    return _load("verdict", SCRIPTS / "benchtools")
+    return import_module("verdict")
 
 
 @pytest.fixture(scope="module")
-def bench(verdict):
-    """The commands; `__main__` is taken, so it is loaded by another name."""
-    import importlib.util
+def commits():
+    return import_module("commits")
 
-    path = SCRIPTS / "benchtools" / "__main__.py"
-    spec = importlib.util.spec_from_file_location("bench_commands", path)
+
+@pytest.fixture(scope="module")
+def quick():
+    return import_module("quick")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The command line; the name `__main__` is taken, so it is loaded by another one."""
+    spec = importlib.util.spec_from_file_location("bench_commands", TOOLS / "__main__.py")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
+    spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
 def proof():
-    return _load("prove_bench", SCRIPTS)
+    return import_module("prove_bench")
 
 
 @pytest.fixture
@@ -231,33 +240,30 @@ def test_asv_s_own_files_are_read(verdict, results):
     assert verdict.read(folder, "0" * 40)["reference"] == {}
 
 
-def test_names_choose_the_benchmarks_they_name(verdict):
-    import re
-
-    (pattern,) = verdict.patterns(["sgd_epoch online dense"])
-    assert re.search(pattern, "beside.Base.track_base('sgd_epoch online dense')")
-    assert re.search(pattern, "ratios.Peak.track_peak('sgd_epoch online dense', 'float32')")
-    assert not re.search(pattern, "ratios.Peak.track_peak('sgd_epoch online dense', 'float64')")
-    assert not re.search(pattern, "counts.X.track_x('sgd_epoch online dense')")
-
-
-def test_quick_chooses_what_is_read(bench, verdict):
-    """Of every kind of benchmark that `compare` reads, some are in the quick suite."""
-    import re
-
-    names = {
-        "counts.Instructions.track_instructions('sigmoid')": True,
-        "beside.Base.track_base('sigmoid')": True,
-        "ratios.Reference.track_reference('sigmoid', 'float32')": True,
-        "ratios.Reference.track_reference('sigmoid', 'float64')": False,
-        "ratios.Peak.track_peak('affine', 'float32')": True,
+def test_compare_asks_for_what_it_reads(commits, verdict):
+    """First for counts, for the base and for one plain time; for a kernel's ratios by its name."""
+    name = "sgd_epoch online dense"
+    first = {
+        f"counts.Instructions.track_instructions('{name}')": True,
+        f"beside.Base.track_base('{name}')": True,
         "training.Epoch.time_epoch('online', 'zeros', 'numba', 'float32', 1)": True,
         "training.Epoch.time_epoch('online', 'zeros', 'numba', 'float32', 2)": False,
         "training.SpeedUp.track_speed_up('online', 'zeros')": False,
+        f"ratios.Reference.track_reference('{name}', 'float32')": False,
     }
-    found = {name: any(re.search(p, name) for p in bench.QUICK) for name in names}
-    assert found == names
-    assert {name.split("(")[0] for name in names if names[name]} == set(verdict.KINDS)
+    again = {
+        f"beside.Base.track_base('{name}')": True,
+        f"ratios.Reference.track_reference('{name}', 'float32')": True,
+        f"ratios.Peak.track_peak('{name}', 'float32')": True,
+        f"ratios.Peak.track_peak('{name}', 'float64')": False,
+        "beside.Base.track_base('sgd_epoch online')": False,
+        f"counts.Instructions.track_instructions('{name}')": False,
+    }
+    asked = set()
+    for patterns, expected in ((commits.FIRST, first), (verdict.patterns([name]), again)):
+        assert {n: any(re.search(p, n) for p in patterns) for n in expected} == expected
+        asked |= {n.split("(")[0] for n, chosen in expected.items() if chosen}
+    assert asked == set(verdict.KINDS)
 
 
 # -- telling ---------------------------------------------------------------------------------------
@@ -285,11 +291,11 @@ def test_without_counts_the_reader_is_told(verdict, run):
     assert "takes valgrind" in verdict.text(verdict.judge(runs), runs, "b", "h")
 
 
-# -- commands --------------------------------------------------------------------------------------
+# -- the command line ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def measuring(bench, monkeypatch, run, tmp_path):
+def measuring(commits, monkeypatch, run, tmp_path):
     """measuring(runs): `compare` finds these instead of running asv; returns what was asked for."""
 
     def pretend(*runs):
@@ -299,22 +305,22 @@ def measuring(bench, monkeypatch, run, tmp_path):
             asked.append(patterns)
             return left.pop(0)
 
-        monkeypatch.setattr(bench, "measured", measured)
-        monkeypatch.setattr(bench, "ready", lambda: None)
-        monkeypatch.setattr(bench, "sources", lambda name, folder: folder)
-        monkeypatch.setenv(bench.SOURCES, "")  # and take it away again
-        monkeypatch.setattr(bench, "LOG", tmp_path / "compare.log")
-        monkeypatch.setattr(bench, "git", lambda *words: words[-1])
-        monkeypatch.setattr(bench, "commit", lambda name: name)
+        monkeypatch.setattr(commits, "measured", measured)
+        monkeypatch.setattr(commits, "ready", lambda: None)
+        monkeypatch.setattr(commits, "sources", lambda name, folder: folder)
+        monkeypatch.setenv(commits.SOURCES, "")  # and take it away again
+        monkeypatch.setattr(commits, "LOG", tmp_path / "compare.log")
+        monkeypatch.setattr(commits, "git", lambda *words: words[-1])
+        monkeypatch.setattr(commits, "commit", lambda name: name)
         return asked
 
     return pretend
 
 
-def test_a_regression_is_exit_code_1(bench, measuring, run, capsys):
+def test_a_regression_is_exit_code_1(bench, commits, measuring, run, capsys):
     asked = measuring(*[run(instructions=1.3, beside=1.3)] * 2)
     assert bench.main(["compare"]) == 1
-    assert asked[0] == bench.FIRST
+    assert asked[0] == commits.FIRST
     assert len(asked) == 2
     assert "| slower | k" in capsys.readouterr().out
 
@@ -327,13 +333,13 @@ def test_an_improvement_is_exit_code_0(bench, measuring, run, capsys):
     assert "Base: other" in out
 
 
-def test_doubts_are_measured_again_and_only_they(bench, verdict, measuring, run, capsys):
+def test_doubts_are_measured_again_and_only_they(bench, commits, verdict, measuring, run, capsys):
     asked = measuring(run(instructions=1.0, beside=1.4), run(beside=1.0))
     assert bench.main(["compare"]) == 0
-    assert asked == [bench.FIRST, verdict.patterns(["k"])]
+    assert asked == [commits.FIRST, verdict.patterns(["k"])]
     asked = measuring(run(beside=1.4), run(beside=1.4), run(beside=1.4))
     assert bench.main(["compare"]) == 1
-    assert len(asked) == bench.MOST_RUNS
+    assert len(asked) == commits.MOST_RUNS
     assert "3 of 3 runs" in capsys.readouterr().out
 
 
@@ -346,37 +352,122 @@ def test_nothing_measured_is_no_success(bench, measuring, run, capsys):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["compare", "HEAD"], "name another"),
-        (["compare", "no-such-commit"], "no-such-commit"),
-        (["compare", "--upload-pack=x"], "usage"),
+        (["compare", "--upload-pack=x"], "--upload-pack"),
         (["quick", "main"], "takes no commit"),
         (["fast"], "invalid choice"),
+        (["compare", "HEAD"], "name another"),
+        (["compare", "no-such-commit"], "no-such-commit"),
     ],
 )
-def test_an_unusable_command_line_is_exit_code_2(words, part, tmp_path):
+def test_an_unusable_command_line_is_one_line_and_exit_code_2(
+    bench, commits, words, part, tmp_path, monkeypatch, capfd
+):
     """On a repository of its own, as the sources may come without one."""
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         who = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
         subprocess.run(["git", *who, *command], cwd=tmp_path, check=True)
-    tools = tmp_path / "scripts" / "benchtools"
-    tools.mkdir(parents=True)
-    for path in (SCRIPTS / "benchtools").glob("*.py"):
-        (tools / path.name).write_text(path.read_text())
-    done = subprocess.run([sys.executable, tools, *words], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert part in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setattr(commits, "ROOT", tmp_path)
+    try:
+        code = bench.main(words)
+    except SystemExit as end:
+        code = end.code
+    out, err = capfd.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert part in err
 
 
-def test_results_of_a_comparison_go_elsewhere(bench, tmp_path):
+def test_help_needs_nothing_installed():
+    """Nor does it read what is: -S leaves all packages out."""
+    command = [sys.executable, "-I", "-S", str(TOOLS), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "scripts/bench compare" in done.stdout
+
+
+# -- asv -------------------------------------------------------------------------------------------
+
+
+def test_results_of_a_comparison_go_elsewhere(commits, tmp_path):
     """The kept results are those of whole runs; all other folders stay the project's."""
-    config = bench.elsewhere(tmp_path)
+    config = commits.elsewhere(tmp_path)
     assert config["results_dir"].startswith(str(tmp_path))
-    assert config["env_dir"] == str(bench.BENCHMARKS / "env")
+    assert config["env_dir"] == str(commits.BENCHMARKS / "env")
     assert Path(config["benchmark_dir"]).is_dir()
     assert config["launch_method"] == "forkserver"
     assert "--no-deps" in config["build_command"][0]
     json.dumps(config)
+
+
+def test_asv_has_nothing_to_ask(commits, monkeypatch, tmp_path, capsys):
+    """Without a description of the machine it asks for one, or gives up."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(commits, "git", lambda *words: "")
+    commits.ready()
+    known = commits.Machine.load(interactive=True)
+    assert known.machine == commits.Machine.get_unique_machine_name()
+    assert capsys.readouterr().out == ""
+
+
+def test_git_ignores_all_that_asv_writes(commits, tmp_path):
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    config = commits.Config.load(str(commits.BENCHMARKS / "asv.conf.json"))
+    places = [
+        f"asv_benchmarks/{folder}/file"
+        for folder in (config.env_dir, config.results_dir, config.html_dir)
+    ]
+    command = ["git", "check-ignore", *places]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == places
+
+
+# -- quick -----------------------------------------------------------------------------------------
+
+
+def test_a_kernel_slower_than_numpy_is_named_and_exit_code_1(bench, quick, monkeypatch, capsys):
+    made_up = {"sigmoid": (1.5, None), "affine": (0.9, 0.456), "sgd_epoch wide dense": (0.5, 0.3)}
+    monkeypatch.setattr(quick, "KERNELS", tuple(made_up))
+    monkeypatch.setattr(quick, "measured", lambda name: quick.Figures(name, 2e-6, *made_up[name]))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    assert bench.main(["quick"]) == 1
+    *table, empty, verdict = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert cells[2:] == [
+        ["sigmoid", "2.0", "1.5", ""],
+        ["affine", "2.0", "0.9", "46"],
+        ["sgd_epoch wide dense", "2.0", "0.5", "30"],
+    ]
+    assert len({len(line) for line in table}) == 1  # columns stand below each other
+    assert empty == ""
+    assert "slower" in verdict
+    assert "affine, sgd_epoch wide dense" in verdict
+    assert "sigmoid" not in verdict
+    made_up |= {"affine": (1.1, 0.5), "sgd_epoch wide dense": (1.1, 0.5)}
+    assert bench.main(["quick"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ok: all 3 kernels")
+
+
+@pytest.mark.slow
+def test_quick_prints_a_table_and_a_verdict_and_leaves_nothing(quick, tmp_path):
+    """On a copy of the sources: neither git nor asv is needed, and the copy stays as it is."""
+    parts = ("fastbp", "scripts/benchtools", "asv_benchmarks/benchmarks")
+    for part in parts:
+        leave_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=leave_out)
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "scripts/benchtools", "quick"], cwd=tmp_path, text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )  # fmt: skip
+    *table, empty, verdict = done.stdout.splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == list(quick.KERNELS)
+    assert len(table) <= 12
+    assert "n/a" not in done.stdout
+    assert empty == ""
+    # How fast the kernels are is no matter here.
+    assert verdict.startswith("ok: " if done.returncode == 0 else "slower than")
+    assert done.returncode in (0, 1)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # -- the proof -------------------------------------------------------------------------------------
@@ -400,14 +491,10 @@ def test_a_mutant_of_nothing_is_an_error(proof):
         proof.slowed("def here():\n    pass\n", mutant, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timing
 @pytest.mark.timeout(PROOF_SECONDS)
-@pytest.mark.skipif(
-    not os.environ.get("FASTBP_PROVE_BENCH"),
-    reason="takes some forty minutes; FASTBP_PROVE_BENCH=1 asks for it",
-)
 def test_the_proof(proof, capsys):
     """Ten times no change, three regressions by name, one improvement."""
     with capsys.disabled():
-        assert proof.main() == 0
+        assert proof.main([]) == 0

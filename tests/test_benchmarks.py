@@ -1,5 +1,6 @@
 """Every asv benchmark runs once, at its first parameters; every operation has one."""
 
+import gc
 import importlib
 import inspect
 import itertools
@@ -9,11 +10,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import benchmarks
 import numpy as np
 import pytest
-from benchmarks import beside, common, counts, kernels, network, ratios, subjects
+from benchmarks import (
+    beside,
+    common,
+    counts,
+    kernels,
+    network,
+    ratios,
+    subjects,
+    training,
+    turns,
+)
 
 import fastbp
 from fastbp import reference
@@ -29,7 +41,7 @@ MODULES = [
 ]
 KINDS = ("time_", "track_", "timeraw_", "peakmem_")
 COMPILES = "timeraw_first_step_compiled"  # tens of seconds; test_jit compiles in fresh processes
-SLOW = {"Memory.peakmem_epoch", "Instructions.track_instructions"}  # real size; valgrind
+SLOW = {"Base.track_base", "Instructions.track_instructions"}  # processes; valgrind
 
 
 def _owners():
@@ -73,12 +85,25 @@ def _values(result):
     return result["samples"] if isinstance(result, dict) else [result]
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """The benchmarks at a size that shows that they run; what they keep between calls is freed."""
+    for owner in (counts.Instructions, beside.Base):
+        monkeypatch.setattr(owner, "params", (["sigmoid"],))
+    monkeypatch.setattr(training.Memory, "images", 600)
+    for name, work in list(common.ALL.items()):
+        monkeypatch.setitem(common.ALL, name, work._replace(samples=1_000))
+    with mock.patch.dict(os.environ):  # importing scikit-learn adds to it
+        yield
+    for module in MODULES:
+        for member in vars(module).values():
+            getattr(member, "cache_clear", lambda: None)()
+
+
 @pytest.mark.parametrize(("owner", "name"), list(_benchmarks()))
-def test_benchmark_runs(owner, name, tmp_path, monkeypatch):
+def test_benchmark_runs(owner, name, small, tmp_path, monkeypatch):
     """Set up, run and tear down once, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(counts.Instructions, "params", (["sigmoid"],))
-    monkeypatch.setattr(beside.Base, "params", (["sigmoid"],))
     monkeypatch.setenv(beside.BASE, str(ROOT))
     instance = owner() if inspect.isclass(owner) else owner
     cache = [instance.setup_cache()] if hasattr(instance, "setup_cache") else []
@@ -141,16 +166,32 @@ def test_a_subject_calls_the_kernel_it_is_named_for(name, monkeypatch):
     subject.reference()
     assert made == 1
     assert len(called) == 3
-    assert (subject.operations > 0) == (name in subjects.AT_PEAK) or name not in subjects.AT_PEAK
+    assert subject.operations > 0 or name not in subjects.AT_PEAK
 
 
-def test_the_index_is_made_anew_each_time():
-    """Else the second call would find nothing left to do, in no time."""
+def test_the_index_is_made_anew_each_time(monkeypatch):
+    """Else the second call would find nothing left to do."""
+    kernel, found = fastbp.kernels.index_rows, []
+
+    def spy(*arguments):
+        before = int(arguments[3][0])
+        kernel(*arguments)
+        found.append((before, int(arguments[3][0])))
+
     subject = subjects.SUBJECTS["index_rows"]("float32")
-    first, second = (ratios.seconds_of(subject.kernel, 5) for _ in range(2))
-    assert second > first / 10
+    monkeypatch.setattr(fastbp.kernels, "index_rows", spy)
+    subject.kernel()
+    subject.kernel()
+    assert found[0] == found[1]
+    assert found[0][0] == 0 < found[0][1]
 
 
+def test_garbage_is_collected_again_after_a_ratio():
+    ratios.samples([(dict, dict)])
+    assert gc.isenabled()
+
+
+@pytest.mark.timing
 def test_a_ratio_is_that_of_the_work():
     def work(n):
         return lambda: sum(range(n))
@@ -171,39 +212,69 @@ def test_narrow_workloads_take_the_narrow_path():
 
 # -- another commit's kernels ----------------------------------------------------------------------
 
-WASTE = """\
-from .kernels import sigmoid as _sigmoid
-
-
-def _twice(z, out):
-    _sigmoid(z, out)
-    _sigmoid(z, out)
-
-
-from . import kernels
-kernels.sigmoid = _twice
-"""
-
 
 @pytest.mark.slow
-def test_the_kernel_of_another_folder_is_called(tmp_path, monkeypatch):
+@pytest.mark.timing
+def test_the_kernel_of_another_folder_is_called(tmp_path):
     """Twice the work there is half the time here, and nothing changes for the others."""
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
     shutil.copytree(ROOT / "fastbp", tmp_path / "fastbp")
-    with open(tmp_path / "fastbp" / "__init__.py", "a") as file:
-        file.write(WASTE)
+    with open(tmp_path / "fastbp" / "__init__.py", "a", encoding="utf-8") as file:
+        file.write((ROOT / "tests" / "programs" / "sigmoid_twice.py").read_text(encoding="utf-8"))
     found = beside.measured(str(tmp_path), ["sigmoid", "affine"])
     assert 0.35 < np.median(found["sigmoid"]) < 0.65
     assert 0.85 < np.median(found["affine"]) < 1.15
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to a core")
+def test_both_sides_share_a_core_and_this_process_keeps_its_cores(monkeypatch):
+    def cores_of(base, here, name):
+        for side in (base, here):
+            side.ask(name)  # it answers once it has begun
+        return [os.sched_getaffinity(side.process.pid) for side in (base, here)]
+
+    monkeypatch.setattr(beside, "beside", cores_of)
+    before = os.sched_getaffinity(0)
+    found = beside.measured(str(ROOT), ["sigmoid"])
+    assert found["sigmoid"] == [{max(before)}] * 2
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.slow
 def test_a_side_that_ends_early_is_an_error():
-    with beside.Side() as side, pytest.raises(RuntimeError, match="a process ended"):
+    with beside.Side() as side, pytest.raises(RuntimeError, match="ended"):
         side.ask("")  # which is the word to end
 
 
-def test_a_kernel_that_one_side_lacks_is_left_out():
-    assert beside.measured(str(ROOT), ["no_such_kernel"]) == {}
+class Answers:
+    """A side without a process: how many calls fill a slice, and the seconds of one."""
+
+    def __init__(self, calls, seconds):
+        self.calls, self.seconds = calls, seconds
+
+    def ask(self, word):
+        return self.calls if isinstance(word, str) else self.seconds
+
+
+def test_a_ratio_is_to_the_base():
+    found = beside.beside(Answers(5, 2.0), Answers(3, 3.0), "sigmoid")
+    assert found == [1.5] * beside.LAYOUTS * beside.ROUNDS
+
+
+@pytest.mark.parametrize("calls", [(0, 3), (3, 0)])
+def test_a_kernel_that_one_side_lacks_is_left_out(calls):
+    assert beside.beside(*(Answers(n, 1.0) for n in calls), "sigmoid") == []
+
+
+def test_a_side_answers_until_an_empty_line(capsys):
+    """For a name the calls that fill a slice, 0 if it cannot be made; for a number the seconds."""
+    answers = []
+    turns.serve(["sigmoid\n", "3\n", "no_such_kernel\n", "\n", "sigmoid\n"], answers.append)
+    calls, seconds, none = answers
+    assert calls >= 1
+    assert seconds > 0
+    assert none == 0
+    assert "no_such_kernel" in capsys.readouterr().err
 
 
 def test_callgrind_s_files_are_read(tmp_path):

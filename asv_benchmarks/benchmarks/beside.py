@@ -21,7 +21,10 @@ LAYOUTS, ROUNDS = 3, 12  # sets of arrays, and ratios taken with each
 
 
 class Side:
-    """A process that calls the kernels of the package in a folder, or of that which runs here."""
+    """A process that calls the kernels of the package in a folder, or of that which runs here.
+
+    It binds itself to one core, the same for both sides; this process, which waits, stays free.
+    """
 
     def __init__(self, *folders):
         path = [*folders, BENCHMARKS, os.environ.get("PYTHONPATH")]
@@ -49,12 +52,6 @@ class Side:
         return float(answer)
 
 
-def on_one_core():
-    """Keep this process and those it starts on one core: others may be busier."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
 def beside(base, here, name):
     """Return what a subject takes here, as multiples of what it takes there."""
     found = []
@@ -73,7 +70,6 @@ def beside(base, here, name):
 
 def measured(folder, names):
     """Return the ratios of subjects to those of the package in a folder."""
-    on_one_core()
     with ExitStack() as stack:
         base, here = (stack.enter_context(side) for side in (Side(folder), Side()))
         found = {name: beside(base, here, name) for name in names}

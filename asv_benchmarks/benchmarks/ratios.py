@@ -5,6 +5,7 @@ Less is better. Each benchmark hands asv all its ratios; asv keeps their median 
 
 import gc
 import time
+from contextlib import contextmanager
 from itertools import repeat
 
 from .common import DTYPES
@@ -47,10 +48,22 @@ def ratios(call, other):
     return found
 
 
+@contextmanager
+def no_garbage_collection():
+    """Collect no garbage meanwhile: it would be counted as work of the call that it interrupts."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def samples(pairs):
     """Return the ratios of all pairs of calls, in the form that asv makes statistics of."""
-    gc.disable()
-    return {"samples": [ratio for pair in pairs for ratio in ratios(*pair)], "number": 1}
+    with no_garbage_collection():
+        return {"samples": [ratio for pair in pairs for ratio in ratios(*pair)], "number": 1}
 
 
 class Reference:

@@ -83,13 +83,14 @@ class SpeedUp:
 class Memory:
     """A process that trains on as many images as MNIST has."""
 
+    images = 60_000
     params = (["nielsen", "wide"], ["uint8", "float32"], BACKENDS)
     param_names = ("workload", "inputs", "backend")
     timeout = 300
 
     def setup_cache(self):
         """Make the images in a process of their own: making them takes more than training."""
-        X, y = images(60_000)
+        X, y = images(self.images)
         np.save("float32.npy", X)
         np.save("uint8.npy", (255 * X).astype(np.uint8))
         np.save("labels.npy", y)

@@ -1,172 +1,39 @@
-"""Measure the speed of fastbp with asv, and compare two commits.
+"""Measure the speed of fastbp, and compare two commits.
 
   scripts/bench                  the whole suite on the current commit, about ten minutes
-  scripts/bench quick            what `compare` reads, about one minute
+  scripts/bench quick            ten kernels of the working tree beside NumPy, in seconds
   scripts/bench compare [BASE]   the current commit beside BASE (main), as a table of what changed
-  scripts/bench publish          asv's pages of all results
+  scripts/bench publish          asv's pages of all results of the whole suite
 
-Exit code of `compare`: 0; 1 if something got slower; 2 if it could not be measured. Only what is
-committed is measured. Results go to asv_benchmarks/results, but for those of `compare`.
+Exit code: 0; 1 if a kernel got slower (`compare`) or is slower than NumPy (`quick`); 2 if the
+command line is wrong or nothing could be measured. All but `quick` use asv, which measures what is
+committed; results of the whole suite are kept in asv_benchmarks/results.
 """
 
 import argparse
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from importlib import import_module
 
-import verdict
-from asv.config import Config
-from asv.machine import Machine, MachineCollection
-from asv.util import UserError
+from reports import NotMeasured, say
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "asv_benchmarks"
-LOG = BENCHMARKS / "env" / "compare.log"  # a folder that asv makes, and git ignores
-# What is judged first, and a plain time beside it.
-FIRST = [
-    r"^counts\.",
-    r"^beside\.",
-    r"^training\.Epoch.*\('online', 'zeros', 'numba', 'float32', 1\)",
-]
-QUICK = [*FIRST, r"^ratios\..*'float32'"]
-SOURCES = "FASTBP_BENCH_BASE"  # where the benchmarks look for the base's package
-MOST_RUNS = 3  # what only times say must be said so often
+# Command: the module that has it. It is imported when it is wanted: help needs nothing installed.
+COMMANDS = {"run": "commits", "quick": "quick", "compare": "commits", "publish": "commits"}
 
 
-class NotMeasured(Exception):
-    """There is nothing to judge; the message says what to do."""
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
 
-
-def say(words):
-    """Report progress where it does not mix with the table."""
-    print(f"bench: {words}", file=sys.stderr, flush=True)
-
-
-def asv(*arguments, **output):
-    """Run asv, its output where progress goes; return its exit code."""
-    command = [sys.executable, "-m", "asv", *arguments]
-    return subprocess.run(command, cwd=BENCHMARKS, **{"stdout": sys.stderr, **output}).returncode
-
-
-def git(*arguments):
-    """Return what git prints."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise NotMeasured(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def commit(name):
-    """Return the hash of a commit."""
-    return git("rev-parse", "--verify", f"{name}^{{commit}}")
-
-
-def ready():
-    """Have asv know this machine; say what will not be measured."""
-    try:
-        MachineCollection.load(Machine.get_unique_machine_name())
-    except UserError:  # asv does not know this machine yet
-        asv("machine", "--yes")
-    if git("status", "--porcelain", "--untracked-files=no"):
-        say("what is not committed is not measured")
-
-
-def chosen(patterns):
-    """Return the options that choose benchmarks."""
-    return [word for pattern in patterns for word in ("--bench", pattern)]
-
-
-# -- commands --------------------------------------------------------------------------------------
-
-
-def run(options, patterns=()):
-    """Run benchmarks on the current commit."""
-    ready()
-    return asv("run", "HEAD^!", "--show-stderr", *chosen(patterns))
-
-
-def quick(options):
-    """Run those that `compare` reads."""
-    return run(options, QUICK)
-
-
-def publish(options):
-    """Build the pages."""
-    if code := asv("publish"):
-        return code
-    print(
-        f"The pages are in {BENCHMARKS / 'html'}; a browser needs a server for them:\n"
-        f"  cd {BENCHMARKS} && {sys.executable} -m asv preview"
-    )
-    return 0
-
-
-def compare(options):
-    """Measure two commits and judge."""
-    base, head = commit(options.base), commit("HEAD")
-    if base == head:
-        raise NotMeasured(f"{options.base} is the current commit: name another, such as HEAD~1")
-    ready()
-    say(f"measuring two commits takes some minutes; asv writes to {LOG}")
-    LOG.parent.mkdir(exist_ok=True)
-    runs, patterns = [], FIRST
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[SOURCES] = sources(base, folder)
-        while patterns and len(runs) < MOST_RUNS:
-            if runs:
-                say(f"once more, where something has changed: {len(patterns)} kernels")
-            runs.append(measured(base, head, patterns))
-            patterns = verdict.patterns(verdict.open_questions(runs))
-    findings = verdict.judge(runs)
-    if not findings:
-        raise NotMeasured(f"no benchmark gave a result; {LOG} says why")
-    print(verdict.text(findings, runs, git("log", "-1", "--format=%h %s", base),
-                       git("log", "-1", "--format=%h %s", head)))  # fmt: skip
-    return int(any(finding.verdict in verdict.BAD for finding in findings))
-
-
-def sources(name, folder):
-    """Put a commit's package into a folder; return the folder."""
-    archive = Path(folder, "package.tar")
-    git("archive", f"--output={archive}", name, "fastbp")
-    shutil.unpack_archive(archive, folder)
-    return folder
-
-
-def measured(base, head, patterns):
-    """Return what asv found out about two commits: (base, head)."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "asv.conf.json")
-        config.write_text(json.dumps(elsewhere(folder)))
-        # asv's own verdict, its exit code, is read from plain times as well: not of interest.
-        command = "--config", str(config), "continuous", "--show-stderr", base, head
-        with open(LOG, "a", encoding="utf-8") as log:
-            asv(*command, *chosen(patterns), stdout=log, stderr=log)
-        return tuple(verdict.read(Path(folder, "results"), name) for name in (base, head))
-
-
-def elsewhere(folder):
-    """Return asv's configuration with results in another folder."""
-    path = BENCHMARKS / "asv.conf.json"
-    config = {k: v for k, v in vars(Config.load(str(path))).items() if v is not None}
-    for name in ("benchmark_dir", "env_dir"):
-        config[name] = str(BENCHMARKS / config[name])
-    return {**config, "repo": str(ROOT), "results_dir": str(Path(folder, "results")), "version": 1}
-
-
-COMMANDS = {"run": run, "quick": quick, "compare": compare, "publish": publish}
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; --help lists the commands\n")
 
 
 def main(argv=None):
     """Run the command named; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="scripts/bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("command", nargs="?", default="run", choices=COMMANDS)
     parser.add_argument("base", nargs="?", help="commit to compare with (main)")
@@ -175,7 +42,7 @@ def main(argv=None):
         parser.error(f"{options.command} takes no commit; compare does")
     options.base = options.base or "main"
     try:
-        return COMMANDS[options.command](options)
+        return getattr(import_module(COMMANDS[options.command]), options.command)(options)
     except NotMeasured as reason:
         say(reason)
         return 2

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from asv.results import Results
 from asv.util import human_time
+from reports import table
 
 COUNTED, BESIDE, REFERENCE, PEAK, TIMES = "instructions", "beside", "reference", "peak", "times"
 KINDS = {
@@ -206,16 +207,6 @@ def row(one, runs):
         one.verdict, one.subject, percent(last(COUNTED), 1, interval=False),
         *(percent(last(kind)) for kind in (BESIDE, REFERENCE, PEAK)), one.confidence,
     )  # fmt: skip
-
-
-def table(rows):
-    """Return rows as a table that reads well as text and as Markdown."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"| {' | '.join(f'{word:{n}}' for word, n in zip(words, widths, strict=True))} |"
-        for words in rows
-    ]
-    return [lines[0], f"|{'|'.join('-' * (n + 2) for n in widths)}|", *lines[1:]]
 
 
 def hints(pair):
