@@ -22,12 +22,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import fastbp
 from measure import cpu, training_images
 from peers import GAUGES, PEERS, chart, report
 from peers.race import entrants, race
 from peers.work import WORKLOADS, Workload, write_task
-
-import fastbp
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PICTURE = ROOT / "README.md", ROOT / ".github" / "peers.svg"
@@ -74,7 +73,9 @@ def sizes(words):
 
 def parser():
     p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,  # an error is one line
     )
     p.add_argument("--work", type=list_of(str, WORKLOADS), help=f"some of {', '.join(WORKLOADS)}")
     p.add_argument("--peers", type=list_of(str, PEERS), help=f"some of {', '.join(PEERS)}")

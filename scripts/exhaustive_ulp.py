@@ -165,7 +165,7 @@ def numeric(value):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument("functions", nargs="*", help=f"of {', '.join(FUNCTIONS)}; all by default")
     parser.add_argument("--stride", type=int, default=1, help="visit every so manieth float only")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

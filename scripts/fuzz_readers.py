@@ -2,6 +2,7 @@
 
     scripts/fuzz                          each reader in turn, a minute in all
     scripts/fuzz --seconds 3600 pickle    one of them, for an hour
+    scripts/fuzz --runs 1000 pickle       a thousand inputs, however long they take
     scripts/fuzz --again .fuzz/pickle/crash-...     an input once more
 
 A reader may take a file, or refuse it with the errors that its docstring names. Any other error is
@@ -15,7 +16,6 @@ import gzip
 import io
 import os
 import resource
-import runpy
 import struct
 import subprocess
 import sys
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))  # its `corpora`
 KEPT = ROOT / ".fuzz"
 LONGEST = 1 << 14  # bytes of an input: deflate makes at most 17 MB of them
 ROOM = 1 << 29  # bytes of address space above the start: the fuzzer's own notes need some
@@ -245,22 +246,14 @@ def seeds(name: str, reader: Reader) -> Iterable[bytes]:
         yield from (bytes([BUILT]) + blob[8:] for blob in genuine)
     if reader.build is _archive:
         yield from (bytes([BUILT]) + blob for blob in _npy_files())
-    for blob in _known_attacks(name):
+    for blob in _known_attacks(name, genuine[0]):
         yield bytes([PLAIN]) + blob
 
 
-def _known_attacks(name: str) -> Iterable[bytes]:
-    tables = {
-        "model": ("checkpoint", "DAMAGED"), "torch": ("checkpoint", "DAMAGED"),
-        "training": ("checkpoint", "DAMAGED"), "npz": ("datasets", "NPZ_ATTACKS"),
-        "pickle": ("datasets", "PICKLES"), "idx": ("datasets", "IDX_ATTACKS"),
-    }  # fmt: skip
-    if name not in tables:
-        return
-    module, table = tables[name]
-    attacks = runpy.run_path(str(ROOT / "tests" / f"test_{module}.py"))[table].values()
-    blobs = (attack[0] if isinstance(attack, tuple) else attack for attack in attacks)
-    yield from (blob for blob in blobs if len(blob) < LONGEST)
+def _known_attacks(name: str, genuine: bytes) -> Iterable[bytes]:
+    from corpora.readers import attacks
+
+    yield from (blob for blob in attacks(name, genuine).values() if len(blob) < LONGEST)
 
 
 # -- what a file must not do -----------------------------------------------------------------------
@@ -378,7 +371,9 @@ def fuzz(name: str, options: list[str]) -> None:
 def main() -> int:
     """Run the readers one after the other, each in a process of its own; 1 if any has a defect."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,  # an error is one line
     )
     parser.add_argument("names", nargs="*", metavar="READER", help="default: all")
     parser.add_argument("--seconds", type=int, default=60, help="for all of them")

@@ -6,8 +6,8 @@ Needs scikit-learn. The same bytes come out at each run: fixed time stamps, and 
 nothing at random. (Another zlib may compress to other bytes; the arrays in them are the same.)
 """
 
+import argparse
 import io
-import sys
 import zipfile
 from pathlib import Path
 
@@ -55,4 +55,6 @@ def main(path=FILE):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
+    parser.add_argument("file", nargs="?", type=Path, default=FILE, help="what is written")
+    main(parser.parse_args().file)

@@ -193,7 +193,7 @@ def cpu():
 
 def main():
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument(
         "--estimators", action="store_true", help="the table beside scikit-learn's estimators"
     )

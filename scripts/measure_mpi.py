@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measure import ROOT, training_images
 
 import fastbp
 from fastbp import distributed
 from fastbp.backend import part_trainer
 from fastbp.optimizers import SGD
+from measure import ROOT, training_images
 
 sys.path.insert(0, str(ROOT / "asv_benchmarks"))
 from benchmarks.common import ALL
@@ -227,7 +227,7 @@ def section(data_dir):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument("--data-dir", help="where mnist is")
     parser.add_argument("--print", action="store_true", help="do not write into the README")
     parser.add_argument("--overlap", action="store_true", help="one message or one a layer")

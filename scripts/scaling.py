@@ -7,7 +7,7 @@ should grow along the dashed line, in proportion. Prints the figures; the pictur
 .github/scaling.svg unless another file is named.
 """
 
-import sys
+import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,4 +78,6 @@ def main(picture):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
+    parser.add_argument("file", nargs="?", type=Path, default=PICTURE, help="the picture")
+    main(parser.parse_args().file)

@@ -41,7 +41,7 @@ def searched(X, y, jobs, grid=GRID, epochs=30):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--backend", default="loky", help="joblib's: loky, threading, dask, ...")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The set-up of scripts/train and scripts/test, and what a wheel and an sdist hold.
+"""The set-up that the scripts share, their help, and what a wheel and an sdist hold.
 
 The set-up is tested on a copy of the scripts with a stand-in for pip, so that no test needs
 a network; that the real one works is shown by scripts/test having come this far.
@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,33 +18,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ["bash", "basename", "dirname", "env", "grep", "head", "mkdir", "rm", "sed", "sort"]
+STAND_IN = ROOT / "tests" / "programs" / "stand_in_python.py"
+TOOLS = ["bash", "dirname", "env", "grep", "head", "sed"]
+TRAIN, DEV = ["pip>=25.1", ".[cli]"], ["pip>=25.1", "dev"]  # the last word of each call of pip
 
-# Makes .venv as `python -m venv` does, but with a pip that only writes down what it was asked.
-STAND_IN_PYTHON = """\
-#!/bin/sh
-if [ "$1" = -m ] && [ "$2" = venv ]; then
-    echo venv >>{calls}
-    {python} -m venv --without-pip "$3" && cp -r {pip} "$3"/lib/python*/site-packages/
-else
-    exec {python} "$@"
-fi
-"""
-STAND_IN_PIP = """\
-import os, pathlib, signal, sys
-with open({calls!r}, "a") as file:
-    print("pip", *sys.argv[1:], file=file)
-if os.environ.get("PIP_IS") == "killed":
-    os.killpg(0, signal.SIGKILL)
-if os.environ.get("PIP_IS") == "failing":
-    sys.exit("a lot of output\\nERROR: No matching distribution found for hatchling\\nmore of it")
-program = pathlib.Path(sys.prefix, "bin", "fastbp")
-program.write_text('#!/bin/sh\\nprintf "<%s>" "$@"')
-program.chmod(0o755)
-(pathlib.Path(sys.prefix, "bin", "pytest")).write_text("")
-package = pathlib.Path(sys.prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
-(package / "pytest.py").write_text("import sys; print(sys.argv[1:])")
-"""
+
+def executable(path, *lines):
+    path.write_text("\n".join(["#!/bin/sh", *lines]))
+    path.chmod(0o755)
+    return path
 
 
 class House:
@@ -53,46 +34,28 @@ class House:
 
     def __init__(self, folder):
         self.root = folder / "a house"  # a blank in the path is nothing special
-        self.calls_file = folder / "calls"
+        self.noted = folder / "calls"
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        shutil.copy(ROOT / "pyproject.toml", self.root)
         (self.root / "fastbp").mkdir()
-        (self.root / "fastbp" / "__init__.py").write_text('__version__ = "0"\n')
-        pip = folder / "pip"
-        pip.mkdir()
-        (pip / "__init__.py").touch()
-        (pip / "__main__.py").write_text(STAND_IN_PIP.format(calls=str(self.calls_file)))
-        (folder / "bin").mkdir()
-        self.python = folder / "bin" / "python3"
-        words = {"python": sys.executable, "pip": pip, "calls": self.calls_file}
-        text = STAND_IN_PYTHON.format(**{k: shlex.quote(str(v)) for k, v in words.items()})
-        self.python.write_text(text)
-        self.python.chmod(0o755)
+        for name in ("pyproject.toml", "fastbp/__init__.py"):
+            shutil.copy(ROOT / name, self.root / name)
+        command = shlex.join([sys.executable, str(STAND_IN)])
+        self.python = executable(folder / "python 3", f'exec {command} "$@"')
 
-    def run(self, script="train", *arguments, **environment):
-        """Start a script from another folder; also gives how long it took."""
-        env = {"PATH": os.environ["PATH"], "PYTHON": str(self.python), **environment}
-        start = time.perf_counter()
-        done = subprocess.run(
-            [self.root / "scripts" / script, *arguments],
-            env=env,
-            cwd=self.root.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            start_new_session=True,
-        )
-        done.seconds = time.perf_counter() - start
-        return done
+    def run(self, script="train", *words, **environment):
+        """Start a script from another folder, in a process group of its own."""
+        env = {"PATH": os.environ["PATH"], "PYTHON": str(self.python), "CALLS": str(self.noted)}
+        return subprocess.run(
+            [self.root / "scripts" / script, *words],
+            cwd=self.root.parent, env=env | environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60, start_new_session=True,
+        )  # fmt: skip
 
     def calls(self):
-        """What was called since the last time: "venv", "pip"."""
-        if not self.calls_file.exists():
-            return []
-        lines = self.calls_file.read_text().splitlines()
-        self.calls_file.unlink()
-        return [line.split()[0] for line in lines]
+        """What was called since the last time: "venv", or the last word to pip."""
+        lines = self.noted.read_text().splitlines() if self.noted.exists() else []
+        self.noted.unlink(missing_ok=True)
+        return lines
 
 
 @pytest.fixture
@@ -100,135 +63,149 @@ def house(tmp_path):
     return House(tmp_path)
 
 
+@pytest.fixture
+def ready(house):
+    """A house that is set up for training."""
+    assert house.run().returncode == 0
+    assert house.calls() == ["venv", *TRAIN]
+    return house
+
+
 def test_the_first_start_sets_up_and_the_second_does_not(house):
     first = house.run("train", "--data", "two words", "")
     assert (first.returncode, first.stdout) == (0, "<train><--data><two words><>")
-    assert "making .venv" in first.stderr
-    assert house.calls() == ["venv", "pip"]
-    again = house.run("train")
-    assert (again.returncode, again.stdout, again.stderr) == (0, "<train>", "")
+    assert "train: installing fastbp and what it needs into .venv" in first.stderr
+    assert house.calls() == ["venv", *TRAIN]
+    again = house.run("train", "--help")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "<train><--help>", "")
     assert house.calls() == []
 
 
-@pytest.mark.timing
-def test_a_second_start_spends_under_a_second_on_set_up(house):
-    assert house.run().returncode == 0
-    assert min(house.run().seconds for _ in range(3)) < 1
-
-
-def test_the_sets_do_not_undo_each_other(house):
-    house.run("train")
-    tested = house.run("test", "-k", "some thing")
+def test_the_large_set_is_added_to_the_small_one(ready):
+    tested = ready.run("test", "-k", "some thing")
     assert (tested.returncode, tested.stdout) == (0, "['-k', 'some thing']\n")
-    assert house.calls() == ["venv", "pip", "pip"]
-    assert house.run("train").returncode == house.run("test").returncode == 0
-    assert house.calls() == []
-    wanted = (house.root / ".venv" / "fastbp-dev.txt").read_text()
-    assert "pytest" in wanted
-    assert "asv" in wanted
-    assert "ruff" in wanted
-    assert "torch" not in wanted
+    assert ready.calls() == DEV
+    assert ready.run("train").returncode == ready.run("test", "-q").returncode == 0
+    assert ready.calls() == []
 
 
-def test_the_large_set_holds_the_small_one(house):
-    house.run("test")
-    assert house.run("train").returncode == 0
-    assert house.calls() == ["venv", "pip"]
-
-
-def test_new_requirements_are_installed_into_the_same_venv(house):
-    house.run()
-    with open(house.root / "pyproject.toml", "a") as file:
+def test_new_requirements_are_installed_into_the_same_venv(ready):
+    with open(ready.root / "pyproject.toml", "a") as file:
         file.write("\n# changed\n")
-    assert house.run().returncode == 0
-    assert house.calls() == ["venv", "pip", "pip"]
+    assert ready.run("test", "-q").returncode == 0
+    assert ready.calls() == DEV
+    assert ready.run("train").returncode == 0  # the large set holds the small one
+    assert ready.calls() == []
 
 
 def test_two_starts_at_once_make_one_set_up(house):
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(house.run, ["train", "train"]))
+        done = list(pool.map(lambda script: house.run(script, PIP_IS="slow"), ["train"] * 2))
     assert [d.stdout for d in done] == ["<train>", "<train>"]
-    assert house.calls() == ["venv", "pip"]
+    assert house.calls() == ["venv", *TRAIN]
 
 
-def test_an_interrupted_set_up_is_made_anew(house):
-    assert house.run(PIP_IS="killed").returncode < 0
+def interrupt(house):
+    assert house.run("test", PIP_IS="killed").returncode < 0
     house.calls()
-    done = house.run()
-    assert (done.returncode, done.stdout) == (0, "<train>")
-    assert "interrupted: making .venv anew" in done.stderr
-    assert house.calls() == ["venv", "pip"]
 
 
-def test_a_venv_without_its_python_is_made_anew(house):
-    house.run()
-    house.calls()
+def lose_python(house):
     for link in (house.root / ".venv" / "bin").glob("python*"):
         link.unlink()
         link.symlink_to("/nowhere/python")
-    done = house.run()
-    assert (done.returncode, done.stdout) == (0, "<train>")
-    assert "the Python of .venv is gone or too old: making .venv anew" in done.stderr
-    assert house.calls() == ["venv", "pip"]
 
 
-def test_a_moved_house_is_set_up_anew(house):
-    house.run()
+def move(house):
     house.root = house.root.rename(house.root.with_name("elsewhere"))
-    done = house.run()
+
+
+@pytest.mark.parametrize("accident", [interrupt, lose_python, move])
+def test_an_unusable_venv_is_made_anew(ready, accident):
+    accident(ready)
+    done = ready.run()
     assert (done.returncode, done.stdout) == (0, "<train>")
-    assert "the folder has moved: making .venv anew" in done.stderr
+    assert "making it anew" in done.stderr
+    assert ready.calls() == ["venv", *TRAIN]
 
 
-def test_a_failing_pip_gives_one_line(house):
-    done = house.run(PIP_IS="failing")
-    assert done.returncode == 1
+def test_a_failing_pip_gives_one_line_and_leaves_what_there_was(ready):
+    done = ready.run("test", PIP_IS="failing")
+    assert (done.returncode, done.stdout) == (1, "")
+    log = ready.root / ".venv" / "fastbp-setup.log"
+    assert done.stderr.splitlines()[1:] == [
+        f"test: set-up failed: No matching distribution for hatchling (network? see {log})"
+    ]
+    assert "a lot of output" in log.read_text()
+    assert ready.run("train").stdout == "<train>"
+    assert ready.run("test", "-q").returncode == 0  # which tries again
+    assert ready.calls() == ["pip>=25.1", *DEV]
+
+
+def refused(house, *words, **environment):
+    """What a script says in one line and exits with, when it installs nothing."""
+    done = house.run(*words, **environment)
     assert done.stdout == ""
-    line = done.stderr.splitlines()[-1]
-    assert line.startswith("train: pip could not install the packages: No matching distribution")
-    assert "a lot of output" not in done.stderr
-    assert house.run().stdout == "<train>"  # and the next start tries again
-    assert house.calls() == ["venv", "pip", "pip"]
-
-
-def only_tools(folder):
-    """A PATH with what POSIX gives and no Python."""
-    folder.mkdir()
-    for tool in TOOLS:
-        (folder / tool).symlink_to(shutil.which(tool))
-    return folder
+    assert not (house.root / ".venv").exists()
+    (line,) = done.stderr.splitlines()
+    return done.returncode, line
 
 
 def test_no_python_gives_one_line(house, tmp_path):
-    done = house.run(PATH=str(only_tools(tmp_path / "tools")), PYTHON="")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("train: no Python of version 3.11 or newer found; install one")
+    tools = tmp_path / "tools"  # a PATH with a Python that is too old
+    tools.mkdir()
+    program = '"import sys; sys.version_info = (3, 10); $3"'
+    executable(tools / "python3", f"exec {shlex.quote(sys.executable)} -c {program}")
+    for tool in TOOLS:
+        (tools / tool).symlink_to(shutil.which(tool))
+    code, line = refused(house, PATH=str(tools), PYTHON="")
+    assert code == 1
+    assert "no Python 3.11 or newer with venv and ensurepip in the PATH;" in line
+
+
+def test_no_other_python_is_taken_than_the_one_named(house):
+    code, line = refused(house, PYTHON="/nowhere/python3")
+    assert code == 1
+    assert "no Python 3.11 or newer with venv and ensurepip in /nowhere/python3;" in line
+
+
+HELP = {
+    "train": "the arguments given.",
+    "test": "Arguments go to pytest",
+    "check": "names what failed.",
+    "bench": "scripts/bench compare [BASE]",
+    "fuzz": "scripts/fuzz --seconds 3600 pickle",
+    "soak": "scripts/soak --seconds 60",
+}
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("script", HELP)
+def test_help_installs_nothing(house, script, option):
+    done = house.run(script, option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert HELP[script] in done.stdout
+    assert not re.search(r'^(#|set|import)|"""', done.stdout, flags=re.MULTILINE)  # the text alone
     assert not (house.root / ".venv").exists()
 
 
-@pytest.mark.parametrize(
-    ("python", "message"),
-    [
-        ("#!/bin/sh\necho old 3.9", "no Python of version 3.11 or newer found, only 3.9;"),
-        ("#!/bin/sh\necho bare 3.12", "on Debian and Ubuntu: apt install python3.12-venv"),
-    ],
-)
-def test_a_python_that_will_not_do_gives_one_line(house, tmp_path, python, message):
-    tools = only_tools(tmp_path / "tools")
-    (tools / "python3").write_text(python)
-    (tools / "python3").chmod(0o755)
-    done = house.run(PATH=str(tools), PYTHON="")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert message in line
+def test_arguments_of_a_script_that_takes_none_are_refused(house):
+    code, line = refused(house, "check", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in line
 
 
-def test_a_named_python_that_is_none_gives_one_line(house):
-    done = house.run(PYTHON="/nowhere/python3")
-    assert done.returncode == 1
+PROGRAMS = [*sorted(ROOT.glob("scripts/*.py")), ROOT / "scripts" / "benchtools"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_an_unknown_option_of_a_program_is_one_line(program):
+    command = [sys.executable, program, "--nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert "PYTHON=/nowhere/python3 is not a Python of version 3.11 or newer" in line
+    assert "--nonsense" in line
 
 
 @pytest.fixture(scope="module")
