@@ -69,7 +69,7 @@ def as_it_is(x):
 
 
 def fortran(x):
-    return np.asfortranarray(x)
+    return np.array(x, order="F")
 
 
 def strided(x):
@@ -81,6 +81,9 @@ def strided(x):
 
 def backwards(x):
     return x[::-1].copy()[::-1]
+
+
+ARRANGEMENTS = [as_it_is, fortran, strided, backwards]
 
 
 def call(backend, operation, arguments, arrange):
@@ -125,21 +128,19 @@ def test_an_operation_is_the_same_from_both_backends(operation, random, dtype, a
                     assert mine.any() or n * batch < 7
 
 
-@pytest.mark.parametrize("arrange", [as_it_is, fortran, strided, backwards])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_inputs_of_any_memory_order_are_taken_and_left_alone(
-    operation, arrange, backend, random, dtype
-):
+def test_inputs_of_any_memory_order_are_taken_and_left_alone(operation, backend, random, dtype):
     """Bit for bit what C-ordered ones give."""
     chosen = get_backend(backend)
     arguments = OPERATIONS[operation][1](random, 5, 7, 17)
     expected = call(chosen, operation, arguments, as_it_is)
-    found = call(chosen, operation, arguments, arrange)
-    for mine, theirs in zip(found, expected, strict=True):
-        if backend == "numba":
-            assert np.array_equal(mine, theirs)
-        else:  # BLAS adds in another order
-            assert np.allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+    for arrange in ARRANGEMENTS:
+        found = call(chosen, operation, arguments, arrange)
+        for mine, theirs in zip(found, expected, strict=True):
+            if backend == "numba":
+                assert np.array_equal(mine, theirs), arrange
+            else:  # BLAS adds in another order
+                assert np.allclose(mine, theirs, rtol=1e-5, atol=1e-6), arrange
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if OPERATIONS[o][2] == 0])
@@ -185,7 +186,7 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
 
 @pytest.mark.parametrize("name", ["cuda", "Numba", None, 1])
 def test_an_unknown_backend_is_named_with_the_known_ones(name):
-    with pytest.raises(ValueError, match="backend must be one of numba, numpy; found"):
+    with pytest.raises(ValueError, match=r"backend .*numba, numpy"):
         get_backend(name)
 
 
@@ -335,9 +336,6 @@ def engine(backend, make_net, dtype):
     return get_backend(backend).engine(net.model, net.layout), net
 
 
-ARRANGEMENTS = [as_it_is, fortran, strided, backwards]
-
-
 def results(engine, net, X, targets):
     """All that an engine computes of a set."""
     params = net.copy_params()
@@ -426,11 +424,9 @@ def test_a_gradient_leaves_the_parameters_alone(engine, make_data):
 
 @pytest.mark.parametrize("rows", [1, 7, 8, 9, 40, 300])
 def test_outputs_have_the_same_bits_for_any_number_of_threads(
-    rows, make_net, make_data, dtype, monkeypatch
+    rows, make_net, make_data, dtype, all_take_part
 ):
     """And one that is not finite is seen in whichever part it lies."""
-    monkeypatch.setattr(backends, "available_cores", lambda: 8)
-    monkeypatch.setattr(backends, "CALL_PER_THREAD", 1)
     net = make_net((20, 17, 4), ("cross-entropy", "softmax"), dtype=dtype, scale=0.5)
     engine = NumbaEngine(net.model, net.layout)
     X, _ = make_data(net, rows)
@@ -513,9 +509,8 @@ def test_a_trainer_that_stopped_goes_on_when_told_to(engine, make_data):
 # -- interrupts ------------------------------------------------------------------------------------
 
 
-def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_data, monkeypatch):
+def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_data, all_take_part):
     """None of the threads is left behind at a barrier, writing into the weights."""
-    monkeypatch.setattr(backends, "available_cores", lambda: 2)
     net = make_net((200, 300, 10))
     X, targets = make_data(net, 4000)
     trainer = backends.NumbaEngine(net.model, net.layout).trainer(
@@ -525,7 +520,7 @@ def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_dat
         trainer.run(np.arange(0), 0, 0, 0.0)
         span = kernels.Span(0, 4000, 4000, np.float32(0.1), 100)
         left = trainer._pool.submit(trainer._run_team, np.arange(4000), span)
-        while not trainer._busy.locked():
+        while not trainer._busy.locked() and not left.done():
             time.sleep(0.001)
         trainer.end()
         assert not trainer._busy.locked()
@@ -535,7 +530,7 @@ def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_dat
     np.testing.assert_array_equal(net.params, after)
 
 
-def test_an_error_in_a_team_is_raised(make_net, make_data, monkeypatch):
+def test_an_error_in_a_team_is_raised(make_net, make_data, monkeypatch, all_take_part):
     net = make_net((200, 300, 10))
     X, targets = make_data(net, 4000)
     with backends.NumbaEngine(net.model, net.layout).trainer(

@@ -16,6 +16,11 @@ def message_of(error, call, *arguments):
     return str(caught.value)
 
 
+def says(message, *parts):
+    """Whether a message holds all of these: the argument's name, what would do, what was found."""
+    return [part for part in parts if str(part) not in message] == []
+
+
 def test_one_of_returns_what_is_allowed():
     assert checks.one_of("loss", "quadratic", ("quadratic", "cross-entropy")) == "quadratic"
 
@@ -34,7 +39,7 @@ def test_flags_come_back_as_bools(value):
 @pytest.mark.parametrize("value", [0, 1, "True", None, np.array(True)])
 def test_what_is_no_flag(value):
     message = message_of(TypeError, checks.flag, "bias", value)
-    assert message == f"bias must be True or False; found {value!r}"
+    assert says(message, "bias", "True or False", repr(value)), message
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int8(7), np.uint64(2**63), 10**30])
@@ -53,14 +58,13 @@ def test_positive_ints_come_back_as_ints(value):
 )  # fmt: skip
 def test_what_is_no_positive_int(value, error):
     message = message_of(error, checks.positive_int, "epochs", value)
-    assert message.startswith("epochs must be a positive integer; found ")
-    assert str(value) in message
+    assert says(message, "epochs", "positive integer", value), message
 
 
 def test_a_batch_is_at_most_the_set():
     assert checks.batch_size("batch_size", np.int64(5), 5) == 5
     message = message_of(ValueError, checks.batch_size, "batch_size", 6, 5)
-    assert message == "batch_size must be at most the 5 samples; found 6"
+    assert says(message, "batch_size", "at most the 5 samples", "found 6"), message
     assert "positive integer" in message_of(ValueError, checks.batch_size, "batch_size", 0, 5)
 
 
@@ -83,15 +87,14 @@ def test_positive_floats_come_back_as_floats(value, dtype):
 )  # fmt: skip
 def test_what_is_no_positive_float(value, error, dtype):
     message = message_of(error, checks.positive_float, "init", value, dtype)
-    assert message.startswith("init must be a positive number")
-    assert str(value) in message
+    assert says(message, "init", "positive number", value), message
 
 
 @pytest.mark.parametrize("value", [1e39, 1e-39, 1e300])
 def test_a_positive_float_is_one_in_its_dtype(value):
     assert checks.positive_float("init", value, np.float64) == value
     message = message_of(ValueError, checks.positive_float, "init", value, np.float32)
-    assert message == f"init must be a positive number, finite in float32; found {value}"
+    assert says(message, "init", "finite in float32", value), message
 
 
 @pytest.mark.parametrize("sizes", [[784, 10], (784, 10), np.array([784, 10]), range(1, 3)])
@@ -106,7 +109,7 @@ def test_sizes_come_back_as_a_tuple_of_ints(sizes):
 def test_a_pair_has_two_parts(value, found):
     assert checks.pair("data", (1, 2)) == (1, 2)
     message = message_of(TypeError, checks.pair, "data", value)
-    assert message == f"data must be a pair (X, y); found {found}"
+    assert says(message, "data", "pair (X, y)", found), message
 
 
 @pytest.mark.parametrize(
@@ -162,9 +165,7 @@ def test_finite_means_in_dtype_and_scaled(scale, found_in, dtype):
         with np.errstate(over="ignore"):
             grows = np.array([sign * limit * 1.001], found_in)
         message = message_of(ValueError, checks.finite, "X", grows, dtype, scale)
-        assert message == (
-            f"X must be finite, at most {limit:.3g} in size; found {grows[0]:g} at X[0]"
-        )
+        assert says(message, f"at most {limit:.3g}", f"{grows[0]:g} at X[0]"), message
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i8", "?"])
@@ -209,6 +210,4 @@ def test_targets_are_a_copy(dtype):
 def test_labels_may_not_wrap_around():
     wild = np.array([0, 2**64 - 1], "u8")  # -1 as an int64
     message = message_of(ValueError, checks.labels, wild, 3)
-    assert message == (
-        f"labels must be labels from 0 to 2, one per output; found {2**64 - 1} at labels[1]"
-    )
+    assert says(message, "labels from 0 to 2", f"{2**64 - 1} at labels[1]"), message

@@ -4,12 +4,10 @@ That is, for each thread: whether subnormal numbers are flushed to zero, the rou
 traps, and NumPy's errstate.
 """
 
+import importlib
 import platform
-import runpy
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,21 +16,20 @@ from fastbp import Network, load, numba_engine
 from fastbp.backend import get_backend
 from fastbp.numba_engine import NumbaTrainer
 
-TESTS = Path(__file__).parent
 X86 = platform.machine() == "x86_64" and sys.platform != "win32"
-unit = runpy.run_path(str(TESTS / "mxcsr.py")) if X86 else {}
+unit = importlib.import_module("programs.mxcsr") if X86 else None
 needs_x86 = pytest.mark.skipif(not X86, reason="the register that is read here is x86-64's")
-FLUSHING = X86 and unit["DEFAULT"] | unit["FLUSH_TO_ZERO"] | unit["DENORMALS_ARE_ZERO"]
-UPWARDS = X86 and unit["DEFAULT"] | unit["UPWARDS"]
-STATES = {"usual": X86 and unit["DEFAULT"], "flushing": FLUSHING, "rounding upwards": UPWARDS}
+FLUSHING = X86 and unit.DEFAULT | unit.FLUSH_TO_ZERO | unit.DENORMALS_ARE_ZERO
+UPWARDS = X86 and unit.DEFAULT | unit.UPWARDS
+STATES = {"usual": X86 and unit.DEFAULT, "flushing": FLUSHING, "rounding upwards": UPWARDS}
 
 
 @pytest.fixture(params=STATES)
 def state(request):
     """A state that the caller is in."""
-    unit["set_state"](STATES[request.param])
+    unit.set_state(STATES[request.param])
     yield STATES[request.param]
-    unit["set_state"](unit["DEFAULT"])
+    unit.set_state(unit.DEFAULT)
 
 
 def _fit(net, X, y, threads=3, **options):
@@ -63,32 +60,28 @@ ENTRANCES = {
 
 
 @pytest.fixture
-def all_take_part(monkeypatch):
-    """Let every thread asked for take part, however little there is to do."""
-    monkeypatch.setattr(numba_engine, "team_size", lambda threads, *_: threads)
-
-
-@pytest.fixture
-def data(rng):
+def tiny_data(rng):
     """Samples and labels; subnormal numbers among the inputs."""
     X = rng.random((64, 12)).astype(np.float32)
     X[::3] *= 1e-39
     return X, rng.integers(0, 3, 64)
 
 
-def make(backend="numba", dtype="float32"):
-    net = Network([12, 9, 3], "relu", loss="cross-entropy", backend=backend, dtype=dtype, seed=0)
+def tiny_net(backend="numba"):
+    net = Network([12, 9, 3], "relu", loss="cross-entropy", backend=backend, seed=0)
     net.params[::2] *= 1e-39  # so that products of subnormal numbers are taken
     return net
 
 
 @needs_x86
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_a_call_leaves_the_unit_as_it_was(entrance, state, backend, data, tmp_path, all_take_part):
-    net = make(backend)
-    assert unit["state"]() == state
-    ENTRANCES[entrance](net, *data, tmp_path)
-    assert unit["state"]() == state
+def test_a_call_leaves_the_unit_as_it_was(
+    entrance, state, backend, tiny_data, tmp_path, all_take_part
+):
+    net = tiny_net(backend)
+    assert unit.state() == state
+    ENTRANCES[entrance](net, *tiny_data, tmp_path)
+    assert unit.state() == state
 
 
 @needs_x86
@@ -96,35 +89,35 @@ def test_a_call_leaves_the_unit_as_it_was(entrance, state, backend, data, tmp_pa
 @pytest.mark.parametrize("path", ["dense", "sparse", "narrow"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_workers_leave_their_unit_as_it_was(
-    threads, path, optimizer, state, data, all_take_part, monkeypatch
+    threads, path, optimizer, state, tiny_data, all_take_part, monkeypatch
 ):
     """Each thread of a team, before and after each stretch."""
     seen, run = [], NumbaTrainer._run_thread
 
     def look(*args):
-        before = unit["state"]()
+        before = unit.state()
         run(*args)
-        seen.append((threading.get_ident(), before, unit["state"]()))
+        seen.append((threading.get_ident(), before, unit.state()))
 
     monkeypatch.setattr(NumbaTrainer, "_run_thread", look)
     monkeypatch.setattr(numba_engine.NumbaEngine, "choose_path", lambda *_: path)
     monkeypatch.setattr(numba_engine, "NARROW_VECTORS", 1)
-    _fit(make(), *data, batch_size=60, threads=threads, optimizer=optimizer)
+    _fit(tiny_net(), *tiny_data, batch_size=60, threads=threads, optimizer=optimizer)
     assert all(before == after for _, before, after in seen)
     assert len({thread for thread, *_ in seen}) == threads
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("wish", ["ignore", "warn", "raise"])
-def test_a_call_leaves_numpy_s_errstate_as_it_was(entrance, wish, backend, data, tmp_path):
+def test_a_call_leaves_numpy_s_errstate_as_it_was(entrance, wish, backend, tiny_data, tmp_path):
     """Compiled code does what it does under any; the reference is NumPy's, and may raise."""
     outcomes = []
     for state in (wish, "ignore"):
-        net = make(backend)
+        net = tiny_net(backend)
         with np.errstate(all=state):
             before = np.geterr()
             try:
-                ENTRANCES[entrance](net, *data, tmp_path)
+                ENTRANCES[entrance](net, *tiny_data, tmp_path)
             except (FloatingPointError, RuntimeWarning):  # an underflow, as the caller wished
                 assert (backend, state) in (("numpy", "raise"), ("numpy", "warn"))
                 return
@@ -134,36 +127,10 @@ def test_a_call_leaves_numpy_s_errstate_as_it_was(entrance, wish, backend, data,
     assert outcomes[0] == outcomes[1]
 
 
-IMPORTS = """
-import runpy, sys, threading
-unit = runpy.run_path(sys.argv[1])
-before = unit["state"]()
-import numpy as np
-usual = np.geterr()
-import pkgutil, fastbp
-for module in pkgutil.walk_packages(fastbp.__path__, "fastbp."):
-    if not module.name.endswith("__main__"):
-        __import__(module.name)
-assert unit["state"]() == before == unit["DEFAULT"], hex(unit["state"]())
-seen = []
-thread = threading.Thread(target=lambda: seen.append(unit["state"]()))
-thread.start(), thread.join()
-assert seen == [before], seen
-assert np.geterr() == usual, np.geterr()
-assert np.float64(5e-324) * 1 > 0 and np.float32(1e-45) * np.float32(1) > 0
-print(len([name for name in sys.modules if name.startswith("fastbp.")]), "modules")
-"""
-
-
 @needs_x86
-def test_importing_leaves_all_as_it_was():
+def test_importing_leaves_all_as_it_was(run_program):
     """Every module, in a process that has had nothing to do with them."""
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTS, str(TESTS / "mxcsr.py")],
-        capture_output=True, text=True, cwd=TESTS.parent,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) > 40
+    assert int(run_program("import_all_modules.py").stdout.split()[0]) > 40
 
 
 @needs_x86
@@ -171,11 +138,11 @@ def test_the_unit_is_read_and_set():
     """Else all of the above would pass for nothing."""
     tiny = np.float64(5e-324)
     try:
-        unit["set_state"](FLUSHING)
-        assert unit["state"]() == FLUSHING
+        unit.set_state(FLUSHING)
+        assert unit.state() == FLUSHING
         flushed = np.multiply(tiny, np.ones(1))[0]
     finally:
-        unit["set_state"](unit["DEFAULT"])
+        unit.set_state(unit.DEFAULT)
     assert (flushed, np.multiply(tiny, np.ones(1))[0]) == (0, tiny)
 
 

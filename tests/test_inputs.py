@@ -1,10 +1,12 @@
-"""Every kind of array in every call: the right result, or an error that names the argument.
+"""Every kind of array: the right result in any call, or an error that names the argument.
 
 Whatever happens, the bytes of what was passed, its flags and its dtype are the same afterwards. The
 values are whole numbers from 0 to 1, which all dtypes hold, so that kinds that are accepted have to
 give the bits of a plain array of the same numbers in the network's dtype.
 """
 
+import functools
+import itertools
 import mmap
 
 import numpy as np
@@ -216,9 +218,16 @@ def snapshot(value):
     return repr(value) if isinstance(value, (list, tuple, set, str, type(None))) else None
 
 
+def _made(kind, array, tmp_path):
+    """An array of the kind; each file has a folder of its own."""
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    return KINDS[kind](array, folder)
+
+
 def meet(call, kind, place, plain, backend, dtype, tmp_path):
     """Make the call with an array of the kind; hold it to the verdict."""
-    given = KINDS[kind](plain, tmp_path)
+    given = _made(kind, plain, tmp_path)
     before, results = snapshot(given), []
     refusal = verdict(kind, place)
     net = Network(SIZES, dtype=dtype, backend=backend, seed=1)
@@ -252,50 +261,67 @@ def plain(rng):
 
 # What has no rows of numbers by x[0], or another thing there.
 NO_FIRST_ROW = NO_NUMBERS | {"ragged", "a pandas object", "masked", "array-like"}
-SAMPLES = [
-    (kind, call)
-    for kind in KINDS
-    for call in X_CALLS
-    if call != "feedforward of one" or kind not in NO_FIRST_ROW
-]
+# Each kind in two calls, so that each call meets several kinds; all kinds in all calls are long.
+HOW_MANY = pytest.mark.parametrize("calls_each", [2, pytest.param(99, marks=pytest.mark.long)])
 
 
-@pytest.mark.parametrize(("kind", "call"), SAMPLES)
-def test_samples(kind, call, backend, dtype, plain, tmp_path):
+def some(calls, calls_each, kind):
+    """So many of the calls, others for each kind."""
+    start, names = list(KINDS).index(kind), list(calls)
+    names = [names[(start + step) % len(names)] for step in range(min(calls_each, len(names)))]
+    return {name: calls[name] for name in names}
+
+
+def meet_all(calls, kind, place, plain, others, tmp_path, dtypes=("float32", "float64")):
+    """Make the calls, with the other arguments, on both backends; a failure says in which."""
+    for (name, run), backend, dtype in itertools.product(calls.items(), ("numba", "numpy"), dtypes):
+        try:
+            call = functools.partial(_with, run, others)
+            meet(call, kind, place, plain, backend, dtype, tmp_path)
+        except BaseException as failure:
+            failure.add_note(f"{kind}, in {name}, {backend}, {dtype}")
+            raise
+
+
+def _with(run, others, net, given):
+    return run(net, given, *others)
+
+
+@HOW_MANY
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples(kind, calls_each, plain, tmp_path):
     X, y = plain[0], plain[1].astype(np.int64)
-    run = X_CALLS[call]
-    meet(lambda net, x: run(net, x, X, y), kind, "X", X, backend, dtype, tmp_path)
+    left_out = {"feedforward of one"} if kind in NO_FIRST_ROW else set()
+    calls = {name: call for name, call in X_CALLS.items() if name not in left_out}
+    meet_all(some(calls, calls_each, kind), kind, "X", X, (X, y), tmp_path)
 
 
-@pytest.mark.parametrize("call", Y_CALLS)
+@HOW_MANY
 @pytest.mark.parametrize("kind", KINDS)
-def test_targets(kind, call, backend, dtype, plain, tmp_path):
+def test_targets(kind, calls_each, plain, tmp_path):
     X, _, y, _ = plain
-    run = Y_CALLS[call]
-    meet(lambda net, t: run(net, t, X), kind, "y", y, backend, dtype, tmp_path)
+    meet_all(some(Y_CALLS, calls_each, kind), kind, "y", y, (X,), tmp_path)
 
 
-@pytest.mark.parametrize("call", Y_CALLS | CLASS_CALLS)
+@HOW_MANY
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels(kind, call, backend, plain, tmp_path):
+def test_labels(kind, calls_each, plain, tmp_path):
     X, labels, _, _ = plain
-    run = (Y_CALLS | CLASS_CALLS)[call]
     whole = labels if kind.startswith("dtype") else labels.astype(np.int64)
-    meet(lambda net, t: run(net, t, X), kind, "labels", whole, backend, "float32", tmp_path)
+    calls = some(Y_CALLS | CLASS_CALLS, calls_each, kind)
+    meet_all(calls, kind, "labels", whole, (X,), tmp_path, dtypes=["float32"])
 
 
-@pytest.mark.parametrize("call", WEIGHT_CALLS)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "None"])  # the default
-def test_sample_weights(kind, call, backend, dtype, plain, tmp_path):
+def test_sample_weights(kind, plain, tmp_path):
     X, labels, _, weights = plain
-    run, y = WEIGHT_CALLS[call], labels.astype(np.int64)
-    meet(lambda net, w: run(net, w, X, y), kind, "w", weights, backend, dtype, tmp_path)
+    meet_all(WEIGHT_CALLS, kind, "w", weights, (X, labels.astype(np.int64)), tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_of_parameters(kind, backend, dtype, rng, tmp_path):
+def test_vectors_of_parameters(kind, rng, tmp_path):
     v = (rng.random(Network(SIZES).to_vector().size) < 0.5).astype(np.float64)
-    meet(_loaded, kind, "v", v, backend, dtype, tmp_path)
+    meet_all({"from_vector": _loaded}, kind, "v", v, (), tmp_path)
 
 
 # -- sizes and magnitudes --------------------------------------------------------------------------
@@ -311,13 +337,12 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("call", [name for name in X_CALLS if name != "feedforward of one"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_that_do_not_fit(shape, call, backend, plain):
-    X, message = SHAPES[shape]
-    y = np.zeros(len(X) if X.ndim else 1, int)
+def test_shapes_that_do_not_fit(call, backend, plain):
     name = r"validation_data\[0\]" if call == "validation" else "X"
-    with pytest.raises(ValueError, match=message.replace("X", name)):
-        X_CALLS[call](Network(SIZES, backend=backend, seed=0), X, plain[0], y)
+    for X, message in SHAPES.values():
+        y = np.zeros(len(X) if X.ndim else 1, int)
+        with pytest.raises(ValueError, match=message.replace("X", name)):
+            X_CALLS[call](Network(SIZES, backend=backend, seed=0), X, plain[0], y)
 
 
 @pytest.mark.parametrize("call", X_CALLS)
@@ -376,10 +401,3 @@ def test_operations_take_any_memory(kind, backend, dtype, rng, tmp_path, assert_
     found = b.output_delta("quadratic", "sigmoid", z[:, ::-1], y[:, ::-1])
     for mine, theirs in zip(found, b.output_delta("quadratic", "sigmoid", z, y), strict=True):
         assert_close(mine[..., ::-1] if mine.ndim == 2 else mine, theirs)
-
-
-def _made(kind, array, tmp_path):
-    """An array of the kind; each file has a folder of its own."""
-    folder = tmp_path / str(len(list(tmp_path.iterdir())))
-    folder.mkdir()
-    return KINDS[kind](array, folder)

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-import fastbp
+from cases import crossed
 from fastbp import SGD, Adam, DivergenceError, Network, numba_engine, training
 from fastbp.backend import get_backend
 from fastbp.optimizers import NAMES
@@ -34,12 +34,19 @@ NETS = {
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 
+# Path, dtype, and whether samples have weights; lanes over the batch know none.
+WAYS = [
+    *itertools.product(("dense", "sparse", "narrow"), ("float32", "float64"), [False]),
+    ("dense", "float64", True),
+    ("sparse", "float32", True),
+]
+MORE_WAYS = [("dense", "float32", True), ("sparse", "float64", True)]
+
+
 @pytest.fixture(autouse=True)
-def teams(monkeypatch):
-    """Threads take part however small the work is, and zero-skipping rows are in several blocks."""
-    monkeypatch.setattr(numba_engine, "WORK_PER_THREAD", 1)
+def several_blocks(all_take_part, monkeypatch):
+    """Zero-skipping rows are in several blocks."""
     monkeypatch.setattr(numba_engine, "BLOCK_BYTES", 2_000)
-    monkeypatch.setattr(numba_engine, "available_cores", lambda: 4)
 
 
 def problem(kind, dtype, weighted, rng):
@@ -58,31 +65,37 @@ def trained(backend, sizes, X, targets, batch_size, rule, dtype, **how):
     return net, trainer
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("rule", RULES)
-def test_an_epoch_is_the_reference_s_on_any_path_with_any_team(rule, kind, weighted, dtype, rng):
+@crossed(rule=list(RULES), kind=list(NETS), way=WAYS)
+def test_an_epoch_is_the_reference_s_on_any_path_with_any_team(rule, kind, way, rng):
+    path, dtype, weighted = way
     sizes, X, targets = problem(kind, dtype, weighted, rng)
-    paths = ("dense", "sparse") if weighted else ("dense", "sparse", "narrow")
     for batch_size in (1, 7, len(X)):
         args = sizes, X, targets, batch_size, RULES[rule], dtype
         want, there = trained("numpy", *args)
-        for path in paths:
-            bits = set()
-            for threads in (1, 2, 3):
-                got, here = trained("numba", *args, threads=threads, path=path)
-                bits.add((got.params.tobytes(), here.totals[0].tobytes()))
-            assert len(bits) == 1
-            error = np.abs(got.to_vector() - want.to_vector()).max()
-            assert error < TOLERANCE[dtype]
-            np.testing.assert_allclose(here.totals[0], there.totals[0], TOLERANCE[dtype])
-            inside = got._layout.zeros()
-            for part in itertools.chain(*got._layout.views(inside)):
-                part[...] = 1
-            assert not got.params[inside == 0].any()
-            if RULES[rule] != Rule():
-                assert here.memory.clock == there.memory.clock == -(-len(X) // batch_size)
-                assert not here.memory.slots[:, inside == 0].any()
+        bits = set()
+        for threads in (1, 2, 3):
+            got, here = trained("numba", *args, threads=threads, path=path)
+            bits.add((got.params.tobytes(), here.totals[0].tobytes()))
+        assert len(bits) == 1
+        error = np.abs(got.to_vector() - want.to_vector()).max()
+        assert error < TOLERANCE[dtype]
+        np.testing.assert_allclose(here.totals[0], there.totals[0], TOLERANCE[dtype])
+        inside = got._layout.zeros()
+        for part in itertools.chain(*got._layout.views(inside)):
+            part[...] = 1
+        assert not got.params[inside == 0].any()
+        if RULES[rule] != Rule():
+            assert here.memory.clock == there.memory.clock == -(-len(X) // batch_size)
+            assert not here.memory.slots[:, inside == 0].any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", MORE_WAYS, ids=str)
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_epoch_with_weights_in_the_other_dtype(rule, kind, way, rng):
+    """Where kernels would be compiled for this alone."""
+    test_an_epoch_is_the_reference_s_on_any_path_with_any_team(rule, kind, way, rng)
 
 
 # -- against PyTorch -------------------------------------------------------------------------------
@@ -140,17 +153,9 @@ def test_ten_steps_are_pytorch_s(name, backend, rng):
 # -- through fit -----------------------------------------------------------------------------------
 
 
-def data(rng, n=60):
-    return rng.standard_normal((n, 6)), rng.integers(0, 3, n)
-
-
-def make(**options):
-    return Network([6, 8, 3], loss="cross-entropy", **{"seed": 1, "dtype": "float64", **options})
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_each_learns_the_digits(name, backend):
-    X, y, X_test, y_test = fastbp.datasets.load("digits")
+def test_each_learns_the_digits(name, backend, digits):
+    X, y, X_test, y_test = digits
     net = Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0, backend=backend)
     rate = 0.01 if name == "adam" else 0.1
     net.fit(X, y, epochs=10, batch_size=16, learning_rate=rate, optimizer=name)
@@ -158,8 +163,8 @@ def test_each_learns_the_digits(name, backend):
 
 
 @pytest.mark.parametrize("made", [lambda: SGD(0.9, True), Adam], ids=["SGD", "Adam"])
-def test_an_object_goes_on_and_a_name_starts_anew(made, backend, rng):
-    X, y = data(rng)
+def test_an_object_goes_on_and_a_name_starts_anew(made, backend, make, data):
+    X, y = data(60)
     options = {"batch_size": 7, "learning_rate": 0.05, "shuffle": False}
     whole, parts, names = (make(backend=backend) for _ in range(3))
     whole.fit(X, y, epochs=6, optimizer=made(), **options)
@@ -172,8 +177,8 @@ def test_an_object_goes_on_and_a_name_starts_anew(made, backend, rng):
     assert not np.allclose(names.to_vector(), whole.to_vector(), rtol=1e-6)
 
 
-def test_its_memory_survives_copies_pickles_and_set_state(rng):
-    X, y = data(rng)
+def test_its_memory_survives_copies_pickles_and_set_state(make, data):
+    X, y = data(60)
     net, rule = make(), Adam()
     options = {"epochs": 2, "batch_size": 7, "learning_rate": 0.05, "shuffle": False}
     net.fit(X, y, optimizer=rule, **options)
@@ -190,22 +195,22 @@ def test_its_memory_survives_copies_pickles_and_set_state(rng):
     assert Adam().state() == {}
 
 
-def test_an_object_belongs_to_one_shape_of_network(rng):
-    X, y = data(rng)
+def test_an_object_belongs_to_one_shape_of_network(make, data):
+    X, y = data(60)
     rule = SGD(momentum=0.5)
     options = {"epochs": 1, "batch_size": 7, "learning_rate": 0.05, "optimizer": rule}
     make().fit(X, y, **options)
-    for other in (make(dtype="float32"), make(bias=False), Network([6, 3], seed=0)):
+    for other in (make(dtype="float32"), make(bias=False), make((4, 3))):
         before = other.to_vector()
-        with pytest.raises(ValueError, match=r"optimizer remembers a network of sizes \[6, 8, 3\]"):
+        with pytest.raises(ValueError, match=r"optimizer .*\[4, 6, 3\]"):
             other.fit(X, y, **options)
         np.testing.assert_array_equal(other.to_vector(), before)
 
 
 @pytest.mark.parametrize("rule", [SGD(l2=0.3), SGD(0.9, l2=0.3, l2_over_sum=True), Adam(l2=0.3)])
-def test_the_loss_holds_the_penalty(rule, backend, rng):
+def test_the_loss_holds_the_penalty(rule, backend, make, data):
     """Of the weights from before the step, biases left out; a batch of all samples."""
-    X, y = data(rng)
+    X, y = data(60)
     net = make(backend=backend)
     net.biases[0][...] = 5
     l2 = 0.3 / len(X) if rule.l2_over_sum else 0.3
@@ -221,8 +226,8 @@ def test_the_loss_holds_the_penalty(rule, backend, rng):
 
 @pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
 @pytest.mark.parametrize("name", ["nesterov", "adam"])
-def test_time_slices_do_not_show(name, seconds, backend, rng, monkeypatch):
-    X, y = data(rng)
+def test_time_slices_do_not_show(name, seconds, backend, monkeypatch, make, data):
+    X, y = data(60)
     ends = []
     for slices in (0.05, seconds):
         monkeypatch.setattr(training, "SLICE_SECONDS", slices)
@@ -253,8 +258,8 @@ def test_divergence_brings_back_the_memory_too(seconds, backend, monkeypatch, rn
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_weight_counts_as_so_many_samples(optimizer, backend, rng):
-    X, y = data(rng)
+def test_a_weight_counts_as_so_many_samples(optimizer, backend, rng, make, data):
+    X, y = data(60)
     counts = rng.integers(0, 4, len(X))
     again = np.repeat(np.arange(len(X)), counts)
     options = {"learning_rate": 0.05, "optimizer": optimizer, "epochs": 5}
@@ -269,8 +274,8 @@ def test_a_weight_counts_as_so_many_samples(optimizer, backend, rng):
     np.testing.assert_allclose(weighted.to_vector(), repeated.to_vector(), rtol=1e-6)
 
 
-def test_a_batch_in_which_nobody_counts_teaches_nothing(backend, rng):
-    X, y = data(rng, 20)
+def test_a_batch_in_which_nobody_counts_teaches_nothing(backend, make, data):
+    X, y = data(20)
     counts = np.zeros(20)
     counts[:10] = 1
     one, two = make(backend=backend), make(backend=backend)
@@ -283,15 +288,15 @@ def test_a_batch_in_which_nobody_counts_teaches_nothing(backend, rng):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0] * 19, r"sample_weight must hold one number per sample, \(20,\); found \(19,\)"),
-        ([1.0] * 19 + [-1], "sample_weight must be at least 0, and not all of it 0; found -1"),
-        ([0.0] * 20, "sample_weight must be at least 0, and not all of it 0; found 0"),
+        ([1.0] * 19, r"sample_weight .*\(20,\); found \(19,\)"),
+        ([1.0] * 19 + [-1], "sample_weight .*at least 0.* -1"),
+        ([0.0] * 20, "sample_weight .*not all of it 0.* 0"),
         ([np.nan] * 20, "sample_weight must be finite"),
         ([1e300] * 20, "sample_weight must be finite"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(weights, message, rng):
-    X, y = data(rng, 20)
+def test_weights_that_make_no_sense_are_refused(weights, message, make, data):
+    X, y = data(20)
     net = make(dtype="float32")
     with pytest.raises(ValueError, match=message):
         net.fit(X, y, epochs=1, batch_size=5, learning_rate=0.1, sample_weight=weights)
@@ -305,14 +310,14 @@ def test_weights_that_make_no_sense_are_refused(weights, message, rng):
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
-        (lambda: SGD(momentum=1.5), "momentum must be a number from 0 to 1; found 1.5"),
-        (lambda: SGD(momentum=True), "momentum must be a number from 0 to 1; found True"),
-        (lambda: Adam(beta_1=1.0), "beta_1 must be a number from 0 to below 1; found 1.0"),
-        (lambda: SGD(l2=-1), "l2 must be a positive number"),
-        (lambda: SGD(clip_norm=-1), "clip_norm must be a positive number"),
-        (lambda: Adam(beta_1=-0.1), "beta_1 must be a number from 0 to below 1; found -0.1"),
-        (lambda: Adam(beta_2="x"), "beta_2 must be a number from 0 to below 1; found 'x'"),
-        (lambda: Adam(epsilon=0), "epsilon must be a positive number"),
+        (lambda: SGD(momentum=1.5), "momentum .*from 0 to 1.* 1.5"),
+        (lambda: SGD(momentum=True), "momentum .* True"),
+        (lambda: Adam(beta_1=1.0), "beta_1 .*below 1.* 1.0"),
+        (lambda: SGD(l2=-1), "l2 .*positive"),
+        (lambda: SGD(clip_norm=-1), "clip_norm .*positive"),
+        (lambda: Adam(beta_1=-0.1), "beta_1 .*from 0.* -0.1"),
+        (lambda: Adam(beta_2="x"), "beta_2 .* 'x'"),
+        (lambda: Adam(epsilon=0), "epsilon .*positive"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(make_it, message):
@@ -321,9 +326,9 @@ def test_arguments_that_do_not_fit_are_named(make_it, message):
 
 
 @pytest.mark.parametrize("wrong", ["rmsprop", None, 1, Adam])
-def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, rng):
-    X, y = data(rng)
-    with pytest.raises(ValueError, match="optimizer must be one of sgd, momentum, nesterov, adam"):
+def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, make, data):
+    X, y = data(60)
+    with pytest.raises(ValueError, match=r"optimizer .*sgd, momentum, nesterov, adam"):
         make().fit(X, y, epochs=1, batch_size=5, learning_rate=0.1, optimizer=wrong)
 
 

@@ -1,6 +1,7 @@
 """No kernel touches memory that is not its own: tests run again with a fence beside each array.
 
-What the fences are, and that they hold, is in `fences.py`.
+What the fences are is in `fences.py`. By default a part of the tests runs between them, with
+`-m long` all of them.
 """
 
 import os
@@ -14,9 +15,6 @@ import pytest
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-LONG = pytest.mark.skipif(
-    not os.environ.get("FASTBP_LONG"), reason="takes minutes; FASTBP_LONG=1 asks for it"
-)
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no mprotect")
 
 # All shapes, losses, activations, densities, paths, teams and optimisers.
@@ -37,6 +35,7 @@ SELECTION = [
 ]  # fmt: skip
 
 SOME = [*MATRIX[:4], "test_sgd.py::test_topologies_and_widths"]
+ALL_CASES = ("-m", "long or not long")
 
 
 def fenced(tests, *options, **environment):
@@ -63,61 +62,53 @@ def test_some_of_each_between_fences():
     assert calls(fenced(SOME)) > 5_000
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_matrix_between_fences():
-    assert calls(fenced(MATRIX)) > 50_000
+    assert calls(fenced(MATRIX, *ALL_CASES)) > 50_000
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_optimisers_between_fences():
-    assert calls(fenced(OPTIMISERS)) > 5_000
+    assert calls(fenced(OPTIMISERS, *ALL_CASES)) > 5_000
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("width", [16, 32, 64])
 def test_a_selection_between_fences_at_any_vector_width(width):
     assert calls(fenced(SELECTION, FASTBP_VECTOR_BYTES=str(width))) > 10_000
 
 
-TRESPASS = """
-import numba, numpy as np
-from fastbp import kernels
-from fastbp.kernels.simd import at, pointer
-
-@numba.njit
-def trespass(x, place, write):
-    p = at(pointer(x), place)
-    if write:
-        p[0] = 1
-    return p[0]
-
-kernels.KERNELS["trespass"] = trespass
-kernels.trespass = None
-
-def test_it():
-    kernels.trespass(np.ones(5, {dtype!r}), {place}, {write})
-"""
+# -- the fences hold -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [-1, 5])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-def test_a_fence_holds_off_a_reader(tmp_path, place, dtype):
-    (tmp_path / "test_it.py").write_text(TRESPASS.format(dtype=dtype, place=place, write=False))
-    done = fenced([tmp_path / "test_it.py"])
+def trespass(dtype, place, how):
+    """Run a test whose kernel reads or writes one number of memory at `place` of an array of 5."""
+    return fenced(["../programs/trespass.py"], TRESPASS=f"{dtype} {place} {how}")
+
+
+def few_and_many(few, many):
+    return [*few, *(pytest.param(*case, marks=pytest.mark.long) for case in many)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "place"),
+    few_and_many(
+        [("float32", -1), ("float64", 5)],
+        [("float32", 5), ("float64", -1), ("int64", -1), ("int64", 5)],
+    ),
+)
+def test_a_fence_holds_off_a_reader(dtype, place):
+    done = trespass(dtype, place, "read")
     assert done.returncode == -signal.SIGSEGV, done.stdout
     assert "test_it" in done.stderr  # faulthandler says where
 
 
-@pytest.mark.parametrize("place", [-1, 0, 5])
-def test_canaries_tell_of_a_writer_on_the_other_side(tmp_path, place):
+@pytest.mark.parametrize(("place", "code"), few_and_many([(-1, 1), (5, 1)], [(0, 0)]))
+def test_canaries_tell_of_a_writer_on_the_other_side(place, code):
     """A fence would kill it; the first call's canaries lie behind, the second's in front."""
-    program = TRESPASS.format(dtype="float32", place=place, write=True)
-    if place == -1:  # the call at the start would be killed
-        program += "\nimport fences\nfences.SIDES = (True,)\n"
-    (tmp_path / "test_it.py").write_text(program)
-    done = fenced([tmp_path / "test_it.py"])
-    assert done.returncode == (0 if place == 0 else 1), done.stdout + done.stderr
-    assert place == 0 or "trespass: bytes beside an array were written" in done.stdout
+    done = trespass("float32", place, "write")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("trespass: bytes beside an array were written" in done.stdout) == bool(code)

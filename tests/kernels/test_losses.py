@@ -75,41 +75,41 @@ def targets_of(rng, batch, n, dtype):
     yield np.zeros((batch, n), dtype)
 
 
-def assert_are(found, expected, y, assert_close):
+def assert_are(found, expected, y, assert_close, where=""):
     """a, delta and losses: 1 and y cancel in a - y, and in slopes 1 does, times y."""
     extra = 4 * np.finfo(y.dtype).eps * np.abs(y).max(initial=1)
     for mine, theirs in zip(found, expected, strict=True):
-        assert_close(mine, theirs, dtype=str(y.dtype), extra=extra)
+        assert_close(mine, theirs, dtype=str(y.dtype), extra=extra, where=where)
 
 
 # -- row by row ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", WIDTHS)
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_the_kernel_is_its_twin(loss, activation, n, dtype, rng, assert_close):
-    for scale in (0.1, 3):
-        z = (scale * rng.standard_normal((6, n))).astype(dtype)
-        for y in targets_of(rng, 6, n, dtype):
-            expected = expected_output(loss, activation, z, y)
-            found = output_delta(loss, activation, z, y)
-            assert_are(found, expected, y, assert_close)
-            assert np.any(found[2] != 0) or n == 1 or not y.any()
+def test_the_kernel_is_its_twin(loss, activation, dtype, rng, assert_close):
+    for n in WIDTHS:
+        for scale in (0.1, 3):
+            z = (scale * rng.standard_normal((6, n))).astype(dtype)
+            for y in targets_of(rng, 6, n, dtype):
+                expected = expected_output(loss, activation, z, y)
+                found = output_delta(loss, activation, z, y)
+                assert_are(found, expected, y, assert_close, f"n {n}")
+                assert np.any(found[2] != 0) or n == 1 or not y.any(), n
 
 
-@pytest.mark.parametrize("n", [SEGMENT - 1, SEGMENT, SEGMENT + 1, 600, 2 * SEGMENT, 1100, 1300])
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_any_number_of_outputs_near_zero(loss, activation, n, dtype, rng, assert_close):
+def test_any_number_of_outputs_near_zero(loss, activation, dtype, rng, assert_close):
     """Where 1,024 factors 1 + exp(-|z|), each nearly 2, have no finite product."""
-    z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
-    for y in targets_of(rng, 3, n, dtype):
-        found = output_delta(loss, activation, z, y)
-        assert np.isfinite(found[2]).all()
-        assert_are(found, expected_output(loss, activation, z, y), y, assert_close)
-    if activation == "sigmoid" and loss == "cross-entropy":
-        zeros = np.zeros((1, n), dtype)
-        _, _, (total,) = output_delta(loss, activation, zeros, zeros)
-        assert total == pytest.approx(n * np.log(2), rel=1e-13)
+    for n in (SEGMENT - 1, SEGMENT, SEGMENT + 1, 600, 2 * SEGMENT, 1100, 1300):
+        z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
+        for y in targets_of(rng, 3, n, dtype):
+            found = output_delta(loss, activation, z, y)
+            assert np.isfinite(found[2]).all(), n
+            assert_are(found, expected_output(loss, activation, z, y), y, assert_close, f"n {n}")
+        if activation == "sigmoid" and loss == "cross-entropy":
+            zeros = np.zeros((1, n), dtype)
+            _, _, (total,) = output_delta(loss, activation, zeros, zeros)
+            assert total == pytest.approx(n * np.log(2), rel=1e-13), n
 
 
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
@@ -128,17 +128,19 @@ def test_saturated_inputs_are_exact(loss, activation, dtype):
             assert np.array_equal(found[2], z.max(axis=1) - z[:, target])
 
 
-@pytest.mark.parametrize("n", [3, 17, 40])
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_saturated_lanes_among_others(loss, activation, n, dtype, rng, assert_close):
-    for scale in (40, 300):
-        z = (scale * rng.standard_normal((5, n))).astype(dtype)
-        z[0, rng.integers(n)] = 1000
-        z[1] = -1000
-        z[2] = 1000
-        for y in targets_of(rng, 5, n, dtype):
-            expected = expected_output(loss, activation, z, y)
-            assert_are(output_delta(loss, activation, z, y), expected, y, assert_close)
+def test_saturated_lanes_among_others(loss, activation, dtype, rng, assert_close):
+    for n in (3, 17, 40):
+        for scale in (40, 300):
+            z = (scale * rng.standard_normal((5, n))).astype(dtype)
+            z[0, rng.integers(n)] = 1000
+            z[1] = -1000
+            z[2] = 1000
+            for y in targets_of(rng, 5, n, dtype):
+                expected = expected_output(loss, activation, z, y)
+                assert_are(
+                    output_delta(loss, activation, z, y), expected, y, assert_close, f"n {n}"
+                )
 
 
 @pytest.mark.parametrize("activation", SMALL_LOSSES)
@@ -191,14 +193,14 @@ def softmax(z):
     return out[:, : z.shape[1]].copy()
 
 
-@pytest.mark.parametrize("n", [*WIDTHS, 600])
-def test_softmax_is_its_twin(n, dtype, rng, assert_close):
-    for scale in (1, 30, 1000):
-        z = (scale * rng.standard_normal((5, n))).astype(dtype)
-        found, expected = softmax(z), np.empty_like(z)
-        reference.softmax(z, expected)
-        assert_close(found, expected, "contraction")
-        assert_close(found.sum(axis=1), np.ones(5, dtype))
+def test_softmax_is_its_twin(dtype, rng, assert_close):
+    for n in (*WIDTHS, 600):
+        for scale in (1, 30, 1000):
+            z = (scale * rng.standard_normal((5, n))).astype(dtype)
+            found, expected = softmax(z), np.empty_like(z)
+            reference.softmax(z, expected)
+            assert_close(found, expected, "contraction")
+            assert_close(found.sum(axis=1), np.ones(5, dtype))
 
 
 def test_softmax_of_a_nan_is_nan(dtype):
@@ -339,20 +341,22 @@ def by_lanes(loss, activation, z, y, labelled=True):
     return a[:n, :m].T.copy(), delta[:n, :m].T.copy(), sums[0], sums[1]
 
 
-@pytest.mark.parametrize("m", [1, 2, 7, 16, 17, 40])
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_lanes_over_the_batch_are_the_reference(loss, activation, m, dtype, rng, assert_close):
-    for n in (1, 2, 5, 17):
-        for scale in (0.1, 3, 300):
-            z = (scale * rng.standard_normal((m, n))).astype(dtype)
-            for number, y in enumerate(targets_of(rng, m, n, dtype)):
-                found = by_lanes(loss, activation, z, y, labelled=number == 0)
-                *expected, losses = expected_output(loss, activation, z, y)
-                assert_are(found[:2], expected, y, assert_close)
-                assert_close(found[2], losses.sum(), dtype=dtype, extra=4 * m * np.finfo(dtype).eps)
-                # Its own outputs: of two that round to 1, one may lie below in the reference.
-                right = found[0].argmax(axis=1) == y.argmax(axis=1)
-                assert found[3] == (right.sum() if number == 0 else 0)
+def test_lanes_over_the_batch_are_the_reference(loss, activation, dtype, rng, assert_close):
+    for m in (1, 2, 7, 16, 17, 40):
+        for n in (1, 2, 5, 17):
+            for scale in (0.1, 3, 300):
+                z = (scale * rng.standard_normal((m, n))).astype(dtype)
+                for number, y in enumerate(targets_of(rng, m, n, dtype)):
+                    found = by_lanes(loss, activation, z, y, labelled=number == 0)
+                    *expected, losses = expected_output(loss, activation, z, y)
+                    assert_are(found[:2], expected, y, assert_close, f"m {m}, n {n}")
+                    assert_close(
+                        found[2], losses.sum(), dtype=dtype, extra=4 * m * np.finfo(dtype).eps
+                    )
+                    # Its own outputs: of two that round to 1, one may lie below in the reference.
+                    right = found[0].argmax(axis=1) == y.argmax(axis=1)
+                    assert found[3] == (right.sum() if number == 0 else 0), (m, n)
 
 
 def test_lanes_have_any_number_of_outputs(dtype, rng, assert_close):

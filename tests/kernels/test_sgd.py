@@ -4,6 +4,8 @@ The fused path keeps no gradient, so (W before - W after) / learning_rate is com
 activation, loss, dtype, kind of input, batch and number of threads.
 """
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ OUTPUTS = sorted(reference.LOSSES)
 HIDDEN = [name for name, (_, slope) in reference.ACTIVATIONS.items() if slope]
 PATHS = ("dense", "sparse", "narrow")
 TEAMS = (1, 2, 3, 4)
-BATCHES = (1, 2, 3, 8, 33)
+# Batches with biases or without: single samples are fused with the next, others go through tiles.
+BATCHES_AND_BIASES = [*product((1, 33), (True, False)), (2, True), (3, False), (8, True)]
 # From the smallest up; widths around a vector, a line, the panels of columns and eight lines.
 TOPOLOGIES = [
     (1, 1),
@@ -36,12 +39,8 @@ ENGINES = (backends.NumbaEngine, NumpyEngine)
 
 
 @pytest.fixture
-def all_take_part(monkeypatch):
-    """Let every thread asked for take part, however little there is to do.
-
-    Blocks of zero-skipping input are of a few inputs each.
-    """
-    monkeypatch.setattr(backends, "team_size", lambda threads, *_: threads)
+def all_take_part(all_take_part, monkeypatch):
+    """Blocks of zero-skipping input are of a few inputs each, too."""
     monkeypatch.setattr(backends, "BLOCK_BYTES", 512)
 
 
@@ -187,25 +186,24 @@ def test_the_fused_step_is_the_reference_gradient(
     hidden, output, dtype, make_net, make_data, assert_close, all_take_part
 ):
     """Every path, batch, number of threads, with and without biases: one gradient, one pattern."""
-    for bias in (True, False):
+    for batch, bias in BATCHES_AND_BIASES:
         net = make_net((20, 17, 9, 4), output, hidden, dtype, bias=bias)
-        for batch in BATCHES:
-            X, targets = make_data(net, batch)
-            for path in PATHS:
-                where = f"{path}, batch {batch}, bias {bias}"
-                one, *more = (
-                    Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
-                    for threads in TEAMS
-                )
-                blocks = unpacked(one.trainer.plan).blocks
-                assert (path == "sparse" and batch > 1) == (blocks > 2)
-                assert not one.stopped
-                assert not np.array_equal(one.params, net.params)
-                assert_step_is_gradient(net, X, targets, one, assert_close, where)
-                for threads, other in enumerate(more, 2):
-                    assert other.bits() == one.bits(), f"{where}, {threads} threads"
-                if not bias:
-                    assert not any(b.any() for b in net.layout.views(one.params)[1])
+        X, targets = make_data(net, batch)
+        for path in PATHS:
+            where = f"{path}, batch {batch}, bias {bias}"
+            one, *more = (
+                Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
+                for threads in TEAMS
+            )
+            blocks = unpacked(one.trainer.plan).blocks
+            assert (path == "sparse" and batch > 1) == (blocks > 2)
+            assert not one.stopped
+            assert not np.array_equal(one.params, net.params)
+            assert_step_is_gradient(net, X, targets, one, assert_close, where)
+            for threads, other in enumerate(more, 2):
+                assert other.bits() == one.bits(), f"{where}, {threads} threads"
+            if not bias:
+                assert not any(b.any() for b in net.layout.views(one.params)[1])
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -178,18 +178,20 @@ def dtype_of(dtype, value):
     return np.dtype(dtype).type(value)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 13])
-def test_rows_without_a_table_are_taken_as_they_lie(rows, dtype, rng):
+def test_rows_without_a_table_are_taken_as_they_lie(dtype, rng):
     """The same bits as with a table that says so."""
-    width, depth = 4 * num_lanes(dtype), 37
-    A, B = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width))
-    B = B.astype(dtype)
-    numbered, around = guarded(rows, width, dtype)
-    gemm("store", A, B, numbered, around, dtype_of(dtype, 0))
-    plain, around = guarded(rows, width, dtype)
-    run_unnumbered(rows, width, depth, A, depth, B, width, around, around.shape[1], around.shape[1])
-    assert np.array_equal(plain, numbered)
-    assert_guards(around, rows, width)
+    for rows in (1, 2, 3, 5, 8, 13):
+        width, depth = 4 * num_lanes(dtype), 37
+        A, B = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, width))
+        B = B.astype(dtype)
+        numbered, around = guarded(rows, width, dtype)
+        gemm("store", A, B, numbered, around, dtype_of(dtype, 0))
+        plain, around = guarded(rows, width, dtype)
+        run_unnumbered(
+            rows, width, depth, A, depth, B, width, around, around.shape[1], around.shape[1]
+        )
+        assert np.array_equal(plain, numbered), rows
+        assert_guards(around, rows, width)
 
 
 @pytest.mark.parametrize("epilogue", GEMM)
@@ -216,18 +218,18 @@ def test_an_element_has_the_same_bits_whatever_stands_beside_it(rows, epilogue, 
         assert np.array_equal(narrow, part[:, columns])
 
 
-@pytest.mark.parametrize("rows", [4, 5, 7, 8, 9, 12, 15])
-def test_blocks_of_four_rows_have_the_bits_of_larger_ones(rows, dtype, rng):
+def test_blocks_of_four_rows_have_the_bits_of_larger_ones(dtype, rng):
     """Threads share batches by such blocks: a tile of four adds up as one of eight does."""
-    width, depth = 3 * num_lanes(dtype), 37
-    A = rng.standard_normal((rows, depth)).astype(dtype)
-    B = rng.standard_normal((depth, width)).astype(dtype)
-    whole, around = guarded(rows, width, dtype)
-    gemm("store", A, B, whole, around, dtype_of(dtype, 0))
-    for first in range(0, rows, 4):
-        part, around = guarded(min(4, rows - first), width, dtype)
-        gemm("store", A[first : first + 4], B, part, around, dtype_of(dtype, 0))
-        assert np.array_equal(part, whole[first : first + 4])
+    for rows in (4, 5, 7, 8, 9, 12, 15):
+        width, depth = 3 * num_lanes(dtype), 37
+        A = rng.standard_normal((rows, depth)).astype(dtype)
+        B = rng.standard_normal((depth, width)).astype(dtype)
+        whole, around = guarded(rows, width, dtype)
+        gemm("store", A, B, whole, around, dtype_of(dtype, 0))
+        for first in range(0, rows, 4):
+            part, around = guarded(min(4, rows - first), width, dtype)
+            gemm("store", A[first : first + 4], B, part, around, dtype_of(dtype, 0))
+            assert np.array_equal(part, whole[first : first + 4]), (rows, first)
 
 
 # -- products of rows ------------------------------------------------------------------------------
@@ -313,41 +315,42 @@ def entries(rng, dtype, count, coded):
 
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
-@pytest.mark.parametrize("vectors", range(1, 10))
-def test_gather_adds_up_the_rows_that_the_index_names(vectors, index_type, coded, dtype, rng):
-    width, rows = vectors * num_lanes(dtype), 40
-    B = integers(rng, dtype, rows, width + 3)
-    for count in COUNTS:
-        a, palette, values = entries(rng, dtype, count, coded)
-        index = rng.integers(0, rows, count + GROUP).astype(index_type)
-        bias = integers(rng, dtype, width)
-        c = np.full(width + 8, GUARD, dtype)
-        GATHER[coded](width, count, a, palette, index, B, width + 3, c, bias)
-        assert np.array_equal(c[:width], bias + values @ B[index[:count], :width])
-        assert (c[width:] == GUARD).all()
+def test_gather_adds_up_the_rows_that_the_index_names(index_type, coded, dtype, rng):
+    for vectors in range(1, 10):
+        width, rows = vectors * num_lanes(dtype), 40
+        B = integers(rng, dtype, rows, width + 3)
+        for count in COUNTS:
+            a, palette, values = entries(rng, dtype, count, coded)
+            index = rng.integers(0, rows, count + GROUP).astype(index_type)
+            bias = integers(rng, dtype, width)
+            c = np.full(width + 8, GUARD, dtype)
+            GATHER[coded](width, count, a, palette, index, B, width + 3, c, bias)
+            expected = bias + values @ B[index[:count], :width]
+            assert np.array_equal(c[:width], expected), (vectors, count)
+            assert (c[width:] == GUARD).all(), (vectors, count)
 
 
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
-@pytest.mark.parametrize("vectors", range(1, 10))
-def test_scatter_adds_to_the_rows_that_the_index_names(vectors, index_type, coded, dtype, rng):
+def test_scatter_adds_to_the_rows_that_the_index_names(index_type, coded, dtype, rng):
     """Also where the index names a row twice, as the entries that fill up a group do."""
-    width, rows = vectors * num_lanes(dtype), 40
-    for count in COUNTS:
-        a, palette, values = entries(rng, dtype, count, coded)
-        b = integers(rng, dtype, width)
-        index = rng.choice(rows, count + GROUP, replace=False).astype(index_type)
-        index[1:count:7] = index[:count:7][: len(index[1:count:7])]
-        C, around = guarded(rows, width, dtype)
-        C[:] = integers(rng, dtype, rows, width)
-        expected = C.copy()
-        np.add.at(expected, index[:count], -2 * np.outer(values, b))
-        SCATTER[coded](
-            width, count, a, palette, index, dtype_of(dtype, -2), b, around[1:].reshape(-1),
-            around.shape[1],
-        )  # fmt: skip
-        assert np.array_equal(C, expected)
-        assert_guards(around, rows, width)
+    for vectors in range(1, 10):
+        width, rows = vectors * num_lanes(dtype), 40
+        for count in COUNTS:
+            a, palette, values = entries(rng, dtype, count, coded)
+            b = integers(rng, dtype, width)
+            index = rng.choice(rows, count + GROUP, replace=False).astype(index_type)
+            index[1:count:7] = index[:count:7][: len(index[1:count:7])]
+            C, around = guarded(rows, width, dtype)
+            C[:] = integers(rng, dtype, rows, width)
+            expected = C.copy()
+            np.add.at(expected, index[:count], -2 * np.outer(values, b))
+            SCATTER[coded](
+                width, count, a, palette, index, dtype_of(dtype, -2), b, around[1:].reshape(-1),
+                around.shape[1],
+            )  # fmt: skip
+            assert np.array_equal(C, expected), (vectors, count)
+            assert_guards(around, rows, width)
 
 
 def test_a_palette_and_its_values_give_the_same_bits(dtype, rng):
@@ -390,43 +393,43 @@ def run_scatter_row(width, depth, now, alpha, delta, w, w_row):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("vectors", range(1, 8))
-def test_update_and_forward_are_the_two_one_after_the_other(vectors, dtype, rng):
+def test_update_and_forward_are_the_two_one_after_the_other(dtype, rng):
     """To the last bit: the sum is that of a tile of one row over the weights already updated."""
-    width = vectors * num_lanes(dtype)
-    row, alpha = width + 3, dtype_of(dtype, -0.3)
-    for depth in (*DEPTHS, 64):
-        now, following = (rng.standard_normal(depth).astype(dtype) for _ in range(2))
-        delta, bias = (rng.standard_normal(width).astype(dtype) for _ in range(2))
-        old = rng.standard_normal((depth, row)).astype(dtype)
-        W, expected_W = old.copy(), old.copy()
-        out = np.full(width + 8, GUARD, dtype)
-        run_update_and_forward(width, depth, now, alpha, delta, following, W, row, out, bias)
-        run_scatter_row(width, depth, now, alpha, delta, expected_W, row)
-        assert np.array_equal(W, expected_W)
-        assert not np.array_equal(W, old)
-        assert np.array_equal(W[:, width:], old[:, width:])
-        expected, around = guarded(1, width, dtype)
-        gemm("bias", following[None], W[:, :width].copy(), expected, around, bias)
-        assert np.array_equal(out[:width], expected[0])
-        assert (out[width:] == GUARD).all()
+    for vectors in range(1, 8):
+        width = vectors * num_lanes(dtype)
+        row, alpha = width + 3, dtype_of(dtype, -0.3)
+        for depth in (*DEPTHS, 64):
+            now, following = (rng.standard_normal(depth).astype(dtype) for _ in range(2))
+            delta, bias = (rng.standard_normal(width).astype(dtype) for _ in range(2))
+            old = rng.standard_normal((depth, row)).astype(dtype)
+            W, expected_W = old.copy(), old.copy()
+            out = np.full(width + 8, GUARD, dtype)
+            run_update_and_forward(width, depth, now, alpha, delta, following, W, row, out, bias)
+            run_scatter_row(width, depth, now, alpha, delta, expected_W, row)
+            assert np.array_equal(W, expected_W), (vectors, depth)
+            assert not np.array_equal(W, old), (vectors, depth)
+            assert np.array_equal(W[:, width:], old[:, width:]), (vectors, depth)
+            expected, around = guarded(1, width, dtype)
+            gemm("bias", following[None], W[:, :width].copy(), expected, around, bias)
+            assert np.array_equal(out[:width], expected[0]), (vectors, depth)
+            assert (out[width:] == GUARD).all(), (vectors, depth)
 
 
-@pytest.mark.parametrize("vectors", range(1, 8))
-def test_update_and_forward_in_whole_numbers(vectors, dtype, rng):
+def test_update_and_forward_in_whole_numbers(dtype, rng):
     """Against NumPy, with nothing taken from other tiles."""
-    width = vectors * num_lanes(dtype)
-    for depth in DEPTHS:
-        now, following = integers(rng, dtype, depth), integers(rng, dtype, depth)
-        delta, bias = integers(rng, dtype, width), integers(rng, dtype, width)
-        W = integers(rng, dtype, depth, width)
-        expected = W - 2 * np.outer(now, delta)
-        out = np.full(width, np.nan, dtype)
-        run_update_and_forward(
-            width, depth, now, dtype_of(dtype, -2), delta, following, W, width, out, bias
-        )
-        assert np.array_equal(W, expected)
-        assert np.array_equal(out, bias + following @ expected)
+    for vectors in range(1, 8):
+        width = vectors * num_lanes(dtype)
+        for depth in DEPTHS:
+            now, following = integers(rng, dtype, depth), integers(rng, dtype, depth)
+            delta, bias = integers(rng, dtype, width), integers(rng, dtype, width)
+            W = integers(rng, dtype, depth, width)
+            expected = W - 2 * np.outer(now, delta)
+            out = np.full(width, np.nan, dtype)
+            run_update_and_forward(
+                width, depth, now, dtype_of(dtype, -2), delta, following, W, width, out, bias
+            )
+            assert np.array_equal(W, expected), (vectors, depth)
+            assert np.array_equal(out, bias + following @ expected), (vectors, depth)
 
 
 # -- one sample: delta and update ------------------------------------------------------------------
@@ -448,22 +451,22 @@ def run_delta_and_update(rows, width, w, row, delta, a, target, alpha, out):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("vectors", range(1, 8))
-def test_the_delta_is_of_the_weights_before_their_update(vectors, in_place, dtype, rng):
-    width = vectors * num_lanes(dtype)
-    row = width + 3
-    for rows in (1, 2, 5, 17):
-        W = integers(rng, dtype, rows, row)
-        old = W.copy()
-        target = W if in_place else integers(rng, dtype, rows, row)
-        expected = target.copy()
-        a, delta = integers(rng, dtype, rows), integers(rng, dtype, width)
-        expected[:, :width] += -2 * np.outer(a, delta)
-        out = np.full(rows + 8, GUARD, dtype)
-        run_delta_and_update(rows, width, W, row, delta, a, target, dtype_of(dtype, -2), out)
-        assert np.array_equal(out[:rows], old[:, :width] @ delta)
-        assert np.array_equal(target, expected)
-        assert (out[rows:] == GUARD).all()
+def test_the_delta_is_of_the_weights_before_their_update(in_place, dtype, rng):
+    for vectors in range(1, 8):
+        width = vectors * num_lanes(dtype)
+        row = width + 3
+        for rows in (1, 2, 5, 17):
+            W = integers(rng, dtype, rows, row)
+            old = W.copy()
+            target = W if in_place else integers(rng, dtype, rows, row)
+            expected = target.copy()
+            a, delta = integers(rng, dtype, rows), integers(rng, dtype, width)
+            expected[:, :width] += -2 * np.outer(a, delta)
+            out = np.full(rows + 8, GUARD, dtype)
+            run_delta_and_update(rows, width, W, row, delta, a, target, dtype_of(dtype, -2), out)
+            assert np.array_equal(out[:rows], old[:, :width] @ delta), (vectors, rows)
+            assert np.array_equal(target, expected), (vectors, rows)
+            assert (out[rows:] == GUARD).all(), (vectors, rows)
 
 
 # -- transpose -------------------------------------------------------------------------------------
@@ -474,20 +477,20 @@ def run_transpose(rows, cols, src, src_row, dst, dst_row):
     transpose(rows, cols, pointer(src), src_row, pointer(dst), dst_row)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 15, 16, 17, 33, 64])
 @pytest.mark.parametrize("vectors", [1, 2, 5])
-def test_transpose_by_squares(rows, vectors, dtype, rng):
+def test_transpose_by_squares(vectors, dtype, rng):
     """Ragged rows: what lies beyond them in the last square is written as zero, and no more."""
-    n = num_lanes(dtype)
-    cols = vectors * n
-    whole = -(-rows // n) * n
-    src = rng.standard_normal((rows, cols + 5)).astype(dtype)
-    dst = np.full((cols + 1, whole + 5), GUARD, dtype)
-    run_transpose(rows, cols, src, src.shape[1], dst, dst.shape[1])
-    assert np.array_equal(dst[:cols, :rows], src[:, :cols].T)
-    assert not dst[:cols, rows:whole].any()
-    assert (dst[:cols, whole:] == GUARD).all()
-    assert (dst[cols:] == GUARD).all()
+    for rows in (1, 2, 3, 7, 8, 15, 16, 17, 33, 64):
+        n = num_lanes(dtype)
+        cols = vectors * n
+        whole = -(-rows // n) * n
+        src = rng.standard_normal((rows, cols + 5)).astype(dtype)
+        dst = np.full((cols + 1, whole + 5), GUARD, dtype)
+        run_transpose(rows, cols, src, src.shape[1], dst, dst.shape[1])
+        assert np.array_equal(dst[:cols, :rows], src[:, :cols].T), rows
+        assert not dst[:cols, rows:whole].any(), rows
+        assert (dst[:cols, whole:] == GUARD).all(), rows
+        assert (dst[cols:] == GUARD).all(), rows
 
 
 @numba.njit
@@ -500,27 +503,27 @@ def run_transpose_few(rows, cols, src, table, scale, dst, dst_row):
     transpose_few(rows, cols, pointer(src), pointer(table), scale, pointer(dst), dst_row)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 15, 16, 17, 33])
 @pytest.mark.parametrize("cols", [1, 2, 3, 4, 5, 16, 17, 31])
-def test_samples_are_transposed_by_number(cols, rows, dtype, rng):
+def test_samples_are_transposed_by_number(cols, dtype, rng):
     """Dense rows, the last of them at the very end of the data; zeros fill up the last vector."""
-    n = num_lanes(dtype)
-    whole, squares = -(-rows // n) * n, -(-cols // n) * n
-    memory = np.full(60 * cols + 8 * n, np.nan, dtype)
-    src = memory[: 60 * cols].reshape(60, cols)
-    src[:] = rng.standard_normal((60, cols))
-    table = rng.permutation(60)[:rows]
-    table[-1] = 59
-    scale = dtype_of(dtype, 0.3)
-    for run, height in [(run_transpose_samples, squares), (run_transpose_few, cols)]:
-        if run is run_transpose_few and cols > FEW:
-            continue
-        dst = np.full((height + 1, whole + 5), GUARD, dtype)
-        run(rows, cols, src, table, scale, dst, dst.shape[1])
-        assert np.array_equal(dst[:cols, :rows], (src[table] * scale).T)
-        assert not dst[:cols, rows:whole].any()
-        assert (dst[:, whole:] == GUARD).all()
-        assert (dst[height:] == GUARD).all()
+    for rows in (1, 2, 3, 7, 8, 15, 16, 17, 33):
+        n = num_lanes(dtype)
+        whole, squares = -(-rows // n) * n, -(-cols // n) * n
+        memory = np.full(60 * cols + 8 * n, np.nan, dtype)
+        src = memory[: 60 * cols].reshape(60, cols)
+        src[:] = rng.standard_normal((60, cols))
+        table = rng.permutation(60)[:rows]
+        table[-1] = 59
+        scale = dtype_of(dtype, 0.3)
+        for run, height in [(run_transpose_samples, squares), (run_transpose_few, cols)]:
+            if run is run_transpose_few and cols > FEW:
+                continue
+            dst = np.full((height + 1, whole + 5), GUARD, dtype)
+            run(rows, cols, src, table, scale, dst, dst.shape[1])
+            assert np.array_equal(dst[:cols, :rows], (src[table] * scale).T), (run, rows)
+            assert not dst[:cols, rows:whole].any(), (run, rows)
+            assert (dst[:, whole:] == GUARD).all(), (run, rows)
+            assert (dst[height:] == GUARD).all(), (run, rows)
 
 
 # -- rows of any length ----------------------------------------------------------------------------
@@ -772,7 +775,17 @@ def test_what_is_asked_for_ahead_of_time_may_lie_anywhere(dtype):
 # -- other widths ----------------------------------------------------------------------------------
 
 OTHER_WIDTHS = [width for width in (16, 32, LINE) if width != _jit.vector_bytes()]
+# What is cached on disk, and of the rest what depends most on the width.
 SELECTION = [
+    "test_dense.py",
+    "test_activations.py::test_elementwise_kernels_are_their_twins",
+    "test_losses.py::test_the_kernel_is_its_twin",
+    "test_sparse.py::test_compressed_rows_hold_what_is_not_zero",
+    "test_simd.py::test_transpose_by_squares",
+    "test_simd.py::test_fold_adds_by_halves",
+    "test_simd.py::test_masks_take_the_first_lanes",
+]
+WHOLE = [
     "test_simd.py",
     "test_activations.py",
     "test_sgd.py::test_topologies_and_widths",
@@ -782,15 +795,18 @@ SELECTION = [
 ]
 
 
+@pytest.mark.parametrize(
+    "tests",
+    [pytest.param(SELECTION, id="few"), pytest.param(WHOLE, id="all", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("width", OTHER_WIDTHS)
-def test_a_selection_passes_at_another_vector_width(width):
+def test_a_selection_passes_at_another_vector_width(width, tests):
     """As on another CPU. One dtype: that is half the compilation."""
     folder = Path(__file__).parent
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-            *(folder / test for test in SELECTION),
-            "-k", "float32 and not another_vector_width",
+            *(folder / test for test in tests), "-k", "float32 and not another_vector_width",
         ],
         env={**os.environ, "FASTBP_VECTOR_BYTES": str(width)},
         cwd=folder.parents[1],

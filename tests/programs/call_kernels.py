@@ -1,0 +1,80 @@
+"""Calls kernels on fixed numbers; prints all bits of what they give: `call_kernels.py CALL`."""
+
+import sys
+
+import numpy as np
+
+from fastbp.backend import get_backend
+from fastbp.network import Network
+from fastbp.numba_engine import NumbaEngine, _sparse_input
+from fastbp.numba_parts import NumbaPartTrainer
+from fastbp.reference import Targets
+from fastbp.rules import PLAIN, new_memory
+
+b = get_backend("numba")
+rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(8, 5)
+wide = np.linspace(-1, 2, 48, dtype=np.float32).reshape(8, 6)
+W = wide[:6, :5].copy()
+net = Network([5, 4, 3], "tanh", loss="cross-entropy", seed=0)
+labels = np.arange(8) % 3
+targets = Targets(labels, np.empty((0, 3), np.float32))
+
+
+def momentum():
+    p, v = rows.copy(), rows.copy()
+    b.momentum_update(p, v, rows.copy(), 0.1, 0.9)
+    return p
+
+
+def index():
+    sparse, fine = _sparse_input(rows, 1, np.float32(0.5), np.dtype("f4"))
+    return sparse.value[: sparse.start[-1]], fine
+
+
+def fit():
+    NumbaEngine.choose_path = lambda *_, **__: "dense"
+    try:
+        net.fit(rows, labels, epochs=2, batch_size=4, learning_rate=0.5)
+    except ValueError as error:
+        return repr(error)
+    return net.to_vector()
+
+
+def narrow_gradient():
+    return net._engine.gradient(net.params, rows, targets, path="narrow")[0]
+
+
+def part():
+    memory = new_memory(PLAIN, net.params)
+    with NumbaPartTrainer(
+        net._engine, net.params, rows, targets, 4, 1, PLAIN, memory, path="dense"
+    ) as trainer:
+        trainer.part(np.arange(8), 0, 4, 0.25)
+        return trainer.message.copy()
+
+
+CALLS = {
+    "part": part,
+    "sigmoid": lambda: b.sigmoid(rows),
+    "relu": lambda: b.relu(rows),
+    "weight_gradient": lambda: b.weight_gradient(rows, wide),
+    "delta": lambda: b.backprop_delta(W, wide, rows, "tanh"),
+    "bias_gradient": lambda: b.bias_gradient(wide),
+    "softmax": lambda: b.softmax(wide * 40),
+    "momentum": momentum,
+    "index": index,
+    "loss": lambda: net.loss(rows, labels),
+    "loss of bytes": lambda: net.loss((rows > 0).astype(np.uint8), labels),
+    "fit": fit,
+    "narrow gradient": narrow_gradient,
+}
+
+
+def bits(value):
+    if isinstance(value, (list, tuple)):
+        return "".join(map(bits, value))
+    return value.tobytes().hex() if isinstance(value, np.ndarray) else repr(value)
+
+
+if __name__ == "__main__":
+    print(bits(CALLS[sys.argv[1]]()))
