@@ -69,18 +69,18 @@ def test_bad_input_is_named(largest, function):
     for samples, labels, part in (
         (X[:, :2], LABELS, r"X must be \(batch, 3\)"),
         (X * np.nan, LABELS, "X must be finite"),
-        (X, LABELS[:2], "labels must have one entry per sample, 6"),
-        (X, LABELS + 2, "labels must be labels from 0 to 2"),
-        (X, X, "labels must be integers or one-hot rows"),
+        (X, LABELS[:2], "labels .*one entry per sample, 6"),
+        (X, LABELS + 2, "labels .*from 0 to 2"),
+        (X, X, "labels .*integers or one-hot"),
     ):
         with pytest.raises(ValueError, match=part):
             function(largest, samples, labels)
     one_output = fastbp.Network([3, 1], seed=0)
-    with pytest.raises(ValueError, match="for two outputs or more"):
+    with pytest.raises(ValueError, match="two outputs or more"):
         function(one_output, X, LABELS)
 
 
 def test_a_matrix_nobody_could_read_is_refused_before_it_takes_memory():
     net = fastbp.Network([3, 1001], seed=0)
-    with pytest.raises(ValueError, match="up to 1000 classes; found 1001"):
+    with pytest.raises(ValueError, match="1000 classes; found 1001"):
         assessment.confusion(net, X, LABELS)

@@ -1,12 +1,12 @@
 import errno
 import json
 import os
-import struct
 import threading
 
 import numpy as np
 import pytest
 
+from corpora.checkpoints import DAMAGED, WRONG, file_of
 from fastbp import checkpoint, files
 from fastbp.errors import ModelFileError
 
@@ -17,20 +17,6 @@ CONFIG = {"sizes": [3, 2], "activation": "sigmoid", "bias": True, "scale": 1 / 3
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "model.safetensors"
-
-
-def file_of(header, data=b"", length=None):
-    """A safetensors file, as its format says: length of the header, header, data."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def metadata(**changes):
-    return {"format": "fastbp", "format_version": "1", "config": "{}"} | changes
-
-
-def tensor(dtype="F32", shape=(2,), end=8):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [0, end]}
 
 
 def assert_same(found, expected):
@@ -120,10 +106,10 @@ def test_what_cannot_be_written_is_refused(path, arrays, config, error, part):
 @pytest.mark.parametrize(
     ("name", "error", "part"),
     [
-        ("nowhere/model", FileNotFoundError, "its folder does not exist"),
-        ("file/model", NotADirectoryError, "its folder does not exist"),
-        ("folder", IsADirectoryError, "cannot write the file, Is a directory"),
-        ("x" * 300, OSError, "cannot write the file, File name too long"),
+        ("nowhere/model", FileNotFoundError, "folder does not exist"),
+        ("file/model", NotADirectoryError, "folder does not exist"),
+        ("folder", IsADirectoryError, "Is a directory"),
+        ("x" * 300, OSError, "File name too long"),
     ],
 )
 def test_a_place_that_cannot_hold_a_file(tmp_path, name, error, part):
@@ -201,7 +187,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
         return FullDisk(real(*arguments, **keywords))
 
     monkeypatch.setattr(files, "open", full, raising=False)
-    with pytest.raises(OSError, match="cannot write the file, No space left") as caught:
+    with pytest.raises(OSError, match="No space left") as caught:
         checkpoint.write(path, ARRAYS, CONFIG)
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(path.parent) == [path.name]
@@ -288,92 +274,19 @@ def test_a_folder_is_no_model(tmp_path):
 def test_a_pipe_does_not_make_us_wait(path):
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR)  # so that this test fails rather than waits
-    with pytest.raises(ModelFileError, match="not a regular file"):
-        checkpoint.read(path)
-    os.close(writer)
-
-
-DEEP = b"[" * 100_000 + b"]" * 100_000
-DAMAGED = {
-    "empty": b"",
-    "short": b"abc",
-    "zeros": bytes(1000),
-    "text": b"import os; os.system('echo hello')\n" * 10,
-    "pickle": b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins\x94.",
-    "header of 8 EiB": file_of({}, length=2**63),
-    "header of 16 EiB": file_of({}, length=2**64 - 1),
-    "header of 99 MB": file_of({}, length=99_000_000),
-    "header one too long": file_of({"a": tensor()}, bytes(8), length=2**10),
-    "deep header": file_of(b'{"a":' + DEEP + b"}"),
-    "deep metadata": file_of(b'{"__metadata__":{"a":' + DEEP + b"}}"),
-    "not UTF-8": file_of(b'{"\xff":1}'),
-    "list": file_of([1]),
-    "null": file_of(b"null"),
-    "overlap": file_of({"a": tensor(), "b": tensor()}, bytes(8)),
-    "hole": file_of({"a": tensor() | {"data_offsets": [8, 16]}}, bytes(16)),
-    "trailing": file_of({"a": tensor()}, bytes(9)),
-    "truncated": file_of({"a": tensor()}, bytes(7)),
-    "overflowing shape": file_of({"a": tensor(shape=(2**62, 2**62))}, bytes(8)),
-    "declared terabytes": file_of({"a": tensor(shape=(2**40,), end=2**42)}, bytes(8)),
-    "negative shape": file_of({"a": tensor(shape=(-2,))}, bytes(8)),
-    "duplicate name": file_of(
-        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
-        b'"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
-        bytes(8),
-    ),
-    "duplicate metadata": file_of(b'{"__metadata__":{},"__metadata__":{}}'),
-}
+    try:
+        with pytest.raises(ModelFileError, match="not a regular file"):
+            checkpoint.read(path)
+    finally:
+        os.close(writer)
 
 
 @pytest.mark.parametrize("blob", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_refused(path, blob):
     path.write_bytes(blob)
-    with pytest.raises(ModelFileError, match="damaged, or is no safetensors file") as caught:
+    with pytest.raises(ModelFileError, match="damaged") as caught:
         checkpoint.read(path)
     assert str(path) in str(caught.value)
-
-
-HUGE = {"a": {"b": [1] * (checkpoint.MOST_CONFIG // 3)}}
-FOREIGN = {
-    "no metadata": ({"a": tensor()}, "no model of fastbp: .* found 'no format'"),
-    "other format": ({"__metadata__": {"format": "pt"}, "a": tensor()}, "found 'pt'"),
-    "long format": ({"__metadata__": {"format": "x" * 999}, "a": tensor()}, r"'x{37}\.\.\.'"),
-    "no version": ({"__metadata__": {"format": "fastbp"}, "a": tensor()}, "no format version"),
-}
-METADATA = {
-    "newer version": ({"format_version": "2"}, "newer fastbp: it has format version 2"),
-    "version 0": ({"format_version": "0"}, "'0' is no format version"),
-    "version 1.5": ({"format_version": "1.5"}, "'1.5' is no format version"),
-    "version minus": ({"format_version": "-1"}, "'-1' is no format version"),
-    "version of digits": ({"format_version": "9" * 5000}, "is no format version"),
-    "version Arabic": ({"format_version": "\u0661"}, "is no format version"),
-    "config empty": ({"config": ""}, "no JSON"),
-    "config list": ({"config": "[1]"}, "no JSON object"),
-    "config broken": ({"config": '{"a": '}, "no JSON"),
-    "config deep": ({"config": "[" * 100_000}, "no JSON: .*recursion"),
-    "config twice": ({"config": '{"a": 1, "a": 2}'}, "a name appears twice"),
-    "config NaN": ({"config": '{"a": NaN}'}, "NaN is not allowed"),
-    "config infinite": ({"config": '{"a": -Infinity}'}, "-Infinity is not allowed"),
-    "config digits": ({"config": '{"a": ' + "9" * 5000 + "}"}, "no JSON"),
-    "config long": ({"config": json.dumps(HUGE)}, "characters, more than 1048576"),
-}
-METADATA = {
-    name: ({"__metadata__": metadata(**changes), "a": tensor()}, part)
-    for name, (changes, part) in METADATA.items()
-}
-TENSORS = {
-    "bfloat16": (tensor("BF16", (4,)), "must be one of F32, F64; found BF16"),
-    "integers": (tensor("I64", (1,)), "found I64"),
-    "bool": (tensor("BOOL", (8,)), "found BOOL"),
-    "four bits": (tensor("F4", (16,)), "found F4"),
-    "empty, yet vast": (tensor(shape=(0, 2**62), end=0), "damaged: array 'a'"),
-    "a hundred axes": (tensor(shape=(1,) * 99 + (2,)), "damaged: array 'a'"),
-}
-TENSORS = {
-    name: ({"__metadata__": metadata(), "a": entry}, part)
-    for name, (entry, part) in TENSORS.items()
-}
-WRONG = FOREIGN | METADATA | TENSORS
 
 
 @pytest.mark.parametrize(("header", "part"), WRONG.values(), ids=WRONG)

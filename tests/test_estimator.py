@@ -2,18 +2,21 @@
 
 import contextlib
 import copy
+import importlib
 import inspect
 import io
 import pickle
 import subprocess
 import sys
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", minversion="1.9", reason="scikit-learn is an extra")
 
+from joblib.externals.loky import get_reusable_executor
 from scipy import sparse
 from sklearn import neural_network as theirs
 from sklearn.base import clone
@@ -25,6 +28,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastbp
+from cases import crossed
 from fastbp import estimator as ours
 from fastbp import network
 from fastbp.network import Network
@@ -53,11 +57,16 @@ TASKS = {
 COMMON = {"hidden_layer_sizes": (8, 5), "batch_size": 20, "random_state": 3}
 
 
+def task_of(title, rng):
+    """The class's name, y, and the parameters of a task."""
+    name, make, options = TASKS[title]
+    return name, make(rng), options
+
+
 @pytest.fixture(params=TASKS)
 def task(request, rng):
-    """The class's name, y, and the parameters of a task."""
-    name, make, options = TASKS[request.param]
-    return name, make(rng), options
+    """Each task in turn."""
+    return task_of(request.param, rng)
 
 
 def pair(name, **options):
@@ -116,23 +125,23 @@ OPTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("options", OPTIONS)
-def test_ten_steps_are_scikit_learn_s(options, weighted, task, X, rng, assert_close):
-    name, y, more = task
+@crossed(options=list(OPTIONS), task=list(TASKS), weighted=[False, True])
+def test_ten_steps_are_scikit_learn_s(options, task, weighted, X, rng, assert_close):
+    name, y, more = task_of(task, rng)
     weights = rng.random(N) * (rng.random(N) < 0.8) if weighted else None
     options = {"max_iter": 2, "shuffle": False, "learning_rate_init": 0.1, **OPTIONS[options]}
     one, other = pair(name, **options, **more)
     assert_same(one.fit(X, y, weights), other.fit(X, y, weights), X, assert_close)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(
-    "options", ["sgd", "invscaling", "adaptive", "adam", "early stopping", "whole batches"]
+@crossed(
+    options=["sgd", "invscaling", "adaptive", "adam", "early stopping", "whole batches"],
+    task=list(TASKS),
+    weighted=[False, True],
 )
-def test_shuffled_epochs_are_scikit_learn_s(options, weighted, task, X, rng, assert_close):
+def test_shuffled_epochs_are_scikit_learn_s(options, task, weighted, X, rng, assert_close):
     """Splits, start and orders draw the same random numbers, and leave the same ones."""
-    name, y, more = task
+    name, y, more = task_of(task, rng)
     weights = rng.random(N) if weighted else None
     one, other = pair(name, max_iter=12, **OPTIONS[options], **more)
     one.random_state, other.random_state = (np.random.RandomState(5) for _ in range(2))
@@ -156,12 +165,11 @@ def test_float32_stays_as_long_as_it_does_in_scikit_learn(solver, task, X):
         assert predictions(one, X.astype(kind)).dtype == predictions(other, X.astype(kind)).dtype
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_array])
+@crossed(form=[sparse.csr_matrix, sparse.csc_array], solver=SOLVERS, task=list(TASKS))
 def test_sparse_matrices(form, solver, task, X, rng, assert_close, monkeypatch):
-    """Also those of which only a stretch is made dense at a time."""
+    """Also those of which only some rows are made dense at a time."""
     monkeypatch.setattr(network, "ROWS_AT_ONCE", 30)
-    name, y, more = task
+    name, y, more = task_of(task, rng)
     X = np.where(rng.random(X.shape) < 0.3, X, 0)
     weights = rng.random(N)
     one, other = pair(name, solver=solver, max_iter=4, **more)
@@ -189,14 +197,26 @@ def test_mnist(mnist, assert_close):
 # -- the face --------------------------------------------------------------------------------------
 
 
-@parametrize_with_checks(
-    [
-        getattr(ours, name)(solver=solver, max_iter=100)
-        for name in ours.__all__
-        for solver in SOLVERS
-    ]
-)
+# "sgd" and "adam" are one loop; "lbfgs" is another.
+CHECKED = [("MLPClassifier", "adam"), ("MLPRegressor", "lbfgs")]
+OTHERS = [case for case in product(ours.__all__, SOLVERS) if case not in CHECKED]
+
+
+def checks_of(cases):
+    """scikit-learn's own checks of these classes with these solvers."""
+    return parametrize_with_checks(
+        [getattr(ours, name)(solver=solver, max_iter=100) for name, solver in cases]
+    )
+
+
+@checks_of(CHECKED)
 def test_scikit_learn_s_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.long
+@checks_of(OTHERS)
+def test_scikit_learn_s_checks_of_the_other_solvers(estimator, check):
     check(estimator)
 
 
@@ -246,10 +266,12 @@ def test_whoever_imports_fastbp_does_not_import_scikit_learn():
     assert found.stdout.strip() == "False"
 
 
-def test_without_scikit_learn_the_error_says_what_to_install():
-    code = "import sys; sys.modules['sklearn'] = None; import fastbp.estimator"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'fastbp[sklearn]'" in found.stderr
+def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("fastbp.estimator")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastbp\[sklearn\]'"):
+        importlib.import_module("fastbp.estimator")
 
 
 # -- weights that are written to -------------------------------------------------------------------
@@ -300,13 +322,14 @@ def test_weights_of_other_shapes_are_another_network(X, assert_close):
     assert_close(*(m.predict(X) for m in models))
 
 
-@pytest.mark.parametrize(
-    "copied", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy]
+@crossed(
+    copied=[lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy],
+    solver=["sgd", "adam"],
+    task=list(TASKS),
 )
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_copies_go_on_by_themselves(copied, solver, task, X, assert_close):
+def test_copies_go_on_by_themselves(copied, solver, task, X, rng, assert_close):
     """Weights, the optimiser's memory and its rate go with them."""
-    name, y, more = task
+    name, y, more = task_of(task, rng)
     one, other = pair(name, solver=solver, learning_rate="invscaling", max_iter=3, **more)
     one.fit(X, y)
     other.fit(X, y).partial_fit(X, y)
@@ -638,10 +661,17 @@ def test_bad_values_of_these_parameters(options, words, X):
         ours.MLPClassifier(**options).fit(X, X[:, 0] > 0)
 
 
+@pytest.fixture
+def no_processes_stay():
+    """joblib would keep its processes, and a thread that waits for them."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
 @pytest.mark.slow
-def test_a_grid_search_over_a_pipeline_on_two_processes():
+def test_a_grid_search_over_a_pipeline_on_two_processes(digits, no_processes_stay):
     """Processes get the data as read-only memory maps, and send pickles back."""
-    X, y, X_test, y_test = fastbp.datasets.load("digits")
+    X, y, X_test, y_test = digits
     model = ours.MLPClassifier([20], max_iter=15, learning_rate_init=0.01, random_state=0)
     searches = [
         GridSearchCV(

@@ -3,6 +3,7 @@
 import itertools
 import json
 import struct
+import sys
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 import fastbp
+from cases import crossed
 from fastbp import activations, checkpoint, interchange, losses
 from fastbp.errors import ModelFileError
 
@@ -110,22 +112,21 @@ def test_an_onnx_file_describes_itself(onnx, tmp_path):
 
 def test_what_onnx_cannot_hold(tmp_path, monkeypatch):
     net = random_net([3, 2])
-    with pytest.raises(ValueError, match="inputs must be one of float, uint8; found 'int8'"):
+    with pytest.raises(ValueError, match=r"inputs .*float, uint8; found 'int8'"):
         interchange.write_onnx(net, tmp_path / "a.onnx", inputs="int8")
     monkeypatch.setattr("fastbp.interchange.onnx_write.MOST_BYTES", 10)
-    with pytest.raises(ValueError, match="at most 10 bytes of weights for ONNX; found 32"):
+    with pytest.raises(ValueError, match=r"10 bytes .*found 32"):
         interchange.write_onnx(net, tmp_path / "a.onnx")
-    with pytest.raises(FileNotFoundError, match="its folder does not exist"):
+    with pytest.raises(FileNotFoundError, match="folder does not exist"):
         interchange.write_torch(net, tmp_path / "nowhere" / "a.safetensors")
 
 
 # -- ONNX: what is read ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-def test_onnx_comes_back(onnx, tmp_path, loss, output, dtype, bias):
+@crossed(function=OUTPUTS, dtype=["float32", "float64"], bias=[True, False])
+def test_onnx_comes_back(onnx, tmp_path, function, dtype, bias):
+    loss, output = function
     net = random_net([5, 4, 3], "tanh", output, loss, dtype=dtype, bias=bias, input_scale=1 / 16)
     interchange.write_onnx(net, tmp_path / "net.onnx", inputs="uint8")
     assert_same_network(interchange.read(tmp_path / "net.onnx"), net)
@@ -230,47 +231,47 @@ def without(*names):
 
 
 UNFIT_GRAPHS = {
-    "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator 'Gelu' is none that"),
-    "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator 'Conv' is none"),
+    "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator 'Gelu'"),
+    "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator 'Conv'"),
     "operator of others": (
-        changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator 'Relu' is none",
+        changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator 'Relu'",
     ),
     "a constant of others": (
         [("Constant", [], "W1", {"domain": "evil", "value_float": 1.0}), *NODES], without("W1"),
-        "operator 'Constant' is none that",
+        "operator 'Constant'",
     ),
     "a constant without an array": (
         [("Constant", [], "W1", {"value_float": 1.0}), *NODES], without("W1"),
-        "operator 'Constant' must hold one array",
+        "'Constant' must hold one array",
     ),
     "a constant of a taken name": (
         [("Constant", [], "W1", {"value_float": 1.0}), *NODES], ARRAYS,
-        "operator 'Constant' must hold one array, with a name of its own",
+        "'Constant' must hold .* name",
     ),
-    "missing array": (NODES, without("W2"), "array 'W2' is missing, or no constant"),
-    "surplus array": (NODES, ARRAYS | {"W3": W1}, "array 'W3' is used by no node"),
+    "missing array": (NODES, without("W2"), "array 'W2' is missing"),
+    "surplus array": (NODES, ARRAYS | {"W3": W1}, "array 'W3'"),
     "shapes that do not fit": (
-        NODES, ARRAYS | {"W2": W2[:, :3]}, "layer 1 takes 3 inputs where layer 0 gives 4",
+        NODES, ARRAYS | {"W2": W2[:, :3]}, "layer 1 takes 3 .* 4",
     ),
     "bias of another length": (
-        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 must have shape \(4,\); found \(2,\)",
+        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 .*\(4,\); found \(2,\)",
     ),
     "a bias as weights": (changed(0, "Gemm", ["x", "b1"], "z1"), without("W1"), "matrix of w"),
-    "three axes": (NODES, ARRAYS | {"W1": W1[None]}, "must be a matrix, a row or a number; found"),
-    "empty": (NODES, ARRAYS | {"W1": W1[:0]}, "must be a matrix, a row or a number"),
+    "three axes": (NODES, ARRAYS | {"W1": W1[None]}, "must be a matrix"),
+    "empty": (NODES, ARRAYS | {"W1": W1[:0]}, "must be a matrix"),
     "integers": (NODES, ARRAYS | {"W1": W1.astype(int)}, "'W1' must be float32 or float64"),
     "half": (NODES, ARRAYS | {"W1": W1.astype("f2")}, "'W1' must be float32 or float64"),
     "two dtypes": (
-        NODES, ARRAYS | {"W2": W2.astype("f8")}, "must be float32, or all float64; found float64",
+        NODES, ARRAYS | {"W2": W2.astype("f8")}, "float32.*found float64",
     ),
-    "NaN": (NODES, ARRAYS | {"b2": B2 * np.nan}, "layer 1 holds values that are not finite"),
+    "NaN": (NODES, ARRAYS | {"b2": B2 * np.nan}, "layer 1 .*not finite"),
     "two activations": (
         [*NODES[:3], ("Tanh", ["z2"], "a2"), ("Gemm", ["a2", "W3"], "z3")],
-        ARRAYS | {"W3": np.eye(2, dtype="f4")}, "one activation in common; found relu and tanh",
+        ARRAYS | {"W3": np.eye(2, dtype="f4")}, "activation.* found relu and tanh",
     ),
     "softmax inside": (changed(1, "Softmax", ["z1"], "a1"), ARRAYS, "activation must be one of"),
     "activation twice": (
-        [*NODES, ("Relu", ["a2"], "a3")], ARRAYS, "Relu must follow a layer, as its only",
+        [*NODES, ("Relu", ["a2"], "a3")], ARRAYS, "Relu must follow a layer",
     ),
     "activation first": ([("Relu", ["x"], "a")], {}, "Relu must follow a layer"),
     "softmax of columns": (changed(3, "Softmax", ["z2"], "a2", {"axis": 0}), ARRAYS, "axis 0 is"),
@@ -278,30 +279,30 @@ UNFIT_GRAPHS = {
     "alpha": (
         changed(0, "Gemm", ["x", "W1"], "z1", {"alpha": 2.0}), ARRAYS, "Gemm with alpha 2.0",
     ),
-    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "the graph is no chain"),
-    "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "the graph is no chain"),
+    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "no chain"),
+    "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "no chain"),
     "weights first": (changed(0, "MatMul", ["W1", "x"], "z1"), ARRAYS, "from below first"),
     "scaled inside": (
         changed(1, "Mul", ["z1", "s"], "a1"), ARRAYS | {"s": np.float32(2)}, "before the first",
     ),
     "negative scale": (
         [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
-        {"s": np.float32(-2), "W1": W1}, "by a number above zero",
+        {"s": np.float32(-2), "W1": W1}, "above zero",
     ),
     "divided by zero": (
         [("Div", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
-        {"s": np.float32(0), "W1": W1}, "by a number above zero",
+        {"s": np.float32(0), "W1": W1}, "above zero",
     ),
     "scaled by each": (
         [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
-        {"s": np.float32([1, 2, 3]), "W1": W1}, "by a number above zero",
+        {"s": np.float32([1, 2, 3]), "W1": W1}, "above zero",
     ),
     "a sum": (changed(1, "Add", ["z1", "b1"], "a1"), ARRAYS, "Add must follow a MatMul"),
     "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 1}), ARRAYS, "stand before the first"),
     "cast to integers": (
         [("Cast", ["x"], "i", {"to": 6}), ("Gemm", ["i", "W1"], "z1", GEMM)], {"W1": W1}, "to 6 is",
     ),
-    "no layers": ([("Identity", ["x"], "y")], {}, "it has no layer with weights"),
+    "no layers": ([("Identity", ["x"], "y")], {}, "no layer"),
     "two outputs": ((NODES, ["a2", "z1"]), ARRAYS, "must have one output"),
     "an inner output": ((NODES, ["z2"]), ARRAYS, "which the last node gives"),
 }  # fmt: skip
@@ -340,9 +341,9 @@ def lies_elsewhere(tensor):
 
 
 TAMPERED = {
-    "another file": (lies_elsewhere, "lies in another file, which is not opened"),
+    "another file": (lies_elsewhere, "another file"),
     "terabytes": (lambda t: t.dims.__setitem__(0, 2**40), "'W1' is damaged"),
-    "negative": (lambda t: t.dims.__setitem__(0, -1), "must be a matrix, a row or a number"),
+    "negative": (lambda t: t.dims.__setitem__(0, -1), "must be a matrix"),
     "cut off": (lambda t: setattr(t, "raw_data", t.raw_data[:-1]), "'W1' is damaged"),
     "no data": (lambda t: t.ClearField("raw_data"), "'W1' is damaged"),
     "no such dtype": (lambda t: setattr(t, "data_type", 99), "must be float32 or float64"),
@@ -457,10 +458,9 @@ def test_a_module_of_torch_s_own_exporter_is_read(torch, onnx, tmp_path, assert_
         assert_close(interchange.read(tmp_path / "a.onnx").feedforward(X.numpy()), model(X).numpy())
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-def test_what_was_written_for_torch_comes_back(tmp_path, loss, output, dtype, bias):
+@crossed(function=OUTPUTS, dtype=["float32", "float64"], bias=[True, False])
+def test_what_was_written_for_torch_comes_back(tmp_path, function, dtype, bias):
+    loss, output = function
     sizes = [4, *range(5, 17), 3]  # more than nine layers: 10 comes after 2
     net = random_net(sizes, "sigmoid", output, loss, dtype=dtype, bias=bias)
     interchange.write_torch(net, tmp_path / "net.safetensors")
@@ -479,7 +479,7 @@ def test_the_scale_is_in_the_first_weights(tmp_path):
     net.weights[0][0, 0] = 3e38
     vast = fastbp.Network([4, 3], input_scale=1e30)
     vast.weights[0][...] = 1e30
-    with pytest.raises(ValueError, match=r"weights\[0\] times input_scale, 1e\+30, must be finite"):
+    with pytest.raises(ValueError, match=r"weights\[0\].*input_scale.*finite"):
         interchange.write_torch(vast, path)
 
 
@@ -493,18 +493,10 @@ SAID = {"activation": "relu", "loss": "cross-entropy"}
 
 
 @pytest.mark.parametrize("names", [
-    "fc1 fc2", "0 2", "2 10", "layers.0 layers.1", "net.0.linear net.1.linear", "linear linear2",
-    "l1.part1 l1.part2",
+    "fc1 fc2", "0 2", "2 10", "layers.0 layers.1", "net.0.linear net.1.linear", "l1.part1 l1.part2",
 ])  # fmt: skip
 def test_names_that_differ_in_one_number_give_the_order(tmp_path, names):
     first, second = names.split()
-    if names == "linear linear2":
-        with pytest.raises(ModelFileError, match="cannot tell the order of layers"):
-            interchange.read(
-                save(tmp_path / "a.safetensors", {f"{first}.weight": W1, f"{second}.weight": W2}),
-                **SAID,
-            )
-        return
     arrays = {f"{second}.weight": W2, f"{second}.bias": B2, f"{first}.bias": B1}
     path = save(tmp_path / "a.safetensors", arrays | {f"{first}.weight": W1})
     net = interchange.read(path, **SAID)
@@ -520,36 +512,37 @@ def test_a_single_layer_needs_no_number_and_no_activation(tmp_path):
 
 
 UNFIT_STATES = {
-    "no functions": (FC, {}, r"does not say its activation and loss; name activation= \(--act"),
-    "no loss": (FC, {"activation": "relu"}, "does not say its loss; name loss="),
-    "no activation": (FC, {"loss": "quadratic"}, "does not say its activation; name activation="),
+    "no functions": (FC, {}, "activation and loss; name activation="),
+    "no loss": (FC, {"activation": "relu"}, "its loss; name loss="),
+    "no activation": (FC, {"loss": "quadratic"}, "its activation; name activation="),
     "output without its loss": (
-        FC, {**SAID, "output": "tanh"}, "output, with loss 'cross-entropy', must be one of",
+        FC, {**SAID, "output": "tanh"}, "output.* 'cross-entropy'.* must be one of",
     ),
     "empty": ({}, SAID, "has no layer"),
     "missing weight": ({k: v for k, v in FC.items() if k != "fc2.weight"}, SAID,
         "array 'fc2.weight' is missing"),
     "missing bias": ({k: v for k, v in FC.items() if k != "fc1.bias"}, SAID,
         "array 'fc1.bias' is missing"),
-    "batch norm": (FC | {"bn.running_mean": B1}, SAID, "'bn.running_mean' is of no torch.nn.Lin"),
-    "surplus array": (FC | {"extra": B1}, SAID, "array 'extra' is of no torch.nn.Linear"),
+    "batch norm": (FC | {"bn.running_mean": B1}, SAID, r"array 'bn\.running_mean'"),
+    "surplus array": (FC | {"extra": B1}, SAID, "array 'extra'"),
     "surplus layer": (FC | {"fc3.weight": W2, "fc3.bias": B2}, SAID,
-        "'fc3' takes 4 inputs where 'fc2' gives 2"),
+        "'fc3' takes 4 .*'fc2' gives 2"),
     "shapes that do not fit": (FC | {"fc2.weight": W2[:, :3].copy()}, SAID,
-        "'fc2' takes 3 inputs where 'fc1' gives 4: the layers do not make a chain"),
-    "bias of another length": (FC | {"fc1.bias": B2}, SAID, r"'fc1' must have shape \(4,\); found"),
+        "'fc2' takes 3 .*'fc1' gives 4"),
+    "bias of another length": (FC | {"fc1.bias": B2}, SAID, r"'fc1' .*\(4,\); found"),
     "convolution": (FC | {"fc1.weight": W1[:, :, None].copy()}, SAID, "'fc1' must be a matrix"),
     "no inputs": (FC | {"fc1.weight": W1[:, :0].copy()}, SAID, "'fc1' must be a matrix"),
-    "integers": (FC | {"fc1.weight": W1.astype("i8")}, SAID, "must be one of F32, F64; found I64"),
+    "integers": (FC | {"fc1.weight": W1.astype("i8")}, SAID, "F32, F64; found I64"),
     "half": (FC | {"fc1.weight": W1.astype("f2")}, SAID, r"found F16.*`model\.float\(\)`"),
-    "two dtypes": (FC | {"fc1.bias": B1.astype("f8")}, SAID, "all arrays must be float32, or all"),
-    "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' holds values that"),
-    "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "cannot tell the order of la"),
-    "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "must differ in one number"),
+    "two dtypes": (FC | {"fc1.bias": B1.astype("f8")}, SAID, "all arrays .*float32.*float64"),
+    "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' .*not finite"),
+    "a number in one name": ({"linear.weight": W1, "linear2.weight": W2}, SAID, "order of layers"),
+    "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "order of layers"),
+    "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "one number"),
     "two of three alike": (
-        {"fc1.weight": W1, "fc01.weight": W2, "fc2.weight": W2}, SAID, "cannot tell the order",
+        {"fc1.weight": W1, "fc01.weight": W2, "fc2.weight": W2}, SAID, "order of layers",
     ),
-    "a number twice": ({"fc1.weight": W1, "fc01.weight": W2}, SAID, "cannot tell the order"),
+    "a number twice": ({"fc1.weight": W1, "fc01.weight": W2}, SAID, "order of layers"),
 }  # fmt: skip
 
 
@@ -597,19 +590,19 @@ def test_wrong_arguments_are_named(tmp_path, said, part):
 def test_what_belongs_elsewhere_is_sent_there(tmp_path, onnx):
     net = random_net([3, 2])
     net.save(tmp_path / "own.safetensors")
-    with pytest.raises(ModelFileError, match="is a model of fastbp already: use it as it is, by f"):
+    with pytest.raises(ModelFileError, match="a model of fastbp already"):
         interchange.read(tmp_path / "own.safetensors")
     interchange.write_torch(net, tmp_path / "theirs.safetensors")
-    with pytest.raises(ModelFileError, match="`fastbp convert` reads other layouts"):
+    with pytest.raises(ModelFileError, match="`fastbp convert`"):
         fastbp.load(tmp_path / "theirs.safetensors")
     for name in ("net.pt", "net.pth", "net.joblib"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
-        with pytest.raises(ModelFileError, match=r"can run any code .*safetensors\.torch\.save_f"):
+        with pytest.raises(ModelFileError, match=r"any code .*safetensors\.torch\.save_f"):
             interchange.read(tmp_path / name)
     with pytest.raises(ModelFileError, match=r"must end in \.safetensors .* or \.onnx"):
         interchange.read(tmp_path / "net.h5")
     interchange.write_onnx(net, tmp_path / "net.onnx")
-    with pytest.raises(ValueError, match="activation is what an ONNX file says itself; found 're"):
+    with pytest.raises(ValueError, match=r"activation .*ONNX .*found 'relu'"):
         interchange.read(tmp_path / "net.onnx", activation="relu")
     for name in ("no.safetensors", "no.onnx"):
         with pytest.raises(FileNotFoundError, match="there is no such file"):
@@ -632,12 +625,9 @@ def test_a_vast_header_costs_nothing(tmp_path):
 CLASSIFIERS = [("softmax", 10), ("softmax", 3), ("softmax", 2), ("sigmoid", 1), ("sigmoid", 4)]
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("hidden", activations.HIDDEN)
-@pytest.mark.parametrize(("output", "n_out"), CLASSIFIERS)
-def test_a_classifier_gives_the_same_outputs(
-    sklearn, images, hidden, output, n_out, bias, assert_close
-):
+@crossed(outputs=CLASSIFIERS, hidden=list(activations.HIDDEN), bias=[True, False])
+def test_a_classifier_gives_the_same_outputs(sklearn, images, outputs, hidden, bias, assert_close):
+    output, n_out = outputs
     net = random_net([784, 12, 9, n_out], hidden, output, bias=bias, input_scale=1 / 255)
     estimator = interchange.to_sklearn(net)
     assert isinstance(estimator, sklearn.MLPClassifier)
@@ -653,10 +643,12 @@ def test_a_classifier_gives_the_same_outputs(
     assert_close(back[:, -1:] if n_out == 1 else back, expected)
 
 
-@pytest.mark.parametrize("loss", ["quadratic", "poisson"])
-@pytest.mark.parametrize("n_out", [1, 3])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("sizes", [(5,), (5, 4), (5, 4, 3)])
+@crossed(
+    sizes=[(5,), (5, 4), (5, 4, 3)],
+    n_out=[1, 3],
+    dtype=["float32", "float64"],
+    loss=["quadratic", "poisson"],
+)
 def test_a_regressor_gives_the_same_outputs(sklearn, rng, sizes, n_out, dtype, loss, assert_close):
     net = random_net([*sizes, n_out], "tanh", loss=loss, dtype=dtype)
     estimator = interchange.to_sklearn(net)
@@ -671,10 +663,9 @@ def test_a_regressor_gives_the_same_outputs(sklearn, rng, sizes, n_out, dtype, l
 
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_a_trained_classifier_comes_over(sklearn, activation, classes, assert_close):
-    data = fastbp.datasets.load("digits")
-    rows = data.y_train < classes
-    X, y = data.X_train[rows] / 16, np.array(["zero", "one", "two"])[data.y_train[rows]]
+def test_a_trained_classifier_comes_over(sklearn, digits, activation, classes, assert_close):
+    rows = digits.y_train < classes
+    X, y = digits.X_train[rows] / 16, np.array(["zero", "one", "two"])[digits.y_train[rows]]
     estimator = sklearn.MLPClassifier(
         hidden_layer_sizes=[7], activation=activation, random_state=0, solver="lbfgs", max_iter=9
     )
@@ -701,11 +692,11 @@ def test_several_labels_at_once(sklearn, rng, assert_close):
 
 def test_what_scikit_learn_has_not(sklearn):
     for output, sizes in (("tanh", [3, 2]), ("relu", [3, 2]), ("softmax", [3, 1])):
-        with pytest.raises(ValueError, match="net must have an output of softmax, sigmoid, ident"):
+        with pytest.raises(ValueError, match="output of softmax, sigmoid, identity"):
             interchange.to_sklearn(random_net(sizes, output=output, loss="quadratic"))
-    with pytest.raises(TypeError, match=r"must be an MLPClassifier or MLPRegressor .* found dict"):
+    with pytest.raises(TypeError, match=r"MLPClassifier or MLPRegressor .* found dict"):
         interchange.from_sklearn({})
-    with pytest.raises(ValueError, match="estimator must be fitted: call its fit first"):
+    with pytest.raises(ValueError, match="estimator must be fitted"):
         interchange.from_sklearn(sklearn.MLPClassifier())
     other = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
     other.out_activation_ = "softplus"  # of some later version
@@ -713,7 +704,7 @@ def test_what_scikit_learn_has_not(sklearn):
         interchange.from_sklearn(other)
     spoilt = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
     spoilt.coefs_[0][0, 0] = np.nan
-    with pytest.raises(ModelFileError, match="MLPRegressor: layer 0 holds values that are not fin"):
+    with pytest.raises(ModelFileError, match=r"MLPRegressor: layer 0 .*not finite"):
         interchange.from_sklearn(spoilt)
 
 
@@ -730,8 +721,8 @@ def test_what_scikit_learn_has_not(sklearn):
     ],
 )
 def test_a_missing_package_is_named(monkeypatch, tmp_path, package, call):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
-    monkeypatch.setitem(__import__("sys").modules, f"{package}.neural_network", None)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.neural_network", None)
     with pytest.raises(ImportError, match=rf"pip install 'fastbp\[{package}\]'"):
         call(random_net([3, 2]), tmp_path / "a.onnx")
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cases import crossed
 from fastbp.storage import LINE, Layout, aligned, stride
 
 SIZES = [(1, 1), (3, 2), (7, 17, 1), (64, 100, 13, 10), (2, 128, 129)]
@@ -15,22 +16,22 @@ def arange_views(layout):
     return flat, *layout.views(flat)
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 8, 15, 16, 17, 100, 128, 129, 784, 1024])
-def test_a_row_is_whole_lines_and_an_odd_number_of_many(n, dtype):
-    row = stride(n, dtype)
-    lines, rest = divmod(row * np.dtype(dtype).itemsize, LINE)
-    assert rest == 0
-    assert row >= n
-    assert lines < 4 or lines % 2
-    assert row - n < 2 * LINE // np.dtype(dtype).itemsize  # and no waste
+def test_a_row_is_whole_lines_and_an_odd_number_of_many(dtype):
+    for n in (1, 2, 7, 8, 15, 16, 17, 100, 128, 129, 784, 1024):
+        row = stride(n, dtype)
+        lines, rest = divmod(row * np.dtype(dtype).itemsize, LINE)
+        assert rest == 0, n
+        assert row >= n
+        assert lines < 4 or lines % 2, n
+        assert row - n < 2 * LINE // np.dtype(dtype).itemsize  # and no waste
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, 1000])
-def test_buffers_start_on_a_line(size, dtype):
-    buffers = [aligned(size, dtype) for _ in range(8)]
-    assert all(b.ctypes.data % LINE == 0 for b in buffers if size)
-    assert all((b.size, b.dtype) == (size, np.dtype(dtype)) for b in buffers)
-    assert all(b.flags.writeable and b.flags.c_contiguous for b in buffers)
+def test_buffers_start_on_a_line(dtype):
+    for size in (0, 1, 5, 1000):
+        buffers = [aligned(size, dtype) for _ in range(8)]
+        assert all(b.ctypes.data % LINE == 0 for b in buffers if size), size
+        assert all((b.size, b.dtype) == (size, np.dtype(dtype)) for b in buffers), size
+        assert all(b.flags.writeable and b.flags.c_contiguous for b in buffers), size
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -63,8 +64,7 @@ def test_each_layer_starts_on_a_line_and_is_input_major(sizes, dtype):
         assert np.array_equal(layout.row(flat, l)[: sizes[l]], biases[l - 1])
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("sizes", SIZES)
+@crossed(sizes=SIZES, bias=[True, False], dtype=["float32", "float64"])
 def test_the_vector_goes_row_by_row_and_layer_by_layer(sizes, bias, dtype):
     layout = Layout(sizes, dtype, bias)
     flat, weights, biases = arange_views(layout)

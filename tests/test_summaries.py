@@ -9,7 +9,7 @@ NETS = {
     "deep": {"sizes": [784, 100, 50, 10], "activation": "relu", "loss": "cross-entropy"},
     "no biases": {"sizes": [7, 5, 3], "bias": False, "dtype": "float64"},
     "one layer": {"sizes": [3, 1]},
-    "wide": {"sizes": [1000, 20_000, 2], "input_scale": 1 / 255},
+    "wide": {"sizes": [1000, 2000, 2], "input_scale": 1 / 255},
 }
 
 
@@ -59,4 +59,6 @@ def test_the_head_names_what_is_out_of_the_ordinary():
     assert net.summary().splitlines()[0] == (
         "quadratic loss, float64, backend numpy, no biases, inputs x 0.25"
     )
-    assert Network([3, 2]).summary().splitlines()[0] == "quadratic loss, float32, backend numba"
+    plain = Network([3, 2]).summary().splitlines()[0]
+    assert all(words in plain for words in ("quadratic", "float32", "numba"))
+    assert not any(words in plain for words in ("biases", "inputs"))

@@ -1,5 +1,4 @@
 import builtins
-import re
 
 import numpy as np
 import pytest
@@ -56,41 +55,41 @@ def test_the_label_may_stand_anywhere_or_nowhere(table):
 
 
 BAD = {
-    "no such label": ("a,b\n1,2\n", "no column 'y' to take as label; its header names ['a', 'b']"),
-    "no header": ("1,2\n3,4\n", "there is no column 'y'"),
-    "missing value": ("a,y\n1,0\n2,1\n,1\n", "column 'a' has no value in row 3 below the header"),
+    "no such label": ("a,b\n1,2\n", r"no column 'y'.*\['a', 'b'\]"),
+    "no header": ("1,2\n3,4\n", "no column 'y'"),
+    "missing value": ("a,y\n1,0\n2,1\n,1\n", "column 'a' has no value in row 3"),
     "NA": ("a,y\n1,0\nNA,1\n", "column 'a' has no value in row 2"),
     "missing label": ("a,y\n1,0\n2,\n", "column 'y' has no value in row 2"),
     "short row": ("a,b,y\n1,2,0\n2,1\n", "column 'y' has no value in row 2"),
-    "long row": ("a,y\n1,0\n2,1,3\n", "this is no CSV file with a header: "),
-    "all rows long": ("a,y\n1,0,5\n2,1,3\n", "this is no CSV file with a header: "),
-    "text": ("a,y\n1,0\nred,1\n", "column 'a' holds text, 'red' in row 2 below the header; turn"),
+    "long row": ("a,y\n1,0\n2,1,3\n", "no CSV file"),
+    "all rows long": ("a,y\n1,0,5\n2,1,3\n", "no CSV file"),
+    "text": ("a,y\n1,0\nred,1\n", "column 'a' holds text, 'red' in row 2"),
     "text in quotes": ('a,y\n"x,\ny",0\n2,1\n', "column 'a' holds text"),
     "text as label": ("a,y\n1,cat\n2,dog\n", "column 'y' holds text, 'cat' in row 1"),
-    "semicolons": ("a;y\n1;0\n", "there is no column 'y' to take as label; its header names ['a;y"),
+    "semicolons": ("a;y\n1;0\n", r"no column 'y'.*\['a;y'\]"),
     "dates": ("a,y\n2024-01-01,0\n", "column 'a' holds text, '2024-01-01' in row 1"),
     "a hundred digits": (f"a,y\n{'9' * 100},0\n{'9' * 100}x,0", "column 'a' holds text"),
-    "infinite": ("a,y\n1,0\n-inf,1\n", "column 'a' is infinite in row 2 below the header"),
-    "half a class": ("a,y\n1,0\n1,0.5\n", "column 'y' must number the classes 0, 1, 2, ...; found"),
-    "negative class": ("a,y\n1,-1\n", "must number the classes 0, 1, 2, ...; found -1"),
-    "vast class": ("a,y\n1,1e300\n", "must number the classes 0, 1, 2, ...; found 1e+300"),
-    "a name twice": ("a,a,y\n1,2,0\n", "two columns are named 'a'; rename one"),
-    "the label twice": ("a,y,y\n1,2,0\n", "two columns are named 'y'; rename one"),
-    "no rows": ("a,y\n", "it must hold a header, and one row and one column of X at least"),
-    "no columns": ("y\n1\n", "it must hold a header, and one row and one column of X at least"),
-    "empty": ("", "this is no CSV file with a header: No columns to parse from file"),
-    "blank": ("\n\n\n", "this is no CSV file with a header"),
-    "binary": (bytes(range(256)) * 9, "t.csv"),
-    "Latin-1": ("a,y\né,0\n".encode("latin-1"), "this is no CSV file with a header: 'utf-8'"),
-    "zeros": (bytes(1000), "t.csv"),
-    "an open quote": ('a,y\n"1,0\n2,1\n', "this is no CSV file with a header"),
+    "infinite": ("a,y\n1,0\n-inf,1\n", "column 'a' is infinite in row 2"),
+    "half a class": ("a,y\n1,0\n1,0.5\n", r"column 'y' .*0, 1, 2.*found 0\.5"),
+    "negative class": ("a,y\n1,-1\n", "column 'y' .*0, 1, 2.*found -1"),
+    "vast class": ("a,y\n1,1e300\n", r"column 'y' .*0, 1, 2.*found 1e\+300"),
+    "a name twice": ("a,a,y\n1,2,0\n", "two columns are named 'a'"),
+    "the label twice": ("a,y,y\n1,2,0\n", "two columns are named 'y'"),
+    "no rows": ("a,y\n", "one row and one column"),
+    "no columns": ("y\n1\n", "one row and one column"),
+    "empty": ("", "no CSV file"),
+    "blank": ("\n\n\n", "no CSV file"),
+    "binary": (bytes(range(256)) * 9, r"t\.csv"),
+    "Latin-1": ("a,y\né,0\n".encode("latin-1"), "no CSV file.*utf-8"),
+    "zeros": (bytes(1000), r"t\.csv"),
+    "an open quote": ('a,y\n"1,0\n2,1\n', "no CSV file"),
 }
 
 
 @pytest.mark.parametrize(("text", "part"), BAD.values(), ids=BAD)
 def test_each_fault_is_one_clear_error(table, text, part):
     path = table(text)
-    with pytest.raises(DataError, match=re.escape(part)) as caught:
+    with pytest.raises(DataError, match=part) as caught:
         read_csv(path, "y")
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value)) < 400 + len(str(path))
