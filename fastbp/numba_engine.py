@@ -467,19 +467,21 @@ class _Desk:
     """A plan, and memory to work on, one piece for each thread that is at it."""
 
     def __init__(self, engine, plan, size):
-        self.engine, self.size = engine, size
+        # No reference to the engine, which holds its desk: both are freed when the network is.
+        self.dtype, self.scale, self.n_in = engine.dtype, engine.model.scale, engine.layout.sizes[0]
+        self.size = size
         self.chunk = max(plan.chunk, 2)
         self.plan = kernels.pack(plan)
         self._idle = []
 
     def make(self, grads=None, team=1):
         """Return memory for a team."""
-        scratch = aligned(self.size * team, self.engine.dtype)
+        scratch = aligned(self.size * team, self.dtype)
         for thread in range(team):
             scratch[thread * self.size + kernels.ONE] = 1
-            scratch[thread * self.size + kernels.SCALE] = self.engine.model.scale
+            scratch[thread * self.size + kernels.SCALE] = self.scale
         numbers = np.arange(self.chunk + kernels.TILE_ROWS)
-        room = self.engine.layout.sizes[0] + kernels.GROUP
+        room = self.n_in + kernels.GROUP
         marks = np.concatenate(
             [np.zeros(kernels.SYNC_SIZE, np.int64), numbers, np.zeros(room, np.int64)]
         )

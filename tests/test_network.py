@@ -1,10 +1,12 @@
 """`Network`: construction, parameters, forward, gradients, files, and what it refuses."""
 
 import copy
+import gc
 import json
 import logging
 import pickle
 import struct
+import weakref
 from functools import partial
 
 import numpy as np
@@ -13,14 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp
+from cases import OUTPUTS, crossed
 from fastbp import Network, network
 
+DTYPES = ["float32", "float64"]
 HIDDEN = ["sigmoid", "tanh", "relu", "identity"]
-OUTPUTS = [
-    *(("quadratic", output) for output in ["sigmoid", "tanh", "relu", "identity", "softmax"]),
-    ("cross-entropy", "softmax"),
-    ("cross-entropy", "sigmoid"),
-]
 SIZES = [
     [5, 1],
     [1, 3],
@@ -68,22 +67,8 @@ def loss_by_hand(net, X, y):
     return COST[c["loss"], output](forward_by_hand(net, X)[0], y).mean()
 
 
-def inputs_clear_of_kinks(net, rng, n):
-    """Inputs for which no ReLU is so near to zero that a small step changes its side."""
-    for _ in range(1000):
-        X = rng.standard_normal((n, net.sizes[0]))
-        if min(np.abs(z).min() for z in forward_by_hand(net, X)[1]) > 1e-3:
-            return X
-    raise AssertionError("no such inputs")
-
-
 def one_hot(labels, n):
     return np.eye(n)[labels]
-
-
-def make(sizes=(4, 5, 3), **options):
-    options = {"seed": 1, "dtype": "float64", **options}
-    return Network(sizes, **options)
 
 
 def state(net):
@@ -134,7 +119,7 @@ def test_dtype_may_be_a_type(dtype):
     assert Network([3, 2], dtype=np.dtype(dtype).type).dtype == dtype
 
 
-def test_without_bias_there_are_none(backend):
+def test_without_bias_there_are_none(backend, make):
     net = make([3, 4, 2], bias=False, init="normal", backend=backend)
     assert net.biases == ()
     assert len(net.to_vector()) == 3 * 4 + 4 * 2
@@ -181,7 +166,7 @@ def test_the_start_has_the_mean_and_spread_it_says(init, weight_std, bias_std):
 
 
 @pytest.mark.parametrize("init", ["lecun_normal", "normal", "uniform", 0.3])
-def test_the_same_seed_gives_the_same_start_in_every_backend_and_dtype(init):
+def test_the_same_seed_gives_the_same_start_in_every_backend_and_dtype(init, make):
     starts = [
         make(dtype=dtype, backend=backend, init=init).to_vector()
         for backend in ("numba", "numpy")
@@ -192,12 +177,12 @@ def test_the_same_seed_gives_the_same_start_in_every_backend_and_dtype(init):
     np.testing.assert_array_equal(starts[0].astype(np.float32), starts[1])
 
 
-def test_other_seeds_and_no_seed_give_other_starts():
+def test_other_seeds_and_no_seed_give_other_starts(make):
     starts = [make(seed=seed).to_vector() for seed in (1, 2, None, None)]
     assert len({start.tobytes() for start in starts}) == 4
 
 
-def test_the_bias_does_not_change_the_weights_of_the_start():
+def test_the_bias_does_not_change_the_weights_of_the_start(make):
     with_bias, without = make(init="normal"), make(init="normal", bias=False)
     for W, V in zip(with_bias.weights, without.weights, strict=True):
         np.testing.assert_array_equal(W, V)
@@ -217,19 +202,19 @@ def test_weights_and_biases_are_views_that_write_through(sizes, backend, dtype):
     assert not any(part.any() for part in (*net.weights, *net.biases))
 
 
-def test_what_is_written_into_the_views_is_computed_with(backend):
+def test_what_is_written_into_the_views_is_computed_with(backend, make):
     net = make([2, 1], output="identity", backend=backend)
     net.weights[0][...] = [[3, 4]]
     net.biases[0][0] = 5
     assert net.feedforward([[1, 10]]) == 48
 
 
-def test_tuples_refuse_what_a_list_would_silently_drop():
+def test_tuples_refuse_what_a_list_would_silently_drop(make):
     net = make()
     with pytest.raises(TypeError):
-        net.weights[0] = np.zeros((5, 4))
+        net.weights[0] = np.zeros((6, 4))
     with pytest.raises(TypeError):
-        net.biases[0] = np.zeros(5)
+        net.biases[0] = np.zeros(6)
 
 
 def test_the_vector_holds_rows_then_biases_layer_by_layer(dtype):
@@ -251,15 +236,14 @@ def test_vector_round_trip(sizes, bias, dtype, rng):
     np.testing.assert_array_equal(net.to_vector(), v)
 
 
-def test_the_vector_is_a_copy():
+def test_the_vector_is_a_copy(make):
     net = make()
     before = net.to_vector()
     net.to_vector()[:] = 0
     np.testing.assert_array_equal(net.to_vector(), before)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 33])
-@pytest.mark.parametrize("sizes", SIZES)
+@crossed(sizes=SIZES, batch=[1, 3, 33], dtype=DTYPES)
 def test_padding_stays_zero(sizes, batch, backend, dtype, rng):
     net = Network(sizes, dtype=dtype, backend=backend, init="normal", seed=1)
     X = rng.standard_normal((66, sizes[0]))
@@ -302,7 +286,7 @@ def test_copies_stand_on_their_own(kind, backend, dtype, rng):
     assert np.shares_memory(twin.weights[1], twin.params)
 
 
-def test_a_copy_holds_what_was_written_even_if_not_finite():
+def test_a_copy_holds_what_was_written_even_if_not_finite(make):
     net = make()
     net.weights[0][0, 0] = np.nan
     np.testing.assert_array_equal(copy.deepcopy(net).to_vector(), net.to_vector())
@@ -311,8 +295,7 @@ def test_a_copy_holds_what_was_written_even_if_not_finite():
 # --- Forward --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", [1, 5, 130, 1100])
-@pytest.mark.parametrize("sizes", SIZES)
+@crossed(sizes=SIZES, batch=[1, 5, 130, 1100], dtype=DTYPES)
 def test_feedforward_is_the_equation(sizes, batch, backend, dtype, rng, assert_close):
     net = Network(sizes, activation="tanh", dtype=dtype, backend=backend, seed=1)
     X = rng.standard_normal((batch, sizes[0])).astype(dtype)
@@ -321,8 +304,7 @@ def test_feedforward_is_the_equation(sizes, batch, backend, dtype, rng, assert_c
     assert_close(out, forward_by_hand(net, X)[0], dtype=dtype)
 
 
-@pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
-@pytest.mark.parametrize("activation", HIDDEN)
+@crossed(activation=HIDDEN, loss_output=OUTPUTS, dtype=DTYPES)
 def test_loss_is_the_equation(activation, loss_output, backend, dtype, rng, assert_close):
     loss, output = loss_output
     net = Network([4, 6, 3], activation, output, loss, dtype=dtype, backend=backend, seed=1)
@@ -332,7 +314,7 @@ def test_loss_is_the_equation(activation, loss_output, backend, dtype, rng, asse
     assert_close(net.gradient(X, y).loss, loss_by_hand(net, X, y), dtype=dtype)
 
 
-def test_one_flat_sample_gives_a_flat_answer(backend, rng):
+def test_one_flat_sample_gives_a_flat_answer(backend, rng, make):
     net = make(backend=backend)
     X = rng.random((3, 4))
     out, classes = net.feedforward(X), net.predict(X)
@@ -344,8 +326,10 @@ def test_one_flat_sample_gives_a_flat_answer(backend, rng):
         assert np.ndim(net.predict(x)) == 0
 
 
-@pytest.mark.parametrize("density", [0, 0.05, 0.3, 0.7, 1])
-@pytest.mark.parametrize("sizes", [(1, 1), (4, 30, 3), (37, 13, 2), (99, 129), (784, 300, 10)])
+@crossed(
+    sizes=[(1, 1), (4, 30, 3), (37, 13, 2), (99, 129), (784, 300, 10)],
+    density=[0, 0.05, 0.3, 0.7, 1], dtype=DTYPES,
+)  # fmt: skip
 def test_one_sample_with_zeros(sizes, density, backend, dtype, rng, assert_close):
     """Zeros are skipped where there are enough: as floats, or as bytes to be scaled."""
     net = Network(sizes, activation="tanh", dtype=dtype, backend=backend, input_scale=1 / 64)
@@ -375,7 +359,7 @@ def test_zeros_of_one_sample_are_skipped(rng):
     np.testing.assert_array_equal(net.feedforward(x), expected)
 
 
-def test_a_single_input_may_be_flat_too(backend):
+def test_a_single_input_may_be_flat_too(backend, make):
     net = make([1, 2], backend=backend)
     assert net.feedforward([3.0]).shape == (2,)
     assert net.feedforward([[3.0], [4.0]]).shape == (2, 2)
@@ -395,7 +379,7 @@ def test_predictions_and_counts_agree(backend, dtype, rng):
 
 
 @pytest.mark.parametrize("labels", [True, False], ids=["labels", "targets"])
-def test_evaluation_in_parts_does_not_show(labels, backend, rng, monkeypatch, assert_close):
+def test_evaluation_in_parts_does_not_show(labels, backend, rng, monkeypatch, assert_close, make):
     net = make(backend=backend)
     X, y = rng.random((300, 4)), rng.integers(0, 3, 300) if labels else rng.random((300, 3))
     found = []
@@ -405,7 +389,7 @@ def test_evaluation_in_parts_does_not_show(labels, backend, rng, monkeypatch, as
     assert_close(*found)
 
 
-def test_a_tie_goes_to_the_first_class(backend):
+def test_a_tie_goes_to_the_first_class(backend, make):
     net = make([2, 3], backend=backend)
     net.params[:] = 0
     assert net.predict([1.0, 1.0]) == 0
@@ -453,10 +437,10 @@ def central_differences(net, X, y, step=6e-6):
     return slopes
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
-@pytest.mark.parametrize("activation", HIDDEN)
-def test_three_routes_to_a_gradient_agree(activation, loss_output, bias, rng, assert_close):
+@crossed(activation=HIDDEN, loss_output=OUTPUTS, bias=[True, False])
+def test_three_routes_to_a_gradient_agree(
+    activation, loss_output, bias, rng, inputs_clear_of_kinks, assert_close, make
+):
     """Kernels, reference, and differences of the reference's loss."""
     loss, output = loss_output
     nets = {
@@ -469,7 +453,7 @@ def test_three_routes_to_a_gradient_agree(activation, loss_output, bias, rng, as
     v = 0.6 * rng.standard_normal(len(nets["numpy"].to_vector()))
     for net in nets.values():
         net.from_vector(v)
-    X, y = inputs_clear_of_kinks(nets["numpy"], rng, 3), rng.random((3, 2))
+    X, y = inputs_clear_of_kinks(nets["numpy"], 3), rng.random((3, 2))
     kernels, reference = (nets[name].gradient(X, y).to_vector() for name in ("numba", "numpy"))
     numerical = central_differences(nets["numpy"], X, y)
     assert np.abs(reference).max() > 1e-4
@@ -519,7 +503,7 @@ def test_a_gradient_is_shaped_as_the_network(backend, dtype):
     np.testing.assert_array_equal(v[-3:], gradient.biases[1])
 
 
-def test_a_gradient_leaves_the_network_alone(backend):
+def test_a_gradient_leaves_the_network_alone(backend, make):
     net = make(backend=backend)
     before = state(net)
     net.gradient(np.ones((2, 4)), [0, 1])
@@ -527,7 +511,7 @@ def test_a_gradient_leaves_the_network_alone(backend):
     assert state(net) == before
 
 
-def test_a_batch_gradient_is_the_mean_of_its_samples(backend, rng, assert_close):
+def test_a_batch_gradient_is_the_mean_of_its_samples(backend, rng, assert_close, make):
     net = make(backend=backend)
     X, y = rng.random((6, 4)), rng.random((6, 3))
     singles = [net.gradient(X[i : i + 1], y[i : i + 1]).to_vector() for i in range(6)]
@@ -536,7 +520,7 @@ def test_a_batch_gradient_is_the_mean_of_its_samples(backend, rng, assert_close)
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4)])
 @pytest.mark.parametrize("target", [2, np.array([0.2, 0.5, 0.1])], ids=["label", "targets"])
-def test_backprop_is_the_gradient_of_one_sample(target, shape, backend, rng):
+def test_backprop_is_the_gradient_of_one_sample(target, shape, backend, rng, make):
     net = make(backend=backend)
     x = rng.random(shape)
     nabla_b, nabla_w = net.backprop(x, target)
@@ -547,9 +531,7 @@ def test_backprop_is_the_gradient_of_one_sample(target, shape, backend, rng):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 33])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
+@crossed(loss_output=OUTPUTS, batch=[1, 2, 33], bias=[True, False], dtype=DTYPES)
 def test_a_step_goes_against_the_gradient(
     loss_output, bias, batch, backend, dtype, rng, assert_close
 ):
@@ -565,7 +547,7 @@ def test_a_step_goes_against_the_gradient(
 
 
 @pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
-def test_labels_one_hot_rows_and_real_targets_agree(loss_output, backend, rng, assert_close):
+def test_labels_one_hot_rows_and_real_targets_agree(loss_output, backend, rng, assert_close, make):
     loss, output = loss_output
     net = make(loss=loss, output=output, backend=backend)
     X, labels = rng.random((6, 4)), rng.integers(0, 3, 6)
@@ -583,7 +565,7 @@ def test_labels_one_hot_rows_and_real_targets_agree(loss_output, backend, rng, a
 
 
 @pytest.mark.parametrize("kind", ["i1", "u1", ">i4", "u8", "i8"])
-def test_labels_of_any_integer_type(kind, backend, rng):
+def test_labels_of_any_integer_type(kind, backend, rng, make):
     net = make(backend=backend)
     X, labels = rng.random((6, 4)), np.array([0, 2, 1, 0, 2, 2])
     assert net.loss(X, labels.astype(kind)) == net.loss(X, labels)
@@ -593,7 +575,7 @@ def test_labels_of_any_integer_type(kind, backend, rng):
     assert net.loss(X, wide[::2]) == net.loss(X, labels)
 
 
-def test_a_single_output_takes_flat_targets(backend):
+def test_a_single_output_takes_flat_targets(backend, make):
     net = make([2, 1], backend=backend)
     X, y = np.eye(2), np.array([0.25, 1.0])
     assert net.loss(X, y) == net.loss(X, y[:, None])
@@ -671,7 +653,7 @@ def test_any_array_of_numbers_gives_the_same_and_is_left_alone(
 @pytest.mark.parametrize(
     "change", [np.asfortranarray, lambda y: y[::-1].copy()[::-1], lambda y: y.astype(">f2")]
 )
-def test_targets_of_any_layout_are_accepted_and_left_alone(change, backend, rng):
+def test_targets_of_any_layout_are_accepted_and_left_alone(change, backend, rng, make):
     net = make(backend=backend)
     X, y = rng.random((6, 4)), rng.integers(0, 5, (6, 3)) / 4
     changed = change(y)
@@ -685,7 +667,7 @@ def test_targets_of_any_layout_are_accepted_and_left_alone(change, backend, rng)
 # --- The words of the book ------------------------------------------------------------------------
 
 
-def test_sgd_is_fit_and_logs_as_the_book_prints(backend, rng, caplog):
+def test_sgd_is_fit_and_logs_as_the_book_prints(backend, rng, caplog, make):
     X, y = rng.random((20, 4)), rng.integers(0, 3, 20)
     book, plain = make(backend=backend), make(backend=backend)
     right = []
@@ -704,7 +686,7 @@ def test_sgd_is_fit_and_logs_as_the_book_prints(backend, rng, caplog):
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
 
-def test_sgd_without_test_data_is_silent(rng, caplog):
+def test_sgd_without_test_data_is_silent(rng, caplog, make):
     with caplog.at_level(logging.INFO, logger="fastbp"):
         make().SGD((rng.random((4, 4)), [0, 1, 2, 0]), 2, 2, 0.5)
     assert not caplog.records
@@ -713,8 +695,7 @@ def test_sgd_without_test_data_is_silent(rng, caplog):
 # --- Files ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("sizes", [[5, 1], [3, 4, 2], [17, 8, 9, 3]])
+@crossed(sizes=[[5, 1], [3, 4, 2], [17, 8, 9, 3]], bias=[True, False], dtype=DTYPES)
 def test_save_and_load_give_the_same_network(
     sizes, bias, dtype, backend, tmp_path, rng, assert_close
 ):
@@ -805,7 +786,7 @@ def test_a_truncated_file_is_refused(tmp_path):
         fastbp.load(path)
 
 
-def test_missing_files_and_folders_are_named(tmp_path):
+def test_missing_files_and_folders_are_named(tmp_path, make):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         fastbp.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -813,7 +794,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 
 def test_an_unknown_backend_is_named_before_the_file_is_read(tmp_path):
-    with pytest.raises(ValueError, match="backend must be one of numba, numpy; found 'torch'"):
+    with pytest.raises(ValueError, match=r"backend must be .*'torch'"):
         fastbp.load(tmp_path / "nowhere", backend="torch")
 
 
@@ -822,13 +803,13 @@ def test_an_unknown_backend_is_named_before_the_file_is_read(tmp_path):
 
 def refuses(net, call, error, *parts):
     """Check that the call raises this error, says these parts, and changes nothing."""
-    before = state(net)
-    with pytest.raises(error) as caught:
+    before, message = state(net), "no error"
+    try:
         call()
-    assert type(caught.value) is error
-    message = str(caught.value)
-    for part in parts:
-        assert part in message, f"{part!r} is missing from: {message}"
+    except Exception as found:
+        message = f"{type(found).__name__}: {found}"
+    for part in (f"{error.__name__}: ", *parts):
+        assert part in message, f"{part!r} is missing from {message!r}; all are {parts}"
     assert state(net) == before
 
 
@@ -931,38 +912,38 @@ def _with(value, dtype=np.float64, at=(2, 1)):
     return X
 
 
+BAD_SAMPLES = [
+    (np.ones((6, 3)), ValueError, (" must be (batch, 4)", "(6, 3)")),
+    (np.ones((6, 4, 1)), ValueError, (" must be (batch, 4)", "(6, 4, 1)")),
+    (np.ones((4, 1)), ValueError, (" must be (batch, 4)", "column vector (4, 1)", ".T")),
+    (np.ones(5), ValueError, (" must be (batch, 4)", "(5,)")),
+    (np.float64(1), ValueError, (" must be (batch, 4)", "()")),
+    ([], ValueError, (" must be (batch, 4)", "(0,)")),
+    (np.ones((0, 4)), ValueError, (" must hold at least one sample", "(0, 4)")),
+    (_with(np.nan), ValueError, (" must be finite", "nan at ", "[2, 1]")),
+    (_with(np.inf), ValueError, (" must be finite", "inf at ", "[2, 1]")),
+    (_with(-np.inf, "f4"), ValueError, (" must be finite", "-inf at ", "[2, 1]")),
+    (_with(np.nan, "f2"), ValueError, (" must be finite", "nan at ", "[2, 1]")),
+    (_with(np.nan, ">f8"), ValueError, (" must be finite", "nan at ", "[2, 1]")),
+    ([[1, 2, 3, 4], [1, 2]], ValueError, (" must be a rectangular array", "inhomogeneous")),
+    (GOOD_X.astype(object), TypeError, (" must hold numbers", "object")),
+    (GOOD_X.astype(str), TypeError, (" must hold numbers", "<U")),
+    (GOOD_X.astype(complex), TypeError, (" must hold numbers", "complex128")),
+    (GOOD_X.astype("M8[s]"), TypeError, (" must hold numbers", "datetime64")),
+    (None, TypeError, (" must hold numbers", "object")),
+]
+
+
 @pytest.mark.parametrize("call", CALLS_WITH_X)
-@pytest.mark.parametrize(
-    ("X", "error", "parts"),
-    [
-        (np.ones((6, 3)), ValueError, (" must be (batch, 4)", "(6, 3)")),
-        (np.ones((6, 4, 1)), ValueError, (" must be (batch, 4)", "(6, 4, 1)")),
-        (np.ones((4, 1)), ValueError, (" must be (batch, 4)", "column vector (4, 1)", ".T")),
-        (np.ones(5), ValueError, (" must be (batch, 4)", "(5,)")),
-        (np.float64(1), ValueError, (" must be (batch, 4)", "()")),
-        ([], ValueError, (" must be (batch, 4)", "(0,)")),
-        (np.ones((0, 4)), ValueError, (" must hold at least one sample", "(0, 4)")),
-        (_with(np.nan), ValueError, (" must be finite", "nan at ", "[2, 1]")),
-        (_with(np.inf), ValueError, (" must be finite", "inf at ", "[2, 1]")),
-        (_with(-np.inf, "f4"), ValueError, (" must be finite", "-inf at ", "[2, 1]")),
-        (_with(np.nan, "f2"), ValueError, (" must be finite", "nan at ", "[2, 1]")),
-        (_with(np.nan, ">f8"), ValueError, (" must be finite", "nan at ", "[2, 1]")),
-        ([[1, 2, 3, 4], [1, 2]], ValueError, (" must be a rectangular array", "inhomogeneous")),
-        (GOOD_X.astype(object), TypeError, (" must hold numbers", "object")),
-        (GOOD_X.astype(str), TypeError, (" must hold numbers", "<U")),
-        (GOOD_X.astype(complex), TypeError, (" must hold numbers", "complex128")),
-        (GOOD_X.astype("M8[s]"), TypeError, (" must hold numbers", "datetime64")),
-        (None, TypeError, (" must hold numbers", "object")),
-    ],
-)
-def test_bad_samples_are_refused(call, X, error, parts, backend):
+def test_bad_samples_are_refused(call, backend, make):
     name, _, method = CALLS_WITH_X[call]
     net = make(backend=backend)
-    refuses(net, lambda: method(net, X, GOOD_Y), error, name, *parts)
+    for X, error, parts in BAD_SAMPLES:
+        refuses(net, partial(method, net, X, GOOD_Y), error, name, *parts)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.9])
-def test_the_first_bad_number_of_many_samples_is_named(zeros, backend):
+def test_the_first_bad_number_of_many_samples_is_named(zeros, backend, make):
     """On zero-skipping paths, too, which look for such numbers on their way."""
     X = np.ones((60, 40)) * (np.random.default_rng(1).random((60, 40)) >= zeros)
     X[[41, 50], 7] = np.inf
@@ -972,38 +953,38 @@ def test_the_first_bad_number_of_many_samples_is_named(zeros, backend):
     refuses(net, call, ValueError, "X must be finite", "inf at X[41, 7]")
 
 
+BAD_TARGETS = [
+    ([0, 1], ValueError, (" must have one entry per sample, 6", "(2,)")),
+    (np.ones((5, 3)), ValueError, (" must have one entry per sample, 6", "(5, 3)")),
+    (1, ValueError, (" must have one entry per sample, 6", "()")),
+    ([], ValueError, (" must have one entry per sample, 6", "(0,)")),
+    (np.ones((6, 2)), ValueError, (" must be (6,) integer labels or (6, 3)", "(6, 2)")),
+    (GOOD_Y[:, None], ValueError, (" must be (6,) integer labels or (6, 3)", "(6, 1)")),
+    ([0, 1, 2, 3, 0, 0], ValueError, (" must be labels from 0 to 2", "3 at ", "[3]")),
+    ([0, 1, 2, 0, -1, 0], ValueError, (" must be labels from 0 to 2", "-1 at ", "[4]")),
+    (GOOD_Y.astype(float), TypeError, (" must be integer labels", "float64")),
+    (GOOD_Y.astype(bool), TypeError, (" must be integer labels", "bool")),
+    (np.full((6, 3), np.nan), ValueError, (" must be finite", "nan at ", "[0, 0]")),
+    (GOOD_Y.astype(object), TypeError, (" must hold numbers", "object")),
+    (["a"] * 6, TypeError, (" must hold numbers", "<U1")),
+    (GOOD_Y * 1j, TypeError, (" must hold numbers", "complex128")),
+    ([[1], [1, 2], 0, 0, 0, 0], ValueError, (" must be a rectangular array", "inhomogeneous")),
+    (None, TypeError, (" must hold numbers", "object")),
+]
+
+
 @pytest.mark.parametrize("call", [name for name, (_, y, _) in CALLS_WITH_X.items() if y])
-@pytest.mark.parametrize(
-    ("y", "error", "parts"),
-    [
-        ([0, 1], ValueError, (" must have one entry per sample, 6", "(2,)")),
-        (np.ones((5, 3)), ValueError, (" must have one entry per sample, 6", "(5, 3)")),
-        (1, ValueError, (" must have one entry per sample, 6", "()")),
-        ([], ValueError, (" must have one entry per sample, 6", "(0,)")),
-        (np.ones((6, 2)), ValueError, (" must be (6,) integer labels or (6, 3)", "(6, 2)")),
-        (GOOD_Y[:, None], ValueError, (" must be (6,) integer labels or (6, 3)", "(6, 1)")),
-        ([0, 1, 2, 3, 0, 0], ValueError, (" must be labels from 0 to 2", "3 at ", "[3]")),
-        ([0, 1, 2, 0, -1, 0], ValueError, (" must be labels from 0 to 2", "-1 at ", "[4]")),
-        (GOOD_Y.astype(float), TypeError, (" must be integer labels", "float64")),
-        (GOOD_Y.astype(bool), TypeError, (" must be integer labels", "bool")),
-        (np.full((6, 3), np.nan), ValueError, (" must be finite", "nan at ", "[0, 0]")),
-        (GOOD_Y.astype(object), TypeError, (" must hold numbers", "object")),
-        (["a"] * 6, TypeError, (" must hold numbers", "<U1")),
-        (GOOD_Y * 1j, TypeError, (" must hold numbers", "complex128")),
-        ([[1], [1, 2], 0, 0, 0, 0], ValueError, (" must be a rectangular array", "inhomogeneous")),
-        (None, TypeError, (" must hold numbers", "object")),
-    ],
-)
-def test_bad_targets_are_refused(call, y, error, parts, backend):
+def test_bad_targets_are_refused(call, backend, make):
     _, name, method = CALLS_WITH_X[call]
     net = make(backend=backend)
-    if y is None and call == "fit":
-        parts = (" is missing: only an iterable of chunks",)
-    refuses(net, lambda: method(net, GOOD_X, y), error, name, *parts)
+    for y, error, parts in BAD_TARGETS:
+        if y is None and call == "fit":
+            parts = (" is missing: only an iterable of chunks",)
+        refuses(net, partial(method, net, GOOD_X, y), error, name, *parts)
 
 
 @pytest.mark.parametrize("call", ["accuracy", "evaluate", "test_data"])
-def test_counting_needs_classes(call):
+def test_counting_needs_classes(call, make):
     _, name, method = CALLS_WITH_X[call]
     net = make()
     parts = f"{name} must be integers or one-hot rows", "(6, 3)"
@@ -1011,7 +992,7 @@ def test_counting_needs_classes(call):
 
 
 @pytest.mark.parametrize("call", [name for name, (_, y, _) in CALLS_WITH_X.items() if y])
-def test_what_float32_cannot_hold_is_refused(call, backend):
+def test_what_float32_cannot_hold_is_refused(call, backend, make):
     x_name, y_name, method = CALLS_WITH_X[call]
     net = make(dtype="float32", backend=backend)
     huge = f"{x_name} must be finite, at most 3.4e+38", f"1e+300 at {x_name}[2, 1]"
@@ -1024,7 +1005,7 @@ def test_what_float32_cannot_hold_is_refused(call, backend):
     refuses(net, lambda: method(net, GOOD_X, targets), ValueError, *parts)
 
 
-def test_feedforward_refuses_what_float32_cannot_hold():
+def test_feedforward_refuses_what_float32_cannot_hold(make):
     net = make(dtype="float32")
     parts = "X must be finite, at most 3.4e+38", "1e+300 at X[2, 1]"
     refuses(net, lambda: net.feedforward(_with(1e300)), ValueError, *parts)
@@ -1047,7 +1028,7 @@ def test_feedforward_refuses_what_float32_cannot_hold():
         (np.ones(4), None, TypeError, ("y must hold numbers", "object")),
     ],
 )
-def test_backprop_refuses(x, y, error, parts, backend):
+def test_backprop_refuses(x, y, error, parts, backend, make):
     net = make(backend=backend)
     refuses(net, lambda: net.backprop(x, y), error, *parts)
 
@@ -1055,16 +1036,16 @@ def test_backprop_refuses(x, y, error, parts, backend):
 @pytest.mark.parametrize(
     ("v", "error", "parts"),
     [
-        (np.ones(42), ValueError, ("v must hold 43 parameters", "(42,)")),
-        (np.ones((43, 1)), ValueError, ("v must hold 43 parameters", "(43, 1)")),
-        (1.0, ValueError, ("v must hold 43 parameters", "()")),
-        (np.full(43, np.nan), ValueError, ("v must be finite", "nan at v[0]")),
-        ([1.0] * 42 + [1e39], ValueError, ("v must be finite", "1e+39 at v[42]")),
-        (["a"] * 43, TypeError, ("v must hold numbers", "<U1")),
+        (np.ones(50), ValueError, ("v must hold 51 parameters", "(50,)")),
+        (np.ones((51, 1)), ValueError, ("v must hold 51 parameters", "(51, 1)")),
+        (1.0, ValueError, ("v must hold 51 parameters", "()")),
+        (np.full(51, np.nan), ValueError, ("v must be finite", "nan at v[0]")),
+        ([1.0] * 50 + [1e39], ValueError, ("v must be finite", "1e+39 at v[50]")),
+        (["a"] * 51, TypeError, ("v must hold numbers", "<U1")),
         (None, TypeError, ("v must hold numbers", "object")),
     ],
 )
-def test_from_vector_refuses(v, error, parts):
+def test_from_vector_refuses(v, error, parts, make):
     net = make(dtype="float32")
     refuses(net, lambda: net.from_vector(v), error, *parts)
 
@@ -1090,31 +1071,31 @@ BAD_COUNTS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "error", "parts"), BAD_RATES)
-def test_bad_learning_rates_are_refused(value, error, parts, backend):
+def test_bad_learning_rates_are_refused(backend, make):
     net = make(backend=backend)
-    rate = f"learning_rate{parts[0]}", *parts[1:]
-    refuses(net, lambda: _fit(net, learning_rate=value), error, *rate)
-    refuses(net, lambda: net.update_mini_batch(GOOD_X, GOOD_Y, value), error, *rate)
-    eta = f"eta{parts[0]}", *parts[1:]
-    refuses(net, lambda: net.SGD((GOOD_X, GOOD_Y), 1, 2, value), error, *eta)
+    for value, error, (what, *found) in BAD_RATES:
+        rate, eta = f"learning_rate{what}", f"eta{what}"
+        refuses(net, partial(_fit, net, learning_rate=value), error, rate, *found)
+        update = partial(net.update_mini_batch, GOOD_X, GOOD_Y, value)
+        refuses(net, update, error, rate, *found)
+        refuses(net, partial(net.SGD, (GOOD_X, GOOD_Y), 1, 2, value), error, eta, *found)
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "threads"])
-@pytest.mark.parametrize(("value", "error", "parts"), BAD_COUNTS)
-def test_bad_counts_are_refused(name, value, error, parts, backend):
+def test_bad_counts_are_refused(name, backend, make):
     net = make(backend=backend)
-    refuses(net, lambda: _fit(net, **{name: value}), error, name + parts[0], *parts[1:])
+    for value, error, (what, *found) in BAD_COUNTS:
+        refuses(net, partial(_fit, net, **{name: value}), error, name + what, *found)
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["epochs", "mini_batch_size"])
-@pytest.mark.parametrize(("value", "error", "parts"), BAD_COUNTS)
-def test_sgd_refuses_bad_counts_by_its_own_names(place, value, error, parts):
+def test_sgd_refuses_bad_counts_by_its_own_names(place, make):
     arguments = [(GOOD_X, GOOD_Y), 1, 2, 0.1]
-    arguments[place] = value
     name = ["", "epochs", "mini_batch_size"][place]
     net = make()
-    refuses(net, lambda: net.SGD(*arguments), error, name + parts[0], *parts[1:])
+    for value, error, (what, *found) in BAD_COUNTS:
+        arguments[place] = value
+        refuses(net, partial(net.SGD, *arguments), error, name + what, *found)
 
 
 class NoCallback:
@@ -1135,7 +1116,7 @@ class NoCallback:
         ({"validation_data": [1, 2, 3]}, TypeError, ("validation_data must be a pair", "3")),
     ],
 )
-def test_fit_refuses(options, error, parts, backend):
+def test_fit_refuses(options, error, parts, backend, make):
     net = make(backend=backend)
     refuses(net, lambda: _fit(net, **options), error, *parts)
 
@@ -1148,6 +1129,22 @@ def test_fit_refuses(options, error, parts, backend):
         (((GOOD_X, GOOD_Y), 1, 2, 0.1, GOOD_X), TypeError, ("test_data must be a pair", "ndarray")),
     ],
 )
-def test_sgd_refuses(arguments, error, parts):
+def test_sgd_refuses(arguments, error, parts, make):
     net = make()
     refuses(net, lambda: net.SGD(*arguments), error, *parts)
+
+
+def test_a_network_is_freed_when_nobody_has_it(backend, digits, make):
+    """At once, not by the next collection of garbage: what it computes with takes much memory."""
+    X, y = digits[0][:20], digits[1][:20]
+    net = make((64, 5, 10), backend=backend)
+    net.fit(X, y, epochs=1, batch_size=4, learning_rate=0.1)
+    net.feedforward(X)
+    net.gradient(X, y)
+    found = weakref.ref(net), weakref.ref(net._engine)
+    gc.disable()
+    try:
+        del net
+        assert [reference() for reference in found] == [None, None]
+    finally:
+        gc.enable()
