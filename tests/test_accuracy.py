@@ -1,39 +1,22 @@
 """Accuracy against exact truth: activations in units in the last place, gradients, autograd."""
 
-import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 
+import exhaustive_ulp as script
 from fastbp import Network, activations, get_backend
 from fastbp.cases import Case
 from fastbp.reference import Model
 from fastbp.verification import DTYPES, OUTPUTS
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "exhaustive_ulp.py"
-
 # -- float32: every bit pattern, thinned out -------------------------------------------------------
 
 
-@pytest.fixture
-def script():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("exhaustive_ulp", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_finds_the_promise_kept():
-    run = subprocess.run(
-        [sys.executable, SCRIPT, "--stride", "4999", "--json"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+def test_the_script_finds_the_promise_kept(run_program):
+    run = run_program(script.__file__, "--stride", "4999", "--json")
     found = json.loads(run.stdout)
     assert found["stride"] == 4999
     rows = {row["function"]: row for row in found["rows"]}
@@ -45,7 +28,7 @@ def test_the_script_finds_the_promise_kept():
         assert rows[name]["monotone"]
 
 
-def test_its_table(script, capsys):
+def test_its_table(capsys):
     assert script.main(["tanh", "--stride", "99991"]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split()[0] == "function"
@@ -54,14 +37,14 @@ def test_its_table(script, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["cosine"], ["--stride", "0"]])
-def test_its_arguments_are_checked(script, arguments, capsys):
+def test_its_arguments_are_checked(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         script.main(arguments)
     assert stopped.value.code == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_the_line_has_all_floats_in_order_and_the_nans_are_the_rest(script):
+def test_the_line_has_all_floats_in_order_and_the_nans_are_the_rest():
     stride = 104_729
     line = np.concatenate([script.on_the_line(k) for k in script.chunks(script.LINE, stride)])
     assert len(line) == -(-script.LINE // stride)
@@ -106,7 +89,7 @@ WORSE = {
 
 
 @pytest.mark.parametrize("defect", WORSE)
-def test_a_worse_function_is_found_out(script, defect, monkeypatch, capsys):
+def test_a_worse_function_is_found_out(defect, monkeypatch, capsys):
     change, shows = WORSE[defect]
     right = script.FUNCTIONS["tanh"]
     monkeypatch.setitem(script.FUNCTIONS, "tanh", (worse(change), *right[1:]))

@@ -18,14 +18,6 @@ from fastbp.history import NAMES, History
 RATE = 0.5
 
 
-def make(sizes=(4, 6, 3), **options):
-    return Network(sizes, **{"seed": 1, "dtype": "float64", **options})
-
-
-def data(rng, n=22):
-    return rng.random((n, 4)), rng.integers(0, 3, n)
-
-
 class Events(Callback):
     """Keeps what it was called with."""
 
@@ -66,12 +58,12 @@ class Spoil(Callback):
 # --- When -----------------------------------------------------------------------------------------
 
 
-def test_all_are_called_in_turn_at_each_event(rng):
+def test_all_are_called_in_turn_at_each_event(make, data):
     log = []
     net = make()
     before = net.to_vector()
     net.fit(
-        *data(rng), epochs=2, batch_size=4, learning_rate=RATE,
+        *data(), epochs=2, batch_size=4, learning_rate=RATE,
         callbacks=[Events("a", log), Events("b", log)],
     )  # fmt: skip
     expected = [("begin", 0), ("epoch", 1), ("epoch", 2), ("end", 2)]
@@ -80,16 +72,16 @@ def test_all_are_called_in_turn_at_each_event(rng):
     np.testing.assert_array_equal(log[-1][3], net.to_vector())
 
 
-def test_the_base_class_does_nothing_and_changes_no_bit(rng):
-    X, y = data(rng)
+def test_the_base_class_does_nothing_and_changes_no_bit(make, data):
+    X, y = data()
     nets = make(), make()
     for net, found in zip(nets, ([], [Callback()]), strict=True):
         net.fit(X, y, epochs=3, batch_size=4, learning_rate=RATE, callbacks=found)
     np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
 
 
-def test_one_that_sets_stopped_ends_the_training_and_the_others_see_that_epoch(backend, rng):
-    X, y = data(rng)
+def test_one_that_sets_stopped_ends_the_training_and_the_others_see_that_epoch(backend, make, data):
+    X, y = data()
     net, twin, last = make(backend=backend), make(backend=backend), Events("last")
     history = net.fit(
         X, y, epochs=9, batch_size=4, learning_rate=RATE,
@@ -102,11 +94,11 @@ def test_one_that_sets_stopped_ends_the_training_and_the_others_see_that_epoch(b
     np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
 
 
-def test_without_one_that_stops_the_history_says_nothing(rng):
-    assert make().fit(*data(rng), epochs=2, batch_size=4, learning_rate=RATE).stopped == ""
+def test_without_one_that_stops_the_history_says_nothing(make, data):
+    assert make().fit(*data(), epochs=2, batch_size=4, learning_rate=RATE).stopped == ""
 
 
-def test_a_divergence_is_told_and_raised_where_nobody_stops(rng):
+def test_a_divergence_is_told_and_raised_where_nobody_stops(rng, make):
     X = 100 * rng.standard_normal((40, 4))
     events = Events()
     with pytest.raises(DivergenceError):
@@ -131,12 +123,12 @@ def test_a_divergence_is_told_and_raised_where_nobody_stops(rng):
     ],
 )
 def test_it_stops_after_so_many_epochs_and_puts_the_best_weights_back(
-    patience, min_delta, losses, best, epochs, backend, rng
+    patience, min_delta, losses, best, epochs, backend, make, data
 ):
     net, events = make(backend=backend), Events()
     stopping = EarlyStopping("loss", patience, min_delta)
     history = net.fit(
-        *data(rng), epochs=len(losses), batch_size=4, learning_rate=RATE,
+        *data(), epochs=len(losses), batch_size=4, learning_rate=RATE,
         callbacks=[Spoil(losses), events, stopping],
     )  # fmt: skip
     assert len(history) == epochs
@@ -147,10 +139,10 @@ def test_it_stops_after_so_many_epochs_and_puts_the_best_weights_back(
     assert history.stopped == (expected if stopped else "")
 
 
-def test_the_padding_stays_zero_when_weights_are_put_back(rng):
+def test_the_padding_stays_zero_when_weights_are_put_back(make, data):
     net = make()
     net.fit(
-        *data(rng), epochs=5, batch_size=4, learning_rate=RATE,
+        *data(), epochs=5, batch_size=4, learning_rate=RATE,
         callbacks=[EarlyStopping("loss", 1, min_delta=100.0)],
     )  # fmt: skip
     twin = make()
@@ -158,8 +150,8 @@ def test_the_padding_stays_zero_when_weights_are_put_back(rng):
     np.testing.assert_array_equal(net.params, twin.params)
 
 
-def test_it_starts_anew_with_each_training(rng):
-    X, y = data(rng)
+def test_it_starts_anew_with_each_training(make, data):
+    X, y = data()
     stopping = EarlyStopping("loss", 2)
     for _ in range(2):
         net = make()
@@ -192,37 +184,37 @@ def test_on_real_images_it_keeps_the_weights_that_do_best_on_images_held_out(mni
 # --- StopOnDivergence -----------------------------------------------------------------------------
 
 
-def test_a_loss_far_above_the_smallest_ends_the_training(backend, rng):
+def test_a_loss_far_above_the_smallest_ends_the_training(backend, make, data):
     net, events = make(backend=backend), Events()
     history = net.fit(
-        *data(rng), epochs=9, batch_size=4, learning_rate=RATE,
+        *data(), epochs=9, batch_size=4, learning_rate=RATE,
         callbacks=[Spoil([3, 1, 2.9, 3.1, 1, 1, 1, 1, 1]), events, StopOnDivergence(3.0)],
     )  # fmt: skip
     assert len(history) == 4
-    assert history.stopped == "loss 3.1 is above 3 times the smallest, 1"
+    assert "loss 3.1 is above 3 times the smallest" in history.stopped
     np.testing.assert_array_equal(net.to_vector(), events.log[2][3])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_ends_it_too(value, rng):
+def test_a_loss_that_is_no_number_ends_it_too(value, make, data):
     history = make().fit(
-        *data(rng), epochs=9, batch_size=4, learning_rate=RATE,
+        *data(), epochs=9, batch_size=4, learning_rate=RATE,
         callbacks=[Spoil([3, 2, value]), StopOnDivergence(1e300)],
     )  # fmt: skip
     assert len(history) == 3
 
 
-def test_losses_below_what_the_dtype_resolves_are_no_divergence(rng):
+def test_losses_below_what_the_dtype_resolves_are_no_divergence(make, data):
     losses = [1.0, 0.0, 1e-16, 2e-15, 1e-15]
     history = make().fit(
-        *data(rng), epochs=5, batch_size=4, learning_rate=RATE,
+        *data(), epochs=5, batch_size=4, learning_rate=RATE,
         callbacks=[Spoil(losses), StopOnDivergence(10.0)],
     )  # fmt: skip
     assert history.stopped == ""
 
 
-def test_without_divergence_the_weights_stay_those_of_the_last_epoch(rng):
-    X, y = data(rng)
+def test_without_divergence_the_weights_stay_those_of_the_last_epoch(make, data):
+    X, y = data()
     nets = make(), make()
     nets[0].fit(X, y, epochs=3, batch_size=4, learning_rate=RATE)
     nets[1].fit(
@@ -232,7 +224,7 @@ def test_without_divergence_the_weights_stay_those_of_the_last_epoch(rng):
     np.testing.assert_array_equal(nets[0].to_vector(), nets[1].to_vector())
 
 
-def test_where_fit_would_raise_it_returns_with_the_best_weights(backend, dtype, rng):
+def test_where_fit_would_raise_it_returns_with_the_best_weights(backend, dtype, rng, make):
     X, y = 100 * rng.standard_normal((40, 4)), 100 * rng.standard_normal((40, 3))
     net, events = make(activation="relu", backend=backend, dtype=dtype), Events()
     history = net.fit(
@@ -240,9 +232,7 @@ def test_where_fit_would_raise_it_returns_with_the_best_weights(backend, dtype, 
         callbacks=[events, StopOnDivergence(1e300)],
     )  # fmt: skip
     assert 1 <= len(history) < 1000
-    assert history.stopped == (
-        f"epoch {len(history) + 1} gave a loss or weights that are not finite"
-    )
+    assert f"epoch {len(history) + 1} gave" in history.stopped
     best = int(np.argmin(history.loss)) + 1
     np.testing.assert_array_equal(net.to_vector(), events.log[best][3])
     assert [event for event, _ in events.events()][-2:] == ["divergence", "end"]
@@ -262,8 +252,8 @@ def test_in_the_first_epoch_the_network_gets_its_start_back(backend):
     np.testing.assert_array_equal(net.to_vector(), before)
 
 
-def test_of_several_that_put_weights_back_the_last_has_the_last_word(rng):
-    X, y = data(rng)
+def test_of_several_that_put_weights_back_the_last_has_the_last_word(make, data):
+    X, y = data()
     losses, others = [4.0, 1.0, 2.0, 99.0], [1.0, 2.0, 0.5, 3.0]
     for order in (1, -1):
         net, events = make(), Events()
@@ -280,10 +270,10 @@ def test_of_several_that_put_weights_back_the_last_has_the_last_word(rng):
 # --- Checkpoint -----------------------------------------------------------------------------------
 
 
-def test_every_so_many_epochs_the_network_is_saved(backend, tmp_path, rng):
+def test_every_so_many_epochs_the_network_is_saved(backend, tmp_path, make, data):
     net, events = make(backend=backend), Events()
     net.fit(
-        *data(rng), epochs=7, batch_size=4, learning_rate=RATE,
+        *data(), epochs=7, batch_size=4, learning_rate=RATE,
         callbacks=[events, Checkpoint(tmp_path / "net-{epoch:03d}.safetensors", every=3)],
     )  # fmt: skip
     assert sorted(os.listdir(tmp_path)) == ["net-003.safetensors", "net-006.safetensors"]
@@ -292,11 +282,11 @@ def test_every_so_many_epochs_the_network_is_saved(backend, tmp_path, rng):
         np.testing.assert_array_equal(loaded.to_vector(), events.log[epoch][3])
 
 
-def test_only_the_best_and_one_file_after_the_other(tmp_path, rng):
+def test_only_the_best_and_one_file_after_the_other(tmp_path, make, data):
     net, events = make(), Events()
     losses = [5, 6, 4, 4, 3, 9]
     net.fit(
-        *data(rng), epochs=6, batch_size=4, learning_rate=RATE,
+        *data(), epochs=6, batch_size=4, learning_rate=RATE,
         callbacks=[
             Spoil(losses), events, Checkpoint(tmp_path / "best", monitor="loss"),
             Checkpoint(tmp_path / "best-{epoch}", monitor="loss"),
@@ -313,8 +303,8 @@ def test_only_the_best_and_one_file_after_the_other(tmp_path, rng):
         )
 
 
-def test_a_training_goes_on_from_a_checkpoint_to_the_same_end(tmp_path, rng):
-    X, y = data(rng)
+def test_a_training_goes_on_from_a_checkpoint_to_the_same_end(tmp_path, make, data):
+    X, y = data()
     options = {"batch_size": 4, "learning_rate": RATE, "shuffle": False}
     whole = make()
     whole.fit(X, y, epochs=5, **options, callbacks=[Checkpoint(tmp_path / "{epoch}")])
@@ -332,11 +322,11 @@ def test_folders_may_have_braces_and_doubled_ones_stand_for_themselves(tmp_path)
 
 @pytest.mark.parametrize("name", ["{", "{}", "{0}", "{e}", "{epoch:q}", "{epoch.x}", "{epoch[0]}"])
 def test_a_pattern_that_is_none_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match=r"path must be a file's, with \{epoch\}, as in"):
+    with pytest.raises(ValueError, match=r"path must be .* with \{epoch\}"):
         Checkpoint(tmp_path / name)
 
 
-def test_where_there_is_no_place_it_is_said_before_the_training(tmp_path, rng):
+def test_where_there_is_no_place_it_is_said_before_the_training(tmp_path, make, data):
     net = make()
     before = net.to_vector()
     for path, error, message in (
@@ -345,40 +335,42 @@ def test_where_there_is_no_place_it_is_said_before_the_training(tmp_path, rng):
     ):
         with pytest.raises(error, match=message) as caught:
             net.fit(
-                *data(rng), epochs=1, batch_size=4, learning_rate=RATE, callbacks=[Checkpoint(path)]
+                *data(), epochs=1, batch_size=4, learning_rate=RATE, callbacks=[Checkpoint(path)]
             )
         assert caught.value.filename == str(path)
     np.testing.assert_array_equal(net.to_vector(), before)
 
 
-def test_a_name_without_folder_lies_here(tmp_path, monkeypatch, rng):
+def test_a_name_without_folder_lies_here(tmp_path, monkeypatch, make, data):
     monkeypatch.chdir(tmp_path)
-    make().fit(
-        *data(rng), epochs=1, batch_size=4, learning_rate=RATE, callbacks=[Checkpoint("net")]
-    )
+    make().fit(*data(), epochs=1, batch_size=4, learning_rate=RATE, callbacks=[Checkpoint("net")])
     assert os.listdir() == ["net"]
 
 
 # --- Logs -----------------------------------------------------------------------------------------
 
 
-def logged(tmp_path, **options):
-    paths = tmp_path / "log.csv", tmp_path / "log.jsonl"
-    net = make(loss=options.pop("loss", "quadratic"))
-    history = net.fit(
-        **{"epochs": 3, "batch_size": 4, "learning_rate": 0.1, **options},
-        callbacks=[CSVLog(paths[0]), JSONLog(str(paths[1]))],
-    )
-    with open(paths[0], newline="") as file:
-        rows = list(csv.DictReader(file))
-    text = paths[1].read_text()
-    lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
-    return history, rows, lines
+@pytest.fixture
+def logged(make, tmp_path):
+    """logged(X=..., y=..., ...): train; return the history, and what both logs say of it."""
+
+    def train(**options):
+        csv_log, json_log = tmp_path / "log.csv", tmp_path / "log.jsonl"
+        history = make().fit(
+            **{"epochs": 3, "batch_size": 4, "learning_rate": 0.1, **options},
+            callbacks=[CSVLog(csv_log), JSONLog(str(json_log))],
+        )
+        with open(csv_log, newline="") as file:
+            rows = list(csv.DictReader(file))
+        lines = json_log.read_text().splitlines()
+        return history, rows, [json.loads(line, parse_constant=pytest.fail) for line in lines]
+
+    return train
 
 
-def test_both_logs_hold_the_history_to_the_last_bit(tmp_path, rng):
-    X, y = data(rng)
-    history, rows, lines = logged(tmp_path, X=X, y=y, validation_data=(X, y))
+def test_both_logs_hold_the_history_to_the_last_bit(logged, data):
+    X, y = data()
+    history, rows, lines = logged(X=X, y=y, validation_data=(X, y))
     assert [row.pop("epoch") for row in rows] == ["1", "2", "3"]
     assert [line.pop("epoch") for line in lines] == [1, 2, 3]
     for found in (rows, lines):
@@ -387,16 +379,16 @@ def test_both_logs_hold_the_history_to_the_last_bit(tmp_path, rng):
             assert [float(row[name]) for row in found] == getattr(history, name)
 
 
-def test_what_was_not_measured_is_empty_and_what_is_no_number_is_null(tmp_path, rng):
-    history, rows, lines = logged(tmp_path, X=rng.random((6, 4)), y=rng.random((6, 3)))
+def test_what_was_not_measured_is_empty_and_what_is_no_number_is_null(logged, rng):
+    history, rows, lines = logged(X=rng.random((6, 4)), y=rng.random((6, 3)))
     assert {row["val_loss"] for row in rows} == {""}
     assert {row["accuracy"] for row in rows} == {"nan"}
     assert [float(row["loss"]) for row in rows] == history.loss
     assert all("val_loss" not in line and line["accuracy"] is None for line in lines)
 
 
-def test_a_log_is_complete_after_each_epoch_and_begins_anew(tmp_path, rng):
-    X, y = data(rng)
+def test_a_log_is_complete_after_each_epoch_and_begins_anew(tmp_path, make, data):
+    X, y = data()
     paths = tmp_path / "log.csv", tmp_path / "log.jsonl"
     for path in paths:
         path.write_text("old\n")
@@ -419,12 +411,12 @@ def test_a_log_is_complete_after_each_epoch_and_begins_anew(tmp_path, rng):
 
 
 @pytest.mark.parametrize("log", [CSVLog, JSONLog])
-def test_a_log_without_a_place_is_said_before_the_training(log, tmp_path, rng):
+def test_a_log_without_a_place_is_said_before_the_training(log, tmp_path, make, data):
     net = make()
     before = net.to_vector()
     with pytest.raises(FileNotFoundError) as caught:
         net.fit(
-            *data(rng), epochs=1, batch_size=4, learning_rate=RATE,
+            *data(), epochs=1, batch_size=4, learning_rate=RATE,
             callbacks=[log(tmp_path / "no" / "log")],
         )  # fmt: skip
     assert caught.value.filename == str(tmp_path / "no" / "log")
@@ -441,8 +433,8 @@ def everything(folder):
     ]  # fmt: skip
 
 
-def test_all_together_on_real_digits_stop_and_leave_the_best(tmp_path):
-    X, y, *_ = fastbp.datasets.load("digits")
+def test_all_together_on_real_digits_stop_and_leave_the_best(tmp_path, digits):
+    X, y, *_ = digits
     train, held = (X[:400], y[:400]), (X[400:800], y[400:800])
     net = Network([64, 20, 10], loss="cross-entropy", input_scale=1 / 16, seed=1)
     history = net.fit(
@@ -458,9 +450,8 @@ def test_all_together_on_real_digits_stop_and_leave_the_best(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 22])
-def test_what_watches_changes_no_bit(batch_size, backend, tmp_path, rng, capsys):
-    pytest.importorskip("tqdm")
-    X, y = data(rng)
+def test_what_watches_changes_no_bit(batch_size, backend, tmp_path, tqdm, capsys, make, data):
+    X, y = data()
     nets = make(backend=backend), make(backend=backend)
     options = {"epochs": 6, "batch_size": batch_size, "learning_rate": RATE}
     plain = nets[0].fit(X, y, **options)
@@ -476,8 +467,8 @@ def test_what_watches_changes_no_bit(batch_size, backend, tmp_path, rng, capsys)
     assert nets[0].rng.bit_generator.state == nets[1].rng.bit_generator.state
 
 
-def test_all_can_be_pickled_before_and_after_a_training(tmp_path, rng):
-    X, y = data(rng)
+def test_all_can_be_pickled_before_and_after_a_training(tmp_path, make, data):
+    X, y = data()
     ends = []
     for _ in range(2):
         found = pickle.loads(pickle.dumps(ends[-1][1] if ends else everything(tmp_path)))
@@ -500,20 +491,20 @@ def test_all_can_be_pickled_before_and_after_a_training(tmp_path, rng):
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: EarlyStopping("val"), ValueError, "monitor must be one of loss, .*; found 'val'"),
+        (lambda: EarlyStopping("val"), ValueError, "monitor must be one of .*; found 'val'"),
         (lambda: EarlyStopping(patience=0), ValueError, "patience must be a positive integer"),
-        (lambda: EarlyStopping(patience=1.5), TypeError, "patience must be a positive integer"),
-        (lambda: EarlyStopping(min_delta=-1), ValueError, "min_delta must be a finite number"),
-        (lambda: EarlyStopping(min_delta=None), TypeError, "min_delta must be a number"),
+        (lambda: EarlyStopping(patience=1.5), TypeError, "patience must be"),
+        (lambda: EarlyStopping(min_delta=-1), ValueError, "min_delta must be"),
+        (lambda: EarlyStopping(min_delta=None), TypeError, "min_delta must be"),
         (lambda: StopOnDivergence(1), ValueError, "factor must be above 1; found 1"),
-        (lambda: StopOnDivergence(math.inf), ValueError, "factor must be a positive number"),
-        (lambda: StopOnDivergence("2"), TypeError, "factor must be a positive number"),
-        (lambda: Checkpoint(3), TypeError, "path must be a file's, a str or os.PathLike; found 3"),
-        (lambda: Checkpoint(""), TypeError, "path must be a file's"),
+        (lambda: StopOnDivergence(math.inf), ValueError, "factor must be"),
+        (lambda: StopOnDivergence("2"), TypeError, "factor must be"),
+        (lambda: Checkpoint(3), TypeError, "path must be .*; found 3"),
+        (lambda: Checkpoint(""), TypeError, "path must be"),
         (lambda: Checkpoint("a", every=0), ValueError, "every must be a positive integer"),
         (lambda: Checkpoint("a", monitor="x"), ValueError, "monitor must be one of"),
-        (lambda: CSVLog(None), TypeError, "path must be a file's, a str or os.PathLike"),
-        (lambda: JSONLog(b"log"), TypeError, "path must be a file's, a str or os.PathLike"),
+        (lambda: CSVLog(None), TypeError, "path must be .* str or os.PathLike"),
+        (lambda: JSONLog(b"log"), TypeError, "path must be"),
     ],
 )
 def test_arguments_that_do_not_fit(build, error, message):
@@ -522,9 +513,9 @@ def test_arguments_that_do_not_fit(build, error, message):
 
 
 @pytest.mark.parametrize("build", [EarlyStopping, lambda: Checkpoint("a", monitor="val_accuracy")])
-def test_what_is_monitored_must_be_there(build, rng):
+def test_what_is_monitored_must_be_there(build, make, data):
     with pytest.raises(ValueError, match=r"monitor 'val_.*' needs validation_data"):
-        make().fit(*data(rng), epochs=3, batch_size=4, learning_rate=RATE, callbacks=[build()])
+        make().fit(*data(), epochs=3, batch_size=4, learning_rate=RATE, callbacks=[build()])
 
 
 def test_the_module_is_there_when_asked_for():

@@ -5,12 +5,7 @@ import pytest
 
 from fastbp import reference
 
-STEP = 1e-5
-
-
-@pytest.fixture(scope="module")
-def program(classic):
-    return classic("book_network")
+PROGRAM, STEP = "book_network", 1e-5
 
 
 @pytest.fixture
@@ -134,11 +129,9 @@ def test_swapped_costs_are_seen(program):
     assert not all(ok(program.check_neurons(neurons)).values())
 
 
-def test_three_epochs_on_mnist(program, mnist, monkeypatch, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(program, "load_mnist", lambda data_dir: mnist)
-    picture = tmp_path / "book.png"
-    assert program.main(["--quick", "--output", str(picture)]) == 0
+def test_three_epochs_on_mnist(start, capsys):
+    code, picture = start("--quick")
+    assert code == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == [
         "Epoch 0", "Epoch 1", "Epoch 2",

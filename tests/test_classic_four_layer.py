@@ -1,31 +1,9 @@
 """scripts/classics/four_layer.py: both rules against formulas, and the contrast on real MNIST."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-CLASSICS = Path(__file__).resolve().parents[1] / "scripts" / "classics"
-
-
-@pytest.fixture(scope="module")
-def program(classic):
-    return classic("four_layer")
-
-
-@pytest.fixture
-def start(program, monkeypatch, mnist, tmp_path):
-    """start(*arguments): run it on MNIST; the exit code and the picture."""
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(program, "load_mnist", lambda data_dir: mnist)
-
-    def run(*arguments):
-        picture = tmp_path / "norms.png"
-        return program.main([*arguments, "--output", str(picture)]), picture
-
-    return run
+PROGRAM = "four_layer"
 
 
 @pytest.fixture
@@ -60,17 +38,19 @@ def steps_of(program, weights, x, y, wrong, rate=1e-3):
 
 
 @pytest.mark.slow
-def test_the_contrast_on_three_seeds(start, capsys):
+@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_the_contrast_on_three_seeds(start, program, monkeypatch, seeds, capsys):
     """Orderings, ratios of norms, and that `train` comes to the weights of `Network.fit`."""
+    monkeypatch.setattr(program, "SEEDS", seeds)
     code, picture = start("--quick")
     printed = capsys.readouterr().out
     assert code == 0, printed
-    assert "6,000 images, in their order; seeds 0, 1, 2" in printed
+    assert "6,000 images, in their order; seeds 0" in printed
     assert "7 of 7 rows as expected" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_at_full_length(program, mnist, monkeypatch):
     """The figures that plain NumPy gave, on all 30,000 images, where they differ most."""
     monkeypatch.setattr(program, "load_mnist", lambda data_dir: mnist)
@@ -145,12 +125,10 @@ def test_one_seed_out_of_range_turns_a_row_red(program):
         assert not ok
 
 
-def test_missing_data_are_one_line(tmp_path):
+def test_missing_data_are_one_line(run_program, program, tmp_path):
     """From a foreign folder, with nothing but the installed package."""
-    done = subprocess.run(
-        [sys.executable, CLASSICS / "four_layer.py", "--quick", "--data-dir", tmp_path / "none"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    words = program.__file__, "--quick", "--data-dir", tmp_path / "none"
+    done = run_program(*words, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("four_layer.py: data_dir=")
     assert len(done.stderr.splitlines()) == 1

@@ -8,10 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-
-@pytest.fixture(scope="module")
-def program(classic):
-    return classic("unequal_layers")
+PROGRAM = "unequal_layers"
 
 
 def _bytes(data):
@@ -107,10 +104,8 @@ def test_a_slip_taken_for_right_is_seen(program, old_file, monkeypatch):
     assert not program.check_gradients(data, seed=0)[0][3]
 
 
-def test_a_short_run_from_the_classic_file(program, old_file, monkeypatch, tmp_path):
+def test_a_short_run_from_the_classic_file(start, old_file):
     """300 rounds: the table is as expected, and the cost is drawn."""
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "cost_over_epoch.png"
-    arguments = ["--quick", "--data-dir", str(old_file[0]), "--output", str(picture)]
-    assert program.main(arguments) == 0
+    code, picture = start("--quick", "--data-dir", old_file[0])
+    assert code == 0
     assert picture.stat().st_size > 10_000

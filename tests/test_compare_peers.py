@@ -8,50 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPTS = str(Path(__file__).resolve().parents[1] / "scripts")
-HANG = "import sys, time; sys.stdin.readline(); time.sleep(60)"
-DIES = "import sys; sys.stdin.readline(); sys.exit('a line before\\nno memory left')"
-DIES_LATER = """\
-import sys
-sys.stdin.readline()
-print('{"ready": true}', flush=True)
-sys.stdin.readline()
-sys.exit("no memory left")
-"""
+import compare_peers
+import peers
+from peers import race, report, work
 
-
-@pytest.fixture(scope="module")
-def load():
-    """load(name): import a module that lies in scripts, or in a package there."""
-
-    def load(name):
-        sys.path.insert(0, SCRIPTS)
-        try:
-            return import_module(name)
-        finally:
-            sys.path.remove(SCRIPTS)
-
-    return load
-
-
-@pytest.fixture(scope="module")
-def program(load):
-    return load("compare_peers")
-
-
-@pytest.fixture(scope="module")
-def work(load):
-    return load("peers.work")
-
-
-@pytest.fixture(scope="module")
-def report(load):
-    return load("peers.report")
-
-
-@pytest.fixture(scope="module")
-def race(load):
-    return load("peers.race")
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 def entry(name, rate, threads=1, check=1.0, status="ok"):
@@ -64,7 +25,7 @@ def entry(name, rate, threads=1, check=1.0, status="ok"):
 
 
 @pytest.fixture
-def result(work):
+def result():
     """result(entries, ...): what a race of `nielsen` would give; each entry is its arguments."""
 
     def make(*entries, name="nielsen", cores=(1,)):
@@ -83,7 +44,7 @@ def result(work):
 # -- tables and counts -----------------------------------------------------------------------------
 
 
-def test_figures_are_those_to_reach(work):
+def test_figures_are_those_to_reach():
     table = {
         name: (w.must, w.aim, w.must_two)
         for name, w in work.WORKLOADS.items()
@@ -120,7 +81,7 @@ def test_figures_are_those_to_reach(work):
         ("predict10000", 10_000 * 2 * 23_820),
     ],
 )
-def test_operations(work, name, flops):
+def test_operations(name, flops):
     assert work.WORKLOADS[name].flops == flops
 
 
@@ -133,11 +94,11 @@ def test_operations(work, name, flops):
         ("predict10000", 400, "2.5"),  # calls a second; milliseconds
     ],
 )
-def test_units(work, report, name, rate, figure):
+def test_units(name, rate, figure):
     assert report.shown(work.WORKLOADS[name], rate) == figure
 
 
-def test_dense_inputs_have_no_zeros_and_others_the_share_asked_for(work, rng):
+def test_dense_inputs_have_no_zeros_and_others_the_share_asked_for(rng):
     w = work.Workload((40, 3), data="gauss", samples=500)
     assert np.count_nonzero(work.inputs(w, None, rng)) == 20_000
     few = work.inputs(w._replace(density=0.25), None, rng)
@@ -147,14 +108,14 @@ def test_dense_inputs_have_no_zeros_and_others_the_share_asked_for(work, rng):
 # -- ratios and verdicts ---------------------------------------------------------------------------
 
 
-def test_the_better_number_of_threads_counts(report, result):
+def test_the_better_number_of_threads_counts(result):
     found = result(("fastbp", 90, 1), ("fastbp", 120, 2), ("jax", 40, 1), ("jax", 30, 2))
     assert report.standing(found)["fastbp"]["threads"] == 2
     assert report.standing(found)["jax"]["threads"] == 1
     assert report.ratio(found, "fastbp", "jax") == 3
 
 
-def test_the_best_peer_is_another_and_no_gauge(report, result):
+def test_the_best_peer_is_another_and_no_gauge(result):
     assert report.best_peer(result(("fastbp", 90), ("torch", 5), ("jax", 40))) == "jax"
     assert report.best_peer(result(("fastbp", 90))) is None
     died = result(("fastbp", 90), ("jax", 40, 1, 1.0, "failed"), ("torch", 5))
@@ -162,7 +123,7 @@ def test_the_best_peer_is_another_and_no_gauge(report, result):
     assert report.ratio(died, "fastbp", "jax") is None
 
 
-def test_shares(report, result):
+def test_shares(result):
     found = result(("fastbp", 1e6, 1), ("jax", 1e5))
     assert report.peak(found) == pytest.approx(200)
     assert report.share_of_peak(found, "fastbp") == pytest.approx(95.88 / 200)
@@ -171,7 +132,7 @@ def test_shares(report, result):
     assert report.activation_share(spread) == pytest.approx(1e6 / 4e7 / 2)
 
 
-def test_verdicts(report, result):
+def test_verdicts(result):
     found = result(("fastbp", 50), ("jax", 10))
     assert report.verdicts(found) == [(True, "to jax", 5.0, 4), (False, "to jax", 5.0, 6)]
     two = result(("fastbp", 50), ("jax", 10), cores=(0, 1))
@@ -183,7 +144,7 @@ def test_verdicts(report, result):
     assert shares[2] == (True, "of the FMA peak", pytest.approx(share), 0.78)
 
 
-def test_a_must_missed_is_a_problem_only_when_checked(report, result):
+def test_a_must_missed_is_a_problem_only_when_checked(result):
     short, enough = (result(("fastbp", rate), ("jax", 10)) for rate in (39, 41))
     assert report.problems([short], check=False) == []
     assert report.problems([enough], check=True) == []  # the aim may be missed
@@ -192,33 +153,33 @@ def test_a_must_missed_is_a_problem_only_when_checked(report, result):
 
 
 @pytest.mark.parametrize("status", ["missing", "failed"])
-def test_a_ratio_without_all_peers_proves_nothing(report, result, status):
+def test_a_ratio_without_all_peers_proves_nothing(result, status):
     found = result(("fastbp", 100), ("torch", 10), ("jax", 0, 1, 0.0, status))
     assert report.problems([found], check=False) == []
     (line,) = report.problems([found], check=True)
     assert line == "nielsen: not proven without jax"
 
 
-def test_a_peer_without_such_work_is_no_problem(report, result):
+def test_a_peer_without_such_work_is_no_problem(result):
     found = result(("fastbp", 100), ("torch", 10), ("sklearn", 0, 1, 0.0, "not applicable"))
     assert report.problems([found], check=True) == []
     assert "NOT APPLICABLE: why sklearn" in report.text(found)
 
 
-def test_fastbp_that_fails_is_a_problem(report, result):
+def test_fastbp_that_fails_is_a_problem(result):
     found = result(("fastbp", 0, 1, 0.0, "failed"), ("torch", 10))
     assert report.problems([found], check=False) == ["nielsen: fastbp did not run"]
     assert "FAILED: why fastbp" in report.text(found)
 
 
 @pytest.mark.parametrize(("other", "agree"), [(1.04, True), (1.06, False), (float("nan"), False)])
-def test_losses_must_agree(report, result, other, agree):
+def test_losses_must_agree(result, other, agree):
     found = result(("fastbp", 100, 1, 1.0), ("torch", 10, 1, other), ("jax", 10, 1, 1.0))
     assert (report.problems([found], check=False) == []) == agree
     assert ("DO NOT DO THE SAME WORK" in report.text(found)) != agree
 
 
-def test_cores_that_others_used_are_named(report, result):
+def test_cores_that_others_used_are_named(result):
     found = result(("fastbp", 100), ("torch", 10))
     assert "OTHER PROGRAMS" not in report.text(found)
     for one in found["entries"]:
@@ -231,24 +192,24 @@ def test_cores_that_others_used_are_named(report, result):
 
 
 @pytest.fixture
-def staged(program, result, monkeypatch):
+def staged(result, monkeypatch):
     """staged(rate): `main` on a race in which jax has rate 10."""
-    monkeypatch.setattr(program, "images_for", lambda workloads: None)
+    monkeypatch.setattr(compare_peers, "images_for", lambda workloads: None)
 
     def stage(rate):
         found = result(("fastbp", rate), ("jax", 10))
-        monkeypatch.setattr(program, "run", lambda name, *_: {**found, "name": name})
+        monkeypatch.setattr(compare_peers, "run", lambda name, *_: {**found, "name": name})
 
     return stage
 
 
-def test_exit_codes(program, staged, capsys):
+def test_exit_codes(staged, capsys):
     staged(39)
-    assert program.main(["--work", "nielsen"]) == 0
-    assert program.main(["--work", "nielsen", "--check"]) == 1
+    assert compare_peers.main(["--work", "nielsen"]) == 0
+    assert compare_peers.main(["--work", "nielsen", "--check"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "nielsen: must be 4 to jax; 3.90"
     staged(41)
-    assert program.main(["--work", "nielsen", "--check"]) == 0
+    assert compare_peers.main(["--work", "nielsen", "--check"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -264,16 +225,16 @@ def test_exit_codes(program, staged, capsys):
         (["--cores", "9999"], "--threads 1 wants as many of the cores"),
     ],
 )
-def test_unusable_options(program, words, message, capsys):
+def test_unusable_options(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        program.options_of(words)
+        compare_peers.options_of(words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_workload_of_ones_own(program):
+def test_a_workload_of_ones_own():
     words = "--sizes 784,13,10 --batch 33 --density 0.5 --activation relu --loss cross-entropy"
-    options = program.options_of([*words.split(), "--dtype", "float64", "--samples", "500"])
+    options = compare_peers.options_of([*words.split(), "--dtype", "float64", "--samples", "500"])
     (own,) = options.workloads.values()
     assert own[:4] == ((784, 13, 10), "relu", "cross-entropy", 33)
     assert (own.dtype, own.density, own.samples, own.data) == ("float64", 0.5, 500, "gauss")
@@ -285,7 +246,7 @@ def test_a_workload_of_ones_own(program):
 ABOUT = {"cpu": "a CPU", "date": "2025-01-31T12:00:00", "rounds": 5, "versions": {"numpy": "9.9"}}
 
 
-def test_the_readme_is_rewritten_between_its_marks(report, result, tmp_path):
+def test_the_readme_is_rewritten_between_its_marks(result, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}old\n{report.END}behind\n")
     found = result(("fastbp", 50), ("jax", 10), ("torch", 0, 1, 0.0, "missing"))
@@ -302,41 +263,36 @@ def test_the_readme_is_rewritten_between_its_marks(report, result, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{0}", "{1}", "{1}{0}", "{0}{0}{1}"])
-def test_a_readme_without_marks_is_refused_before_the_race(
-    program, report, staged, text, tmp_path, monkeypatch
-):
+def test_a_readme_without_marks_is_refused_before_the_race(staged, text, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
     readme.write_text(text.format(report.BEGIN, report.END))
-    monkeypatch.setattr(program, "README", readme)
-    monkeypatch.setattr(program, "run", lambda *_: pytest.fail("raced"))
+    monkeypatch.setattr(compare_peers, "README", readme)
+    monkeypatch.setattr(compare_peers, "run", lambda *_: pytest.fail("raced"))
     with pytest.raises(ValueError, match=r"README.md needs the lines <!-- peers --> and"):
-        program.main(["--readme", "--work", "nielsen"])
+        compare_peers.main(["--readme", "--work", "nielsen"])
     assert readme.read_text() == text.format(report.BEGIN, report.END)
 
 
-def test_readme_and_picture_are_written_by_the_program(
-    program, report, staged, tmp_path, monkeypatch
-):
+def test_readme_and_picture_are_written_by_the_program(staged, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     readme, picture = tmp_path / "README.md", tmp_path / "peers.svg"
     readme.write_text(f"{report.BEGIN}{report.END}")
-    monkeypatch.setattr(program, "README", readme)
-    monkeypatch.setattr(program, "PICTURE", picture)
+    monkeypatch.setattr(compare_peers, "README", readme)
+    monkeypatch.setattr(compare_peers, "PICTURE", picture)
     staged(41)
-    assert program.main(["--readme", "--work", "nielsen,wide"]) == 0
+    assert compare_peers.main(["--readme", "--work", "nielsen,wide"]) == 0
     assert "| wide | samples/s | 41 | 10 | 4.10 (jax) |" in readme.read_text()
     drawn = picture.read_bytes()
     for words in (b"fastbp and its peers on one core", b">nielsen, samples/s<", b">jax<", b">41<"):
         assert words in drawn
-    program.main(["--readme", "--work", "nielsen,wide"])
+    compare_peers.main(["--readme", "--work", "nielsen,wide"])
     assert picture.read_bytes() == drawn
 
 
 # -- processes -------------------------------------------------------------------------------------
 
 
-def test_a_missing_peer_is_named_with_what_installs_it(load, race, report, result, monkeypatch):
-    peers = load("peers")
+def test_a_missing_peer_is_named_with_what_installs_it(result, monkeypatch):
     absent = peers.Peer("torch_", ("numpy", "no_such_package"))
     monkeypatch.setitem(race.PEERS, "torch", absent)
     said = []
@@ -351,9 +307,10 @@ def test_a_missing_peer_is_named_with_what_installs_it(load, race, report, resul
     assert f"MISSING: {words}" in report.text(found)
 
 
-def run_worker(race, load, code, limit=30):
-    peer = load("peers").PEERS["fastbp"]
-    worker = race.Worker(peer, "", [0], 1, command=(sys.executable, "-c", code))
+def run_worker(*words, limit=30):
+    """What becomes of a worker that fails."""
+    command = sys.executable, PROGRAMS / "failing_worker.py", *words
+    worker = race.Worker(peers.PEERS["fastbp"], "", [0], 1, command=command)
     state = {"status": "ok"}
     race.attempt(state, lambda: worker.ask({}, limit))
     if state["status"] == "ok":
@@ -363,14 +320,14 @@ def run_worker(race, load, code, limit=30):
     return state
 
 
-def test_a_worker_that_dies_is_reported_with_its_last_line(race, load):
-    for code in (DIES, DIES_LATER):
-        state = run_worker(race, load, code)
+def test_a_worker_that_dies_is_reported_with_its_last_line():
+    for answers in ("0", "1"):
+        state = run_worker("dies", answers)
         assert state == {"status": "failed", "reason": "no memory left (exit code 1)"}
 
 
-def test_a_worker_that_hangs_is_ended(race, load):
-    state = run_worker(race, load, HANG, limit=0.5)
+def test_a_worker_that_hangs_is_ended():
+    state = run_worker("hangs", "0", limit=0.5)
     assert state == {"status": "failed", "reason": "no answer in 0.5 s"}
 
 
@@ -379,14 +336,14 @@ def small(*words):
     return [*sizes, *words]
 
 
-def test_a_small_race(program, tmp_path, capsys):
+def test_a_small_race(tmp_path, capsys):
     file = tmp_path / "race.json"
-    peers = ["fastbp", "numpy", "numpy-by-hand"]
-    assert program.main(small("--peers", ",".join(peers), "--json", str(file))) == 0
+    names = ["fastbp", "numpy", "numpy-by-hand"]
+    assert compare_peers.main(small("--peers", ",".join(names), "--json", str(file))) == 0
     found = json.loads(file.read_text())
     (result,) = found["results"]
     entries = {e["name"]: e for e in result["entries"]}
-    assert list(entries) == [*peers, "fma-peak", "activations"]
+    assert list(entries) == [*names, "fma-peak", "activations"]
     for one in entries.values():
         assert (one["status"], one["reason"], len(one["slices"])) == ("ok", "", 2)
         assert one["rate"] == max(piece["rate"] for piece in one["slices"])
@@ -396,14 +353,14 @@ def test_a_small_race(program, tmp_path, capsys):
     assert {"fastbp", "numpy", "Python"} <= set(found["about"]["versions"])
     out = capsys.readouterr().out
     assert "custom: 12-5-3, sigmoid, quadratic, batch 7, float32, 50 samples; Gaussian" in out
-    assert all(f"\n  {name} " in out for name in peers)
+    assert all(f"\n  {name} " in out for name in names)
     assert "FMA peak" in out
     assert "activations take" in out
 
 
-def test_a_peer_that_fails_leaves_the_others_running(program, load, race, monkeypatch, capsys):
-    monkeypatch.setitem(race.PEERS, "jax", load("peers").Peer("no_such_module"))
-    assert program.main(small("--peers", "numpy-by-hand,jax")) == 0
+def test_a_peer_that_fails_leaves_the_others_running(monkeypatch, capsys):
+    monkeypatch.setitem(race.PEERS, "jax", peers.Peer("no_such_module"))
+    assert compare_peers.main(small("--peers", "numpy-by-hand,jax")) == 0
     out = capsys.readouterr().out
     assert "FAILED: ModuleNotFoundError: No module named 'peers.no_such_module'" in out
     assert "numpy-by-hand  " in out
@@ -438,22 +395,23 @@ TASKS = {
         "onnxruntime",
     ],
 )
-def test_a_peer_does_what_the_reference_does(load, work, peer, name, tmp_path, monkeypatch):
-    who = load("peers").PEERS[peer]
+def test_a_peer_does_what_the_reference_does(peer, name, tmp_path, monkeypatch):
+    who = peers.PEERS[peer]
     for package in who.needs:
         pytest.importorskip(package)
     if peer == "torch-compiled":
-        monkeypatch.setattr(load("peers.torch_"), "MOST_STEPS", 3)  # 50 take a minute to compile
+        # 50 take a minute to compile
+        monkeypatch.setattr(import_module("peers.torch_"), "MOST_STEPS", 3)
     options = {"data": "gauss", "dtype": "float64", **TASKS[name]}
     w = work.Workload((12, 5, 4, 3), **options)
     if w.kind not in who.kinds:
         return
     work.write_task(tmp_path, w, None, None)
     task = work.read_task(tmp_path, 1)
-    expected = load("peers.fastbp_").build(task, "numpy").run(1).check
+    expected = import_module("peers.fastbp_").build(task, "numpy").run(1).check
     try:
-        job = load(f"peers.{who.module}").build(task, who.variant)
-    except load("peers").NotApplicable:
+        job = import_module(f"peers.{who.module}").build(task, who.variant)
+    except peers.NotApplicable:
         assert peer in ("sklearn", "jax-columns")
         return
     job.reset()

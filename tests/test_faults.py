@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastbp
+from cases import crossed
 from fastbp import DivergenceError, Network
-from fastbp import numba_engine as engines
 
 RULES = {
     "sgd": {},
@@ -54,12 +54,9 @@ WHERE = {
 }
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, N])
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("kind", WHERE)
-def test_what_overflows_is_named_and_undone(kind, name, batch_size, backend, monkeypatch):
+@crossed(kind=list(WHERE), name=list(RULES), batch_size=[1, 5, N], backend=["numba", "numpy"])
+def test_what_overflows_is_named_and_undone(kind, name, batch_size, backend, all_take_part):
     """For every optimiser; threads and chunks of a batch included."""
-    monkeypatch.setattr(engines, "WORK_PER_THREAD", 1)
     net, twin = network(backend), network(backend)
     X, y, rate = blow_up(kind, net)
     twin.from_vector(net.to_vector())

@@ -98,7 +98,7 @@ def test_a_programs_own_handler_stays(handlers):
     came = []
     signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     with termination_raises():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
     assert came == [signal.SIGTERM]
 
 
@@ -118,7 +118,7 @@ def test_signals_wait_for_the_end(number, error, handlers):
 
     def work():
         with interrupts_wait():
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             steps.append("whole")
         steps.append("too late")
 

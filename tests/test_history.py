@@ -73,13 +73,13 @@ def test_the_best_is_the_largest_or_the_smallest(monitor, min_delta, values, exp
     ("args", "error", "message"),
     [
         (("vall_loss",), ValueError, "monitor must be one of .*; found 'vall_loss'"),
-        (("stopped",), ValueError, "monitor must be one of"),
-        ((None,), ValueError, "monitor must be one of"),
-        (("loss", -1), ValueError, "min_delta must be a finite number, at least 0; found -1"),
-        (("loss", math.nan), ValueError, "min_delta must be a finite number"),
-        (("loss", math.inf), ValueError, "min_delta must be a finite number"),
-        (("loss", "1"), TypeError, "min_delta must be a number, at least 0; found '1'"),
-        (("loss", True), TypeError, "min_delta must be a number"),
+        (("stopped",), ValueError, "monitor must be"),
+        ((None,), ValueError, "monitor must be"),
+        (("loss", -1), ValueError, "min_delta must be .* at least 0; found -1"),
+        (("loss", math.nan), ValueError, "min_delta must be"),
+        (("loss", math.inf), ValueError, "min_delta must be"),
+        (("loss", "1"), TypeError, "min_delta must be .*; found '1'"),
+        (("loss", True), TypeError, "min_delta must be"),
     ],
 )
 def test_arguments_that_do_not_fit(args, error, message):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from cases import crossed
 from fastbp.activations import HIDDEN
 from fastbp.layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
 from fastbp.sequential import Sequential
@@ -91,8 +92,11 @@ def test_affine_has_the_slopes_of_its_value(sizes, leading, affine, rng, assert_
     check_node(affine(*sizes), [x], ("W", "b"), assert_close, rng)
 
 
+TARGETS = ["labels", "one-hot", "real"]
+
+
 @pytest.mark.parametrize("leading", [(), (1,), (7,), (2, 3)], ids=str)
-@pytest.mark.parametrize("targets", ["labels", "one-hot", "real"])
+@pytest.mark.parametrize("targets", TARGETS)
 def test_softmax_with_loss_has_the_slope_of_its_value(targets, leading, backend, rng, assert_close):
     y = rng.integers(0, 4, leading)
     if targets != "labels":
@@ -372,7 +376,7 @@ BAD = {
     "complex": (lambda: Mul().forward(1, 1j), TypeError, "y must hold numbers"),
     "ragged": (lambda: Tanh().forward([[1], [1, 2]]), ValueError, "x must be a rectangular"),
     "no broadcast": (lambda: Add().forward([1, 2], [1, 2, 3]), ValueError,
-                     r"x and y must have shapes that broadcast; found \(2,\) and \(3,\)"),
+                     r"x and y .* broadcast.*\(2,\) and \(3,\)"),
     "dout of ReLU": (lambda: forward_then_backward(ReLU(), X3, dout=np.ones(3)), ValueError,
                      r"dout must be .*\(5, 3\); found \(3,\)"),
     "dout of Add": (lambda: forward_then_backward(Add(), 1, 2, dout=[1]), ValueError,
@@ -390,7 +394,7 @@ BAD = {
     "W empty": (lambda: Affine(np.ones((3, 0)), np.ones(0)), ValueError, "at least one of each"),
     "b": (lambda: Affine(np.ones((3, 2)), np.ones(3)), ValueError, r"b must be \(2,\).*\(3,\)"),
     "b's dtype": (lambda: Affine(np.ones((3, 2)), np.ones(2, np.float32)), TypeError,
-                  "b must be of W's dtype, float64; found float32"),
+                  "b must be of W's dtype.*float32"),
     "W infinite": (lambda: Affine([[np.inf]], [0]), ValueError, r"W must be finite.*W\[0, 0\]"),
     "W text": (lambda: Affine([["a"]], [0]), TypeError, "W must hold numbers"),
     "x too wide": (lambda: run_affine(np.ones((5, 4))), ValueError,
@@ -406,7 +410,7 @@ BAD = {
     "label negative": (lambda: run_loss(X3, [0, 1, -1, 2, 0]), ValueError, r"found -1 at y\[2\]"),
     "labels real": (lambda: run_loss(X3, np.zeros(5)), TypeError, "y must be integer labels"),
     "labels too few": (lambda: run_loss(X3, [0, 1]), ValueError,
-                       r"y must be integer labels of shape \(5,\) or .*\(5, 3\); found \(2,\)"),
+                       r"y must be integer labels .*\(5,\).*\(2,\)"),
     "targets nan": (lambda: run_loss(X3, X3 * np.nan), ValueError, "y must be finite"),
     "targets text": (lambda: run_loss(X3, ["a"] * 5), TypeError, "y must hold numbers"),
     "no layers": (lambda: Sequential([]), ValueError, "layers must hold at least one"),
@@ -508,8 +512,7 @@ def test_copies_have_parameters_of_their_own(rng):
     assert np.array_equal(net.predict(x), before)
 
 
-@pytest.mark.parametrize("activation", HIDDEN)
-@pytest.mark.parametrize("targets", ["labels", "one-hot", "real"])
+@crossed(activation=HIDDEN, targets=TARGETS, dtype=["float32", "float64"])
 def test_agrees_with_network(targets, activation, backend, dtype, rng, assert_close):
     """The same weights, transposed, give the same outputs, losses and gradients."""
     sizes = [17, 9, 8, 5]
@@ -540,7 +543,6 @@ def test_agrees_with_network(targets, activation, backend, dtype, rng, assert_cl
         assert mine[f"W{l}"].dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_same_seed_starts_as_network_does(dtype):
     network = fastbp.Network([5, 4, 3], loss="cross-entropy", init=0.1, dtype=dtype, seed=7)
     net = Sequential.mlp([5, 4, 3], weight_init_std=0.1, dtype=dtype, seed=7)
@@ -645,8 +647,8 @@ def test_layers_of_ones_own(backend, rng, assert_close):
         assert_close(numerical[key], exact[key], "differences")
 
 
-def test_it_learns_the_digits(backend):
-    X_train, y_train, X_test, y_test = fastbp.datasets.load("digits")
+def test_it_learns_the_digits(backend, digits):
+    X_train, y_train, X_test, y_test = digits
     rng = np.random.default_rng(0)
     net = Sequential.mlp([64, 30, 10], weight_init_std=0.1, backend=backend, seed=rng)
     for _ in range(400):

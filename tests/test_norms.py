@@ -1,3 +1,5 @@
+"""Norms of activations and deltas, as a callback records them."""
+
 import itertools
 import math
 
@@ -7,8 +9,6 @@ import pytest
 import fastbp
 from fastbp import Norms, norms, reference
 
-X, Y, *_ = fastbp.datasets.load("digits")
-PROBE = X[:50], Y[:50]
 KINDS = {
     "sigmoid": {},
     "relu, softmax": {"activation": "relu", "loss": "cross-entropy"},
@@ -16,6 +16,12 @@ KINDS = {
     "sigmoid cross-entropy": {"loss": "cross-entropy", "output": "sigmoid"},
     "identity": {"activation": "identity", "output": "tanh"},
 }
+
+
+@pytest.fixture(scope="session")
+def probe(digits):
+    """Samples and labels, few of them."""
+    return digits.X_train[:50], digits.y_train[:50]
 
 
 def network(sizes=(64, 12, 9, 10), **options):
@@ -37,40 +43,40 @@ def expected(net, X, y):
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_norms_are_those_of_the_reference(kind, backend, dtype):
-    net, recorder = network(**kind, backend=backend, dtype=dtype), Norms(*PROBE)
+def test_norms_are_those_of_the_reference(kind, backend, dtype, probe):
+    net, recorder = network(**kind, backend=backend, dtype=dtype), Norms(*probe)
     recorder.on_epoch_end(net, None)
-    activations, deltas = expected(net, *PROBE)
+    activations, deltas = expected(net, *probe)
     tolerance = {"float64": 1e-12, "float32": 1e-5}[dtype]
     np.testing.assert_allclose(recorder.activations, [activations], rtol=tolerance)
     np.testing.assert_allclose(recorder.deltas, [deltas], rtol=tolerance)
 
 
-def test_the_deltas_make_the_gradient():
+def test_the_deltas_make_the_gradient(probe):
     """The mean over the probe of delta times input is what `gradient` returns."""
     net = network(dtype="float64")
-    activations, deltas = norms._backprop(net, *PROBE)
-    gradient = net.gradient(*PROBE)
-    inputs = [PROBE[0] / 16, *activations]
+    activations, deltas = norms._backprop(net, *probe)
+    gradient = net.gradient(*probe)
+    inputs = [probe[0] / 16, *activations]
     for l, delta in enumerate(deltas):
         np.testing.assert_allclose(delta.T @ inputs[l] / 50, gradient.weights[l], atol=1e-14)
         np.testing.assert_allclose(delta.mean(axis=0), gradient.biases[l], atol=1e-14)
 
 
-def test_fit_records_one_entry_an_epoch_and_learns_the_same():
-    with_norms, without, recorder = network(), network(), Norms(*PROBE)
+def test_fit_records_one_entry_an_epoch_and_learns_the_same(probe, digits):
+    with_norms, without, recorder = network(), network(), Norms(*probe)
     settings = {"epochs": 3, "batch_size": 10, "learning_rate": 0.5}
-    with_norms.fit(X, Y, callbacks=[recorder], **settings)
-    without.fit(X, Y, **settings)
+    with_norms.fit(*digits[:2], callbacks=[recorder], **settings)
+    without.fit(*digits[:2], **settings)
     np.testing.assert_array_equal(with_norms.to_vector(), without.to_vector())
     assert [len(entry) for entry in recorder.deltas] == [3, 3, 3]
     assert len(recorder.activations) == 3
     assert recorder.deltas[0] != recorder.deltas[2]
-    np.testing.assert_allclose(recorder.deltas[-1], expected(with_norms, *PROBE)[1], rtol=1e-4)
+    np.testing.assert_allclose(recorder.deltas[-1], expected(with_norms, *probe)[1], rtol=1e-4)
 
 
-def test_vanishing_gradients_are_seen():
-    net, recorder = network([64, *[20] * 5, 10]), Norms(*PROBE)
+def test_vanishing_gradients_are_seen(probe):
+    net, recorder = network([64, *[20] * 5, 10]), Norms(*probe)
     recorder.on_epoch_end(net, None)
     (deltas,) = recorder.deltas
     assert all(below < above / 2 for below, above in itertools.pairwise(deltas))
@@ -82,14 +88,14 @@ def test_targets_may_be_real_and_outputs_one():
     assert len(recorder.deltas[0]) == 2
 
 
-def test_a_network_without_hidden_layers():
-    recorder = Norms(*PROBE)
+def test_a_network_without_hidden_layers(probe):
+    recorder = Norms(*probe)
     recorder.on_epoch_end(network([64, 10]), None)
     assert len(recorder.deltas[0]) == len(recorder.activations[0]) == 1
 
 
-def test_the_probe_stays_as_it_was():
-    samples, labels = X[:20].copy(), Y[:20].copy()
+def test_the_probe_stays_as_it_was(probe):
+    samples, labels = (part[:20].copy() for part in probe)
     first, second, net = Norms(samples, labels), Norms(samples, labels), network()
     first.on_epoch_end(net, None)
     samples[:], labels[:] = 0, 0
@@ -97,16 +103,16 @@ def test_the_probe_stays_as_it_was():
     assert first.deltas == second.deltas
 
 
-def test_a_sparse_probe_is_as_good():
+def test_a_sparse_probe_is_as_good(probe):
     sparse = pytest.importorskip("scipy.sparse")
-    first, second, net = Norms(*PROBE), Norms(sparse.csr_array(PROBE[0]), PROBE[1]), network()
+    first, second, net = Norms(*probe), Norms(sparse.csr_array(probe[0]), probe[1]), network()
     for recorder in (first, second):
         recorder.on_epoch_end(net, None)
     assert first.deltas == second.deltas
 
 
-def test_what_overflows_is_not_finite_and_no_error():
-    net, recorder = network(activation="identity"), Norms(*PROBE)
+def test_what_overflows_is_not_finite_and_no_error(probe):
+    net, recorder = network(activation="identity"), Norms(*probe)
     net.from_vector(np.full(net.to_vector().shape, 1e20))
     recorder.on_epoch_end(net, None)
     assert not math.isfinite(recorder.deltas[0][0])
@@ -115,13 +121,13 @@ def test_what_overflows_is_not_finite_and_no_error():
 @pytest.mark.parametrize(
     ("samples", "labels", "error", "part"),
     [
-        (X[0], [0], ValueError, r"X must be \(batch, 64\)"),
-        (X[:0], [], ValueError, "X must hold at least one sample"),
+        (np.ones(64), [0], ValueError, r"X must be \(batch, 64\)"),
+        (np.ones((0, 64)), [], ValueError, "X must hold at least one sample"),
         (5, [0], ValueError, "X must be"),
-        (X[:3], [0], ValueError, "y must have one entry per sample, 3"),
-        (X[:3], 0, ValueError, "y must have one entry per sample, 3"),
+        (np.ones((3, 64)), [0], ValueError, "y must have one entry per sample, 3"),
+        (np.ones((3, 64)), 0, ValueError, "y must have one entry per sample, 3"),
         ([["a"]], [0], TypeError, "X must hold numbers"),
-        (X[:1], ["a"], TypeError, "y must hold numbers"),
+        (np.ones((1, 64)), ["a"], TypeError, "y must hold numbers"),
     ],
 )
 def test_a_probe_that_is_none_is_refused_at_once(samples, labels, error, part):
@@ -129,15 +135,15 @@ def test_a_probe_that_is_none_is_refused_at_once(samples, labels, error, part):
         Norms(samples, labels)
 
 
-def test_a_probe_that_does_not_fit_the_network_is_named():
-    for probe, part in (
+def test_a_probe_that_does_not_fit_the_network_is_named(probe):
+    for other, part in (
         ((np.ones((2, 3)), [0, 1]), r"X must be \(batch, 64\)"),
-        ((X[:2], [0, 10]), "y must be labels from 0 to 9"),
+        ((np.ones((2, 64)), [0, 10]), "y must be labels from 0 to 9"),
         ((np.full((1, 64), np.nan), [0]), "X must be finite"),
     ):
         with pytest.raises(ValueError, match=part):
-            Norms(*probe).on_epoch_end(network(), None)
-    recorder = Norms(*PROBE)
+            Norms(*other).on_epoch_end(network(), None)
+    recorder = Norms(*probe)
     recorder.on_epoch_end(network(), None)
     with pytest.raises(ValueError, match="networks of 3 layers; found one of 1"):
         recorder.on_epoch_end(network([64, 10]), None)

@@ -7,8 +7,6 @@ import inspect
 import pkgutil
 import re
 import runpy
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -42,22 +40,24 @@ def test_all_is_complete():
     assert public | modules == set(fastbp.__all__)
 
 
-def test_what_training_does_not_need_is_imported_when_asked_for():
-    code = "import fastbp, sys; print(sorted(m for m in sys.modules if m in sys.argv))"
+@pytest.fixture
+def words_of(run_program):
+    """words_of(name, *arguments): what a program prints where warnings are errors."""
+    return lambda *words: run_program(*words, PYTHONWARNINGS="error").stdout.split()
+
+
+def test_what_training_does_not_need_is_imported_when_asked_for(words_of):
     names = ("gradients", "layers", "norms", "plots", "report", "sequential", "verification")
-    later = [f"fastbp.{name}" for name in names]
-    found = subprocess.run(
-        [sys.executable, "-c", code, *later], capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == "[]"
+    modules = words_of("modules.py", "fastbp")
+    assert "fastbp.network" in modules
+    assert not {f"fastbp.{name}" for name in names} & set(modules)
     assert "verify" in dir(fastbp)
     with pytest.raises(AttributeError, match="no attribute 'verified'"):
         fastbp.verified  # noqa: B018
 
 
-@pytest.mark.parametrize("name", fastbp.__all__)
-def test_whatever_is_public_says_what_it_is(name):
-    assert getattr(fastbp, name).__doc__
+def test_whatever_is_public_says_what_it_is():
+    assert [name for name in fastbp.__all__ if not getattr(fastbp, name).__doc__] == []
 
 
 def imported(name):
@@ -96,14 +96,14 @@ PUBLIC = dict(public_functions())
 SHOWN_ELSEWHERE = {"History": fastbp}
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, "Network.fit", "Network.save"])
-def test_each_public_name_has_an_example(name):
-    thing = PUBLIC.get(name) or getattr(fastbp.Network, name.split(".")[1])
-    shown = SHOWN_ELSEWHERE.get(name, thing)
-    examples = doctest.DocTestParser().get_examples(shown.__doc__)
-    assert examples, f"{name} shows no example"
-    if shown is fastbp:
-        assert any("history" in example.source for example in examples)
+def test_each_public_name_has_an_example():
+    methods = {"Network.fit": fastbp.Network.fit, "Network.save": fastbp.Network.save}
+    for name, thing in (PUBLIC | methods).items():
+        shown = SHOWN_ELSEWHERE.get(name, thing)
+        examples = doctest.DocTestParser().get_examples(shown.__doc__)
+        assert examples, f"{name} shows no example"
+        if shown is fastbp:
+            assert any("history" in example.source for example in examples)
 
 
 def methods_of(cls):
@@ -126,15 +126,15 @@ def typed_functions():
             yield from methods_of(thing)
 
 
-@pytest.mark.parametrize(("name", "function"), [*typed_functions()])
-def test_the_public_face_is_annotated_in_full(name, function):
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if not inspect.isfunction(function):
-        return  # an attribute of a class
-    signature = inspect.signature(function)
-    assert signature.return_annotation is not signature.empty, name
-    for parameter in list(signature.parameters.values())["." in name and name[0].isupper() :]:
-        assert parameter.annotation is not parameter.empty, f"{name}({parameter})"
+def test_the_public_face_is_annotated_in_full():
+    for name, function in typed_functions():
+        function = inspect.unwrap(getattr(function, "__func__", function))
+        if not inspect.isfunction(function):
+            continue  # an attribute of a class
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not signature.empty, name
+        for parameter in list(signature.parameters.values())["." in name and name[0].isupper() :]:
+            assert parameter.annotation is not parameter.empty, f"{name}({parameter})"
 
 
 def test_a_user_s_typed_program_runs(capsys):
@@ -180,74 +180,34 @@ def test_the_changes_begin_with_this_version():
     assert versions == sorted(versions, key=lambda v: [*map(int, v.split("."))], reverse=True)
 
 
-def in_a_fresh_process(code):
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
-def test_import_leaves_optional_packages_alone():
+def test_import_leaves_optional_packages_alone(words_of):
     """But for what Numba looks for by itself."""
-    names = "{name.split('.')[0] for name in sys.modules}"
-    code = f"import numba, sys; before = {names}; import fastbp; print(*{names} - before)"
-    modules = set(in_a_fresh_process(code))
+    theirs, modules = (set(words_of("modules.py", name)) for name in ("numba", "fastbp"))
     assert "fastbp" in modules
-    assert not modules & OPTIONAL
+    assert not {name.split(".")[0] for name in modules - theirs} & OPTIONAL
 
 
-def test_import_does_not_wait_for_numba():
-    """`import fastbp` is to take at most 1.15 times as long as `import numba`."""
-    code = """
-import sys
-import fastbp
-fastbp.Network([2, 2], backend="numpy")
-print("numba" in sys.modules)
-fastbp.Network([2, 2])
-print("numba" in sys.modules)
-"""
-    assert in_a_fresh_process(code) == ["False", "True"]
+def test_import_does_not_wait_for_numba(words_of):
+    assert words_of("numba_when_needed.py") == ["False", "True"]
 
 
 @pytest.mark.timing
-def test_import_takes_no_longer_than_numba():
-    code = "import time; begun = time.process_time(); import {}; print(time.process_time() - begun)"
+def test_import_takes_no_longer_than_numba(words_of):
+    """At most 1.15 times as long."""
     seconds = {
-        name: min(float(*in_a_fresh_process(code.format(name))) for _ in range(5))
+        name: min(float(*words_of("import_seconds.py", name)) for _ in range(5))
         for name in ("numba", "fastbp")
     }
     assert seconds["fastbp"] < 1.15 * seconds["numba"], seconds
 
 
-def test_it_trains_where_no_optional_package_is():
-    code = f"""
-import sys
-sys.modules.update(dict.fromkeys({sorted(OPTIONAL - {"scipy"})!r}))
-import fastbp
-X, y, *rest = fastbp.datasets.load("digits")
-net = fastbp.Network([64, 10], input_scale=1 / 16, seed=0)
-print(len(net.fit(X, y, epochs=2, batch_size=10, learning_rate=0.5, progress=True)))
-"""  # SciPy is not fastbp's affair: Numba looks for it
-    assert in_a_fresh_process(code) == ["2"]
+def test_it_trains_where_no_optional_package_is(words_of):
+    """But for SciPy, which is not fastbp's affair: Numba looks for it."""
+    assert words_of("train_without.py", *OPTIONAL - {"scipy"}) == ["2"]
 
 
-def test_import_changes_no_global_state():
-    code = """
-import logging, warnings, signal
-import numpy as np
-def state():
-    filters = list(warnings.filters)
-    return str(np.geterr()), signal.getsignal(signal.SIGINT), logging.getLogger().handlers[:]
-before = state()
-import fastbp
-assert state() == before
-np.random.seed(0)
-first = np.random.random()
-np.random.seed(0)
-fastbp.Network([3, 2], seed=1).fit([[1, 2, 3]], [0], epochs=1, batch_size=1, learning_rate=1)
-assert np.random.random() == first
-print("fine")
-"""
-    assert in_a_fresh_process(code) == ["fine"]
+def test_import_changes_no_global_state(words_of):
+    assert words_of("global_state.py") == ["fine"]
 
 
 def test_the_version_is_one():

@@ -1,4 +1,3 @@
-import builtins
 import math
 from types import SimpleNamespace
 
@@ -155,7 +154,7 @@ def test_a_long_legend_takes_nothing_from_the_panels(name):
 
 def test_more_runs_than_can_be_told_apart_are_refused():
     runs = {str(number): history(2) for number in range(36)}
-    with pytest.raises(ValueError, match="1 to 35 runs, to be told apart; found 36"):
+    with pytest.raises(ValueError, match=r"1 to 35 runs.* 36"):
         plots.learning_curves(runs)
     with pytest.raises(ValueError, match="found 0"):
         plots.learning_curves({})
@@ -237,16 +236,16 @@ def network(sizes=(64, 30, 10), **options):
 
 
 @pytest.fixture(scope="module")
-def digits():
+def learnt(digits):
     """A network that has learnt the digits a little, and the test images."""
-    X_train, y_train, X, y = fastbp.datasets.load("digits")
+    X_train, y_train, X, y = digits
     net = network()
     net.fit(X_train, y_train, epochs=2, batch_size=10, learning_rate=0.5)
     return net, X, y
 
 
-def test_the_matrix_shows_counts_and_shares(digits):
-    net, X, y = digits
+def test_the_matrix_shows_counts_and_shares(learnt):
+    net, X, y = learnt
     figure = plots.confusion_matrix(net, X, y, title="digits")
     axes, bar = figure.axes
     counts = np.zeros((10, 10), int)
@@ -313,8 +312,8 @@ def captions(figure):
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_mistakes_show_the_images_in_order_of_confidence(digits):
-    net, X, y = digits
+def test_mistakes_show_the_images_in_order_of_confidence(learnt):
+    net, X, y = learnt
     figure = plots.mistakes(net, X, y)
     outputs = net.feedforward(X)
     predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
@@ -331,8 +330,8 @@ def test_mistakes_show_the_images_in_order_of_confidence(digits):
     assert limits == {(0, 16)}
 
 
-def test_fewer_mistakes_than_places(digits):
-    net, X, y = digits
+def test_fewer_mistakes_than_places(learnt):
+    net, X, y = learnt
     wrong = net.predict(X) != y
     few = np.concatenate([np.flatnonzero(wrong)[:3], np.flatnonzero(~wrong)[:9]])
     figure = plots.mistakes(net, X[few], y[few], title="few")
@@ -340,8 +339,8 @@ def test_fewer_mistakes_than_places(digits):
     assert figure.get_suptitle() == "few\nAll 3 mistakes in 12 samples"
 
 
-def test_no_mistakes_are_said(digits, tmp_path):
-    net, X, _ = digits
+def test_no_mistakes_are_said(learnt, tmp_path):
+    net, X, _ = learnt
     figure = plots.mistakes(net, X, net.predict(X), tmp_path / "a.png")
     assert figure.get_suptitle() == "No mistakes in 355 samples"
     assert figure.axes == []
@@ -358,8 +357,8 @@ def test_outputs_that_are_no_probabilities_are_not_called_so():
 # -- weights -------------------------------------------------------------------------------------
 
 
-def test_weights_are_images_on_one_scale_around_white(digits):
-    net, *_ = digits
+def test_weights_are_images_on_one_scale_around_white(learnt):
+    net, *_ = learnt
     figure = plots.first_layer(net, title="digits")
     *places, bar = figure.axes
     assert len(places) == 30
@@ -402,7 +401,7 @@ def test_few_neurons(sizes, tmp_path):
 @pytest.mark.parametrize("draw", [plots.mistakes, lambda net, X, y: plots.first_layer(net)])
 def test_images_must_be_square(draw):
     net = network([63, 2])
-    with pytest.raises(ValueError, match=r"square images, such as 784 inputs.*found 63 inputs"):
+    with pytest.raises(ValueError, match=r"square images.* 63 inputs"):
         draw(net, np.zeros((2, 63)), [0, 1])
 
 
@@ -458,7 +457,7 @@ def test_zero_and_infinity_leave_a_gap_and_a_word(tmp_path):
 
 
 def test_norms_without_an_epoch_say_what_to_do():
-    with pytest.raises(ValueError, match="at least one epoch; found none: pass it to fit"):
+    with pytest.raises(ValueError, match=r"at least one epoch.* pass it to fit"):
         plots.layer_norms(fastbp.Norms([[1.0, 2.0]], [0]))
 
 
@@ -543,8 +542,7 @@ def test_no_picture_is_drawn_where_it_cannot_be_written(draw, tmp_path):
 
 
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
-def test_every_picture_says_what_to_install(draw, monkeypatch):
-    hide_matplotlib(monkeypatch)
+def test_every_picture_says_what_to_install(draw, without_matplotlib):
     with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
         draw("a.png", None)
 
@@ -565,19 +563,7 @@ def test_bad_input_is_named(tmp_path):
         plots.learning_curves(history(2), tmp_path / "nowhere" / "a.png")
 
 
-def hide_matplotlib(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name.startswith("matplotlib"):
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-
-
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
-    hide_matplotlib(monkeypatch)
+def test_without_matplotlib_the_error_says_what_to_install(without_matplotlib):
     for call in (plots.check, lambda: plots.learning_curves(history(2))):
         with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
             call()

@@ -2,12 +2,11 @@
 
 import logging
 import math
-import subprocess
 import sys
 
 import pytest
 
-from fastbp import Network
+from fastbp import training
 from fastbp.history import History
 from fastbp.progress import EpochLines, epoch_line
 
@@ -15,12 +14,10 @@ RATE = 0.5
 OPTIONS = {"epochs": 3, "batch_size": 4, "learning_rate": RATE}
 
 
-def make(**options):
-    return Network((4, 6, 3), **{"seed": 1, **options})
-
-
-def data(rng, n=22):
-    return rng.random((n, 4)), rng.integers(0, 3, n)
+@pytest.fixture(autouse=True, scope="module")
+def compiled(make):
+    """Kernels are ready: a line says so where they are compiled first."""
+    make().fit([[0.0] * 4], [0], epochs=1, batch_size=1, learning_rate=RATE)
 
 
 # --- Lines ----------------------------------------------------------------------------------------
@@ -44,67 +41,48 @@ def test_a_line_leaves_out_what_there_is_not():
     assert epoch_line(history, 1) == "epoch 1/1: loss 0.0000 (val 1.00e+07)"
 
 
-def test_lines_of_a_training_have_one_length_so_that_columns_stand_below_each_other(rng, caplog):
+def test_lines_of_a_training_have_one_length_so_that_columns_stand_below_each_other(
+    caplog, make, data
+):
     with caplog.at_level(logging.INFO, logger="fastbp"):
-        make().fit(*data(rng), epochs=12, batch_size=4, learning_rate=RATE, verbose=True)
+        make().fit(*data(), epochs=12, batch_size=4, learning_rate=RATE, verbose=True)
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines] == [f"epoch {i:2}/12" for i in range(1, 13)]
     assert len({line.index("rate") for line in lines}) == 1
 
 
-def test_why_a_training_ended_early_is_the_last_line(rng, caplog):
+def test_why_a_training_ended_early_is_the_last_line(caplog, make, data):
     class Enough:
         def on_epoch_end(self, net, history):
             history.stopped = "enough is enough"
 
     with caplog.at_level(logging.INFO, logger="fastbp"):
-        make().fit(*data(rng), **OPTIONS, verbose=True, callbacks=[Enough()])
+        make().fit(*data(), **OPTIONS, verbose=True, callbacks=[Enough()])
     assert [record.getMessage() for record in caplog.records][1:] == [
         "ended after epoch 1: enough is enough"
     ]
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
 
-def test_without_verbose_nothing_is_said(rng, caplog, capsys):
+def test_without_verbose_nothing_is_said(caplog, capsys, make, data):
     with caplog.at_level(logging.INFO, logger="fastbp"):
-        make().fit(*data(rng), **OPTIONS)
+        make().fit(*data(), **OPTIONS)
     assert not caplog.records
     assert capsys.readouterr() == ("", "")
 
 
-def test_where_the_program_handles_logs_no_level_or_handler_changes(rng, caplog):
+def test_where_the_program_handles_logs_no_level_or_handler_changes(caplog, make, data):
     """Here caplog's handler is the program's; its logger is at WARNING, and shows lines anyway."""
     logger = logging.getLogger("fastbp")
     before = logger.level, logger.handlers[:]
-    make().fit(*data(rng), **OPTIONS, verbose=True)
+    make().fit(*data(), **OPTIONS, verbose=True)
     assert sum("epoch" in record.getMessage() for record in caplog.records) == 3
     assert (logger.level, logger.handlers) == before
 
 
-SCRIPT = """
-import logging, sys
-import numpy as np
-import fastbp
-if len(sys.argv) > 1:
-    logging.basicConfig(level=sys.argv[1], format="program: %(message)s", stream=sys.stdout)
-net = fastbp.Network([2, 2], backend="numpy", seed=0)
-for verbose in (True, False):
-    net.fit(np.eye(2), [0, 1], epochs=2, batch_size=1, learning_rate=1.0, verbose=verbose)
-logger = logging.getLogger("fastbp")
-assert (logger.handlers, logger.level) == ([], logging.NOTSET)
-net = fastbp.Network([2, 2], output="identity", backend="numpy", seed=0)
-try:
-    net.fit(1e9 * np.eye(2), [0, 1], epochs=2, batch_size=1, learning_rate=1e30, verbose=True)
-except fastbp.DivergenceError:
-    print("diverged")
-assert (logger.handlers, logger.level) == ([], logging.NOTSET)
-"""
-
-
 @pytest.mark.parametrize("level", [None, "INFO", "WARNING"])
-def test_in_a_program_each_line_is_shown_once(level):
-    command = [sys.executable, "-c", SCRIPT, *([level] if level else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_in_a_program_each_line_is_shown_once(level, run_program):
+    done = run_program("epoch_lines.py", *([level] if level else []))
     lines = done.stdout.splitlines()
     start = "program: epoch 1/2: loss" if level else "epoch 1/2: loss"
     assert lines[0].startswith(start)
@@ -113,23 +91,22 @@ def test_in_a_program_each_line_is_shown_once(level):
     assert "epoch" not in done.stderr
 
 
-def test_verbose_is_true_or_false(rng):
+def test_verbose_is_true_or_false(make, data):
     with pytest.raises(TypeError, match="verbose must be True or False; found 2"):
-        make().fit(*data(rng), **OPTIONS, verbose=2)
+        make().fit(*data(), **OPTIONS, verbose=2)
 
 
 # --- Bar ------------------------------------------------------------------------------------------
 
 
-def test_a_bar_shows_samples_their_rate_loss_and_accuracy(backend, rng, capsys):
-    pytest.importorskip("tqdm")
-    history = make(backend=backend).fit(*data(rng), **OPTIONS, progress=True)
+def test_a_bar_shows_samples_their_rate_loss_and_accuracy(backend, capsys, make, data, tqdm):
+    history = make(backend=backend).fit(*data(), **OPTIONS, progress=True)
     shown = capsys.readouterr()
     assert "/66" in shown.err  # samples of three epochs
     assert "samples/s" in shown.err
     assert shown.out == ""
     assert history.stopped == ""
-    make(backend=backend).fit(*data(rng), **OPTIONS)
+    make(backend=backend).fit(*data(), **OPTIONS)
     assert capsys.readouterr().err == ""
 
 
@@ -160,20 +137,20 @@ def bars(monkeypatch):
     return Bar.made
 
 
-def test_the_bar_counts_every_sample_and_is_closed(bars, rng):
-    make().fit(*data(rng), **OPTIONS, progress=True)
+def test_the_bar_counts_every_sample_and_is_closed(bars, make, data):
+    make().fit(*data(), **OPTIONS, progress=True)
     (bar,) = bars
     assert bar.total == sum(bar.counted) == 66
     assert bar.closed
 
 
 @pytest.mark.parametrize("classes", [True, False])
-def test_beside_the_bar_stands_what_was_seen_of_the_epoch(classes, bars, rng, monkeypatch, backend):
+def test_beside_the_bar_stands_what_was_seen_of_the_epoch(
+    classes, bars, rng, monkeypatch, backend, make, data
+):
     """Slices of two batches, as if each took its time; the last word is the epoch's own."""
-    from fastbp import training
-
     monkeypatch.setattr(training, "SLICE_SECONDS", 0)
-    X, y = data(rng)
+    X, y = data()
     y = y if classes else rng.random((22, 3))
     net, twin = make(backend=backend), make(backend=backend)
     history = net.fit(X, y, **OPTIONS, shuffle=False, progress=True)
@@ -186,8 +163,9 @@ def test_beside_the_bar_stands_what_was_seen_of_the_epoch(classes, bars, rng, mo
     assert said[5] == f"loss {history.loss[0]:.4f}{end}"
 
 
-def test_many_epochs_in_one_call_show_the_last(bars, rng):
-    X, y = data(rng)
+def test_many_epochs_in_one_call_show_the_last(bars, make, data, monkeypatch):
+    monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)  # however long they take
+    X, y = data()
     history = make().fit(X, y, epochs=1000, batch_size=22, learning_rate=RATE, progress=True)
     (bar,) = bars
     assert sum(bar.counted) == 22000
@@ -195,34 +173,33 @@ def test_many_epochs_in_one_call_show_the_last(bars, rng):
     assert bar.said[-1] == f"loss {history.loss[-1]:.4f}, accuracy {history.accuracy[-1]:.4f}"
 
 
-def test_a_bar_is_closed_where_a_training_fails(bars, rng):
+def test_a_bar_is_closed_where_a_training_fails(bars, make, data):
     class Fails:
         def on_epoch_end(self, net, history):
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        make().fit(*data(rng), **OPTIONS, progress=True, callbacks=[Fails()])
+        make().fit(*data(), **OPTIONS, progress=True, callbacks=[Fails()])
     assert bars[0].closed
 
 
-def test_without_tqdm_training_goes_on_and_says_so(rng, monkeypatch, caplog):
+def test_without_tqdm_training_goes_on_and_says_so(monkeypatch, caplog, make, data):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with caplog.at_level(logging.WARNING, logger="fastbp"):
-        history = make().fit(*data(rng), **OPTIONS, progress=True, verbose=True)
+        history = make().fit(*data(), **OPTIONS, progress=True, verbose=True)
     assert len(history) == 3
     assert "no progress bar: tqdm is missing (pip install 'fastbp[progress]')" in caplog.text
 
 
-def test_lines_stand_above_the_bar(rng, capsys):
+def test_lines_stand_above_the_bar(capsys, make, data, tqdm):
     """The bar is wiped from its line before a line is written; else the two would be one."""
-    pytest.importorskip("tqdm")
 
     def say(line):
         print(line, file=sys.stderr)
 
     for bar, wiped in ((True, 3), (False, 0)):
-        make().fit(*data(rng), **OPTIONS, progress=True, callbacks=[EpochLines(3, say, bar)])
+        make().fit(*data(), **OPTIONS, progress=True, callbacks=[EpochLines(3, say, bar)])
         shown = capsys.readouterr().err
         assert shown.count("epoch ") == 3
         assert shown.count("\repoch ") == wiped

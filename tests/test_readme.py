@@ -59,11 +59,11 @@ def test_the_program_at_the_top_runs(tmp_path, capsys):
 
 
 def test_the_section_on_training_runs_and_prints_what_it_shows(
-    tmp_path, monkeypatch, capsys, caplog
+    tmp_path, monkeypatch, capsys, caplog, digits
 ):
     monkeypatch.chdir(tmp_path)
     caplog.set_level("INFO", logger="fastbp")  # where nobody handles logs, they go to stdout
-    X, y, *_ = fastbp.datasets.load("digits")
+    X, y, *_ = digits
     np.save("X.npy", X)
     np.save("y.npy", y)
     Path("days").mkdir()
@@ -77,9 +77,9 @@ def test_the_section_on_training_runs_and_prints_what_it_shows(
     assert shown.startswith(f"{summary}epoch   1/100: loss 1.7")
     lines = [record.getMessage() for record in caplog.records]
     assert lines[-1].startswith("ended after epoch ")  # which of them depends on the CPU
-    digits = re.compile(r"\d[\d,.]*")
-    assert digits.sub("#", shown.splitlines()[-1]) == digits.sub("#", lines[-1])
-    assert digits.sub("#", lines[0]) in digits.sub("#", shown)
+    figures = re.compile(r"\d[\d,.]*")
+    assert figures.sub("#", shown.splitlines()[-1]) == figures.sub("#", lines[-1])
+    assert figures.sub("#", lines[0]) in figures.sub("#", shown)
     assert {path.name for path in tmp_path.iterdir()} == {"X.npy", "y.npy", "days", "log.csv"}
 
 

@@ -1,3 +1,5 @@
+"""Histories and learning rates in files: what was written is read, and nothing else."""
+
 import json
 import math
 import os

@@ -57,9 +57,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(digits):
     """A network that has learnt the digits, how it did, and the test images."""
-    X_train, y_train, X, y = fastbp.datasets.load("digits")
+    X_train, y_train, X, y = digits
     net = fastbp.Network([64, 20, 10], loss="cross-entropy", input_scale=1 / 16, seed=1)
     norms = fastbp.Norms(X_train[:100], y_train[:100])
     history = net.fit(

@@ -19,14 +19,6 @@ ALL = [
 ]  # fmt: skip
 
 
-def make(**options):
-    return Network((4, 6, 3), **{"seed": 1, "dtype": "float64", **options})
-
-
-def data(rng, n=22):
-    return rng.random((n, 4)), rng.integers(0, 3, n)
-
-
 def rates(schedule, losses):
     """The rates of as many epochs, each of which had this loss."""
     history = History()
@@ -71,9 +63,9 @@ def test_on_a_plateau_the_rate_sinks(patience, min_delta, losses, expected):
     assert rates(schedule, losses) == expected  # anew from epoch 0 on
 
 
-def test_the_plateau_may_be_any_quantity_s(rng):
+def test_the_plateau_may_be_any_quantity_s(make, data):
     history = make().fit(
-        *data(rng), epochs=4, batch_size=4, validation_data=data(rng, 9),
+        *data(), epochs=4, batch_size=4, validation_data=data(9),
         learning_rate=OnPlateau(1e-9, 0.5, 1, monitor="val_accuracy"),
     )  # fmt: skip
     assert len(set(history.val_accuracy)) == 1
@@ -144,20 +136,24 @@ class Adaptive:
             self.now, self.count = self.now / 5, 0
 
 
+@pytest.fixture(scope="module")
+def theirs():
+    """Imported before a test begins: scikit-learn changes the environment."""
+    return pytest.importorskip("sklearn.neural_network")
+
+
 @pytest.mark.parametrize("kind", ["invscaling", "adaptive"])
-def test_scikit_learn_s_schedules_fit_the_same_face(kind, monkeypatch):
+def test_scikit_learn_s_schedules_fit_the_same_face(kind, theirs, monkeypatch, digits):
     """From the same weights, in the same order: rates and loss curves are the same, and the end."""
-    network = pytest.importorskip("sklearn.neural_network")
     from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-    X, y, *_ = fastbp.datasets.load("digits")
-    X, y = X[:200] / 16, y[:200]
+    X, y = digits.X_train[:200] / 16, digits.y_train[:200]
     options = {
         "hidden_layer_sizes": (8,), "activation": "logistic", "solver": "sgd", "alpha": 0,
         "batch_size": 50, "learning_rate": kind, "max_iter": 300, "shuffle": False, "momentum": 0,
         "random_state": 0, "tol": 1e-3, "n_iter_no_change": 2, "power_t": 0.3,
     }  # fmt: skip
-    start = network.MLPClassifier(**options, learning_rate_init=1e-300).fit(X, y)
+    start = theirs.MLPClassifier(**options, learning_rate_init=1e-300).fit(X, y)
     net = Network([64, 8, 10], loss="cross-entropy", dtype="float64")
     for W, b, coefs, intercepts in zip(
         net.weights, net.biases, start.coefs_, start.intercepts_, strict=True
@@ -173,23 +169,23 @@ def test_scikit_learn_s_schedules_fit_the_same_face(kind, monkeypatch):
     monkeypatch.setattr(SGDOptimizer, "iteration_ends", noted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # more epochs than "invscaling" is given would change less
-        theirs = network.MLPClassifier(**options, learning_rate_init=2.0).fit(X, y)
+        twin = theirs.MLPClassifier(**options, learning_rate_init=2.0).fit(X, y)
     ours = InverseScaling(2.0, 0.3, 200) if kind == "invscaling" else Adaptive(2.0, 1e-3, 2)
     history = net.fit(
-        X, y, epochs=theirs.n_iter_ if kind == "invscaling" else 300, batch_size=50,
+        X, y, epochs=twin.n_iter_ if kind == "invscaling" else 300, batch_size=50,
         learning_rate=ours, shuffle=False, callbacks=[ours] if kind == "adaptive" else [],
     )  # fmt: skip
     assert (history.stopped != "") == (kind == "adaptive")
     np.testing.assert_allclose(history.learning_rate, seen, rtol=1e-12)
-    np.testing.assert_allclose(history.loss, theirs.loss_curve_, rtol=1e-8)
+    np.testing.assert_allclose(history.loss, twin.loss_curve_, rtol=1e-8)
 
 
 # --- In fit ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=lambda schedule: type(schedule).__name__)
-def test_each_epoch_is_trained_at_its_rate(schedule, backend, rng):
-    X, y = data(rng)
+def test_each_epoch_is_trained_at_its_rate(schedule, backend, make, data):
+    X, y = data()
     net, stepped = make(backend=backend), make(backend=backend)
     history = net.fit(X, y, epochs=5, batch_size=4, learning_rate=schedule)
     assert len(history.learning_rate) == 5
@@ -200,20 +196,20 @@ def test_each_epoch_is_trained_at_its_rate(schedule, backend, rng):
     assert history.learning_rate == rates(schedule, history.loss)
 
 
-def test_a_number_is_the_same_rate_for_all_epochs_however_many_run_at_once(rng):
-    X, y = data(rng)
+def test_a_number_is_the_same_rate_for_all_epochs_however_many_run_at_once(make, data):
+    X, y = data()
     history = make().fit(X, y, epochs=300, batch_size=22, learning_rate=0.25)
     assert history.learning_rate == [0.25] * 300
 
 
-def test_where_nothing_is_drawn_a_schedule_has_its_turn_too(rng):
+def test_where_nothing_is_drawn_a_schedule_has_its_turn_too(make, data):
     """A batch of all samples: many epochs would run in one call."""
-    X, y = data(rng)
+    X, y = data()
     history = make().fit(X, y, epochs=300, batch_size=22, learning_rate=Exponential(1.0, 0.9))
     np.testing.assert_allclose(history.learning_rate, 0.9 ** np.arange(300), rtol=1e-12)
 
 
-def test_a_schedule_sees_the_epochs_that_are_done(rng):
+def test_a_schedule_sees_the_epochs_that_are_done(make, data):
     seen = []
 
     class Watches:
@@ -221,7 +217,7 @@ def test_a_schedule_sees_the_epochs_that_are_done(rng):
             seen.append((epoch, len(history), len(history.val_loss), len(history.learning_rate)))
             return np.float32(0.5)
 
-    X, y = data(rng)
+    X, y = data()
     history = make().fit(
         X, y, epochs=3, batch_size=4, learning_rate=Watches(), validation_data=(X, y)
     )
@@ -230,8 +226,8 @@ def test_a_schedule_sees_the_epochs_that_are_done(rng):
     assert type(history.learning_rate[0]) is float
 
 
-def test_a_rate_may_sink_to_zero(backend, rng):
-    X, y = data(rng)
+def test_a_rate_may_sink_to_zero(backend, make, data):
+    X, y = data()
     nets = make(backend=backend), make(backend=backend)
     nets[0].fit(X, y, epochs=1, batch_size=22, learning_rate=0.5)
     nets[1].fit(X, y, epochs=5, batch_size=22, learning_rate=Cosine(0.5, epochs=1))
@@ -253,11 +249,13 @@ def test_schedules_can_be_pickled_in_the_middle(schedule):
 @pytest.mark.parametrize(
     ("schedule", "gain"),
     [
-        (Step(0.5, every=4, factor=0.3), 0.5), (Exponential(0.5, 0.75), 0.5),
-        (Cosine(0.5, epochs=10), 0.5), (OnPlateau(0.5, 0.3, 1), 0.7),
+        pytest.param(Step(0.5, every=4, factor=0.3), 0.5, marks=pytest.mark.long),
+        pytest.param(Exponential(0.5, 0.75), 0.5, marks=pytest.mark.long),
+        (Cosine(0.5, epochs=10), 0.5),
+        (OnPlateau(0.5, 0.3, 1), 0.7),
     ],
     ids=lambda schedule: type(schedule).__name__,
-)  # fmt: skip
+)
 def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
     """A rate that is large for this batch size leaves the training loss high: it jumps about."""
     ends = []
@@ -276,21 +274,21 @@ def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
     ("build", "error", "message"),
     [
         (lambda: Step(0), ValueError, "learning_rate must be a positive number"),
-        (lambda: Constant("a"), TypeError, "learning_rate must be a positive number"),
-        (lambda: Exponential(math.nan), ValueError, "learning_rate must be a positive number"),
-        (lambda: OnPlateau(True), TypeError, "learning_rate must be a positive number"),
+        (lambda: Constant("a"), TypeError, "learning_rate must be"),
+        (lambda: Exponential(math.nan), ValueError, "learning_rate must be"),
+        (lambda: OnPlateau(True), TypeError, "learning_rate must be"),
         (lambda: Step(1, every=0), ValueError, "every must be a positive integer; found 0"),
-        (lambda: Step(1, every=1.5), TypeError, "every must be a positive integer; found 1.5"),
-        (lambda: Step(1, factor=1), ValueError, "factor must be a number above 0 and below 1"),
-        (lambda: Exponential(1, factor=0), ValueError, "factor must be a number above 0"),
+        (lambda: Step(1, every=1.5), TypeError, "every must be .*; found 1.5"),
+        (lambda: Step(1, factor=1), ValueError, "factor must be .* above 0 and below 1"),
+        (lambda: Exponential(1, factor=0), ValueError, "factor must be"),
         (lambda: OnPlateau(1, factor=math.nan), ValueError, "factor must be .*; found nan"),
         (lambda: OnPlateau(1, factor="x"), ValueError, "factor must be .*; found 'x'"),
         (lambda: OnPlateau(1, patience=0), ValueError, "patience must be a positive integer"),
-        (lambda: OnPlateau(1, monitor="x"), ValueError, "monitor must be one of loss, accuracy"),
-        (lambda: OnPlateau(1, min_delta=-1), ValueError, "min_delta must be a finite number"),
+        (lambda: OnPlateau(1, monitor="x"), ValueError, "monitor must be one of"),
+        (lambda: OnPlateau(1, min_delta=-1), ValueError, "min_delta must be"),
         (lambda: Cosine(1, epochs=0), ValueError, "epochs must be a positive integer"),
-        (lambda: Cosine(1, 5, end=-1), ValueError, "end must be a finite number, at least 0"),
-        (lambda: Cosine(1, 5, end=2), ValueError, "end must be at most the learning_rate, 1"),
+        (lambda: Cosine(1, 5, end=-1), ValueError, "end must be .* at least 0"),
+        (lambda: Cosine(1, 5, end=2), ValueError, "end must be at most the learning_rate"),
     ],
 )
 def test_arguments_that_do_not_fit(build, error, message):
@@ -309,10 +307,10 @@ class Bad:
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, 1e39, 10**400, None, "1", True])
-def test_a_schedule_that_goes_wrong_is_named_and_what_was_learnt_stays(value, rng):
-    X, y = data(rng)
+def test_a_schedule_that_goes_wrong_is_named_and_what_was_learnt_stays(value, make, data):
+    X, y = data()
     net, twin = (make(dtype="float32") for _ in range(2))
-    message = "learning_rate, the schedule's for epoch 2, must be a (finite )?number.*at least 0"
+    message = "learning_rate, .* epoch 2, must be .*at least 0"
     with pytest.raises((TypeError, ValueError), match=message):
         net.fit(X, y, epochs=3, batch_size=4, learning_rate=Bad(value))
     twin.fit(X, y, epochs=1, batch_size=4, learning_rate=0.5)
@@ -320,17 +318,17 @@ def test_a_schedule_that_goes_wrong_is_named_and_what_was_learnt_stays(value, rn
 
 
 @pytest.mark.parametrize("value", ["cosine", Cosine, print, object(), [0.1], np.array([0.1, 0.2])])
-def test_what_is_neither_number_nor_schedule_is_refused(value, rng):
-    message = r"learning_rate must be a positive number, or a schedule such as fastbp.schedules"
+def test_what_is_neither_number_nor_schedule_is_refused(value, make, data):
+    message = "learning_rate must be a positive number, or a schedule"
     net = make()
     before = net.to_vector()
     with pytest.raises(TypeError, match=message):
-        net.fit(*data(rng), epochs=1, batch_size=4, learning_rate=value)
+        net.fit(*data(), epochs=1, batch_size=4, learning_rate=value)
     np.testing.assert_array_equal(net.to_vector(), before)
 
 
-def test_what_a_plateau_watches_must_be_there(rng):
-    X, y = data(rng)
+def test_what_a_plateau_watches_must_be_there(make, data):
+    X, y = data()
     plateau = OnPlateau(0.5, monitor="val_loss")
     with pytest.raises(ValueError, match="monitor 'val_loss' needs validation_data"):
         make().fit(X, y, epochs=3, batch_size=4, learning_rate=plateau)

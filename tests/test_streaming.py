@@ -1,30 +1,28 @@
 """Samples from memory maps and from chunks: the same steps as from arrays, in little memory."""
 
 import copy
-import subprocess
 import sys
 import tracemalloc
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastbp
+from cases import crossed
 from fastbp import DivergenceError, Network, callbacks, checks, schedules, streaming, training
 
-ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {"epochs": 3, "batch_size": 4, "learning_rate": 0.1}
 
 
-def make(sizes=(12, 7, 3), **options):
+def network(sizes=(12, 7, 3), **options):
     return Network(
         sizes,
         **{"loss": "cross-entropy", "dtype": "float64", "seed": 1, "init": "normal"} | options,
     )
 
 
-def data(rng, n=53, density=0.3, kind="float64"):
+def samples_of(rng, n=53, density=0.3, kind="float64"):
     X = rng.integers(1, 9, (n, 12)) * (rng.random((n, 12)) < density)
     return X.astype(kind), rng.integers(0, 3, n)
 
@@ -44,11 +42,15 @@ def mapped(array, folder, name="X", order="C", offset=0):
     return np.memmap(folder / name, array.dtype, "r", offset, array.shape, order)
 
 
-@pytest.fixture(params=[1, 700, 2**20], ids=["batch", "some", "all"])
-def window(request, monkeypatch):
-    """Windows of one batch, of some, and of all."""
-    monkeypatch.setattr(streaming, "WINDOW_BYTES", request.param)
-    return request.param
+# How many bytes of the samples are read at a time: those of a batch, of some, of all.
+WINDOWS = {"batch": 1, "some": 700, "all": 2**20}
+BACKENDS = ["numba", "numpy"]
+
+
+@pytest.fixture
+def read_by(monkeypatch):
+    """read_by(window): read so much at a time."""
+    return lambda window: monkeypatch.setattr(streaming, "WINDOW_BYTES", WINDOWS[window])
 
 
 @pytest.fixture
@@ -68,52 +70,68 @@ def loads(monkeypatch):
 # -- memory maps -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "float16", ">f4", ">i2", "bool"])
-def test_a_map_trains_as_its_array(kind, window, backend, tmp_path, rng):
-    X, y = data(rng, kind=kind)
+@crossed(
+    kind=["uint8", "float32", "float64", "float16", ">f4", ">i2", "bool"],
+    window=list(WINDOWS),
+    backend=BACKENDS,
+)
+def test_a_map_trains_as_its_array(kind, window, backend, read_by, tmp_path, rng):
+    read_by(window)
+    X, y = samples_of(rng, kind=kind)
     ends = []
     for samples in (X, mapped(X, tmp_path)):
-        net = make(backend=backend)
+        net = network(backend=backend)
         history = net.fit(samples, y, **OPTIONS, validation_data=(samples, y))
         ends.append(state(net, history))
         assert len(set(history.loss)) == 3
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("layout", [{"order": "F"}, {"offset": 3}, {"step": -1}, {"step": 2}])
-def test_rows_may_lie_in_any_way(layout, window, tmp_path, rng):
-    step = layout.pop("step", 1)
-    X, y = data(rng)
-    found, expected = make(), make()
+@crossed(layout=["columns", "offset", "backwards", "every other"], window=list(WINDOWS))
+def test_rows_may_lie_in_any_way(layout, window, read_by, tmp_path, rng):
+    read_by(window)
+    step = {"backwards": -1, "every other": 2}.get(layout, 1)
+    how = {"columns": {"order": "F"}, "offset": {"offset": 3}}.get(layout, {})
+    X, y = samples_of(rng)
+    found, expected = network(), network()
     ends = [
         state(net, net.fit(samples[::step], y[::step], **OPTIONS))
-        for net, samples in ((found, mapped(X, tmp_path, **layout)), (expected, X))
+        for net, samples in ((found, mapped(X, tmp_path, **how)), (expected, X))
     ]
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("density", [0.05, 1.0])
-@pytest.mark.parametrize("batch_size", [1, 6, 53])
-@pytest.mark.parametrize("sizes", [(12, 40, 3), (12, 4, 3)])
-@pytest.mark.parametrize("how", [
-    {"shuffle": False}, {"optimizer": "adam"}, {"threads": 2}, {"sample_weight": True},
-    {"optimizer": fastbp.SGD(0.9, l2=0.01, clip_norm=1)},
-])  # fmt: skip
-def test_on_each_path_with_each_option(how, sizes, batch_size, density, window, tmp_path, rng):
-    X, y = data(rng, density=density, kind="float32")
-    if "sample_weight" in how:
-        how = {"sample_weight": rng.random(len(X))}
+@crossed(
+    how=["as they lie", "adam", "penalised", "threads", "weights"],
+    sizes=[(12, 40, 3), (12, 4, 3)],
+    batch_size=[1, 6, 53],
+    density=[0.05, 1.0],
+    window=list(WINDOWS),
+)
+def test_on_each_path_with_each_option(
+    how, sizes, batch_size, density, window, read_by, tmp_path, rng, all_take_part
+):
+    read_by(window)
+    X, y = samples_of(rng, density=density, kind="float32")
+    how = {
+        "as they lie": {"shuffle": False}, "adam": {"optimizer": "adam"}, "threads": {"threads": 2},
+        "penalised": {"optimizer": fastbp.SGD(0.9, l2=0.01, clip_norm=1)},
+        "weights": {"sample_weight": rng.random(len(X))},
+    }[how]  # fmt: skip
     ends = []
     for samples in (X, mapped(X, tmp_path)):
-        net = make(sizes, dtype="float32")
+        net = network(sizes, dtype="float32")
         options = {**OPTIONS, **copy.deepcopy(how), "batch_size": batch_size}
         ends.append(state(net, net.fit(samples, y, **options)))
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64", "float16", ">f8", "uint8"])
-def test_targets_may_lie_in_a_file_too(kind, window, backend, tmp_path, rng):
-    X, _ = data(rng)
+@crossed(
+    kind=["float32", "float64", "float16", ">f8", "uint8"], window=list(WINDOWS), backend=BACKENDS
+)
+def test_targets_may_lie_in_a_file_too(kind, window, backend, read_by, tmp_path, rng):
+    read_by(window)
+    X, _ = samples_of(rng)
     y = rng.integers(0, 9, (53, 3)).astype(kind)
     for samples, targets in ((X, y), (X, y == 1)):
         ends = []
@@ -121,39 +139,40 @@ def test_targets_may_lie_in_a_file_too(kind, window, backend, tmp_path, rng):
         for first, second in (
             (samples, targets), (mapped(samples, tmp_path), lying), (samples, lying),
         ):  # fmt: skip
-            net = make(loss="quadratic", output="identity", backend=backend)
+            net = network(loss="quadratic", output="identity", backend=backend)
             rate = {**OPTIONS, "learning_rate": 1e-4}
             ends.append(state(net, net.fit(first, second, **rate)))
         assert ends[0] == ends[1] == ends[2]
 
 
 def test_only_what_is_larger_than_a_window_is_read_by_windows(loads, tmp_path, rng, monkeypatch):
-    X, y = data(rng)
+    X, y = samples_of(rng)
     X = mapped(X, tmp_path)
     monkeypatch.setattr(streaming, "WINDOW_BYTES", X.nbytes)
-    make().fit(X, y, **OPTIONS)
+    network().fit(X, y, **OPTIONS)
     assert loads == [53]
     loads.clear()
     monkeypatch.setattr(streaming, "WINDOW_BYTES", X.nbytes - 1)
     monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)
-    make().fit(X, y, **OPTIONS, shuffle=False)
+    network().fit(X, y, **OPTIONS, shuffle=False)
     assert loads[0] == 53  # by which the path is chosen
     assert sum(loads) == 53 + 3 * 53
     assert loads[1:] == [4, 32, 17, 52, 1, 52, 1]  # slices grow; a window has whole batches
     loads.clear()
-    make().fit(np.array(X), y, **OPTIONS)
+    network().fit(np.array(X), y, **OPTIONS)
     assert loads == [53]
 
 
-@pytest.mark.parametrize("seconds", [0, 1e9])
+@crossed(seconds=[0, 1e9], window=list(WINDOWS), backend=BACKENDS)
 def test_a_map_diverges_at_the_same_step_to_the_same_weights(
-    seconds, window, backend, tmp_path, rng, monkeypatch
+    seconds, window, backend, read_by, tmp_path, rng, monkeypatch
 ):
+    read_by(window)
     monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
     X, y = 100 * rng.standard_normal((53, 12)), 100 * rng.standard_normal((53, 3))
     said, ends = [], []
     for samples in (X, mapped(X, tmp_path)):
-        net = make(loss="quadratic", output="identity", activation="relu", backend=backend)
+        net = network(loss="quadratic", output="identity", activation="relu", backend=backend)
         with pytest.raises(DivergenceError) as caught:
             net.fit(samples, y, **{**OPTIONS, "learning_rate": 5.0})
         said.append(str(caught.value))
@@ -163,9 +182,10 @@ def test_a_map_diverges_at_the_same_step_to_the_same_weights(
     assert ends[0] == ends[1]
 
 
-def test_the_finder_takes_a_map(window, tmp_path):
-    X, y, *_ = fastbp.datasets.load("digits")
-    net = make((64, 20, 10), input_scale=1 / 16)
+def test_the_finder_takes_a_map(digits, read_by, tmp_path):
+    read_by("some")
+    X, y, *_ = digits
+    net = network((64, 20, 10), input_scale=1 / 16)
     found, expected = (
         fastbp.find_learning_rate(net, samples, y, batch_size=10)
         for samples in (mapped(X, tmp_path), X)
@@ -174,10 +194,12 @@ def test_the_finder_takes_a_map(window, tmp_path):
     np.testing.assert_array_equal(found.losses, expected.losses)
 
 
-def test_a_value_that_is_not_finite_is_found_before_the_training(tmp_path, window, rng):
-    X, y = data(rng)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_value_that_is_not_finite_is_found_before_the_training(window, read_by, tmp_path, rng):
+    read_by(window)
+    X, y = samples_of(rng)
     X[41, 3] = np.inf
-    net = make()
+    net = network()
     before = net.to_vector()
     with pytest.raises(ValueError, match=r"X must be finite.*; found inf at X\[41, 3\]"):
         net.fit(mapped(X, tmp_path), y, **OPTIONS)
@@ -220,51 +242,19 @@ def test_what_lies_in_a_file(tmp_path):
         assert not checks.is_mapped(array)
 
 
-LIMITED = """
-import resource, sys
-import numpy as np
-import fastbp
-
-def kept(name):
-    with open("/proc/self/status") as file:
-        return 2**10 * int(next(line for line in file if line.startswith(name)).split()[1])
-
-kind, path, labels, more, dtype = sys.argv[1:]
-X, y = np.load(path, mmap_mode="r"), np.load(labels, mmap_mode="r")
-scale = 1 / 255 if kind != "targets" else 1
-net = fastbp.Network(
-    [784, 16, 784 if kind == "targets" else 10], input_scale=scale, dtype=dtype, seed=0,
-    loss="quadratic" if kind == "targets" else "cross-entropy",
-)
-
-class Parts:
-    def __iter__(self):
-        for first in range(0, len(X), 5000):
-            yield np.array(X[first : first + 5000]), y[first : first + 5000]
-
-samples = {"chunks": (Parts(),), "targets": (X, X)}.get(kind, (X, y))
-few = (X[:50], X[:50] if kind == "targets" else y[:50])
-options = dict(batch_size=50, learning_rate=0.1)
-net.fit(*few, epochs=1, validation_data=few, **options)  # loads the kernels
-before = kept("RssAnon:")
-limit = kept("VmData:") + int(more)
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-history = net.fit(*samples, epochs=1, validation_data=few, **options)
-print(history.loss[0], kept("RssAnon:") + kept("RssShmem:") - before)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts maps on Linux only")
 @pytest.mark.parametrize(
-    ("kind", "stored", "dtype"),
+    ("kind", "stored"),
     [
-        ("samples", "uint8", "float32"), ("samples", "float32", "float32"),
-        ("samples", "float64", "float32"), ("targets", "float32", "float32"),
-        ("chunks", "uint8", "float32"),
+        ("samples", "uint8"),
+        ("samples", "float64"),
+        ("targets", "float32"),
+        ("chunks", "uint8"),
+        pytest.param("samples", "float32", marks=pytest.mark.long),
     ],
-)  # fmt: skip
-def test_memory_stays_small_beside_the_file(kind, stored, dtype, tmp_path, mnist):
+)
+def test_memory_stays_small_beside_the_file(kind, stored, tmp_path, mnist, run_program):
     """Where 32 MB more may be taken, a file of 96 MB is trained on; y may lie in it, too."""
     X, y = mnist.X_train, mnist.y_train
     n = 96 * 2**20 // (784 * np.dtype(stored).itemsize)
@@ -274,12 +264,10 @@ def test_memory_stays_small_beside_the_file(kind, stored, dtype, tmp_path, mnist
         out[first : first + len(X)] = X[: n - first] / (255 if kind == "targets" else 1)
     out.flush()
     np.save(labels, np.resize(y, n))
-    command = [sys.executable, "-c", LIMITED, kind, path, labels, str(32 * 2**20), dtype]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = run_program("limited_memory.py", kind, path, labels, 32 * 2**20)
     finally:
         path.unlink()
-    assert done.returncode == 0, done.stderr
     loss, taken = done.stdout.split()
     assert float(loss) < (40 if kind == "targets" else 2)
     assert int(taken) < 32 * 2**20
@@ -309,12 +297,15 @@ class Parts:
             yield self.X[first:last], self.y[first:last]
 
 
-@pytest.mark.parametrize("kind", [list, tuple, lambda parts: parts])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", fastbp.SGD(0.9, l2=0.01)])
-@pytest.mark.parametrize("ends", [(), (8, 12), (4,), (52,)])
+@crossed(
+    ends=[(), (8, 12), (4,), (52,)],
+    optimizer=["sgd", "adam", fastbp.SGD(0.9, l2=0.01)],
+    kind=[list, tuple, lambda parts: parts],
+    backend=BACKENDS,
+)
 def test_chunks_of_whole_batches_train_as_all_in_one(ends, optimizer, kind, backend, rng):
-    X, y = data(rng)
-    found, expected = (make(backend=backend) for _ in range(2))
+    X, y = samples_of(rng)
+    found, expected = (network(backend=backend) for _ in range(2))
     how = {**OPTIONS, "shuffle": False, "validation_data": (X[:9], y[:9])}
     chunks = kind(Parts(X, y, *ends))
     ends = [
@@ -326,8 +317,8 @@ def test_chunks_of_whole_batches_train_as_all_in_one(ends, optimizer, kind, back
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_batches_and_orders_are_of_one_chunk(shuffle, backend, rng, assert_close):
-    X, y = data(rng)
-    net, steps = make(backend=backend), make(backend=backend)
+    X, y = samples_of(rng)
+    net, steps = network(backend=backend), network(backend=backend)
     history = net.fit(Parts(X, y, 10, 13, 20), **OPTIONS, shuffle=shuffle)
     drawn, losses = steps.rng, []
     for _ in range(3):
@@ -346,8 +337,8 @@ def test_batches_and_orders_are_of_one_chunk(shuffle, backend, rng, assert_close
 
 
 def test_an_iterator_is_gone_through_once(rng):
-    X, y = data(rng)
-    net, twin = make(), make()
+    X, y = samples_of(rng)
+    net, twin = network(), network()
     history = net.fit(iter(Parts(X, y, 20)), **{**OPTIONS, "epochs": 1})
     twin.fit(Parts(X, y, 20), **{**OPTIONS, "epochs": 1})
     assert len(history) == 1
@@ -358,21 +349,21 @@ def test_an_iterator_is_gone_through_once(rng):
 
 
 def test_one_chunk_is_in_the_trainer_at_a_time(loads, rng):
-    X, y = data(rng)
-    make().fit(Parts(X, y, 20, 30), **OPTIONS)
+    X, y = samples_of(rng)
+    network().fit(Parts(X, y, 20, 30), **OPTIONS)
     assert loads == [20, *[20, 10, 23] * 3]
 
 
 def test_chunks_may_differ_in_kind(backend, rng, assert_close):
     sparse = pytest.importorskip("scipy.sparse")
-    X, y = data(rng)
+    X, y = samples_of(rng)
     one_hot = np.eye(3)[y]
     for first in (X[:20], sparse.csr_matrix(X[:20])):
         chunks = [
             (first, y[:20]), (sparse.csc_matrix(X[20:40]), one_hot[20:40]),
             (X[40:].astype("uint8"), y[40:].tolist()),
         ]  # fmt: skip
-        net, twin = make(backend=backend), make(backend=backend)
+        net, twin = network(backend=backend), network(backend=backend)
         history = net.fit(chunks, **OPTIONS, shuffle=False)
         expected = twin.fit(X, y, **OPTIONS, shuffle=False)
         assert_close(net.to_vector(), twin.to_vector())
@@ -386,7 +377,7 @@ def test_where_a_chunk_has_no_classes_an_epoch_has_no_accuracy(classes_first, ba
     y = np.vstack([np.eye(3)[rng.integers(0, 3, 8)], rng.random((8, 3))])
     if not classes_first:
         y = y[::-1]
-    net, twin = make(backend=backend), make(backend=backend)
+    net, twin = network(backend=backend), network(backend=backend)
     history = net.fit(Parts(X, y, 8), **OPTIONS, shuffle=False)
     expected = twin.fit(X, y, **OPTIONS, shuffle=False)
     assert np.isnan(history.accuracy).all()
@@ -395,8 +386,8 @@ def test_where_a_chunk_has_no_classes_an_epoch_has_no_accuracy(classes_first, ba
 
 
 def test_schedules_callbacks_and_an_optimiser_s_memory_go_on_as_ever(tmp_path, rng):
-    X, y = data(rng)
-    net, rule = make(), fastbp.Adam()
+    X, y = samples_of(rng)
+    net, rule = network(), fastbp.Adam()
     stopping = callbacks.EarlyStopping("loss", patience=1, min_delta=10.0)
     log = callbacks.CSVLog(tmp_path / "log.csv")
     rate = schedules.Step(0.1, every=1, factor=0.5)
@@ -417,7 +408,7 @@ def test_a_divergence_counts_the_steps_of_the_epoch(backend, rng):
     X, y = 100 * rng.standard_normal((53, 12)), 100 * rng.standard_normal((53, 3))
     said, ends = [], []
     for samples in ((Parts(X, y, 4, 8),), (X, y)):
-        net = make(loss="quadratic", output="identity", activation="relu", backend=backend)
+        net = network(loss="quadratic", output="identity", activation="relu", backend=backend)
         with pytest.raises(DivergenceError) as caught:
             net.fit(*samples, **{**OPTIONS, "learning_rate": 5.0}, shuffle=False)
         said.append(str(caught.value))
@@ -447,8 +438,8 @@ def test_the_bar_learns_in_the_first_epoch_how_long_the_way_is(monkeypatch, rng)
     module = types.ModuleType("tqdm.auto")
     module.tqdm = Bar
     monkeypatch.setitem(sys.modules, "tqdm.auto", module)
-    X, y = data(rng)
-    make().fit(Parts(X, y, 20), **OPTIONS, progress=True)
+    X, y = samples_of(rng)
+    network().fit(Parts(X, y, 20), **OPTIONS, progress=True)
     (bar,) = made
     totals = [total for total, _ in bar.counted]
     assert sum(samples for _, samples in bar.counted) == bar.total == 3 * 53
@@ -502,7 +493,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_chunks_that_do_not_fit_are_named(name, backend):
     chunks, error, message = BAD[name]
-    net = make(backend=backend)
+    net = network(backend=backend)
     before = net.to_vector()
     with pytest.raises(error, match=message):
         net.fit(chunks, **OPTIONS)
@@ -519,9 +510,9 @@ def test_arguments_are_checked_before_a_chunk_is_asked_for():
 
     for options in ({"epochs": 0}, {"batch_size": 0}, {"optimizer": "x"}, {"learning_rate": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):
-            make().fit(none(), **{**OPTIONS, "epochs": 1, **options})
+            network().fit(none(), **{**OPTIONS, "epochs": 1, **options})
     with pytest.raises(TypeError, match="sample_weight needs X and y"):
-        make().fit([GOOD], **OPTIONS, sample_weight=[1, 1, 1, 1])
+        network().fit([GOOD], **OPTIONS, sample_weight=[1, 1, 1, 1])
 
 
 def test_what_a_source_of_chunks_raises_comes_through():
@@ -530,4 +521,4 @@ def test_what_a_source_of_chunks_raises_comes_through():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        make().fit(broken(), **{**OPTIONS, "epochs": 1})
+        network().fit(broken(), **{**OPTIONS, "epochs": 1})

@@ -3,22 +3,14 @@
 import numpy as np
 import pytest
 
+from cases import OUTPUTS, crossed
 from fastbp import Network, gradcheck
-
-OUTPUTS = [
-    *(("quadratic", output) for output in ["sigmoid", "tanh", "relu", "identity", "softmax"]),
-    ("cross-entropy", "softmax"),
-    ("cross-entropy", "sigmoid"),
-]
-
-
-def make(sizes=(3, 4, 2), **options):
-    return Network(sizes, **{"seed": 3, "activation": "tanh", **options})
 
 
 @pytest.fixture
 def batch(rng):
-    return rng.standard_normal((5, 3)), rng.random((5, 2))
+    """Samples and targets for the network that `make` makes."""
+    return rng.standard_normal((5, 4)), rng.random((5, 3))
 
 
 @pytest.fixture
@@ -38,10 +30,11 @@ def spoil(monkeypatch):
     return spoil
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("loss_output", OUTPUTS, ids="-".join)
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "identity"])
-def test_a_right_gradient_passes(activation, loss_output, bias, dtype, backend, batch):
+@crossed(
+    activation=["sigmoid", "tanh", "relu", "identity"], loss_output=OUTPUTS, bias=[True, False],
+    dtype=["float32", "float64"],
+)  # fmt: skip
+def test_a_right_gradient_passes(activation, loss_output, bias, dtype, backend, batch, make):
     loss, output = loss_output
     net = make(
         activation=activation, output=output, loss=loss, bias=bias, dtype=dtype, backend=backend
@@ -51,19 +44,19 @@ def test_a_right_gradient_passes(activation, loss_output, bias, dtype, backend, 
     assert 0 < report.max_error < report.tolerance == 1e-7
 
 
-@pytest.mark.parametrize("y", [[0, 1, 1, 0, 1], np.eye(2)[[0, 1, 1, 0, 1]]], ids=["labels", "rows"])
-def test_labels_will_do(y, backend, batch):
+@pytest.mark.parametrize("y", [[0, 1, 1, 0, 1], np.eye(3)[[0, 1, 1, 0, 1]]], ids=["labels", "rows"])
+def test_labels_will_do(y, backend, batch, make):
     assert gradcheck(make(backend=backend, loss="cross-entropy"), batch[0], y).ok
 
 
-def test_bytes_and_their_scale_are_checked_too(backend, rng):
-    X = rng.integers(0, 256, (4, 3), dtype=np.uint8)
+def test_bytes_and_their_scale_are_checked_too(backend, rng, make):
+    X = rng.integers(0, 256, (4, 4), dtype=np.uint8)
     assert gradcheck(make(backend=backend, input_scale=1 / 255), X, [0, 1, 1, 0]).ok
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_every_array_has_its_line(bias, batch):
-    net = make([3, 4, 5, 2], bias=bias)
+def test_every_array_has_its_line(bias, batch, make):
+    net = make([4, 5, 6, 3], bias=bias)
     report = gradcheck(net, *batch)
     names = ["W1", "W2", "W3", *(["b1", "b2", "b3"] if bias else [])]
     assert [layer.name for layer in report.layers] == names
@@ -85,7 +78,7 @@ def test_every_array_has_its_line(bias, batch):
         ("biases", 1, (1,), "b2"),
     ],
 )
-def test_a_wrong_entry_is_found_where_it_is(part, layer, index, name, spoil, backend, batch):
+def test_a_wrong_entry_is_found_where_it_is(part, layer, index, name, spoil, backend, batch, make):
     def change(gradient):
         getattr(gradient, part)[layer][index] += 1e-5
 
@@ -102,7 +95,7 @@ def test_a_wrong_entry_is_found_where_it_is(part, layer, index, name, spoil, bac
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 1.001, np.nan, np.inf])
-def test_a_wrong_factor_is_found(factor, spoil, batch):
+def test_a_wrong_factor_is_found(factor, spoil, batch, make):
     def change(gradient):
         gradient.weights[1][...] *= factor
 
@@ -110,7 +103,7 @@ def test_a_wrong_factor_is_found(factor, spoil, batch):
     assert not gradcheck(make(), *batch).ok
 
 
-def test_a_gradient_of_zeros_is_right_where_the_loss_is_flat(backend):
+def test_a_gradient_of_zeros_is_right_where_the_loss_is_flat(backend, make):
     net = make([2, 2], activation="relu", output="relu", init="normal", backend=backend)
     net.biases[0][...] = -9
     report = gradcheck(net, np.zeros((2, 2)), [[0.5, 0.5]] * 2)
@@ -118,7 +111,7 @@ def test_a_gradient_of_zeros_is_right_where_the_loss_is_flat(backend):
     assert report.max_error == 0
 
 
-def test_a_tolerance_of_ones_own(spoil, batch):
+def test_a_tolerance_of_ones_own(spoil, batch, make):
     def change(gradient):
         gradient.weights[0][0, 0] *= 1 + 1e-5
 
@@ -129,7 +122,7 @@ def test_a_tolerance_of_ones_own(spoil, batch):
     assert report.tolerance == 1e-3
 
 
-def test_the_network_is_left_as_it_is(dtype, backend, batch):
+def test_the_network_is_left_as_it_is(dtype, backend, batch, make):
     net = make(dtype=dtype, backend=backend)
     before = net.to_vector()
     gradcheck(net, *batch)
@@ -137,7 +130,7 @@ def test_the_network_is_left_as_it_is(dtype, backend, batch):
     assert net.dtype == dtype
 
 
-def test_the_copy_is_checked_in_float64_on_the_same_backend(backend, monkeypatch, batch):
+def test_the_copy_is_checked_in_float64_on_the_same_backend(backend, monkeypatch, batch, make):
     seen = []
     right = Network.gradient
 
@@ -155,16 +148,16 @@ def test_the_copy_is_checked_in_float64_on_the_same_backend(backend, monkeypatch
     [
         ({"target": "net"}, TypeError, ("target must be a fastbp.Network", "str")),
         ({"target": None}, TypeError, ("target must be a fastbp.Network", "NoneType")),
-        ({"X": np.ones((5, 4))}, ValueError, ("X must be (batch, 3)", "(5, 4)")),
-        ({"X": np.full((5, 3), np.nan)}, ValueError, ("X must be finite", "nan")),
+        ({"X": np.ones((5, 3))}, ValueError, ("X must be (batch, 4)", "(5, 3)")),
+        ({"X": np.full((5, 4), np.nan)}, ValueError, ("X must be finite", "nan")),
         ({"y": [0, 1]}, ValueError, ("y must have one entry per sample, 5", "(2,)")),
-        ({"y": [0, 1, 2, 0, 0]}, ValueError, ("y must be labels from 0 to 1", "2")),
+        ({"y": [0, 1, 3, 0, 0]}, ValueError, ("y must be labels from 0 to 2", "3")),
         ({"tolerance": 0}, ValueError, ("tolerance must be a positive number", "0")),
         ({"tolerance": np.nan}, ValueError, ("tolerance must be a positive number", "nan")),
         ({"tolerance": "1e-7"}, TypeError, ("tolerance must be a positive number", "'1e-7'")),
     ],
 )
-def test_bad_input_is_refused(change, error, parts, batch):
+def test_bad_input_is_refused(change, error, parts, batch, make):
     arguments = {"target": make(), "X": batch[0], "y": batch[1], **change}
     with pytest.raises(error) as caught:
         gradcheck(**arguments)

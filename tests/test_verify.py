@@ -1,19 +1,18 @@
 """`verify`: green here, red by name for each kernel broken on purpose; and any network at all."""
 
 import json
-import sys
 from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import activations, get_backend, kernels, reference, verification
 from fastbp.cases import Case
 from fastbp.matrix import Matrix
 from fastbp.reference import Model
-from fastbp.verification import LAYOUTS, OUTPUTS, PATHS, Scope, verify
+from fastbp.verification import DTYPES, LAYOUTS, OUTPUTS, PATHS, Scope, verify
 
 SMALL = Scope((7,), (6,), (((5, 3, 2), 6),), (((5, 3), 1030),), False)
 
@@ -36,7 +35,6 @@ def broken(report):
 
 @pytest.fixture(scope="module")
 def quick():
-    verify(quick=True)  # compiles what is not in the cache
     return verify(quick=True)
 
 
@@ -45,6 +43,7 @@ def test_it_is_green_here(quick):
     assert not quick.failures
 
 
+@pytest.mark.long
 def test_all_of_it_is_green_here():
     report = verify(seed=1)
     assert report.ok, report
@@ -66,24 +65,29 @@ def test_every_kernel_has_its_rows_in_both_dtypes(quick):
         assert row.worst
 
 
-def test_every_path_and_team_has_its_row(quick, monkeypatch):
+@pytest.fixture
+def verify_threads(all_take_part, monkeypatch, rng):
+    """verify_threads(dtype): what teams of one to four come to, for two networks on each path."""
+    models = verification._models
+    few = len(OUTPUTS)  # of which the first and the last are taken
+    monkeypatch.setattr(verification, "_models", lambda sizes: list(models(sizes))[:few])
+
+    def run(dtype):
+        matrix = Matrix()
+        verification._verify_threads(matrix, dtype, rng)
+        return matrix
+
+    return run
+
+
+def test_every_path_and_team_has_its_row(quick, verify_threads):
     rows = {(r.dtype, r.path, r.threads) for r in quick.rows if r.kernel.endswith("_epoch")}
-    assert {(d, p) for d, p, _ in rows} == {(d, p) for d in verification.DTYPES for p in PATHS}
-    force_teams(monkeypatch)
-    matrix = Matrix()
-    verification._verify_threads(matrix, "float32", np.random.default_rng(0))
+    assert {(d, p) for d, p, _ in rows} == {(d, p) for d in DTYPES for p in PATHS}
+    matrix = verify_threads("float32")
     assert {(r.path, r.threads) for r in matrix.rows.values()} == {
         (path, threads) for path in PATHS for threads in (1, 2, 3, 4)
     }
     assert all(row.ok for row in matrix.rows.values())
-
-
-def force_teams(monkeypatch):
-    """As many threads as are asked for, on however few cores."""
-    model = Model((2, 2), ("sigmoid",), "quadratic", True, 1.0)
-    engine = Case(np.random.default_rng(0), model, "float32", 2, True).fast
-    module = sys.modules[type(engine).__module__]
-    monkeypatch.setattr(module, "team_size", lambda threads, weights, batch_size, share=0: threads)
 
 
 def test_the_table_names_everything(quick):
@@ -168,9 +172,13 @@ def starts(*args):
     return args[4]
 
 
+def test_the_small_scope_is_green(small):
+    """What the tests below find broken, they broke."""
+    assert small().ok
+
+
 @pytest.mark.parametrize("name", kernels.KERNELS)
 def test_a_kernel_broken_on_purpose_is_caught_and_named(name, small, monkeypatch):
-    assert small().ok
     break_kernel(monkeypatch, name, nudge)
     report = small()
     assert broken(report) == {name}, report
@@ -202,6 +210,15 @@ def test_nan_is_no_small_error(small, monkeypatch):
     assert broken(report) == {"tanh"}
     assert {row.error for row in report.failures} == {np.inf}
     assert {row["error"] for row in report.to_dict()["rows"] if not row["ok"]} == {None}
+
+
+@pytest.mark.parametrize("wrong", [[1.0, np.nan], [1.0, np.inf], [1.0], [[1.0, 2.0]]], ids=str)
+def test_nan_and_another_shape_are_errors_after_good_cases_too(wrong):
+    matrix = Matrix()
+    row = matrix.row("tanh", "float64")
+    for where, got in (("first", [1.0, 2.0]), ("second", wrong), ("third", [1.0, 2.0])):
+        matrix.compare(row, where, np.array(got), np.array([1.0, 2.0]))
+    assert (row.ok, row.error, row.worst, row.cases) == (False, np.inf, "second", 3)
 
 
 def test_a_kernel_that_raises_is_a_failure(small, monkeypatch):
@@ -246,9 +263,8 @@ def test_a_class_counted_twice_is_caught(name, totals, small, monkeypatch):
     assert "right classes" in report.failures[0].worst
 
 
-def test_other_bits_with_more_threads_are_caught(monkeypatch):
+def test_other_bits_with_more_threads_are_caught(verify_threads, monkeypatch):
     """An error far below the tolerance, but in one team only."""
-    force_teams(monkeypatch)
     right = kernels.sgd_epoch
 
     def wrong(plan, params, *rest):
@@ -257,9 +273,7 @@ def test_other_bits_with_more_threads_are_caught(monkeypatch):
             params[0] = np.nextafter(params[0], params.dtype.type(np.inf))
 
     monkeypatch.setattr(kernels, "sgd_epoch", wrong)
-    matrix = Matrix()
-    verification._verify_threads(matrix, "float64", np.random.default_rng(0))
-    failed = [row for row in matrix.rows.values() if not row.ok]
+    failed = [row for row in verify_threads("float64").rows.values() if not row.ok]
     assert {(row.path, row.threads) for row in failed} == {("dense", 3), ("sparse", 3)}
     assert all("other bits than one thread's" in row.worst for row in failed)
 
@@ -267,6 +281,7 @@ def test_other_bits_with_more_threads_are_caught(monkeypatch):
 def test_a_wrong_reference_is_caught(monkeypatch):
     """sigma' dropped in the delta, in the reference itself: finite differences tell."""
     monkeypatch.setattr(verification, "QUICK", SMALL)
+    monkeypatch.setattr(verification, "_verify_threads", lambda *args: None)
 
     def wrong(W_next, delta_next, a, activation, out):
         out[...] = delta_next @ W_next
@@ -277,10 +292,6 @@ def test_a_wrong_reference_is_caught(monkeypatch):
 
 # -- any network at all ----------------------------------------------------------------------------
 
-SETTINGS = settings(
-    max_examples=150, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
 WIDTHS = st.one_of(st.integers(1, 8), st.integers(1, 130))
 
 
@@ -296,12 +307,18 @@ def networks(draw):
     return Model((*sizes, n_out), (*hidden, output), loss, draw(st.booleans()), scale)
 
 
-@SETTINGS
-@given(
-    model=networks(), dtype=st.sampled_from(verification.DTYPES), batch=WIDTHS,
-    labels=st.booleans(), layout=st.sampled_from(sorted(LAYOUTS)), path=st.sampled_from(PATHS),
-    threads=st.integers(1, 4), seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+def any_networks(count):
+    """Run a test with any network, any data, path and team."""
+    given_any = given(
+        model=networks(), dtype=st.sampled_from(DTYPES), batch=WIDTHS, labels=st.booleans(),
+        layout=st.sampled_from(sorted(LAYOUTS)), path=st.sampled_from(PATHS),
+        threads=st.integers(1, 4), seed=st.integers(0, 2**32 - 1),
+    )  # fmt: skip
+    setting = settings(max_examples=count, deadline=None, derandomize=True)
+    return lambda test: setting(given_any(test))
+
+
+@any_networks(30)
 def test_any_network_learns_what_the_reference_says(
     model, dtype, batch, labels, layout, path, threads, seed
 ):
@@ -314,6 +331,11 @@ def test_any_network_learns_what_the_reference_says(
     verification.compare_step(found, case, path, threads, alone)
     for row in found.rows.values():
         assert row.ok, f"{row} {model}"
+
+
+@pytest.mark.long
+def test_many_networks_learn_what_the_reference_says():
+    any_networks(1000)(test_any_network_learns_what_the_reference_says.hypothesis.inner_test)()
 
 
 def test_rounding_is_not_underrated(rng):
@@ -345,9 +367,8 @@ def test_rounding_is_not_underrated(rng):
     assert np.median(shares) > 0.01
 
 
-def test_the_operations_are_all_that_a_backend_offers():
+def test_the_operations_are_all_that_a_backend_offers(quick):
     """A new operation of the backends needs a line in `verification`."""
     backend = get_backend("numpy")
     methods = {name for name in dir(backend) if not name.startswith("_")} - {"name", "engine"}
-    rows = {row.kernel for row in verify(quick=True).rows}
-    assert methods <= rows
+    assert methods <= {row.kernel for row in quick.rows}

@@ -1,4 +1,8 @@
-"""What the ranks of test_distributed.py do: `mpiexec -n N python ranks_program.py TASK FOLDER`."""
+"""What the ranks of test_distributed.py do: `mpiexec -n N python ranks.py FOLDER TASK ...`.
+
+Each start costs seconds, so that one start does several tasks. A task that succeeded on all ranks
+leaves the file TASK.N in the folder.
+"""
 
 import contextlib
 import ctypes
@@ -201,20 +205,24 @@ def resume(folder):
         np.savez(Path(folder) / f"resumed{SIZE}.npz", **vectors)
 
 
-def killed(folder):
-    """Lose rank 1 in the middle of the second epoch; if there is a checkpoint, go on from it."""
-    name = Path(folder) / "killed"
-    options = dict(epochs=4, checkpoint=str(name), checkpoint_every=1e-6)
-    net = network("plain")
-    if name.exists():
-        fit(net, "plain", **options, resume=str(name))
-        whole = network("plain")
-        fit(whole, "plain", epochs=4)
-        assert (net.to_vector() == whole.to_vector()).all()
-        return
+def lose_one(folder):
+    """Lose rank 1 in the middle of the second epoch, after checkpoints."""
     Path(folder, f"pid{RANK}").write_text(str(os.getpid()), encoding="utf-8")
     with at_call(9, 1, signal.SIGKILL):
-        fit(net, "plain", **options)
+        fit(network("plain"), "plain", **kept_often(folder))
+
+
+def kept_often(folder):
+    """How `lose_one` and `go_on` train."""
+    return dict(epochs=4, checkpoint=str(Path(folder) / "of_the_lost"), checkpoint_every=1e-6)
+
+
+def go_on(folder):
+    """Go on from what `lose_one` left, to the bits of a training that lost nobody."""
+    net, whole, options = network("plain"), network("plain"), kept_often(folder)
+    fit(net, "plain", **options, resume=options["checkpoint"])
+    fit(whole, "plain", epochs=4)
+    assert (net.to_vector() == whole.to_vector()).all()
 
 
 def interrupted(folder):
@@ -270,9 +278,9 @@ def mapped(folder):
     rows = distributed.Shard(n, batch, RANK, SIZE).rows
     open_rows |= set(range(rows.start, rows.stop))
     protect = ctypes.CDLL(None, use_errno=True).mprotect
+    window, streaming.WINDOW_BYTES = streaming.WINDOW_BYTES, 20 * page  # less than a rank's rows
     for row in set(range(n)) - open_rows:
         assert protect(ctypes.c_void_p(X[row].ctypes.data), page, 0) == 0
-    streaming.WINDOW_BYTES = 20 * page  # less than a rank's rows
     vectors = []
     for samples in (X, np.random.default_rng(5).random(X.shape, dtype=np.float32)):
         for every in (1, 3):
@@ -282,10 +290,16 @@ def mapped(folder):
                 comm=COMM, sync_every=every,
             )  # fmt: skip
             vectors.append(net.to_vector())
+    streaming.WINDOW_BYTES = window
     assert (vectors[0] == vectors[2]).all()
     assert (vectors[1] == vectors[3]).all()
     assert not (vectors[0] == vectors[1]).all()
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
+    folder, *tasks = sys.argv[1:]
+    for task in tasks:
+        globals()[task](folder)
+        COMM.Barrier()
+        if RANK == 0:
+            Path(folder, f"{task}.{SIZE}").touch()
