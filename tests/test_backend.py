@@ -222,8 +222,11 @@ def test_what_is_worth_a_thread_depends_on_what_is_done(monkeypatch):
     assert [team_size(8, 1000, 1000, share) for share in (10**6, 10**6 // 3, 1)] == [1, 3, 8]
 
 
-def test_there_is_a_core():
+def test_there_is_a_core(monkeypatch):
     assert backends.available_cores() >= 1
+    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    monkeypatch.setattr(backends.os, "cpu_count", lambda: 8)
+    assert backends.available_cores() == 2  # those that this process may use
 
 
 def test_cores_are_counted_where_affinity_is_unknown(monkeypatch):
@@ -530,7 +533,8 @@ def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_dat
     np.testing.assert_array_equal(net.params, after)
 
 
-def test_an_error_in_a_team_is_raised(make_net, make_data, monkeypatch, all_take_part):
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_in_a_team_is_raised(failing, make_net, make_data, monkeypatch, all_take_part):
     net = make_net((200, 300, 10))
     X, targets = make_data(net, 4000)
     with backends.NumbaEngine(net.model, net.layout).trainer(
@@ -538,7 +542,8 @@ def test_an_error_in_a_team_is_raised(make_net, make_data, monkeypatch, all_take
     ) as trainer:
 
         def fail(order, span, thread):
-            raise RuntimeError("in a thread")
+            if thread == failing:
+                raise RuntimeError("in a thread")
 
         monkeypatch.setattr(trainer, "_run_thread", fail)
         with pytest.raises(RuntimeError, match="in a thread"):

@@ -313,6 +313,15 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 # --- Tables -------------------------------------------------------------------------------------
 
 
+def test_what_is_held_out_keeps_its_labels():
+    y = np.arange(50)
+    X_train, y_train, X, held = datasets.hold_out(y[:, None], y, 0.3, seed=1)
+    np.testing.assert_array_equal(X_train[:, 0], y_train)
+    np.testing.assert_array_equal(X[:, 0], held)
+    assert sorted([*y_train, *held]) == y.tolist()
+    assert len(held) == 15
+
+
 def test_a_table_gives_every_fifth_row_of_each_class_to_testing(tmp_path):
     pytest.importorskip("pandas", reason="the extra csv is not installed")
     classes = [0, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 1]

@@ -180,6 +180,20 @@ def test_a_layer_that_overwrites_its_input_is_caught_though_its_gradient_is_righ
     assert "<-- overwritten" in str(report)
 
 
+def test_a_layer_that_overwrites_its_output_is_caught(rng):
+    class Sigmoid:
+        def forward(self, x):
+            self.out = 1 / (1 + np.exp(-x))
+            return self.out
+
+        def backward(self, dout):
+            self.out *= 1 - self.out
+            return dout * self.out
+
+    report = gradcheck(Sigmoid(), rng.standard_normal((3, 4)))
+    assert {(c.name, c.status) for c in report.failures} == {("out", "overwritten")}
+
+
 def test_a_forward_that_overwrites_its_input_is_caught(rng):
     class InPlace(Relu):
         def forward(self, x):

@@ -182,8 +182,8 @@ def test_its_memory_survives_copies_pickles_and_set_state(make, data):
     net, rule = make(), Adam()
     options = {"epochs": 2, "batch_size": 7, "learning_rate": 0.05, "shuffle": False}
     net.fit(X, y, optimizer=rule, **options)
-    told = Adam()
-    told.set_state(net._layout, rule.state())
+    told, state = Adam(), rule.state()
+    told.set_state(net._layout, state)
     ends = []
     for twin in (rule, copy.deepcopy(rule), pickle.loads(pickle.dumps(rule)), told):
         other = copy.deepcopy(net)
@@ -193,6 +193,7 @@ def test_its_memory_survives_copies_pickles_and_set_state(make, data):
     for end in ends[1:]:
         np.testing.assert_array_equal(end, ends[0])
     assert Adam().state() == {}
+    assert state["clock"] == 18 < rule.steps  # what was told stays
 
 
 def test_an_object_belongs_to_one_shape_of_network(make, data):

@@ -416,6 +416,10 @@ def test_a_divergence_counts_the_steps_of_the_epoch(backend, rng):
     assert said[0] == said[1]
     assert int(said[0].partition("step ")[2].partition(",")[0]) > 2
     np.testing.assert_array_equal(*ends)
+    five, y = np.zeros((5, 12)), np.zeros((5, 3))  # two steps in batches of four
+    net = network(loss="quadratic", output="identity", backend=backend)
+    with pytest.raises(DivergenceError, match="step 3,"):
+        net.fit([(five, y), (five, y + 1e200)], **OPTIONS, shuffle=False)
 
 
 def test_the_bar_learns_in_the_first_epoch_how_long_the_way_is(monkeypatch, rng):

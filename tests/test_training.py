@@ -172,6 +172,7 @@ def test_orders_may_come_from_the_caller(batch_size, backend, rng, make, data):
         (lambda n: np.arange(n) + 1, ValueError, "must be a permutation"),
         (lambda n: np.arange(n) - 1, ValueError, "must be a permutation"),
         (lambda n: np.arange(n) // 2 * 2, ValueError, "must be a permutation"),
+        (lambda n: np.maximum(np.arange(n), 1), ValueError, "must be a permutation"),
         (lambda n: np.arange(n) * 1.0, ValueError, "must be a permutation"),
         (lambda n: [], ValueError, "must be a permutation"),
         (lambda n: None, TypeError, r"order\(n\) must hold numbers"),

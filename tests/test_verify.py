@@ -210,6 +210,13 @@ def test_nan_is_no_small_error(small, monkeypatch):
     assert broken(report) == {"tanh"}
     assert {row.error for row in report.failures} == {np.inf}
     assert {row["error"] for row in report.to_dict()["rows"] if not row["ok"]} == {None}
+    # Nor is it after a case that was right, nor is a result of another shape.
+    for wrong in (np.full(3, np.nan), np.ones((3, 1))):
+        matrix = Matrix()
+        row = matrix.row("tanh", "float64")
+        matrix.compare(row, "right", np.ones(3), np.ones(3))
+        matrix.compare(row, "wrong", wrong, np.ones(3))
+        assert (row.error, row.worst) == (np.inf, "wrong")
 
 
 @pytest.mark.parametrize("wrong", [[1.0, np.nan], [1.0, np.inf], [1.0], [[1.0, 2.0]]], ids=str)

@@ -119,6 +119,11 @@ def test_samples_that_are_not_finite_are_counted(bad, dtype, rng):
         X[[3, 8], i] = bad
         with np.errstate(over="ignore"):
             assert compressed(X, 3, dtype, blocks=2).rows.tolist() == [9, 2]
+    for n_in in range(1, 2 * GROUP + 1):  # zeros that fill up a group follow the last input, or not
+        X = np.ones((2, n_in), dtype)
+        X[0, -1] = bad
+        with np.errstate(over="ignore"):
+            assert compressed(X, 3, dtype).rows.tolist() == [2, 1]
     assert compressed(mostly_zero(rng, (9, 65), "uint8"), 3, dtype).rows.tolist() == [9, 0]
 
 

@@ -27,6 +27,7 @@ CASES = {
     "plain": (53, 10, [12, 9, 4], "sgd", "numba", False, 0.0),
     "sparse": (53, 10, [64, 9, 4], "momentum", "numba", False, 0.9),
     "weighted": (53, 10, [12, 9, 4], "adam", "numpy", True, 0.0),
+    "weighted, compiled": (53, 10, [12, 9, 4], "sgd", "numba", True, 0.0),
     "narrow": (5_300, 1_000, [4, 8, 6, 3], "nesterov", "numba", False, 0.0),
     "reference": (41, 7, [5, 3, 2], "adam", "numpy", False, 0.0),
 }
