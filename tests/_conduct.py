@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,21 @@ def _is_left_out(marker, config):
     return marker == "long" and "long" not in config.option.markexpr
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is not asked for, or could not be true here."""
+    """Leave out what is not asked for, or could not be true here; to workers give long files first.
+
+    Then both end at the same time, and what loads all of MNIST does so while they are small.
+    """
     for marker in (marker for marker in LEFT_OUT if _is_left_out(marker, config)):
         out = [item for item in items if item.get_closest_marker(marker)]
         if out:
             left_out[marker] = len(out)
             items[:] = [item for item in items if not item.get_closest_marker(marker)]
             config.hook.pytest_deselected(items=out)
+    if hasattr(config, "workerinput"):
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(optionalhook=True)
