@@ -302,7 +302,10 @@ def mnist():
 
     folder = Path(os.environ.get("FASTBP_DATA") or ROOT.parent / "shared" / "data")
     if not (folder / "mnist").is_dir():
-        pytest.skip(f"no MNIST in {folder / 'mnist'}; $FASTBP_DATA may name the folder above it")
+        pytest.skip(
+            f"no MNIST in {folder / 'mnist'}; put its four files there, or into a folder mnist in "
+            "one that $FASTBP_DATA names"
+        )
     data = datasets.load("mnist", data_dir=folder)
     for array in data:
         array.flags.writeable = False

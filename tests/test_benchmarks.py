@@ -71,13 +71,15 @@ def _parameters(owner):
 
 def _set_up(instance, owner, cache):
     """Set up with the first parameters that are applicable, as asv does; return them."""
+    reason = None
     for parameters in _parameters(owner):
         try:
             getattr(instance, "setup", lambda *_: None)(*cache, *parameters)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            reason = error
             continue
         return parameters
-    return pytest.skip("not applicable on this machine: see its setup")
+    return pytest.skip(f"not applicable on this machine: {reason}")
 
 
 def _values(result):

@@ -168,7 +168,7 @@ def test_real_mnist(mnist):
 
 def test_real_fashion_mnist():
     if not datasets._SYSTEM_FOLDERS["fashion-mnist"][0].is_dir():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+        pytest.skip("no Fashion-MNIST here; Debian has it: apt install dataset-fashion-mnist")
     data = load("fashion-mnist")
     assert data.X_train.shape == (60_000, 784)
     assert data.X_test.shape == (10_000, 784)

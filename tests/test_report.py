@@ -214,7 +214,7 @@ def browse(tmp_path_factory):
     """browse(path, *options): open a page in headless Chromium; return its stdout and stderr."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        pytest.skip(f"no browser to open the page in: none of {', '.join(BROWSERS)} is installed")
+        pytest.skip(f"none of {', '.join(BROWSERS)} to open the page in: apt install chromium")
 
     def run(path, *options):
         profile = tmp_path_factory.mktemp("profile")

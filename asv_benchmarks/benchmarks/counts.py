@@ -90,7 +90,9 @@ class Instructions:
 
     def setup(self, counts, kernel):
         if kernel not in counts:
-            raise NotImplementedError("counting takes the kernel, valgrind, and AVX2")
+            raise NotImplementedError(
+                "counting takes the kernel, AVX2, and valgrind (apt install valgrind)"
+            )
 
     def track_instructions(self, counts, kernel):
         return counts[kernel]
