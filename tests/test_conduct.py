@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,20 +11,7 @@ import _conduct
 
 pytest_plugins = ["pytester"]
 
-MARKED = """
-import pytest
-
-def test_short(): pass
-
-@pytest.mark.timing
-def test_timing(): pass
-
-@pytest.mark.long
-def test_long(): pass
-
-@pytest.mark.long
-def test_long_too(): pass
-"""
+MARKED = Path(__file__).parent / "programs" / "marked.py"
 MARKERS = """
 [pytest]
 markers =
@@ -57,7 +45,7 @@ def run(pytester, monkeypatch):
 def test_what_is_left_out_is_named(options, passed, line, run):
     if "-n" in options:
         pytest.importorskip("xdist")
-    done = run(MARKED, *options)
+    done = run(MARKED.read_text(), *options)
     done.assert_outcomes(passed=passed, deselected=None)
     if line:
         done.stdout.fnmatch_lines([line])
