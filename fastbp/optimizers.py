@@ -29,7 +29,8 @@ def _none_or_positive(name: str, value: Any) -> float:
 class Optimizer:
     """What `SGD` and `Adam` share: the penalty, clipping, and a memory.
 
-    An optimiser remembers: handed to `fit` again, for the same network, it goes on where it was.
+    An optimiser remembers: handed to `fit` again, for the same network, it goes on where it was. It
+    begins anew where its settings were changed so that it has other things to remember.
     """
 
     l2: float
@@ -67,9 +68,9 @@ class Optimizer:
         ValueError
             If it has trained a network of other sizes or another dtype.
         """
-        shape = layout.sizes, layout.dtype, layout.bias
-        if self._memory is None:
-            self._memory, self._shape = new_memory(self.rule(), params), shape
+        shape, rule = (layout.sizes, layout.dtype, layout.bias), self.rule()
+        if self._memory is None or len(self._memory.slots) != rule.slots:
+            self._memory, self._shape = new_memory(rule, params), shape
         if shape != self._shape:
             raise ValueError(
                 f"optimizer remembers a network of sizes {list(self._shape[0])} and dtype "
@@ -84,7 +85,17 @@ class Optimizer:
         return {name: array.copy() for name, array in self._memory._asdict().items()}
 
     def set_state(self, layout: Layout, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned for a network of this layout."""
+        """Go on from what `state` returned for a network of this layout.
+
+        Raises
+        ------
+        ValueError
+            If another optimiser's state, or one of another network, is given.
+        """
+        found = {name: np.shape(array) for name, array in state.items()}
+        wanted = {"slots": (self.rule().slots, layout.size), "clock": (1,)}
+        if found != wanted:
+            raise ValueError(f"state must hold arrays of the shapes {wanted}; found {found}")
         self._shape = layout.sizes, layout.dtype, layout.bias
         self._memory = Memory(**{name: array.copy() for name, array in state.items()})
 

@@ -208,6 +208,44 @@ def test_an_object_belongs_to_one_shape_of_network(make, data):
         np.testing.assert_array_equal(other.to_vector(), before)
 
 
+@pytest.mark.parametrize("momenta", [(0.0, 0.9), (0.9, 0.0)])
+def test_an_object_whose_settings_were_changed_does_not_go_on_with_the_old_memory(
+    momenta, backend, make, data
+):
+    """It once wrote outside of an array: plain SGD had nothing to remember."""
+    X, y = data(60)
+    rule, net, options = SGD(momenta[0]), make(backend=backend), {"epochs": 2, "batch_size": 7}
+    net.fit(X, y, learning_rate=0.05, optimizer=rule, **options)
+    twin = copy.deepcopy(net)
+    rule.momentum = momenta[1]
+    net.fit(X, y, learning_rate=0.05, optimizer=rule, **options)
+    twin.fit(X, y, learning_rate=0.05, optimizer=SGD(momenta[1]), **options)
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
+
+
+def test_the_state_of_another_optimiser_is_refused(make, data):
+    net, adam = make(), Adam()
+    net.fit(*data(20), epochs=1, batch_size=5, learning_rate=0.05, optimizer=adam)
+    for rule in (SGD(), SGD(0.9)):
+        with pytest.raises(ValueError, match=r"state must hold .*slots.*found"):
+            rule.set_state(net._layout, adam.state())
+    with pytest.raises(ValueError, match=r"state must hold .*slots.*found"):
+        Adam().set_state(make((4, 3))._layout, adam.state())
+
+
+@pytest.mark.parametrize("beta", [0.999, 0.999999, 1 - 1e-8])
+def test_complements_of_betas_near_one_are_exact(beta, make, data, assert_close):
+    """In float32 too, where 1 - beta of the rounded beta is off by far more than rounding."""
+    (X, y), ends = data(5), []
+    for backend in ("numba", "numpy"):
+        net = make(dtype="float32", backend=backend)
+        start = net.to_vector()
+        rule = Adam(beta_1=beta, beta_2=beta)
+        net.fit(X, y, epochs=1, batch_size=5, learning_rate=0.05, optimizer=rule)
+        ends.append(net.to_vector() - start)
+    assert_close(*ends)
+
+
 @pytest.mark.parametrize("rule", [SGD(l2=0.3), SGD(0.9, l2=0.3, l2_over_sum=True), Adam(l2=0.3)])
 def test_the_loss_holds_the_penalty(rule, backend, make, data):
     """Of the weights from before the step, biases left out; a batch of all samples."""

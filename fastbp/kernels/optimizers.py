@@ -69,11 +69,13 @@ def _nesterov(p, velocity, g, low, high, rate, factor, decay, momentum):
 
 @inner
 def _adam(p, first, second, g, low, high, factor, decay, step, root, beta_1, beta_2, epsilon):
-    one = number(p, 1)
+    # Complements in double: 1 minus the rounded 0.999 is off by 1.3e-5 in float32.
+    old_1, new_1 = number(p, beta_1), number(p, 1 - beta_1)
+    old_2, new_2 = number(p, beta_2), number(p, 1 - beta_2)
     for i in range(low, high):
         x = factor * g[i] + decay * p[i]
-        m = beta_1 * first[i] + (one - beta_1) * x
-        v = beta_2 * second[i] + (one - beta_2) * (x * x)
+        m = old_1 * first[i] + new_1 * x
+        v = old_2 * second[i] + new_2 * (x * x)
         first[i] = m
         second[i] = v
         p[i] -= step * m / (root * number(p, math.sqrt(v)) + epsilon)
@@ -105,8 +107,8 @@ def _pass(rule, p, g, size, low, high, rate, factor, decay):
             rule.clock[0] + 1,
         )  # fmt: skip
         _adam(
-            p, rule.state, at(rule.state, size), g, low, high, factor, decay, step, root, first,
-            number(p, numbers[SECOND]), epsilon,
+            p, rule.state, at(rule.state, size), g, low, high, factor, decay, step, root,
+            numbers[FIRST], numbers[SECOND], epsilon,
         )  # fmt: skip
     else:
         _plain(p, g, low, high, rate, factor, decay)
@@ -317,5 +319,5 @@ def adam_update(p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
     step, root, epsilon = _adam_factors(w, learning_rate, beta_1, beta_2, epsilon, True, t)
     _adam(
         w, pointer(first), pointer(second), pointer(g), 0, p.size, number(w, 1), number(w, 0),
-        step, root, number(w, beta_1), number(w, beta_2), epsilon,
+        step, root, beta_1, beta_2, epsilon,
     )  # fmt: skip
