@@ -1,5 +1,7 @@
 """Acceptance on real images: what the network learns of them, and how fast."""
 
+import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -87,19 +89,20 @@ def cpu_vendor():
 @pytest.mark.parametrize("batch_size", [1, 10, 33])
 @pytest.mark.parametrize("hidden", [30, 50, 100, 128, 300])
 def test_two_threads_are_never_slower(hidden, batch_size, mnist, others):
-    """By more than 5 %; in turns until it shows."""
+    """By more than 5 %; in turns until it shows: both may begin on one core."""
     if available_cores() < 2:
         pytest.skip("there is one core")
     X, y = (part[:3_000] for part in mnist[:2])
     nets = {n: Network([784, hidden, 10], input_scale=PIXEL, seed=0) for n in (1, 2)}
     best = {1: np.inf, 2: np.inf}
-    for turn in range(30):
+    end = time.perf_counter() + 8
+    for turn in count():
         for n, net in nets.items():
             history = net.fit(
                 X, y, epochs=3, batch_size=batch_size, learning_rate=0.01, threads=n, shuffle=False
             )
             best[n] = min(best[n], *history.seconds)
-        if turn >= 2 and best[2] <= 1.05 * best[1]:
+        if turn >= 2 and (best[2] <= 1.05 * best[1] or time.perf_counter() > end):
             break
     if best[2] > 1.05 * best[1] and others.cores() > 0.2:
         pytest.skip("other programs hold the second core")
