@@ -177,7 +177,9 @@ def _opened(path: str) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="np") as file:
             yield file
     except safetensors.SafetensorError as error:
-        raise ModelFileError(f"{path} is damaged, or is no safetensors file: {error}") from error
+        raise ModelFileError(
+            f"{path} is damaged, or is no safetensors file: {error!s:.300}"
+        ) from error
 
 
 _WORDS = {FORMAT: "model", TRAINING: "training checkpoint"}
@@ -211,7 +213,9 @@ def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
     try:
         config = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is damaged: its configuration is no JSON: {error}") from error
+        raise ModelFileError(
+            f"{path} is damaged: its configuration is no JSON: {error!s:.300}"
+        ) from error
     if not isinstance(config, dict):
         raise ModelFileError(f"{path} is damaged: its configuration is no JSON object")
     return config
@@ -242,4 +246,4 @@ def _array(file: Any, name: str, path: str) -> np.ndarray:
     try:
         return file.get_tensor(name)
     except (ValueError, MemoryError) as error:  # shapes such as (0, 2**62), or of a hundred axes
-        raise ModelFileError(f"{path} is damaged: array {short(name)}: {error}") from error
+        raise ModelFileError(f"{path} is damaged: array {short(name)}: {error!s:.300}") from error

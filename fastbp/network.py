@@ -860,7 +860,9 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     try:
         config = _config(**config)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: the configuration is not a network's: {error}") from None
+        raise ModelFileError(
+            f"{path}: the configuration is not a network's: {error!s:.1000}"
+        ) from None
     shapes = _array_shapes(config)
     for name in sorted(shapes.keys() | arrays.keys()):
         found = arrays[name].shape if name in arrays else None

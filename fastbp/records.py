@@ -168,7 +168,7 @@ def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text.decode("utf-8"))  # bytes might be taken for UTF-16
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise ValueError(f"{where} is no JSON: {error!s:.300}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{where} must be a JSON object")
     return found

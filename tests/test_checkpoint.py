@@ -287,6 +287,7 @@ def test_a_damaged_file_is_refused(path, blob):
     with pytest.raises(ModelFileError, match="damaged") as caught:
         checkpoint.read(path)
     assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000, "a message as long as what the file says"
 
 
 @pytest.mark.parametrize(("header", "part"), WRONG.values(), ids=WRONG)

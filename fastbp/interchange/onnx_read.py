@@ -80,7 +80,7 @@ def _parsed(onnx: Any, path: str) -> Any:
     try:
         model = onnx.ModelProto.FromString(blob)
     except Exception as error:  # protobuf's own, of which there are several
-        raise ModelFileError(f"{path} is damaged, or is no ONNX file: {error}") from error
+        raise ModelFileError(f"{path} is damaged, or is no ONNX file: {error!s:.300}") from error
     if not _is_text(model):
         raise ModelFileError(f"{path} is damaged, or is no ONNX file: a name in it is no text")
     if not model.graph.node:
@@ -189,7 +189,7 @@ class _Chain:
         try:
             return np.array(self.onnx.numpy_helper.to_array(tensor))
         except Exception as error:  # whatever NumPy raises on shapes that do not fit
-            raise self.fault(f"array {short} is damaged: {error}") from error
+            raise self.fault(f"array {short} is damaged: {error!s:.300}") from error
 
     def layer(self, W: np.ndarray) -> None:
         """Begin a layer with these weights."""

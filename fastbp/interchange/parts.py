@@ -63,7 +63,7 @@ def network(
     try:
         net = Network(sizes, bias=bool(biases), dtype=weights[0].dtype.name, seed=0, **config)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{os.fspath(source)}: {error}") from None
+        raise ModelFileError(f"{os.fspath(source)}: {error!s:.1000}") from None
     for target, array in zip([*net.weights, *net.biases], [*weights, *biases], strict=True):
         target[...] = array
     return net

@@ -36,6 +36,7 @@ DAMAGED = {
     "not UTF-8": file_of(b'{"\xff":1}'),
     "list": file_of([1]),
     "null": file_of(b"null"),
+    "long kind": file_of({"a": tensor("F" * 9_999)}, bytes(8)),
     "overlap": file_of({"a": tensor(), "b": tensor()}, bytes(8)),
     "hole": file_of({"a": tensor() | {"data_offsets": [8, 16]}}, bytes(16)),
     "trailing": file_of({"a": tensor()}, bytes(9)),
