@@ -245,7 +245,7 @@ def test_signals_at_any_moment_leave_whole_updates(
         if interrupted == SIGNALS * times:
             break
     assert interrupted == SIGNALS * times, "signals were lost"
-    assert len(places) > 5
+    assert len(places) > 2, "all signals came at the same moment"
 
 
 class Unheard:
