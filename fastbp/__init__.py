@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, schedules
-from .backend import get_backend
+from .engines import get_backend
 from .errors import DivergenceError, ModelFileError, RankError
 from .history import History
 from .network import Gradient, Network, load
@@ -22,13 +22,13 @@ from .optimizers import SGD, Adam
 
 if TYPE_CHECKING:
     from . import callbacks, interchange, plots, report
-    from .finder import find_learning_rate
-    from .gradients import gradcheck
+    from .engines.versions import show_versions
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
-    from .norms import Norms
-    from .sequential import Sequential
+    from .layers.sequential import Sequential
+    from .lr_finder import find_learning_rate
+    from .plots.norms import Norms
     from .verification import verify
-    from .versions import show_versions
+    from .verification.gradients import gradcheck
 
 __version__ = "0.2.0"
 
@@ -67,17 +67,17 @@ __all__ = [
 # Imported when first asked for: `import fastbp` should not take longer than `import numba`.
 _LATER = {
     "callbacks": [],
-    "finder": ["find_learning_rate"],
-    "gradients": ["gradcheck"],
+    "estimator": [],
     "interchange": [],
-    "kernels": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
-    "norms": ["Norms"],
+    "layers.sequential": ["Sequential"],
+    "lr_finder": ["find_learning_rate"],
     "plots": [],
+    "plots.norms": ["Norms"],
     "report": [],
-    "sequential": ["Sequential"],
     "verification": ["verify"],
-    "versions": ["show_versions"],
+    "verification.gradients": ["gradcheck"],
+    "engines.versions": ["show_versions"],
 }
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks
+from ._support import checks
 from .history import NAMES, Best, History
 
 if TYPE_CHECKING:

@@ -12,26 +12,22 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import (
-    activations,
-    checkpoint,
-    checks,
-    data_parallel,
-    losses,
-    optimizers,
-    resuming,
-    schedules,
-    streaming,
-    summaries,
-    training,
-)
-from .backend import get_backend
+from . import optimizers, schedules
+from ._support import checks
+from ._support.signals import Exclusive, dropped_interrupts_return, termination_raises
+from .engines import get_backend
 from .errors import ModelFileError
-from .guards import Exclusive, dropped_interrupts_return, termination_raises
 from .history import History
-from .progress import logged_lines
+from .model import activations, losses
+from .model import file as checkpoint
+from .model import summary as summaries
+from .model.layout import Layout, parts_of
 from .reference import Model, Targets
-from .storage import Layout, parts_of
+from .training import loop as training
+from .training import mpi as data_parallel
+from .training import resume as resuming
+from .training import sources as streaming
+from .training.progress import logged_lines
 
 logger = logging.getLogger("fastbp")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
-from .guards import Exclusive
+from ._support import checks
+from ._support.signals import Exclusive
+from .model.layout import Layout
 from .rules import Memory, Rule, new_memory
-from .storage import Layout
 
 
 def _share(name: str, value: Any, closed: bool = False) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import checks
+from ._support import checks
 from .history import Best, History
 
 __all__ = ["Constant", "Cosine", "Exponential", "OnPlateau", "Schedule", "Step"]

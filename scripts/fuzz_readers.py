@@ -33,7 +33,7 @@ KEPT = ROOT / ".fuzz"
 LONGEST = 1 << 14  # bytes of an input: deflate makes at most 17 MB of them
 ROOM = 1 << 29  # bytes of address space above the start: the fuzzer's own notes need some
 # Numba cannot compile what is instrumented, and what computes reads no files.
-NOT_INSTRUMENTED = ["fastbp.kernels", "fastbp.numba_engine", "fastbp.numpy_engine"]
+NOT_INSTRUMENTED = ["fastbp.kernels", "fastbp.engines.numba_engine", "fastbp.engines.numpy_engine"]
 PLAIN, PACKED, BUILT = range(3)  # how an input is wrapped
 
 
@@ -52,7 +52,8 @@ def readers() -> dict[str, Reader]:
     import numpy as np
 
     import fastbp
-    from fastbp import cli, datasets, interchange, records
+    from fastbp import cli, datasets, interchange
+    from fastbp.cli import records
     from fastbp.datasets import DataError
     from fastbp.errors import DivergenceError, ModelFileError
 
@@ -94,7 +95,7 @@ def readers() -> dict[str, Reader]:
 
 def _blamed(read):
     """As `datasets.load` calls a reader."""
-    from fastbp.untrusted import blaming
+    from fastbp.datasets.untrusted import blaming
 
     def call(path):
         with blaming(path):
@@ -213,7 +214,7 @@ def _tables():
 
 
 def _histories():
-    from fastbp import records
+    from fastbp.cli import records
     from fastbp.history import History
 
     yield _written(lambda path: records.write(path, History(loss=[0.5, float("nan")])), ".jsonl")

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 import fastbp
-from fastbp import distributed
-from fastbp.backend import part_trainer
+from fastbp.engines import part_trainer
 from fastbp.optimizers import SGD
+from fastbp.training import ranks as distributed
 from measure import ROOT, training_images
 
 sys.path.insert(0, str(ROOT / "asv_benchmarks"))

@@ -31,7 +31,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 import fastbp  # noqa: E402
-from fastbp import callbacks, numba_engine, schedules  # noqa: E402
+from fastbp import callbacks, schedules  # noqa: E402
+from fastbp.engines import numba_engine  # noqa: E402
 
 RULES = [
     lambda: "sgd",

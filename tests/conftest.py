@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Network, downloads, matrix, numba_engine
+from fastbp import Network
+from fastbp.datasets import download as downloads
+from fastbp.engines import numba_engine
+from fastbp.model.layout import Layout
 from fastbp.reference import Model, Targets
-from fastbp.storage import Layout
+from fastbp.verification import matrix
 
 pytest_plugins = ["_conduct"]
 ROOT = Path(__file__).resolve().parents[1]

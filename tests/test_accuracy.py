@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import exhaustive_ulp as script
-from fastbp import Network, activations, get_backend
-from fastbp.cases import Case
+from fastbp import Network, get_backend
+from fastbp.model import activations
 from fastbp.reference import Model
 from fastbp.verification import DTYPES, OUTPUTS
+from fastbp.verification.cases import Case
 
 # -- float32: every bit pattern, thinned out -------------------------------------------------------
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import assessment
+from fastbp.plots import metrics as assessment
 
 
 @pytest.fixture

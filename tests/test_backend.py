@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fastbp import activations, kernels, reference
-from fastbp import numba_engine as backends
-from fastbp.backend import get_backend
-from fastbp.numba_engine import NumbaEngine, team_size
+from fastbp import kernels, reference
+from fastbp.engines import get_backend
+from fastbp.engines import numba_engine as backends
+from fastbp.engines.numba_engine import NumbaEngine, team_size
+from fastbp.model import activations
 from fastbp.reference import ELEMENTWISE, Targets
 
 SIZES = (1, 2, 7, 17, 64, 100)

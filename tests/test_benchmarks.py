@@ -29,8 +29,8 @@ from benchmarks import (
 
 import fastbp
 from fastbp import reference
+from fastbp.engines.numba_engine import NumbaBackend
 from fastbp.kernels import KERNELS
-from fastbp.numba_engine import NumbaBackend
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {"counting", "turns"}  # which a benchmark starts

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from corpora.checkpoints import DAMAGED, WRONG, file_of
-from fastbp import checkpoint, files
+from fastbp._support import files
 from fastbp.errors import ModelFileError
+from fastbp.model import file as checkpoint
 
 ARRAYS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.1, -1e300])}
 CONFIG = {"sizes": [3, 2], "activation": "sigmoid", "bias": True, "scale": 1 / 3, "text": "ä\n\"'"}

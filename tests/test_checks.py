@@ -5,7 +5,7 @@ import fractions
 import numpy as np
 import pytest
 
-from fastbp import checks
+from fastbp._support import checks
 
 
 def message_of(error, call, *arguments):

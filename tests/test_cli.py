@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import backend, checkpoint, cli, kernels, matrix, plots, records, schedules
-from fastbp.cli import main
+from fastbp import cli, kernels, plots, schedules
+from fastbp import engines as backend
+from fastbp.cli import main, records
+from fastbp.model import file as checkpoint
+from fastbp.verification import matrix
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
 HISTORY = records.beside(cli.MODEL).name
@@ -881,7 +884,7 @@ def test_export_to_torch_and_back(run, model, digits):
     X = digits.X_test
     back = fastbp.load("back.safetensors")
     np.testing.assert_array_equal(back.feedforward(X), model.feedforward(X))  # 1/16 is exact
-    arrays = fastbp.checkpoint.read_arrays("t.safetensors")[0]
+    arrays = fastbp.model.file.read_arrays("t.safetensors")[0]
     checkpoint.write_arrays("bare.safetensors", arrays, {})
     said = "--activation", "tanh", "--output-activation", "sigmoid", "--loss", "quadratic"
     assert run("convert", "bare.safetensors", "b.safetensors", *said, "--input-scale", 0.5)[0] == 0

@@ -31,8 +31,8 @@ from corpora.pickles import (
     shape_of,
     three,
 )
-from fastbp import datasets, untrusted
-from fastbp.datasets import DataError, load, load_pickle
+from fastbp import datasets
+from fastbp.datasets import DataError, load, load_pickle, untrusted
 
 MNIST_SHA256 = (  # of the decompressed files
     "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

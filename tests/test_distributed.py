@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import cli, data_parallel, distributed
-from fastbp.distributed import Ranks, Shard
+from fastbp import cli
+from fastbp.training import mpi as data_parallel
+from fastbp.training import ranks as distributed
+from fastbp.training.ranks import Ranks, Shard
 
 pytest.importorskip("mpi4py")
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")

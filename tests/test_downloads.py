@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastbp import datasets, downloads
+from fastbp import datasets
+from fastbp.datasets import download as downloads
 
 pytest.importorskip("pooch", reason="the extra data is not installed")
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Network, files, interchange, plots, records, report
-from fastbp.cli import main
+from fastbp import Network, interchange, plots, report
+from fastbp._support import files
+from fastbp.cli import main, records
 from fastbp.history import History
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,7 +201,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one(tmp_path, run_program):
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
 def test_a_pipe_by_the_name_of_a_device_is_written_to():
-    program = "import fastbp; fastbp.files.write_text('/dev/stdout', 'grüße')"
+    program = "import fastbp; fastbp._support.files.write_text('/dev/stdout', 'grüße')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("grüße".encode(), b"")
 

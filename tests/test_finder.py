@@ -8,7 +8,8 @@ import pytest
 
 import fastbp
 from cases import crossed
-from fastbp import SGD, Adam, Network, find_learning_rate, finder
+from fastbp import SGD, Adam, Network, find_learning_rate
+from fastbp import lr_finder as finder
 
 
 def network(sizes=(64, 30, 10), **options):

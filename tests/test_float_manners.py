@@ -12,9 +12,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp import Network, load, numba_engine
-from fastbp.backend import get_backend
-from fastbp.numba_engine import NumbaTrainer
+from fastbp import Network, load
+from fastbp.engines import get_backend, numba_engine
+from fastbp.engines.numba_engine import NumbaTrainer
 
 X86 = platform.machine() == "x86_64" and sys.platform != "win32"
 unit = importlib.import_module("programs.mxcsr") if X86 else None

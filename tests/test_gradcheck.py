@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastbp import Network, layers
-from fastbp.gradients import gradcheck
-from fastbp.sequential import Sequential
+from fastbp.layers.sequential import Sequential
+from fastbp.verification.gradients import gradcheck
 
 
 def sigmoid(z):

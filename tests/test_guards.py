@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from fastbp.guards import TERMINATED, Exclusive, interrupts_wait, termination_raises
+from fastbp._support.signals import TERMINATED, Exclusive, interrupts_wait, termination_raises
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 

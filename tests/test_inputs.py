@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastbp import Network
-from fastbp.backend import get_backend
+from fastbp.engines import get_backend
 
 SIZES = [4, 5, 3]
 N = 6

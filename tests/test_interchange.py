@@ -12,8 +12,10 @@ import safetensors.numpy
 
 import fastbp
 from cases import crossed
-from fastbp import activations, checkpoint, interchange, losses
+from fastbp import interchange
 from fastbp.errors import ModelFileError
+from fastbp.model import activations, losses
+from fastbp.model import file as checkpoint
 
 OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
 

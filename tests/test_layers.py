@@ -9,9 +9,9 @@ import pytest
 
 import fastbp
 from cases import crossed
-from fastbp.activations import HIDDEN
 from fastbp.layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
-from fastbp.sequential import Sequential
+from fastbp.layers.sequential import Sequential
+from fastbp.model.activations import HIDDEN
 
 ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
 STEP = 6e-6

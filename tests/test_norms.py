@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Norms, norms, reference
+from fastbp import Norms, reference
+from fastbp.plots import norms
 
 KINDS = {
     "sigmoid": {},

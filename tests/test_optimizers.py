@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp import SGD, Adam, DivergenceError, Network, numba_engine, training
-from fastbp.backend import get_backend
+from fastbp import SGD, Adam, DivergenceError, Network
+from fastbp.engines import get_backend, numba_engine
 from fastbp.optimizers import NAMES
 from fastbp.reference import Targets
 from fastbp.rules import Rule
+from fastbp.training import loop as training
 
 RULES = {
     "plain": Rule(),

@@ -6,7 +6,7 @@ import pytest
 
 import fastbp
 from fastbp import plots
-from fastbp.training import History
+from fastbp.training.loop import History
 
 pytest.importorskip("matplotlib")
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from fastbp import training
 from fastbp.history import History
-from fastbp.progress import EpochLines, epoch_line
+from fastbp.training import loop as training
+from fastbp.training.progress import EpochLines, epoch_line
 
 RATE = 0.5
 OPTIONS = {"epochs": 3, "batch_size": 4, "learning_rate": RATE}

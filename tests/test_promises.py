@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Network, guards, training
+from fastbp import Network
+from fastbp._support import signals as guards
+from fastbp.training import loop as training
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and processes")
 SIGNALS = 24  # that tests send, or ten times as many

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastbp import records
-from fastbp.training import History
-from fastbp.untrusted import DataError
+from fastbp.cli import records
+from fastbp.datasets.untrusted import DataError
+from fastbp.training.loop import History
 
 HISTORY = History(
     loss=[0.5, 0.25], accuracy=[0.75, math.nan], val_loss=[0.5, math.inf], val_accuracy=[0.5, 1.0],

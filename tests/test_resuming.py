@@ -9,9 +9,12 @@ import pytest
 
 import fastbp
 from cases import crossed
-from fastbp import ModelFileError, Network, callbacks, checkpoint, resuming, schedules, training
-from fastbp.numba_engine import NumbaTrainer
-from fastbp.numpy_engine import NumpyTrainer
+from fastbp import ModelFileError, Network, callbacks, schedules
+from fastbp.engines.numba_engine import NumbaTrainer
+from fastbp.engines.numpy_engine import NumpyTrainer
+from fastbp.model import file as checkpoint
+from fastbp.training import loop as training
+from fastbp.training import resume as resuming
 
 N, BATCH, EPOCHS = 40, 16, 4  # three steps an epoch, the last of them on a smaller batch
 STEPS = EPOCHS * 3

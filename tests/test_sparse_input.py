@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp import network, numba_engine
+from fastbp import network
+from fastbp.engines import numba_engine
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is an extra")
 

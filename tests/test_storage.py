@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp.storage import LINE, Layout, aligned, stride
+from fastbp.model.layout import LINE, Layout, aligned, stride
 
 SIZES = [(1, 1), (3, 2), (7, 17, 1), (64, 100, 13, 10), (2, 128, 129)]
 

@@ -10,7 +10,10 @@ import pytest
 
 import fastbp
 from cases import crossed
-from fastbp import DivergenceError, Network, callbacks, checks, schedules, streaming, training
+from fastbp import DivergenceError, Network, callbacks, schedules
+from fastbp._support import checks
+from fastbp.training import loop as training
+from fastbp.training import sources as streaming
 
 OPTIONS = {"epochs": 3, "batch_size": 4, "learning_rate": 0.1}
 
@@ -57,13 +60,13 @@ def read_by(monkeypatch):
 def loads(monkeypatch):
     """How many samples are loaded at a time."""
     counts = []
-    load = fastbp.numba_engine.NumbaTrainer.load
+    load = fastbp.engines.numba_engine.NumbaTrainer.load
 
     def counted(self, X, targets):
         counts.append(X.shape[0])
         load(self, X, targets)
 
-    monkeypatch.setattr(fastbp.numba_engine.NumbaTrainer, "load", counted)
+    monkeypatch.setattr(fastbp.engines.numba_engine.NumbaTrainer, "load", counted)
     return counts
 
 

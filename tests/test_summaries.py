@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastbp import Network, summaries
+from fastbp import Network
+from fastbp.model import summary as summaries
 
 NETS = {
     "deep": {"sizes": [784, 100, 50, 10], "activation": "relu", "loss": "cross-entropy"},

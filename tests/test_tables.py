@@ -3,8 +3,8 @@ import builtins
 import numpy as np
 import pytest
 
-from fastbp.tables import read_csv
-from fastbp.untrusted import DataError
+from fastbp.datasets.csv import read_csv
+from fastbp.datasets.untrusted import DataError
 
 pytest.importorskip("pandas", reason="the extra csv is not installed")
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp import DivergenceError, History, Network, training
+from fastbp import DivergenceError, History, Network
+from fastbp.engines.numba_engine import NumbaTrainer
 from fastbp.kernels import MOST_EPOCHS
-from fastbp.numba_engine import NumbaTrainer
+from fastbp.training import loop as training
 
 RATE = 0.5
 FIELDS = [

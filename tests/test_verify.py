@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp import activations, get_backend, kernels, reference, verification
-from fastbp.cases import Case
-from fastbp.matrix import Matrix
+from fastbp import get_backend, kernels, reference, verification
+from fastbp.model import activations
 from fastbp.reference import Model
 from fastbp.verification import DTYPES, LAYOUTS, OUTPUTS, PATHS, Scope, verify
+from fastbp.verification.cases import Case
+from fastbp.verification.matrix import Matrix
 
 SMALL = Scope((7,), (6,), (((5, 3, 2), 6),), (((5, 3), 1030),), False)
 

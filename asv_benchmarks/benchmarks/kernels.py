@@ -4,7 +4,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from fastbp.backend import get_backend
+from fastbp.engines import get_backend
 from fastbp.reference import ELEMENTWISE
 
 from .common import BACKENDS, DTYPES, Timed

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.simd import I64, Vec, lanes, loop
+from fastbp.kernels.ir.vectors import I64, Vec, lanes, loop
 
 # Enough to cover the latency of two units (4 cycles x 2), few enough for 32 registers. 12 lost 4 %.
 ACCUMULATORS = 24

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastbp
 from fastbp import kernels
-from fastbp.backend import get_backend, part_trainer
+from fastbp.engines import get_backend, part_trainer
 
 from .common import ALL, INPUTS
 from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays

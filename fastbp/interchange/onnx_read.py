@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import checkpoint, checks, losses
+from .._support import checks
 from ..errors import ModelFileError
+from ..model import file as checkpoint
+from ..model import losses
 from ..network import Network
 from .onnx_write import OPERATORS, imported_onnx
 from .parts import Parts, network

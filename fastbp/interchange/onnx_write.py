@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks, files
+from .._support import checks, files
 from ..network import Network
 
 OPERATORS = {

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import activations, checkpoint, checks, losses
+from .._support import checks
 from ..errors import ModelFileError
+from ..model import activations, losses
+from ..model import file as checkpoint
 from ..network import Network
 from .parts import Parts, folded, network
 

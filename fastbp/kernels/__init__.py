@@ -1,8 +1,9 @@
 """The compiled twins of `fastbp.reference`."""
 
-from ._jit import KERNELS, cache_dir, kernel_sources, stamp, vector_bytes
-from .activations import CODES as ACTIVATION_CODES
-from .activations import (
+from .epochs import sgd_epoch
+from .inference import evaluate, feedforward, gradient
+from .ir.activations import CODES as ACTIVATION_CODES
+from .ir.activations import (
     ELEMENTWISE,
     exp,
     identity,
@@ -18,8 +19,12 @@ from .activations import (
     tanh_prime,
     tanh_prime_from_a,
 )
-from .calls import evaluate, feedforward, gradient
-from .dense import (
+from .ir.losses import CODES as LOSS_CODES
+from .ir.losses import output_delta, softmax
+from .ir.tiles import GROUP, SPARSE_COLUMNS, TILE_ROWS
+from .jit import KERNELS, cache_dir, kernel_sources, stamp, vector_bytes
+from .parts import narrow_part_gradient, part_gradient, rule_step
+from .walk.dense import (
     affine,
     backprop_delta,
     batch_update,
@@ -27,13 +32,9 @@ from .dense import (
     outer_update,
     weight_gradient,
 )
-from .losses import CODES as LOSS_CODES
-from .losses import output_delta, softmax
-from .narrow import ROUND, narrow_epoch, narrow_gradient, narrow_optimizer_epoch
-from .optimizers import adam_update, momentum_update, nesterov_update, optimizer_epoch
-from .parallel import ASKED, BLOCK, STOPPED, SYNC_SIZE
-from .parts import narrow_part_gradient, part_gradient, rule_step
-from .plan import (
+from .walk.lanes import ROUND, narrow_epoch, narrow_gradient, narrow_optimizer_epoch
+from .walk.optimizers import adam_update, momentum_update, nesterov_update, optimizer_epoch
+from .walk.records import (
     KINDS,
     MOST_EPOCHS,
     ONE,
@@ -51,6 +52,5 @@ from .plan import (
     Work,
     pack,
 )
-from .sgd import sgd_epoch
-from .sparse import index_rows
-from .tiles import GROUP, SPARSE_COLUMNS, TILE_ROWS
+from .walk.sparse import index_rows
+from .walk.team import ASKED, BLOCK, STOPPED, SYNC_SIZE

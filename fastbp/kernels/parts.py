@@ -1,16 +1,16 @@
 """Training in parts, for ranks that share a batch: a part's gradient, and a step along the whole.
 
-Between the two, gradients are added up over the ranks; see `fastbp.data_parallel`.
+Between the two, gradients are added up over the ranks; see `fastbp.training.mpi`.
 """
 
-from ._jit import kernel
-from .narrow import _learn_rounds
-from .optimizers import take_step
-from .parallel import share
-from .plan import lean, read, scale
-from .sgd import learn_chunks
-from .simd import at, pointer
-from .stages import UPDATE_ROWS, size_of
+from .epochs import learn_chunks
+from .ir.vectors import at, pointer
+from .jit import kernel
+from .walk.batch import UPDATE_ROWS, size_of
+from .walk.lanes import _learn_rounds
+from .walk.optimizers import take_step
+from .walk.records import lean, read, scale
+from .walk.team import share
 
 
 @kernel

@@ -3,7 +3,7 @@
 import numpy as np
 
 import fastbp
-from fastbp.backend import get_backend
+from fastbp.engines import get_backend
 
 from . import Done, Job
 from .work import ROUND

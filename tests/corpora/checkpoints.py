@@ -3,7 +3,7 @@
 import json
 import struct
 
-from fastbp import checkpoint
+from fastbp.model import file as checkpoint
 
 
 def file_of(header, data=b"", length=None):

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
-from fastbp.numba_engine import NumbaTrainer
-from fastbp.numba_parts import NumbaPartTrainer
+from fastbp.engines.numba_engine import NumbaTrainer
+from fastbp.engines.numba_parts import NumbaPartTrainer
 
 PAGE = mmap.PAGESIZE
 CANARY = 0xA5

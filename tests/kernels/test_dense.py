@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastbp import kernels, reference
-from fastbp.storage import aligned, stride
+from fastbp.model.layout import aligned, stride
 
 WIDTHS = (1, 2, 7, 17, 64, 100)
 BATCHES = (1, 2, 5, 33)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastbp.kernels import _jit
+from fastbp.kernels import jit as _jit
 
 SOURCES = [path.name for path in _jit.kernel_sources()]
 ANNOUNCEMENT = "compiling kernels for this CPU; this happens once per machine ..."

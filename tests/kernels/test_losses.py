@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import kernels, reference
-from fastbp.kernels.losses import SEGMENT, output_lanes, output_rows
-from fastbp.kernels.simd import at, pointer
-from fastbp.storage import stride
+from fastbp.kernels.ir.losses import SEGMENT, output_lanes, output_rows
+from fastbp.kernels.ir.vectors import at, pointer
+from fastbp.model.layout import stride
 
 OUTPUTS = sorted(reference.LOSSES)
 SMALL_LOSSES = {  # output: loss of z against y = 1 for the first, 0 for the others

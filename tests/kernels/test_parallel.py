@@ -6,7 +6,10 @@ import numba
 import numpy as np
 import pytest
 
-from fastbp.kernels.parallel import (
+from fastbp.kernels.ir.tiles import K_SPLIT, TILE_ROWS
+from fastbp.kernels.ir.vectors import pointer
+from fastbp.kernels.walk.records import Team
+from fastbp.kernels.walk.team import (
     BLOCK,
     SYNC_SIZE,
     barrier,
@@ -16,9 +19,6 @@ from fastbp.kernels.parallel import (
     stop,
     stopped,
 )
-from fastbp.kernels.plan import Team
-from fastbp.kernels.simd import pointer
-from fastbp.kernels.tiles import K_SPLIT, TILE_ROWS
 
 TEAMS = (1, 2, 3, 4, 7, 16)
 UNITS = (1, 4, 8, 16)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
-from fastbp.kernels import plan
-from fastbp.kernels._jit import kernel_sources
-from fastbp.kernels.simd import pointer
+from fastbp.kernels.ir.vectors import pointer
+from fastbp.kernels.jit import kernel_sources
+from fastbp.kernels.walk import records as plan
 
 ARRAYS = kernels.Plan._fields[plan.NUMBERS :]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fastbp import kernels, reference
-from fastbp import numba_engine as backends
-from fastbp.kernels.plan import NUMBERS
-from fastbp.numpy_engine import NumpyEngine
+from fastbp.engines import numba_engine as backends
+from fastbp.engines.numpy_engine import NumpyEngine
+from fastbp.kernels.walk.records import NUMBERS
 
 OUTPUTS = sorted(reference.LOSSES)
 HIDDEN = [name for name, (_, slope) in reference.ACTIVATIONS.items() if slope]

@@ -17,9 +17,22 @@ import pytest
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels import _jit
-from fastbp.kernels.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
-from fastbp.kernels.simd import (
+from fastbp.kernels import jit as _jit
+from fastbp.kernels.ir.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
+from fastbp.kernels.ir.tiles import (
+    GROUP,
+    delta_and_update,
+    dots_axpy,
+    gather_bias,
+    gemm_axpy,
+    gemm_bias,
+    gemm_row_bias,
+    gemm_store,
+    scatter_axpy,
+    update_and_forward,
+)
+from fastbp.kernels.ir.transpose import FEW, transpose, transpose_few, transpose_samples
+from fastbp.kernels.ir.vectors import (
     GROUPED,
     I64,
     LINE,
@@ -39,19 +52,6 @@ from fastbp.kernels.simd import (
     store,
     vector_lanes,
 )
-from fastbp.kernels.tiles import (
-    GROUP,
-    delta_and_update,
-    dots_axpy,
-    gather_bias,
-    gemm_axpy,
-    gemm_bias,
-    gemm_row_bias,
-    gemm_store,
-    scatter_axpy,
-    update_and_forward,
-)
-from fastbp.kernels.turn import FEW, transpose, transpose_few, transpose_samples
 
 DEPTHS = (1, 2, 3, 4, 5, 8, 31)
 GUARD = -77.0

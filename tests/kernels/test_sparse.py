@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastbp import kernels, numba_engine
+from fastbp import kernels
+from fastbp.engines import numba_engine
 from fastbp.kernels import GROUP
 
 GUARD = 99

@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 
-from fastbp.backend import get_backend
+from fastbp.engines import get_backend
+from fastbp.engines.numba_engine import NumbaEngine, _sparse_input
+from fastbp.engines.numba_parts import NumbaPartTrainer
 from fastbp.network import Network
-from fastbp.numba_engine import NumbaEngine, _sparse_input
-from fastbp.numba_parts import NumbaPartTrainer
 from fastbp.reference import Targets
 from fastbp.rules import PLAIN, new_memory
 

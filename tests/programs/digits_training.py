@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 import fastbp
-from fastbp import numba_engine
+from fastbp.engines import numba_engine
 
 numba_engine.team_size = lambda threads, *_: threads  # whatever cores the machine has
 X, y, X_test, y_test = fastbp.datasets.load("digits")

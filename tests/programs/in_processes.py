@@ -9,7 +9,7 @@ import sys
 from digits_training import X, train
 
 import fastbp
-from fastbp import numba_engine
+from fastbp.engines import numba_engine
 
 numba_engine.CALL_PER_THREAD = 1  # threads take part in predictions, too
 SEEDS = range(4)

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from fastbp import checkpoint, cli
+from fastbp import cli
+from fastbp.model import file as checkpoint
 
 ARGV = "train --quiet --hidden 10 --batch-size 100 --seed 3 --output".split()
 SIGNALS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))

@@ -16,7 +16,9 @@ import pytest
 from mpi4py import MPI
 
 import fastbp
-from fastbp import data_parallel, distributed, streaming
+from fastbp.training import mpi as data_parallel
+from fastbp.training import ranks as distributed
+from fastbp.training import sources as streaming
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE = COMM.Get_rank(), COMM.Get_size()

@@ -6,7 +6,7 @@ import sys
 from digits_training import X_test, train, y_test
 
 import fastbp
-from fastbp import training
+from fastbp.training import loop as training
 
 KINDS = {
     "online": {"batch_size": 1},

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastbp.backend import get_backend, part_trainer
+from fastbp.engines import get_backend, part_trainer
+from fastbp.model.layout import Layout
 from fastbp.reference import Model, Targets
 from fastbp.rules import PLAIN, Rule, new_memory
-from fastbp.storage import Layout
 
 sys.path.append(str(Path(__file__).parents[2] / "asv_benchmarks"))
 from benchmarks.kernels import CALLS, arrays

@@ -1,0 +1,1 @@
+"""Kernels' building blocks in LLVM IR; they know no network."""

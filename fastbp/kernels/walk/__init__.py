@@ -1,0 +1,1 @@
+"""How kernels walk a network: records, threads, layers, batches; they emit no IR."""
