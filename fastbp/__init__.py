@@ -17,7 +17,8 @@ from . import datasets, schedules
 from .engines import get_backend
 from .errors import DivergenceError, ModelFileError, RankError
 from .history import History
-from .network import Gradient, Network, load
+from .model.layout import Gradient
+from .network import Network, load
 from .optimizers import SGD, Adam
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .layers.sequential import Sequential
     from .lr_finder import find_learning_rate
-    from .plots.norms import Norms
+    from .plots.metrics import Norms
     from .verification import verify
     from .verification.gradients import gradcheck
 
@@ -64,8 +65,8 @@ __all__ = [
     "verify",
 ]
 
-# Imported when first asked for: `import fastbp` should not take longer than `import numba`.
-_LATER = {
+# Imported at first use, so that `import fastbp` takes no longer than `import numba`.
+_LAZY: dict[str, list[str]] = {
     "callbacks": [],
     "estimator": [],
     "interchange": [],
@@ -73,7 +74,7 @@ _LATER = {
     "layers.sequential": ["Sequential"],
     "lr_finder": ["find_learning_rate"],
     "plots": [],
-    "plots.norms": ["Norms"],
+    "plots.metrics": ["Norms"],
     "report": [],
     "verification": ["verify"],
     "verification.gradients": ["gradcheck"],
@@ -82,12 +83,13 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _LATER.items():
-        if name == module or name in names:
-            found = import_module(f".{module}", __name__)
-            return found if name == module else getattr(found, name)
+    for path, names in _LAZY.items():
+        if name == path or name in names:
+            module = import_module(f".{path}", __name__)
+            return module if name == path else getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Modules that need an extra, or whose names are in `__all__`, are public but not in `__all__`.
+    return sorted({*__all__, "estimator", "layers", *(n for n in globals() if n[:2] == "__")})

@@ -1,28 +1,24 @@
-"""What `fit(..., callbacks=[...])` calls, epoch by epoch.
+"""Callbacks for `fit(..., callbacks=[...])`: early stopping, checkpoints, logs.
 
-A callback is any object with `on_epoch_end(net, history)`; `Callback` lists what else it may have.
-One that sets `history.stopped` to its reason ends the training after that epoch: the others are
-still called, and `fit` returns its history. Callbacks start anew with each `fit`, can be pickled,
-and do not change what is learnt; of several that put weights back, the last in the list has the
-last word. Those that remember have `state()` and `set_state(state)`, by which a training that is
-resumed goes on as if it had never stopped.
+A callback is any object with a method `on_epoch_end(net, history)`; `Callback` lists the other
+methods that `fit` calls. Setting `history.stopped` to a reason ends the training after the epoch,
+when all callbacks were called. Callbacks start afresh with each `fit`, can be pickled, and do not
+change what is learned. If several restore weights, the last one in the list wins.
 """
 
-import csv
 import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ._support import checks
 from .history import NAMES, Best, History
-
-if TYPE_CHECKING:
-    from .network import Network
+from .network import Network
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "StopOnDivergence"]
 
@@ -30,81 +26,86 @@ FilePath = str | os.PathLike[str]
 
 
 class Callback:
-    """All that `fit` may call; derive from it, or have some of the methods.
+    """Base class of callbacks, with all methods that `fit` calls; each does nothing.
 
     Examples
     --------
     >>> import fastbp
-    >>> class Until(fastbp.callbacks.Callback):
-    ...     def __init__(self, accuracy):
-    ...         self.accuracy = accuracy
-    ...
+    >>> class StopAtAccuracy(fastbp.callbacks.Callback):
     ...     def on_epoch_end(self, net, history):
-    ...         if history.accuracy[-1] >= self.accuracy:
-    ...             history.stopped = f"accuracy {self.accuracy} is reached"
+    ...         if history.accuracy[-1] >= 0.9:
+    ...             history.stopped = "accuracy 0.9 is reached"
     >>> X, y, *_ = fastbp.datasets.load("digits")
     >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
-    >>> history = net.fit(
-    ...     X, y, epochs=100, batch_size=10, learning_rate=0.5, callbacks=[Until(0.9)]
-    ... )
-    >>> len(history) < 20, history.stopped
-    (True, 'accuracy 0.9 is reached')
+    >>> net.fit(X, y, epochs=9, batch_size=9, learning_rate=1, callbacks=[StopAtAccuracy()]).stopped
+    'accuracy 0.9 is reached'
     """
 
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Look at the network before the training.
+    def on_fit_begin(self, net: Network, history: History) -> None:
+        """Run before training; the history is empty unless the training is resumed."""
 
-        The history is empty, unless the training is resumed.
-        """
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Run after each epoch."""
 
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Look at the network after an epoch."""
+    def on_divergence(self, net: Network, history: History, error: ValueError) -> None:
+        """Run when an epoch, not in `history`, diverges; set `stopped` there to avert the error."""
 
-    def on_divergence(self, net: "Network", history: History, error: ValueError) -> None:
-        """Learn that `error`, a `DivergenceError`, cut an epoch short, which is not in the history.
-
-        It is raised unless a callback sets `history.stopped`.
-        """
-
-    def on_fit_end(self, net: "Network", history: History) -> None:
-        """Look at the network after the training; not called where `fit` raises an error."""
+    def on_fit_end(self, net: Network, history: History) -> None:
+        """Run after training; not called if `fit` raises an error."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what it remembers from epoch to epoch, for a checkpoint: float arrays by name.
-
-        Always something, from the start, if it ever remembers anything.
-        """
+        """Return the memory for a checkpoint: float arrays by name; {} if there never is any."""
         return {}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned; called after `on_fit_begin`."""
+        """Restore what `state` returned; called after `on_fit_begin`."""
 
 
-class EarlyStopping(Callback):
-    """Ends training that no longer gets better, and puts the best weights back.
+class _Monitor(Callback):  # remembers the best value of a field, perhaps the weights of its epoch
+    _best: Best | None
+    _weights: np.ndarray | None = None
+    _restores = True
 
-    However many epochs there were, the network leaves `fit` with the weights of the best.
+    def on_fit_begin(self, net: Network, history: History) -> None:
+        if self._best:
+            self._best.forget()
+        self._weights = None
+
+    def on_fit_end(self, net: Network, history: History) -> None:
+        if self._restores and self._weights is not None:
+            net.from_vector(self._weights)
+
+    def state(self) -> dict[str, np.ndarray]:
+        best = {"best": self._best.state()} if self._best else {}
+        return best if self._weights is None else {**best, "weights": self._weights}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if self._best:
+            self._best.set_state(state["best"])
+        self._weights = state.get("weights")
+
+
+class EarlyStopping(_Monitor):
+    """Stops training when a quantity no longer improves; `fit` always ends with the best weights.
 
     Parameters
     ----------
-    monitor : str
-        What should improve: a field of `History`. "val_loss" and "val_accuracy" need
-        `validation_data`.
-    patience : int
-        Stop after so many epochs without improvement.
-    min_delta : float
-        Only a value better by more than this is an improvement.
+    monitor : str, default "val_loss"
+        The field of `History` that should improve.
+    patience : int, default 10
+        Number of epochs without improvement after which training stops.
+    min_delta : float, default 0.0
+        Only a value that is better by more than this is an improvement.
 
     Attributes
     ----------
     best : Best
-        Value and epoch of the best.
+        Value and number of the best epoch.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or, after the first epoch, if the history does not hold what
-        is monitored.
+        If an argument is invalid, or the history lacks the field, as without `validation_data`.
 
     References
     ----------
@@ -113,174 +114,131 @@ class EarlyStopping(Callback):
     Examples
     --------
     >>> import fastbp
-    >>> X, y, X_test, y_test = fastbp.datasets.load("digits")
+    >>> X, y, *validation = fastbp.datasets.load("digits")
     >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
     >>> stopping = fastbp.callbacks.EarlyStopping(patience=3)
     >>> history = net.fit(
-    ...     X[200:], y[200:], epochs=500, batch_size=10, learning_rate=0.5,
-    ...     validation_data=(X[:200], y[:200]), callbacks=[stopping],
+    ...     X, y, epochs=500, batch_size=10, learning_rate=0.5, validation_data=validation,
+    ...     callbacks=[stopping],
     ... )
-    >>> len(history) == stopping.best.epoch + 3 < 500
-    True
-    >>> net.loss(X[:200], y[:200]) == stopping.best.value == min(history.val_loss)
-    True
+    >>> stopping.best.epoch == len(history) - 3, net.loss(*validation) == stopping.best.value
+    (True, True)
     """
 
     def __init__(
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0
     ) -> None:
         self.patience = checks.positive_int("patience", patience)
-        self.best = Best(monitor, min_delta)
-        self._weights: np.ndarray | None = None
+        self.best = self._best = Best(monitor, min_delta)
 
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Forget the training before."""
-        self.best.forget()
-        self._weights = None
-
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Keep the weights if they are the best; stop if none were for long."""
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Keep the weights if they are the best; stop once patience runs out."""
         if self.best.improves(history):
             self._weights = net.to_vector()
         elif len(history) - self.best.epoch >= self.patience:
-            history.stopped = (
-                f"no better {self.best.monitor} than {self.best.value:.4g} since epoch "
-                f"{self.best.epoch}"
-            )
-
-    def on_fit_end(self, net: "Network", history: History) -> None:
-        """Put the best weights back."""
-        if self._weights is not None:
-            net.from_vector(self._weights)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the best weights, and whose they are."""
-        return _without_none(best=self.best.state(), weights=self._weights)
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
-        self.best.set_state(state["best"])
-        self._weights = state.get("weights")
+            name, value, epoch = self.best.monitor, self.best.value, self.best.epoch
+            history.stopped = f"no better {name} than {value:.4g} since epoch {epoch}"
 
 
-class StopOnDivergence(Callback):
-    """Ends training that diverges, and puts the best weights back; `fit` raises nothing.
+class StopOnDivergence(_Monitor):
+    """Stops training that diverges, and restores the best weights; `fit` raises no error.
 
-    Training diverges where the loss of an epoch is above `factor` times the smallest before, or
-    where `fit` would raise `DivergenceError` since loss or weights are no longer finite. The
-    network then gets the weights of the epoch with the smallest loss, or, if not one epoch was
-    completed, those from before `fit`; in that case the history is empty.
+    Training diverges if an epoch's loss exceeds `factor` times the smallest, or `fit` would raise
+    `DivergenceError`. The network then gets the weights of the epoch with the smallest loss, or
+    those from before `fit` if no epoch was completed.
 
     Parameters
     ----------
-    factor : float
-        Above 1.
+    factor : float above 1, default 10.0
 
     Raises
     ------
     TypeError, ValueError
-        If the factor does not fit.
+        If the factor is invalid.
 
     Examples
     --------
     >>> import fastbp
     >>> net = fastbp.Network([1, 1], output="identity", bias=False, seed=0)
-    >>> history = net.fit(
-    ...     [[1.0]], [[0.0]], epochs=9, batch_size=1, learning_rate=3.0,
-    ...     callbacks=[fastbp.callbacks.StopOnDivergence()],
-    ... )
-    >>> len(history), history.stopped
-    (3, 'loss 0.1265 is above 10 times the smallest, 0.007904')
+    >>> stop = fastbp.callbacks.StopOnDivergence()
+    >>> net.fit([[1]], [[0]], epochs=9, batch_size=1, learning_rate=3, callbacks=[stop]).stopped
+    'loss 0.1265 is above 10 times the smallest, 0.007904'
     """
 
     def __init__(self, factor: float = 10.0) -> None:
         self.factor = checks.positive_float("factor", factor)
         if self.factor <= 1:
-            raise ValueError(f"factor must be above 1; found {factor}")
-        self._best, self._diverged = Best("loss"), False
-        self._weights: np.ndarray | None = None
+            raise ValueError(f"factor must be above 1; got {factor}")
+        self._best: Best = Best("loss")
+        self._restores = False  # unless the training diverges
 
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Keep the weights of the start."""
-        self._best.forget()
-        self._diverged, self._weights = False, net.to_vector()
+    def on_fit_begin(self, net: Network, history: History) -> None:
+        """Keep the initial weights."""
+        super().on_fit_begin(net, history)
+        self._restores, self._weights = False, net.to_vector()
 
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Keep the weights if they are the best; stop if the loss is far from its smallest."""
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Keep the weights if they are the best; stop if the loss is far above its minimum."""
         if self._best.improves(history):
             self._weights = net.to_vector()
-        # A loss below what the dtype resolves is rounding.
+        # Below the resolution of the dtype, a loss is rounding error.
         smallest = max(self._best.value, float(np.finfo(net.dtype).eps))
         if not history.loss[-1] <= self.factor * smallest:
-            self._stop(
-                history,
-                f"loss {history.loss[-1]:.4g} is above {self.factor:g} times the smallest, "
-                f"{self._best.value:.4g}",
-            )
+            limit = f"{self.factor:g} times the smallest, {self._best.value:.4g}"
+            history.stopped = f"loss {history.loss[-1]:.4g} is above {limit}"
+            self._restores = True
 
-    def on_divergence(self, net: "Network", history: History, error: ValueError) -> None:
+    def on_divergence(self, net: Network, history: History, error: ValueError) -> None:
         """Stop instead of raising the error."""
-        self._stop(history, f"epoch {len(history) + 1} gave a loss or weights that are not finite")
-
-    def _stop(self, history: History, reason: str) -> None:
-        self._diverged, history.stopped = True, reason
-
-    def on_fit_end(self, net: "Network", history: History) -> None:
-        """Put the best weights back if the training diverged."""
-        if self._diverged and self._weights is not None:
-            net.from_vector(self._weights)
+        self._restores = True
+        history.stopped = f"epoch {len(history) + 1} gave a loss or weights that are not finite"
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the best weights, whose they are, and whether they are wanted back."""
-        diverged = np.array([self._diverged], np.float64)
-        return _without_none(best=self._best.state(), diverged=diverged, weights=self._weights)
+        """Return value and epoch of the best, its weights, and whether the training diverged."""
+        return {**super().state(), "diverged": np.array([self._restores], np.float64)}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
-        self._best.set_state(state["best"])
-        self._diverged, self._weights = bool(state["diverged"][0]), state["weights"]
+        """Restore what `state` returned."""
+        super().set_state(state)
+        self._restores = bool(state["diverged"][0])
 
 
-class Checkpoint(Callback):
-    """Saves the network every so many epochs, by `net.save`: each file whole, or not there.
+class Checkpoint(_Monitor):
+    """Saves the network every few epochs by `net.save`, which writes each file whole or not at all.
 
     Parameters
     ----------
     path : path-like
-        Its last part may hold `{epoch}`, counted from 1, as in "net-{epoch:03d}.safetensors";
-        without, each file replaces the one before.
-    every : int
-        Epochs.
+        The file name may contain `{epoch}`, counted from 1, as in "net-{epoch:03d}.safetensors";
+        without it, each file replaces the previous one.
+    every : int, default 1
+        Number of epochs between files.
     monitor : str, optional
-        Save only what is better than all that was saved before, by this field of `History`.
+        Save only if this field of `History` is better than at every earlier save.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or, after the first epoch, if the history does not hold what
-        is monitored.
+        If an argument is invalid, or, after the first epoch, the history lacks the field.
     OSError
-        From `fit`: before the training if there is no such folder; after an epoch if the file
-        cannot be written.
+        From `fit`: before training if there is no such folder; after an epoch if writing fails.
 
     Examples
     --------
     >>> import fastbp, os, tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> X, y, *_ = fastbp.datasets.load("digits")
-    >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    >>> net, folder = fastbp.Network([2, 2], seed=0), tempfile.mkdtemp()
     >>> each = fastbp.callbacks.Checkpoint(os.path.join(folder, "net-{epoch:02d}"), every=2)
     >>> best = fastbp.callbacks.Checkpoint(os.path.join(folder, "best"), monitor="loss")
-    >>> _ = net.fit(X, y, epochs=5, batch_size=10, learning_rate=0.5, callbacks=[each, best])
+    >>> _ = net.fit([[0, 1]], [0], epochs=5, batch_size=1, learning_rate=1, callbacks=[each, best])
     >>> sorted(os.listdir(folder))
     ['best', 'net-02', 'net-04']
     """
 
     def __init__(self, path: FilePath, every: int = 1, monitor: str | None = None) -> None:
-        folder, self._name = os.path.split(_path(path))
+        folder, self._name = os.path.split(_file_path(path))
         self._folder = Path(folder)
         self.every = checks.positive_int("every", every)
-        self.best = None if monitor is None else Best(monitor)
+        self.best = self._best = None if monitor is None else Best(monitor)
         self.path(1)
 
     def path(self, epoch: int) -> Path:
@@ -288,96 +246,64 @@ class Checkpoint(Callback):
         try:
             return self._folder / self._name.format(epoch=epoch)
         except (LookupError, ValueError, TypeError, AttributeError):
-            raise ValueError(
-                "path must be a file's, with {epoch}, as in 'net-{epoch:03d}.safetensors', and no "
-                f"other braces but doubled ones; found {self._name!r}"
-            ) from None
+            expected = "a file name with {epoch} or {epoch:03d}, and all other braces doubled"
+            raise ValueError(f"path must be {expected}; got {self._name!r}") from None
 
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Say now, not after some epochs, that files would have no place."""
-        if self.best:
-            self.best.forget()
-        path = self.path(self.every)
-        if not self._folder.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(path))
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a file was expected, not a folder", str(path))
+    def on_fit_begin(self, net: Network, history: History) -> None:
+        """Raise an error if files cannot be written there, before any time is spent."""
+        super().on_fit_begin(net, history)
+        check_place(self.path(self.every))
 
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Save the network, if it is its turn."""
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Save the network if this epoch is due."""
         epoch = len(history)
         if epoch % self.every == 0 and (self.best is None or self.best.improves(history)):
             net.save(self.path(epoch))
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return what was best."""
-        return {"best": self.best.state()} if self.best else {}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
-        if self.best:
-            self.best.set_state(state["best"])
+def check_place(path: FilePath) -> None:
+    """Raise FileNotFoundError or IsADirectoryError if no file can be written to `path`."""
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", os.fspath(path))
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected a file, got a folder", os.fspath(path))
 
 
-class CSVLog(Callback):
-    """Writes each epoch as a row of a CSV file: `epoch`, from 1, and the fields of `History`.
+def json_line(history: History, epoch: int, **more: tuple[float, ...]) -> str:
+    """Return an epoch, counted from 0, as a line of JSON; `more` adds lists of numbers."""
+    entries = {name: _finite(value) for name, value in history.row(epoch).items()}
+    lists = {name: [*map(_finite, values)] for name, values in more.items()}
+    return json.dumps({"epoch": epoch + 1, **entries, **lists}, allow_nan=False) + "\n"
 
-    What was not measured is left empty. The file is replaced when a training begins, and complete
-    after each epoch; one that is resumed begins with the epochs before.
 
-    Parameters
-    ----------
-    path : path-like
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
-    Raises
-    ------
-    TypeError
-        If it is no path.
-    OSError
-        From `fit`, before the training, if the file cannot be written.
 
-    Examples
-    --------
-    >>> import fastbp, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "log.csv")
-    >>> net = fastbp.Network([2, 2], seed=0)
-    >>> _ = net.fit(
-    ...     [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, learning_rate=0.5,
-    ...     callbacks=[fastbp.callbacks.CSVLog(path)],
-    ... )
-    >>> with open(path) as file:
-    ...     print(file.readline().strip(), len(file.readlines()))
-    epoch,loss,accuracy,penalty,val_loss,val_accuracy,learning_rate,seconds,samples_per_second 3
-    """
+class _Log(Callback):
+    _head = ""
+    _line: Callable[[History, int], str]
 
     def __init__(self, path: FilePath) -> None:
-        self.path = _path(path)
+        self.path = _file_path(path)
 
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Begin the file, with the epochs there are."""
-        rows = [_csv_row(history, epoch) for epoch in range(len(history))]
-        self._write("w", [["epoch", *NAMES], *rows])
+    def on_fit_begin(self, net: Network, history: History) -> None:
+        earlier = (self._line(history, epoch) for epoch in range(len(history)))
+        self._write("w", "".join([self._head, *earlier]))
 
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Add a row."""
-        self._write("a", [_csv_row(history, len(history) - 1)])
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        self._write("a", self._line(history, len(history) - 1))
 
-    def _write(self, mode: str, rows: list[list[Any]]) -> None:
+    def _write(self, mode: str, text: str) -> None:
         with open(self.path, mode, encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            file.write(text)
 
 
-def _csv_row(history: History, epoch: int) -> list[Any]:
-    found = history.row(epoch)
-    return [epoch + 1, *(found.get(name, "") for name in NAMES)]
+class CSVLog(_Log):
+    """Writes a CSV file with a row for each epoch: `epoch`, from 1, and the fields of `History`.
 
-
-class JSONLog(Callback):
-    """Writes each epoch as a line of JSON: an object of `epoch`, from 1, and `History`'s fields.
-
-    What was not measured is left out; null stands for NaN and infinity. The file is replaced when
-    a training begins, and complete after each epoch; one that is resumed begins with the epochs
-    before.
+    Fields that were not measured are empty. The file is replaced when training begins, except for
+    the earlier epochs of a resumed training, and complete after each epoch.
 
     Parameters
     ----------
@@ -385,54 +311,56 @@ class JSONLog(Callback):
 
     Raises
     ------
-    TypeError
-        If it is no path.
-    OSError
-        From `fit`, before the training, if the file cannot be written.
+    TypeError, OSError
+        If `path` is not a path; from `fit`, before training, if the file cannot be written.
 
     Examples
     --------
-    >>> import fastbp, json, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "log.jsonl")
-    >>> net = fastbp.Network([2, 2], seed=0)
-    >>> history = net.fit(
-    ...     [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, learning_rate=0.5,
-    ...     callbacks=[fastbp.callbacks.JSONLog(path)],
-    ... )
-    >>> with open(path) as file:
-    ...     [json.loads(line)["loss"] for line in file] == history.loss
+    >>> import fastbp, numpy, os, tempfile
+    >>> net, path = fastbp.Network([2, 2], seed=0), os.path.join(tempfile.mkdtemp(), "log.csv")
+    >>> log = fastbp.callbacks.CSVLog(path)
+    >>> _ = net.fit([[0, 1]], [0], epochs=3, batch_size=1, learning_rate=0.5, callbacks=[log])
+    >>> numpy.genfromtxt(path, delimiter=",", names=True)["epoch"]
+    array([1., 2., 3.])
+    """
+
+    _head = ",".join(["epoch", *NAMES]) + "\n"
+
+    @staticmethod
+    def _line(history: History, epoch: int) -> str:
+        row = {"epoch": epoch + 1, **history.row(epoch)}
+        return ",".join(str(row.get(name, "")) for name in ("epoch", *NAMES)) + "\n"
+
+
+class JSONLog(_Log):
+    """Writes a line of JSON for each epoch, as `CSVLog` writes a row.
+
+    Fields that were not measured are left out; null stands for NaN and infinity.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    TypeError, OSError
+        As for `CSVLog`.
+
+    Examples
+    --------
+    >>> import fastbp, json, pathlib, tempfile
+    >>> net, path = fastbp.Network([2, 2], seed=0), pathlib.Path(tempfile.mkdtemp(), "log.jsonl")
+    >>> log = fastbp.callbacks.JSONLog(path)
+    >>> history = net.fit([[0, 1]], [0], epochs=3, batch_size=1, learning_rate=0.5, callbacks=[log])
+    >>> [json.loads(line)["loss"] for line in path.read_text().splitlines()] == history.loss
     True
     """
 
-    def __init__(self, path: FilePath) -> None:
-        self.path = _path(path)
-
-    def on_fit_begin(self, net: "Network", history: History) -> None:
-        """Begin the file, with the epochs there are."""
-        with open(self.path, "w", encoding="utf-8") as file:
-            file.writelines(_json_line(history, epoch) for epoch in range(len(history)))
-
-    def on_epoch_end(self, net: "Network", history: History) -> None:
-        """Add a line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(_json_line(history, len(history) - 1))
+    _line = staticmethod(json_line)
 
 
-def _json_line(history: History, epoch: int) -> str:
-    found = history.row(epoch).items()
-    row = {name: value if math.isfinite(value) else None for name, value in found}
-    return json.dumps({"epoch": epoch + 1, **row}, allow_nan=False) + "\n"
-
-
-def _without_none(**arrays: Any) -> dict[str, Any]:
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _path(value: Any) -> str:
-    try:
-        path = os.fspath(value)
-    except TypeError:
-        path = value
+def _file_path(value: Any) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path:
-        raise TypeError(f"path must be a file's, a str or os.PathLike; found {value!r}")
+        raise TypeError(f"path must be the path of a file, str or os.PathLike; got {value!r}")
     return path

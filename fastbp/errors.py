@@ -20,14 +20,13 @@ class DivergenceError(ValueError):
 
 
 class ModelFileError(ValueError):
-    """A file is damaged, or is no model of fastbp.
+    """A file is damaged, or not a model of fastbp.
 
     Examples
     --------
-    >>> import fastbp, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
-    >>> with open(path, "wb") as file:
-    ...     _ = file.write(b"hello")
+    >>> import fastbp, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "net.safetensors")
+    >>> _ = path.write_bytes(b"hello")
     >>> try:
     ...     fastbp.load(path)
     ... except fastbp.ModelFileError as error:
@@ -37,9 +36,9 @@ class ModelFileError(ValueError):
 
 
 class RankError(ValueError):
-    """Of several ranks that train together, one met an error, or they do not agree.
+    """One of several ranks that train together met an error, or the ranks do not agree.
 
-    Every rank raises it, so that none waits for another.
+    Every rank raises it, so that no rank waits for another.
 
     Examples
     --------

@@ -1,8 +1,9 @@
 """How the learning rate changes from epoch to epoch: `fit(..., learning_rate=schedule)`.
 
-A schedule is any object with `rate(epoch, history)`: it is asked before each epoch for the rate of
-that epoch. Epochs count from 0; the history holds those that are done. One that remembers what it
-saw has `state()` and `set_state(state)` as well, arrays by name, for a training that is resumed.
+A schedule is any object with a method `rate(epoch, history)`, which is called before each epoch and
+returns its learning rate. Epochs count from 0; the history holds the epochs before. A schedule with
+a memory also has `state()` and `set_state(state)`, arrays by name, so that a training can be
+resumed.
 """
 
 import math
@@ -17,34 +18,24 @@ __all__ = ["Constant", "Cosine", "Exponential", "OnPlateau", "Schedule", "Step"]
 
 
 class Schedule(Protocol):
-    """What `fit` takes as a learning rate that changes.
+    """A learning rate that changes, as `fit` takes it.
 
     Examples
     --------
     >>> import fastbp
     >>> class WarmUp:
-    ...     def rate(self, epoch, history):
-    ...         return 0.5 * min(1, (epoch + 1) / 4)
-    >>> net = fastbp.Network([2, 2], seed=0)
-    >>> X, y = [[0, 1], [1, 0]], [0, 1]
+    ...     def rate(self, epoch, history): return min(1, (epoch + 1) / 4) / 2
+    >>> net, X, y = fastbp.Network([2, 2], seed=0), [[0, 1], [1, 0]], [0, 1]
     >>> net.fit(X, y, epochs=5, batch_size=1, learning_rate=WarmUp()).learning_rate
     [0.125, 0.25, 0.375, 0.5, 0.5]
     """
 
     def rate(self, epoch: int, history: History) -> float:
-        """Return the learning rate of an epoch.
-
-        Parameters
-        ----------
-        epoch : int
-            From 0.
-        history : History
-            Of the epochs before it in this `fit`.
-        """
+        """Return the learning rate of an epoch, from 0; the history holds those before it."""
 
 
 class Constant:
-    """The same rate for all epochs; what a number becomes.
+    """The same rate for all epochs; `fit` makes one of a number.
 
     Parameters
     ----------
@@ -65,18 +56,13 @@ class Constant:
 
 
 class Step:
-    """The rate is multiplied by a factor every so many epochs.
-
-    rate = learning_rate * factor**(epoch // every)
+    """The rate falls every few epochs: learning_rate * factor**(epoch // every).
 
     Parameters
     ----------
     learning_rate : float
-        Of the first epochs.
-    every : int
-        Epochs.
-    factor : float
-        Above 0 and below 1.
+    every : int, default 10
+    factor : float between 0 and 1, default 0.5
 
     Raises
     ------
@@ -85,8 +71,7 @@ class Step:
 
     Examples
     --------
-    >>> schedule = Step(0.8, every=2, factor=0.5)
-    >>> [schedule.rate(epoch, History()) for epoch in range(5)]
+    >>> [Step(0.8, every=2, factor=0.5).rate(epoch, History()) for epoch in range(5)]
     [0.8, 0.8, 0.4, 0.4, 0.2]
     """
 
@@ -101,16 +86,12 @@ class Step:
 
 
 class Exponential:
-    """The rate is multiplied by a factor each epoch.
-
-    rate = learning_rate * factor**epoch
+    """The rate falls each epoch: learning_rate * factor**epoch.
 
     Parameters
     ----------
     learning_rate : float
-        Of the first epoch.
-    factor : float
-        Above 0 and below 1.
+    factor : float between 0 and 1, default 0.95
 
     Raises
     ------
@@ -119,8 +100,7 @@ class Exponential:
 
     Examples
     --------
-    >>> schedule = Exponential(1.0, factor=0.5)
-    >>> [schedule.rate(epoch, History()) for epoch in range(4)]
+    >>> [Exponential(1.0, factor=0.5).rate(epoch, History()) for epoch in range(4)]
     [1.0, 0.5, 0.25, 0.125]
     """
 
@@ -134,18 +114,16 @@ class Exponential:
 
 
 class Cosine:
-    """The rate falls along half a cosine, slowly at first and at last.
+    """The rate falls along half a cosine without restarts, slowly at the start and at the end.
 
     rate = end + (learning_rate - end) * (1 + cos(pi * epoch / epochs)) / 2
 
     Parameters
     ----------
     learning_rate : float
-        Of the first epoch.
     epochs : int
-        When `end` is reached, were there one epoch more; from there on it stays.
-    end : float
-        At least 0, at most `learning_rate`.
+        The epoch, counted from 0, at which the rate reaches `end`; it stays there.
+    end : float from 0 to `learning_rate`, default 0.0
 
     Raises
     ------
@@ -154,13 +132,11 @@ class Cosine:
 
     References
     ----------
-    Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, 2017; without
-    the restarts.
+    Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, 2017.
 
     Examples
     --------
-    >>> schedule = Cosine(1.0, epochs=4)
-    >>> [round(schedule.rate(epoch, History()), 3) for epoch in range(5)]
+    >>> [round(Cosine(1.0, epochs=4).rate(epoch, History()), 3) for epoch in range(5)]
     [1.0, 0.854, 0.5, 0.146, 0.0]
     """
 
@@ -169,9 +145,8 @@ class Cosine:
         self.epochs = checks.positive_int("epochs", epochs)
         self.end = checks.not_negative_float("end", end)
         if self.end > self.learning_rate:
-            raise ValueError(
-                f"end must be at most the learning_rate, {self.learning_rate:g}; found {end:g}"
-            )
+            most = f"the learning_rate, {self.learning_rate:g}"
+            raise ValueError(f"end must be at most {most}; got {end:g}")
 
     def rate(self, epoch: int, history: History) -> float:
         """Return the rate of an epoch."""
@@ -180,28 +155,24 @@ class Cosine:
 
 
 class OnPlateau:
-    """The rate is multiplied by a factor whenever training no longer gets better.
-
-    It remembers what it saw, and starts anew with each `fit`.
+    """The rate is multiplied by a factor whenever training stops improving.
 
     Parameters
     ----------
     learning_rate : float
-        Of the first epochs.
-    factor : float
-        Above 0 and below 1.
-    patience : int
-        Multiply after so many epochs without improvement.
-    monitor : str
-        What should improve: a field of `History`, such as "loss" or "val_loss".
-    min_delta : float
+        Of the first epochs of each `fit`.
+    factor : float between 0 and 1, default 0.5
+    patience : int, default 5
+        The number of epochs without improvement after which the rate is multiplied.
+    monitor : str, default "loss"
+        The field of `History` that should improve.
+    min_delta : float, default 0.0
         Only a value better by more than this is an improvement.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or, after the first epoch, if the history does not hold what
-        is monitored.
+        If an argument does not fit, or, after the first epoch, the history lacks the field.
 
     Examples
     --------
@@ -228,7 +199,7 @@ class OnPlateau:
         self._now, self._waited = self.learning_rate, 0
 
     def rate(self, epoch: int, history: History) -> float:
-        """Return the rate of an epoch; to be asked once for each, in turn."""
+        """Return the rate of an epoch; to be called once for each epoch, in order."""
         if epoch == 0:
             self.best.forget()
             self._now, self._waited = self.learning_rate, 0
@@ -239,11 +210,11 @@ class OnPlateau:
         return self._now
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what it remembers, for `set_state`."""
+        """Return the best value and the present rate, for `set_state`."""
         return {"best": self.best.state(), "now": np.array([self._now, self._waited], np.float64)}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         self.best.set_state(state["best"])
         self._now, self._waited = float(state["now"][0]), int(state["now"][1])
 
@@ -251,18 +222,16 @@ class OnPlateau:
 def schedule(name: str, value: Any, dtype: Any) -> Schedule:
     """Return a schedule: the one given, or a `Constant` for a number that is finite in dtype."""
     if callable(getattr(value, "rate", None)) and not isinstance(value, type):
-        return value
+        found: Schedule = value
+        return found
     try:
         return Constant(checks.positive_float(name, value, dtype))
     except TypeError:
-        raise TypeError(
-            f"{name} must be a positive number, or a schedule such as "
-            f"fastbp.schedules.Step(0.1), with rate(epoch, history); found {value!r}"
-        ) from None
+        wanted = "a positive number, or a schedule with rate(epoch, history)"
+        raise TypeError(f"{name} must be {wanted}; got {value!r}") from None
 
 
 def rate_of(schedule: Schedule, history: History, dtype: Any) -> float:
-    """Return the rate of the next epoch, checked. A rate may sink to zero."""
-    epoch = len(history)
-    name = f"learning_rate, the schedule's for epoch {epoch + 1},"
-    return checks.not_negative_float(name, schedule.rate(epoch, history), dtype)
+    """Return the rate of the next epoch, checked; it may be zero."""
+    name = f"learning_rate, the schedule's for epoch {len(history) + 1},"
+    return checks.not_negative_float(name, schedule.rate(len(history), history), dtype)

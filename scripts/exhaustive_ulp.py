@@ -167,12 +167,15 @@ def numeric(value):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument("functions", nargs="*", help=f"of {', '.join(FUNCTIONS)}; all by default")
-    parser.add_argument("--stride", type=int, default=1, help="visit every so manieth float only")
+    parser.add_argument("--stride", type=int, default=1, help="visit every N-th float only")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     options = parser.parse_args(arguments)
     unknown = set(options.functions) - set(FUNCTIONS)
-    if unknown or options.stride < 1:
-        parser.error(f"no such function: {unknown}" if unknown else "--stride must be at least 1")
+    if unknown:
+        known = ", ".join(FUNCTIONS)
+        parser.error(f"functions must be among {known}; got {', '.join(sorted(unknown))}")
+    if options.stride < 1:
+        parser.error(f"--stride must be at least 1; got {options.stride}")
     rows = [measure(name, options.stride) for name in options.functions or FUNCTIONS]
     if options.json:
         rows_as_json = [{k: numeric(v) for k, v in row.items()} for row in rows]

@@ -33,7 +33,7 @@ KEPT = ROOT / ".fuzz"
 LONGEST = 1 << 14  # bytes of an input: deflate makes at most 17 MB of them
 ROOM = 1 << 29  # bytes of address space above the start: the fuzzer's own notes need some
 # Numba cannot compile what is instrumented, and what computes reads no files.
-NOT_INSTRUMENTED = ["fastbp.kernels", "fastbp.engines.numba_engine", "fastbp.engines.numpy_engine"]
+NOT_INSTRUMENTED = ["fastbp.kernels", "fastbp.engines"]
 PLAIN, PACKED, BUILT = range(3)  # how an input is wrapped
 
 
@@ -52,9 +52,9 @@ def readers() -> dict[str, Reader]:
     import numpy as np
 
     import fastbp
-    from fastbp import cli, datasets, interchange
-    from fastbp.cli import records
-    from fastbp.datasets import DataError
+    from fastbp import datasets, interchange
+    from fastbp.cli import options, records
+    from fastbp.datasets import DataError, arrays
     from fastbp.errors import DivergenceError, ModelFileError
 
     def torch(path):
@@ -63,7 +63,7 @@ def readers() -> dict[str, Reader]:
     net = fastbp.Network([4, 2], backend="numpy", seed=0)
 
     def samples(path):
-        X = cli._samples(net, argparse.Namespace(data=str(path)))
+        X = options.load_samples(net, argparse.Namespace(data=str(path)))
         return net.loss(X, np.zeros(len(X), int))
 
     def labelled(path):
@@ -82,7 +82,7 @@ def readers() -> dict[str, Reader]:
         "torch": Reader("theirs.safetensors", torch, refused, _states, _safetensors),
         "onnx": Reader("net.onnx", interchange.read_onnx, refused, _graphs),
         "idx": Reader(
-            "train-images-idx3-ubyte", _blamed(datasets._read_idx), (DataError,), _idx_files
+            "train-images-idx3-ubyte", _blamed(arrays.read_idx), (DataError,), _idx_files
         ),
         "npz": Reader("data.npz", datasets.load, (DataError,), _archives, _archive),
         "pickle": Reader("data.pkl", datasets.load_pickle, (DataError,), _pickles),

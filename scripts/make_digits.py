@@ -1,4 +1,4 @@
-"""Write the bundled digits, ``fastbp/data/digits.npz``, from scikit-learn's copy.
+"""Write the bundled digits, ``fastbp/datasets/digits.npz``, from scikit-learn's copy.
 
 Usage: python scripts/make_digits.py [FILE]
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-FILE = Path(__file__).resolve().parents[1] / "fastbp" / "data" / "digits.npz"
+FILE = Path(__file__).resolve().parents[1] / "fastbp" / "datasets" / "digits.npz"
 
 
 def mask_of_test(labels):

@@ -22,8 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import fastbp
-from fastbp.engines import part_trainer
-from fastbp.optimizers import SGD
+from fastbp._support import checks
 from fastbp.training import ranks as distributed
 from measure import ROOT, training_images
 
@@ -144,9 +143,8 @@ def overlapped(comm):
     work, places = ALL["wide"], 64
     X, y = work.data(places)
     first = fastbp.Network([784, 512], seed=0)  # as much work as the first layer
-    inner = part_trainer("numba")(
-        first._engine, first.params, *first._batch(X, y), places, 1, SGD().rule(), None
-    )
+    batch = checks.batch(X, y, first._config)
+    inner = first._engine.trainer(first.params, *batch, places, shared=True)
     size, low = work.network("numba").params.size, first.params.size
     upper, lower = np.zeros(size - low, np.float32), np.zeros(low, np.float32)
     whole, order = np.zeros(size, np.float32), np.arange(places)

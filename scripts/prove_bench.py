@@ -25,7 +25,7 @@ EMPTY_COMMITS = 10
 TRIAL = 8  # passes tried to see what one costs
 NEAR, TRIALS = 0.04, 3  # of the factor wanted, and attempts to come near it
 PASS = """\
-from ._jit import inner
+from .jit import inner
 
 
 @inner
@@ -57,15 +57,15 @@ class Mutant(NamedTuple):
 
 
 SLOWER = [
-    Mutant("sigmoid", "sigmoid", "activations.py", "sigmoid", "pointer(out), out.size"),
-    Mutant("affine", "affine", "dense.py", "affine", "pointer(W), W.size"),
+    Mutant("softmax", "softmax", "operations.py", "softmax", "pointer(out), out.size"),
+    Mutant("affine", "affine", "operations.py", "affine", "pointer(W), W.size"),
     Mutant(
-        "sgd_epoch", "sgd_epoch nielsen sparse", "sgd.py", "_learn_batches",
-        "params, size_of(plan)", ast.For,
+        "sgd_epoch", "sgd_epoch nielsen sparse", "epochs.py", "_learn_batches",
+        "params, records.size_of(plan)", ast.For,
     ),
 ]  # fmt: skip
 FASTER = Mutant(
-    "backprop_delta", "backprop_delta", "dense.py", "backprop_delta",
+    "backprop_delta", "backprop_delta", "operations.py", "backprop_delta",
     "pointer(W_next), W_next.size",
 )  # fmt: skip
 

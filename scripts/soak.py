@@ -32,7 +32,8 @@ import numpy as np  # noqa: E402
 
 import fastbp  # noqa: E402
 from fastbp import callbacks, schedules  # noqa: E402
-from fastbp.engines import numba_engine  # noqa: E402
+from fastbp.engines import planning  # noqa: E402
+from fastbp.kernels import machine  # noqa: E402
 
 RULES = [
     lambda: "sgd",
@@ -219,7 +220,7 @@ def main():
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Small jobs take teams too, and more of them than there are cores.
-    numba_engine.WORK_PER_THREAD, numba_engine.available_cores = 1, lambda: 4
+    machine.WORK_PER_THREAD, planning.available_cores = 1, lambda: 4
     started, jobs, stops, wrong = time.monotonic(), 0, 0, []
     numbers = [args.job] if args.job is not None else range(10**9)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,6 @@
 What a run leaves out, and what a test may not leave behind, is in `_conduct.py`.
 """
 
-import builtins
 import importlib
 import os
 import subprocess
@@ -17,10 +16,10 @@ import pytest
 import fastbp
 from fastbp import Network
 from fastbp.datasets import download as downloads
-from fastbp.engines import numba_engine
+from fastbp.engines import planning
 from fastbp.model.layout import Layout
 from fastbp.reference import Model, Targets
-from fastbp.verification import matrix
+from fastbp.verification import tolerances
 
 pytest_plugins = ["_conduct"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +31,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 # "differences": max|analytic - numeric| / max|analytic|; entry by entry it could not hold.
 # "epoch": after many steps.
 TOLERANCES = {
-    **matrix.TOLERANCES,
+    **tolerances.TOLERANCES,
     "differences": {"float64": (0, 1e-7)},
     "epoch": {"float64": (1e-8, 1e-10)},
 }
@@ -42,8 +41,7 @@ TOLERANCES = {
 def offline(process_as_found, monkeypatch):
     """No test downloads anything: nobody listens where the mirrors are said to be."""
     nobody = {
-        name: source._replace(mirrors=("http://127.0.0.1:9/",))
-        for name, source in downloads.SOURCES.items()
+        name: (("http://127.0.0.1:9/",), files) for name, (_, files) in downloads.SOURCES.items()
     }
     monkeypatch.setattr(downloads, "SOURCES", nobody)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -81,14 +79,8 @@ def times(request):
 @pytest.fixture
 def without_matplotlib(monkeypatch):
     """matplotlib is as if it were not installed."""
-    real = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name.split(".")[0] == "matplotlib":
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    for name in {"matplotlib", *(name for name in sys.modules if name.startswith("matplotlib."))}:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture
@@ -200,7 +192,7 @@ def start(program, monkeypatch, mnist, tmp_path):
 @pytest.fixture
 def all_take_part(monkeypatch):
     """Every thread asked for takes part, however little there is to do and few the cores."""
-    monkeypatch.setattr(numba_engine, "team_size", lambda threads, *_: threads)
+    monkeypatch.setattr(planning, "team_size", lambda threads, *_: threads)
 
 
 class Net(NamedTuple):

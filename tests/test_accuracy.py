@@ -8,7 +8,7 @@ import pytest
 
 import exhaustive_ulp as script
 from fastbp import Network, get_backend
-from fastbp.model import activations
+from fastbp.model import config
 from fastbp.reference import Model
 from fastbp.verification import DTYPES, OUTPUTS
 from fastbp.verification.cases import Case
@@ -220,9 +220,9 @@ def exact_gradient(model, weights, biases, X, y):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fast_gradients_are_as_accurate_as_the_reference(dtype):
     errors = {"fast": [], "slow": []}
-    for seed in range(2 * len(OUTPUTS) * len(activations.HIDDEN)):
+    for seed in range(2 * len(OUTPUTS) * len(config.HIDDEN)):
         turn, which = divmod(seed, len(OUTPUTS))
-        (loss, output), hidden = OUTPUTS[which], activations.HIDDEN[turn % 4]
+        (loss, output), hidden = OUTPUTS[which], config.HIDDEN[turn % 4]
         model = Model((6, 8, 5, 3), (hidden, hidden, output), loss, True, 1.0)
         case = Case(np.random.default_rng(seed), model, dtype, 7, labels=False)
         parameters = case.layout.views(case.params)
@@ -249,7 +249,7 @@ def topologies(count=30):
         loss, output = OUTPUTS[seed % len(OUTPUTS)]
         sizes = [int(n) for n in rng.integers(2, 40, rng.integers(2, 6))]
         net = Network(
-            sizes, activations.HIDDEN[seed % 4], output, loss, bool(seed % 3),
+            sizes, config.HIDDEN[seed % 4], output, loss, bool(seed % 3),
             DTYPES[seed % 2], init="lecun_normal", seed=seed,
         )  # fmt: skip
         n = int(rng.integers(1, 30))

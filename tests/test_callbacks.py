@@ -331,7 +331,7 @@ def test_where_there_is_no_place_it_is_said_before_the_training(tmp_path, make, 
     before = net.to_vector()
     for path, error, message in (
         (tmp_path / "no" / "net", FileNotFoundError, "its folder does not exist"),
-        (tmp_path, IsADirectoryError, "a file was expected, not a folder"),
+        (tmp_path, IsADirectoryError, "expected a file, got a folder"),
     ):
         with pytest.raises(error, match=message) as caught:
             net.fit(
@@ -491,15 +491,15 @@ def test_all_can_be_pickled_before_and_after_a_training(tmp_path, make, data):
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: EarlyStopping("val"), ValueError, "monitor must be one of .*; found 'val'"),
+        (lambda: EarlyStopping("val"), ValueError, "monitor must be one of .*'val'"),
         (lambda: EarlyStopping(patience=0), ValueError, "patience must be a positive integer"),
         (lambda: EarlyStopping(patience=1.5), TypeError, "patience must be"),
         (lambda: EarlyStopping(min_delta=-1), ValueError, "min_delta must be"),
         (lambda: EarlyStopping(min_delta=None), TypeError, "min_delta must be"),
-        (lambda: StopOnDivergence(1), ValueError, "factor must be above 1; found 1"),
+        (lambda: StopOnDivergence(1), ValueError, "factor must be above 1; got 1"),
         (lambda: StopOnDivergence(math.inf), ValueError, "factor must be"),
         (lambda: StopOnDivergence("2"), TypeError, "factor must be"),
-        (lambda: Checkpoint(3), TypeError, "path must be .*; found 3"),
+        (lambda: Checkpoint(3), TypeError, "path must be .*; got 3"),
         (lambda: Checkpoint(""), TypeError, "path must be"),
         (lambda: Checkpoint("a", every=0), ValueError, "every must be a positive integer"),
         (lambda: Checkpoint("a", monitor="x"), ValueError, "monitor must be one of"),

@@ -28,7 +28,7 @@ def test_one_of_returns_what_is_allowed():
 @pytest.mark.parametrize("value", ["c", "", None, 1, ["a"], {"a"}, np.array(["a", "b"])])
 def test_one_of_names_all_that_would_do(value):
     message = message_of(ValueError, checks.one_of, "letter", value, ("a", "b"))
-    assert message == f"letter must be one of a, b; found {value!r}"
+    assert message == f"letter must be one of a, b; got {value!r}"
 
 
 @pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
@@ -64,7 +64,7 @@ def test_what_is_no_positive_int(value, error):
 def test_a_batch_is_at_most_the_set():
     assert checks.batch_size("batch_size", np.int64(5), 5) == 5
     message = message_of(ValueError, checks.batch_size, "batch_size", 6, 5)
-    assert says(message, "batch_size", "at most the 5 samples", "found 6"), message
+    assert says(message, "batch_size", "at most the 5 samples", "got 6"), message
     assert "positive integer" in message_of(ValueError, checks.batch_size, "batch_size", 0, 5)
 
 
@@ -146,9 +146,9 @@ def test_the_first_value_that_is_not_finite_is_named(value, rows, dtype):
     X = np.zeros((rows, 3), dtype)
     X[-1, 2] = value
     message = message_of(ValueError, checks.finite, "X", X)
-    assert f"found {value} at X[{rows - 1}, 2]" in message
+    assert f"got {value} at X[{rows - 1}, 2]" in message
     X[0, 1] = value
-    assert f"found {value} at X[0, 1]" in message_of(ValueError, checks.finite, "X", X)
+    assert f"got {value} at X[0, 1]" in message_of(ValueError, checks.finite, "X", X)
     X = np.zeros(rows, dtype)
     X[-1] = value
     assert f"at X[{rows - 1}]" in message_of(ValueError, checks.finite, "X", X)
@@ -209,5 +209,5 @@ def test_targets_are_a_copy(dtype):
 
 def test_labels_may_not_wrap_around():
     wild = np.array([0, 2**64 - 1], "u8")  # -1 as an int64
-    message = message_of(ValueError, checks.labels, wild, 3)
+    message = message_of(ValueError, checks.targets, wild, len(wild), 3, "float32", "labels")
     assert says(message, "labels from 0 to 2", f"{2**64 - 1} at labels[1]"), message

@@ -130,6 +130,6 @@ def test_missing_data_are_one_line(run_program, program, tmp_path):
     words = program.__file__, "--quick", "--data-dir", tmp_path / "none"
     done = run_program(*words, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("four_layer.py: data_dir=")
+    assert done.stderr.startswith("four_layer.py: data_dir must be a folder")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import cli, kernels, plots, schedules
-from fastbp import engines as backend
-from fastbp.cli import main, records
+from fastbp import engines, kernels, plots, schedules, verification
+from fastbp.cli import COMMANDS, main, records
+from fastbp.cli.options import CURVES, MODEL
+from fastbp.cli.use import REPORT
 from fastbp.model import file as checkpoint
-from fastbp.verification import matrix
+from fastbp.verification import tolerances
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
-HISTORY = records.beside(cli.MODEL).name
+HISTORY = records.beside(MODEL).name
 kernels.cache_dir()  # found once, before tests change what home is
 with contextlib.suppress(ImportError):
     plots.check()  # so it is with matplotlib's
@@ -61,7 +62,7 @@ def run(capsys):
 def model(folder):
     """A small network for the digits, as train would have left it."""
     net = fastbp.Network([64, 8, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
-    net.save(cli.MODEL)
+    net.save(MODEL)
     return net
 
 
@@ -114,14 +115,14 @@ def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, fo
     assert re.fullmatch(pattern, epoch)
     assert float(lines[-4].split()[2]) >= 0.95
     assert lines[-4].startswith("test accuracy 0.9")
-    assert lines[-3] == f"model:  {folder / cli.MODEL}"
+    assert lines[-3] == f"model:  {folder / MODEL}"
     assert lines[-2] == f"history: {folder / HISTORY}"
-    assert lines[-1] == f"curves: {folder / cli.CURVES}"
-    assert (folder / cli.CURVES).read_bytes().startswith(b"\x89PNG")
-    net = fastbp.load(folder / cli.MODEL)
+    assert lines[-1] == f"curves: {folder / CURVES}"
+    assert (folder / CURVES).read_bytes().startswith(b"\x89PNG")
+    net = fastbp.load(folder / MODEL)
     assert net.sizes == (64, 100, 10)
     assert net.config["input_scale"] == 1 / 16
-    assert {path.name for path in folder.iterdir()} >= {cli.MODEL, cli.CURVES, HISTORY}
+    assert {path.name for path in folder.iterdir()} >= {MODEL, CURVES, HISTORY}
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 3, 4))])
@@ -141,8 +142,8 @@ def test_json_is_the_only_line_on_stdout(run, folder):
     assert result["seed"] == 3
     assert result["threads"] == 2
     assert result["sizes"] == [64, 8, 10]
-    assert result["model"] == str(folder / cli.MODEL)
-    assert result["plot"] == str(folder / cli.CURVES)
+    assert result["model"] == str(folder / MODEL)
+    assert result["plot"] == str(folder / CURVES)
     assert result["history"] == str(folder / HISTORY)
     assert 0 <= result["test_accuracy"] <= 1
     assert result["samples_per_second"] == pytest.approx(2 * 1442 / result["train_seconds"])
@@ -232,7 +233,7 @@ def test_schedules_by_name_are_those_of_the_library(run, digits, option, expecte
     assert rates == history.learning_rate
     assert len(set(history.learning_rate)) > 1 or option == "step"
     assert json.loads(out)["learning_rate"] == history.learning_rate[-1]
-    np.testing.assert_array_equal(fastbp.load(cli.MODEL).to_vector(), net.to_vector())
+    np.testing.assert_array_equal(fastbp.load(MODEL).to_vector(), net.to_vector())
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_early_stopping_ends_and_leaves_the_best_weights(run, digits):
     losses = [float(row["val_loss"]) for row in csv_rows("log.csv")]
     assert len(losses) == result["epochs"] == int(np.argmin(losses)) + 1 + 4 < 300
     *_, X, y = fastbp.datasets.hold_out(digits.X_train, digits.y_train)
-    net = fastbp.load(cli.MODEL)
+    net = fastbp.load(MODEL)
     assert net.loss(X, y) == min(losses)
     assert net.accuracy(digits.X_test, digits.y_test) == result["test_accuracy"]
 
@@ -332,8 +333,8 @@ def test_the_finder_s_suggestion_learns_the_digits(run, folder, digits):
 
 
 def test_info_of_a_model_is_its_summary(run, model):
-    assert run("info", cli.MODEL) == (0, fastbp.load(cli.MODEL).summary() + "\n", "")
-    facts = json.loads(run("info", cli.MODEL, "--json")[1])
+    assert run("info", MODEL) == (0, fastbp.load(MODEL).summary() + "\n", "")
+    facts = json.loads(run("info", MODEL, "--json")[1])
     assert {**facts, "layers": None} == {**model.config, "layers": None}
     assert [layer["parameters"] for layer in facts["layers"]] == [64 * 8 + 8, 8 * 10 + 10]
 
@@ -354,7 +355,7 @@ def test_integers_are_scaled_by_their_maximum(run, folder, dtype, top, scale):
     X[0, 0] = top
     np.savez("d.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     assert run("train", *FAST, "--batch-size", 2, "--data", folder / "d.npz", "--quiet")[0] == 0
-    assert fastbp.load(cli.MODEL).config["input_scale"] == scale
+    assert fastbp.load(MODEL).config["input_scale"] == scale
 
 
 def test_a_class_that_only_the_test_set_has_gets_an_output(run, folder):
@@ -368,8 +369,8 @@ def test_without_matplotlib_there_is_a_note_and_a_model(run, folder, without_mat
     code, out, _ = run("train", *FAST)
     assert code == 0
     assert "pip install 'fastbp[plot]'" in out.splitlines()[-1]
-    assert not (folder / cli.CURVES).exists()
-    assert (folder / cli.MODEL).exists()
+    assert not (folder / CURVES).exists()
+    assert (folder / MODEL).exists()
     assert json.loads(run("train", *FAST, "--json")[1])["plot"] is None
 
 
@@ -377,7 +378,7 @@ def test_without_matplotlib_an_explicit_plot_is_an_error_before_training(
     run, folder, without_matplotlib
 ):
     assert "pip install 'fastbp[plot]'" in complaint(*run("train", *FAST, "--plot", "a.png"))
-    assert not (folder / cli.MODEL).exists()
+    assert not (folder / MODEL).exists()
 
 
 def test_the_progress_bar_is_for_terminals(run, monkeypatch):
@@ -408,8 +409,8 @@ BAD = {
     "unknown option": (["train", "--fast"], "unrecognized arguments: --fast"),
     "abbreviated option": (["train", "--epoch", "3"], "unrecognized arguments: --epoch"),
     "words for widths": (["train", "--hidden", "a,b"], "--hidden: expected widths such as 100,100"),
-    "a hole in the widths": (["train", "--hidden", "3,,3"], "found '3,,3'"),
-    "no neurons": (["train", "--hidden", "0"], r"sizes[1] must be a positive integer; found 0"),
+    "a hole in the widths": (["train", "--hidden", "3,,3"], "got '3,,3'"),
+    "no neurons": (["train", "--hidden", "0"], "sizes[1] must be a positive integer"),
     "negative neurons": (["train", "--hidden", "5,-3"], "sizes[2] must be a positive integer"),
     "too many neurons": (["train", "--hidden", "1" + "0" * 12], "out of memory"),
     "far too many neurons": (["train", "--hidden", "1" + "0" * 40], "fastbp: error"),
@@ -418,14 +419,14 @@ BAD = {
     "loss": (["train", "--loss", "hinge"], "--loss: invalid choice: 'hinge'"),
     "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, normal, uniform"),
     "init zero": (["train", "--init", "0"], "init must be a positive"),
-    "init NaN": (["train", "--init", "nan"], "found nan"),
+    "init NaN": (["train", "--init", "nan"], "init must be a positive"),
     "dtype": (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
     "backend": (["train", "--backend", "cuda"], "--backend: invalid choice: 'cuda'"),
-    "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer; found 0"),
+    "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer"),
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
     "vast batch": (
-        ["train", "--batch-size", "2000"], "batch_size must be at most the 1442 samples; found 2000"
+        ["train", "--batch-size", "2000"], "batch_size must be at most the 1442 samples"
     ),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
@@ -436,47 +437,47 @@ BAD = {
     ),
     "unknown schedule": (
         ["train", "--schedule", "steps"],
-        "--schedule: expected one of step, exponential, cosine, plateau; found 'steps'",
+        "--schedule: expected one of step, exponential, cosine, plateau; got 'steps'",
     ),
-    "no schedule": (["train", "--schedule", ""], "plateau; found ''"),
+    "no schedule": (["train", "--schedule", ""], "plateau; got ''"),
     "another schedule's": (
         ["train", "--schedule", "step,patience=3"],
-        "step takes every=... or factor=...; found 'patience='",
+        "step takes every=... or factor=...; got 'patience='",
     ),
-    "a rate twice": (["train", "--schedule", "step,learning_rate=3"], "found 'learning_rate='"),
-    "no value": (["train", "--schedule", "cosine,end"], "epochs=... or end=...; found 'end'"),
-    "a key twice": (["train", "--schedule", "step,every=2,every=3"], "every= stands there twice"),
+    "a rate twice": (["train", "--schedule", "step,learning_rate=3"], "got 'learning_rate='"),
+    "no value": (["train", "--schedule", "cosine,end"], "epochs=... or end=...; got 'end'"),
+    "a key twice": (["train", "--schedule", "step,every=2,every=3"], "every= is given more"),
     "a word for epochs": (
         ["train", "--schedule", "step,every=a"],
-        "--schedule: every must be a positive integer; found 'a'",
+        "--schedule: every must be a positive integer",
     ),
-    "steps of no epoch": (["train", "--schedule", "step,every=0"], "positive integer; found 0"),
+    "steps of no epoch": (["train", "--schedule", "step,every=0"], "every must be a positive int"),
     "a rate that grows": (["train", "--schedule", "exponential,factor=2"], "factor must be a numb"),
     "an end above": (["train", "--schedule", "cosine,end=9"], "--schedule: end must be at most"),
     "a plateau of what": (["train", "--schedule", "plateau,monitor=x"], "monitor must be one of l"),
     "no patience": (
         ["train", "--early-stopping", "0"],
-        "--early-stopping: patience must be a positive integer; found 0",
+        "--early-stopping: patience must be a positive integer",
     ),
     "half a patience": (["train", "--early-stopping", "0.5"], "--early-stopping: invalid int val"),
     "none to hold out": (
         ["train", "--data", "one.npz", "--batch-size", "1", "--early-stopping", "3"],
-        "X and y must hold as many samples, two or more; found 1 and 1",
+        "X and y must ",
     ),
     "no checkpoints": (
         ["train", "--checkpoint-every", "0"],
-        "--checkpoint-every: every must be a positive integer; found 0",
+        "--checkpoint-every: every must be a positive integer",
     ),
     "log of another kind": (
-        ["train", "--log", "log.txt"], "--log: expected a file .csv or .jsonl; found 'log.txt'",
+        ["train", "--log", "log.txt"], "--log: expected a file .csv or .jsonl; got 'log.txt'",
     ),
     "log nowhere": (["train", "--log", "no/log.csv"], "no/log.csv: its folder does not exist"),
-    "log a folder": (["train", "--log", "folder.csv"], "folder.csv: a file was expected"),
+    "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
     "finder of epochs": (["find-learning-rate", "--epochs", "3"], "unrecognized arguments"),
     "finder in vast batches": (
         ["find-learning-rate", "--batch-size", "2000"],
-        "batch_size must be at most the 1442 samples; found 2000",
+        "batch_size must be at most the 1442 samples",
     ),
     "finder in no threads": (["find-learning-rate", "--threads", "0"], "threads must be a posit"),
     "nothing to find": (
@@ -484,25 +485,25 @@ BAD = {
         "did the loss fall, so that there is none to suggest: scale the inputs",
     ),
     "layers of nothing": (["info", "m"], "m: there is no such file; `fastbp train` writes one"),
-    "layers of damage": (["info", "damaged.npz"], "damaged.npz is damaged, or is no safetensors"),
-    "no threads": (["train", "--threads", "0"], "threads must be a positive integer; found 0"),
+    "layers of damage": (["info", "damaged.npz"], "damaged.npz is damaged, or not a safetensors"),
+    "no threads": (["train", "--threads", "0"], "threads must be a positive integer"),
     "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
     "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
     "missing data": (["train", "--data", "no/data.npz"], "no/data.npz: no such file or folder"),
-    "data folder": (["train", "--data", "mnist", "--data-dir", "x"], "data_dir='x' is no folder"),
+    "data folder": (["train", "--data", "mnist", "--data-dir", "x"], "data_dir must be a folder"),
     "damaged data": (["train", "--data", "damaged.npz"], "damaged.npz"),
     "NaN in the data": (["train", "--data", "nan.npz", "--batch-size", "2"], "nan at X[0, 0]"),
     "output nowhere": (["train", "--output", "no/m"], "no/m: its folder does not exist"),
-    "output a folder": (["train", "--output", "."], ".: a file was expected, not a folder"),
+    "output a folder": (["train", "--output", "."], ".: expected a file, got a folder"),
     "checkpoint nowhere": (["train", "--checkpoint", "no/c"], "no/c: its folder does not exist"),
     "no checkpoint": (["train", "--resume", "none"], "none: there is no such file"),
-    "a model as checkpoint": (["train", "--resume", "small"], "small is no training checkpoint"),
+    "a model as checkpoint": (["train", "--resume", "small"], "small is not a training checkpoint"),
     "plot nowhere": (["train", "--plot", "no/p.png"], "no/p.png: its folder does not exist"),
     "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
     "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
-    "no default model": (["evaluate"], f"{cli.MODEL}: there is no such file"),
-    "damaged model": (["predict", "damaged.npz"], "damaged.npz is damaged, or is no safetensors"),
-    "foreign model": (["gradcheck", "foreign"], "foreign is no model of fastbp"),
+    "no default model": (["evaluate"], f"{MODEL}: there is no such file"),
+    "damaged model": (["predict", "damaged.npz"], "damaged.npz is damaged, or not a safetensors"),
+    "foreign model": (["gradcheck", "foreign"], "foreign is not a model of fastbp"),
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
     "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
@@ -510,37 +511,37 @@ BAD = {
     "images to predict": (["predict", "small"], "takes samples of 3 numbers, those of digits"),
     "another layout": (["evaluate", "other.onnx"], "`fastbp convert` makes a model of it"),
     "rows of another width": (["predict", "small", "--data", "rows.npy"], "X must be (batch, 3)"),
-    "rows of text": (["predict", "small", "--data", "text.npy"], "'U1' is no plain bool"),
-    "rows of objects": (["predict", "small", "--data", "objects.npy"], "'O' is no plain bool"),
+    "rows of text": (["predict", "small", "--data", "text.npy"], "'U1' is not a plain bool"),
+    "rows of objects": (["predict", "small", "--data", "objects.npy"], "'O' is not a plain bool"),
     "rows of terabytes": (["predict", "small", "--data", "vast.npy"], "vast.npy: it has 176"),
-    "a scalar": (["predict", "small", "--data", "scalar.npy"], "it is no plain numeric array"),
-    "no rows": (["predict", "small", "--data", "empty.npy"], "an array has shape (0, 3)"),
+    "a scalar": (["predict", "small", "--data", "scalar.npy"], "an array's shape must be a"),
+    "no rows": (["predict", "small", "--data", "empty.npy"], "an array of shape (0, 3) is empty"),
     "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
-    "rows that are text": (["predict", "small", "--data", "fake.npy"], "fake.npy: it needs"),
+    "rows that are text": (["predict", "small", "--data", "fake.npy"], "it is not a numeric array"),
     "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: cannot"),
-    "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: a file was"),
+    "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: expected a file"),
     "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
     "no kind": (["plot"], "the following arguments are required: KIND"),
     "unknown kind": (["plot", "loss"], "argument KIND: invalid choice: 'loss'"),
-    "two models": (["plot", "weights", "small", "odd"], "takes one file; found small odd"),
+    "two models": (["plot", "weights", "small", "odd"], "takes one file; got small odd"),
     "picture nowhere": (["plot", "weights", "small", "--output", "no/p.png"], "no/p.png: its"),
-    "picture a folder": (["plot", "weights", "small", "--output", "."], "a file was expected"),
+    "picture a folder": (["plot", "weights", "small", "--output", "."], "expected a file"),
     "picture of another kind": (["plot", "weights", "small", "--output", "p.foo"], "must end in"),
     "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
     "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
     "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it holds no epoch"),
     "history without norms": (["plot", "norms", "plain.jsonl"], "norms must hold at least one"),
-    "images of another width": (["plot", "mistakes", "small"], "those of digits have 64; name by"),
-    "matrix of another width": (["plot", "confusion", "small"], "by --data what it was"),
+    "images of another width": (["plot", "mistakes", "small"], "of digits have 64; pass the data"),
+    "matrix of another width": (["plot", "confusion", "small"], "pass the data it was trained on"),
     "rates that are none": (["plot", "learning-rate", "plain.jsonl"], "it lacks rates, losses"),
     "rates of nobody": (["plot", "learning-rate"], "find-learning-rate --json > rates.json"),
     "no rates": (["plot", "learning-rate", "none.json"], "none.json: No such file"),
     "page nowhere": (["report", "small", "--output", "no/r.html"], "no/r.html: its folder does"),
-    "page a folder": (["report", "small", "--output", "."], ".: a file was expected, not a folder"),
-    "page of another width": (["report", "small"], "those of digits have 64; name by --data"),
+    "page a folder": (["report", "small", "--output", "."], ".: expected a file, got a folder"),
+    "page of another width": (["report", "small"], "those of digits have 64; pass the data"),
     "page of no model": (["report", "nothing"], "nothing: there is no such file"),
-    "one layer": (["gradcheck", "--sizes", "5"], "sizes needs at least the inputs and one layer"),
+    "one layer": (["gradcheck", "--sizes", "5"], "sizes must hold the inputs and at least one"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
     "negative samples": (["gradcheck", "--samples", "-1"], "negative dimensions"),
     "no layout": (["export", "small", "o.onnx"], "required: --to"),
@@ -550,7 +551,7 @@ BAD = {
         ["export", "small", "no/o.onnx", "--to", "onnx"], "no/o.onnx: cannot write the file, its f",
     ),
     "export by another name": (
-        ["export", "small", "o.pt", "--to", "torch"], "OUT must end in .safetensors; found o.pt",
+        ["export", "small", "o.pt", "--to", "torch"], "OUT must end in .safetensors; got o.pt",
     ),
     "bytes for PyTorch": (
         ["export", "small", "o.safetensors", "--to", "torch", "--inputs", "uint8"],
@@ -563,23 +564,23 @@ BAD = {
         ["convert", "m.safetensors", "m.safetensors"], "OUT must be another file than m.safetens",
     ),
     "convert of its own": (
-        ["convert", "m.safetensors", "o.safetensors"], "is a model of fastbp already",
+        ["convert", "m.safetensors", "o.safetensors"], "a model of fastbp already",
     ),
-    "convert of a pickle": (["convert", "m.pt", "o.safetensors"], "can run any code when it is"),
-    "convert of no kind": (["convert", "m.h5", "o.safetensors"], "cannot tell what kind of file"),
+    "convert of a pickle": (["convert", "m.pt", "o.safetensors"], "it can run any code"),
+    "convert of no kind": (["convert", "m.h5", "o.safetensors"], "m.h5: the name must end in"),
     "convert of nothing": (
         ["convert", "no.onnx", "o.safetensors"], "no.onnx: there is no such file",
     ),
     "convert without functions": (
-        ["convert", "foreign.safetensors", "o.safetensors"], "'a' is of no torch.nn.Linear",
+        ["convert", "foreign.safetensors", "o.safetensors"], "torch.nn.Linear; got array 'a'",
     ),
-    "convert of damage": (["convert", "damaged.onnx", "o.safetensors"], "or is no ONNX file"),
+    "convert of damage": (["convert", "damaged.onnx", "o.safetensors"], "or not an ONNX file"),
     "scale of zero": (
         ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
         "input_scale must be a positive number",
     ),
     "no label": (["train", "--data", "t.csv"], "name the column that holds the classes, by --la"),
-    "no such label": (["train", "--data", "t.csv", "--label", "z"], "there is no column 'z'"),
+    "no such label": (["train", "--data", "t.csv", "--label", "z"], "label must be one of the"),
     "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
     "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
@@ -635,7 +636,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, bad_files, argv, part):
     before = sorted(os.listdir(bad_files))
     code, out, err = run(*argv)
     assert part in complaint(code, out, err)
-    assert not {cli.MODEL, cli.CURVES} & set(os.listdir(bad_files))
+    assert not {MODEL, CURVES} & set(os.listdir(bad_files))
     assert sorted(os.listdir(bad_files)) == before  # nor anything else
 
 
@@ -654,7 +655,7 @@ def test_offline_mnist_is_announced_and_then_one_line(run, model, command):
     code, out, err = run(command, "--data", "mnist")
     announced, error = err.splitlines()
     assert announced.startswith("fastbp: downloading mnist, 11.6 MB, to ")
-    assert "mnist was not found, nor downloaded: " in complaint(code, out, error)
+    assert "mnist was not found, and could not be downloaded: " in complaint(code, out, error)
     assert "--data-dir" in error
 
 
@@ -685,7 +686,7 @@ ONE_PICTURE = {
 def left_by_train(tmp_path_factory):
     """A folder with what train leaves."""
     left = tmp_path_factory.mktemp("train")
-    files = "--output", str(left / cli.MODEL), "--plot", str(left / cli.CURVES)
+    files = "--output", str(left / MODEL), "--plot", str(left / CURVES)
     assert main(["train", *FAST, "--quiet", *files]) == 0
     return left
 
@@ -709,14 +710,11 @@ def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypa
     seen = []
     for name in ONE_PICTURE.values():
         monkeypatch.setattr(plots, name, lambda *words, name=name, **more: seen.append(words))
-    spied = {kind: cli.partial(cli._plot_on_data, getattr(plots, ONE_PICTURE[kind]))
-             for kind in ("confusion", "mistakes")}  # fmt: skip
-    monkeypatch.setattr(cli, "PICTURES", cli.PICTURES | spied)
     for kind in ONE_PICTURE:
         assert run("plot", kind, "--output", "p.svg")[0] == 0
     curves, confusion, mistakes, weights, norms = seen
-    history = records.read(cli.MODEL)
-    assert curves == ({cli.MODEL: history.history}, "p.svg")
+    history = records.read(MODEL)
+    assert curves == ({MODEL: history.history}, "p.svg")
     assert norms == (history, "p.svg")
     assert weights[1:] == ("p.svg", "64-8-10, relu, cross-entropy")
     for words in (confusion, mistakes):
@@ -767,13 +765,13 @@ def test_nothing_is_recorded_beside_a_device(run, folder):
 def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
     code, out, err = run("report")
     assert (code, err) == (0, "")
-    assert out == f"report: {folder / cli.REPORT}\n"
-    page = (folder / cli.REPORT).read_text(encoding="utf-8")
+    assert out == f"report: {folder / REPORT}\n"
+    page = (folder / REPORT).read_text(encoding="utf-8")
     assert "<h1>digits: 64-8-10, relu, cross-entropy</h1>" in page
     assert page.count("data:image/png;base64,") == 5
     assert "Not shown" not in page
     (folder / HISTORY).unlink()
-    out = run("report", cli.MODEL, "--output", "r.html", "--json")[1]
+    out = run("report", MODEL, "--output", "r.html", "--json")[1]
     assert json.loads(out) == {"report": str(folder / "r.html")}
     page = (folder / "r.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 3
@@ -782,8 +780,8 @@ def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
 
 def test_a_report_from_a_damaged_history_is_refused(run, folder, trained):
     (folder / HISTORY).write_text("loss 0.5")
-    assert "line 1 is no JSON" in complaint(*run("report"))
-    assert not (folder / cli.REPORT).exists()
+    assert "line 1 is not JSON" in complaint(*run("report"))
+    assert not (folder / REPORT).exists()
 
 
 def test_without_matplotlib_pictures_say_what_to_install(run, trained, without_matplotlib):
@@ -802,7 +800,7 @@ def test_evaluate_prints_loss_and_accuracy(run, model, digits):
     accuracy, loss = out.splitlines()
     assert accuracy == f"test accuracy {correct / 355:.4f} ({correct} of 355)"
     assert float(loss.split()[-1]) == pytest.approx(model.loss(*test), abs=1e-6)
-    result = json.loads(run("evaluate", cli.MODEL, "--json", "--backend", "numpy")[1])
+    result = json.loads(run("evaluate", MODEL, "--json", "--backend", "numpy")[1])
     assert result["correct"] == correct
     assert result["samples"] == 355
     assert result["test_accuracy"] == correct / 355
@@ -820,7 +818,7 @@ def test_predict_prints_classes_or_outputs(run, model, digits):
     code, out, err = run("predict")
     assert (code, err) == (0, "")
     assert [int(line) for line in out.splitlines()] == model.predict(X).tolist()
-    assert run("predict", cli.MODEL, "--proba", "--output", "p.csv")[1] == ""
+    assert run("predict", MODEL, "--proba", "--output", "p.csv")[1] == ""
     outputs = np.loadtxt("p.csv", delimiter=",", dtype="float32")
     np.testing.assert_array_equal(outputs, model.feedforward(X))
 
@@ -843,7 +841,7 @@ def test_a_table_is_trained_on_evaluated_and_predicted(run, digits):
     trained = json.loads(run("train", *table, "--quiet", "--json", "--epochs", 9)[1])
     assert trained["sizes"] == [64, 100, 10]
     assert trained["test_accuracy"] > 0.9
-    net = fastbp.load(cli.MODEL)
+    net = fastbp.load(MODEL)
     assert net.config["input_scale"] == 1 / 16
     evaluated = json.loads(run("evaluate", *table, "--json")[1])
     assert evaluated["test_accuracy"] == trained["test_accuracy"]
@@ -858,7 +856,7 @@ def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
     pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
     X = digits.X_test
     for inputs, kind in (("float", "float32"), ("uint8", "uint8")):
-        code, out, err = run("export", cli.MODEL, "o.onnx", "--to", "onnx", "--inputs", inputs)
+        code, out, err = run("export", MODEL, "o.onnx", "--to", "onnx", "--inputs", inputs)
         assert (code, err) == (0, "")
         first, program = out.split("\n\n")
         assert first == f"wrote {folder / 'o.onnx'}. To use it:"
@@ -876,7 +874,7 @@ def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
 
 
 def test_export_to_torch_and_back(run, model, digits):
-    code, out, err = run("export", cli.MODEL, "t.safetensors", "--to", "torch")
+    code, out, err = run("export", MODEL, "t.safetensors", "--to", "torch")
     assert (code, err) == (0, "")
     assert "torch.nn.Linear(64, 8), torch.nn.Sigmoid()," in out
     assert out.endswith("load_state_dict(safetensors.torch.load_file('t.safetensors'))\n")
@@ -906,7 +904,7 @@ def test_gradcheck_agrees(run, options):
 
 
 def test_gradcheck_of_a_model(run, model):
-    code, out, _ = run("gradcheck", cli.MODEL, "--json", "--samples", 2)
+    code, out, _ = run("gradcheck", MODEL, "--json", "--samples", 2)
     assert code == 0
     assert json.loads(out)["ok"] is True
     assert json.loads(out)["max_error"] < 1e-7
@@ -929,7 +927,7 @@ def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
 
 def test_warmup_compiles_what_is_asked_for(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(backend, "warmup", asked.append)
+    monkeypatch.setattr(engines, "warmup", asked.append)
     code, out, _ = run("warmup")
     assert code == 0
     assert out.startswith("kernels are ready after 0.0 s\ncache: ")
@@ -950,7 +948,7 @@ def test_info_says_what_there_is(run):
         assert f"\n{name.replace('_', ' ')} " in f"\n{text}"
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_has_examples_and_defaults(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
@@ -985,7 +983,7 @@ def test_version_and_overview(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"    {command}" in text for command in cli.COMMANDS)
+    assert all(f"    {command.name}" in text for command in COMMANDS)
 
 
 # -- manners -------------------------------------------------------------------------------------
@@ -994,7 +992,7 @@ def test_version_and_overview(capsys):
 def test_the_log_goes_to_stderr_and_leaves_no_handler(run, monkeypatch):
     logger = logging.getLogger("fastbp")
     before = list(logger.handlers)
-    monkeypatch.setattr(backend, "warmup", lambda dtypes: logger.warning("compiling ..."))
+    monkeypatch.setattr(engines, "warmup", lambda dtypes: logger.warning("compiling ..."))
     for _ in range(2):
         _, out, err = run("warmup")
         assert err == "fastbp: compiling ...\n"
@@ -1009,8 +1007,8 @@ def test_ctrl_c_in_training_is_one_line_and_130(run, monkeypatch, folder):
     monkeypatch.setattr(fastbp.Network, "fit", interrupted)
     code, out, err = run("train", "--quiet")
     assert (code, out, err) == (130, "", "fastbp: training was interrupted; nothing was saved\n")
-    assert not (folder / cli.MODEL).exists()
-    monkeypatch.setattr(backend, "warmup", interrupted)
+    assert not (folder / MODEL).exists()
+    monkeypatch.setattr(engines, "warmup", interrupted)
     assert run("warmup") == (130, "", "fastbp: interrupted\n")
 
 
@@ -1040,7 +1038,7 @@ def test_ctrl_c_ends_the_process_with_130_and_no_traceback(folder, engine):
     assert out == ""
     assert "Traceback" not in err
     assert err.splitlines()[-1] == "fastbp: training was interrupted; nothing was saved"
-    assert not (folder / cli.MODEL).exists()
+    assert not (folder / MODEL).exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
@@ -1072,16 +1070,16 @@ def test_plots_are_only_checked_where_they_are_asked_for(run, monkeypatch):
 
 @pytest.mark.parametrize(("error", "code"), [(1e-13, 0), (1e-3, 1)])
 def test_verify_prints_the_table_and_its_exit_code_tells(run, monkeypatch, error, code):
-    checked = matrix.Matrix()
-    checked.note(checked.row("tanh", "float64"), "three zeros", error, 1e-12)
+    checked = tolerances.Comparisons()
+    checked.row("tanh", "float64").note("three zeros", error, 1e-12)
     asked = []
 
     def verified(quick):
         asked.append(quick)
         rows = tuple(checked.rows.values())
-        return matrix.VerificationReport(rows, quick, "a CPU", 1.0)
+        return tolerances.VerificationReport(rows, quick, "a CPU", 1.0)
 
-    monkeypatch.setattr(cli, "verify", verified)
+    monkeypatch.setattr(verification, "verify", verified)
     found, out, _ = run("verify", "--quick")
     assert found == code
     assert "tanh" in out

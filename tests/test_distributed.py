@@ -13,9 +13,9 @@ import pytest
 
 import fastbp
 from fastbp import cli
-from fastbp.training import mpi as data_parallel
 from fastbp.training import ranks as distributed
 from fastbp.training.ranks import Ranks, Shard
+from fastbp.training.sources import Stretch
 
 pytest.importorskip("mpi4py")
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -105,12 +105,13 @@ def test_batches_do_not_depend_on_the_number_of_ranks(n, batch, rng):
         orders = [shard.order(drawn) for shard in shards]
         for step in range(alone.steps):
             parts = [
-                order[slice(*shard.span(step, step + 1))] + shard.rows.start
+                order[step * shard.places : (step + 1) * shard.places] + shard.rows.start
                 for shard, order in zip(shards, orders, strict=True)
             ]
             expected = whole[step * batch : (step + 1) * batch]
             np.testing.assert_array_equal(np.concatenate(parts), expected)
-            assert alone.samples(step, step + 1) == len(expected)
+            stretch = Stretch(whole, batch, 0, alone.steps, n, batch)
+            assert stretch.samples_of(step, step + 1) == len(expected)
             if len(expected) == batch:
                 assert np.ptp([len(part) for part in parts]) <= 1
 
@@ -131,8 +132,8 @@ def test_each_stretch_is_shuffled_by_itself(rng):
 class Lone(Ranks):
     """One rank that is its own company: no messages, and the same code."""
 
-    def __init__(self, comm):
-        self.rank, self.size = 0, 1
+    def __init__(self, comm, interrupts=()):
+        self.rank, self.size, self.alone, self._interrupts = 0, 1, comm is None, interrupts
 
     def reduce(self, buffer):
         pass
@@ -185,7 +186,7 @@ def whole(program):
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_rank_equals_plain_fit(case, program, whole, monkeypatch, assert_close):
-    monkeypatch.setattr(data_parallel, "Ranks", Lone)
+    monkeypatch.setattr(distributed, "Ranks", Lone)
     net = program.network(case)
     found = program.records(net, program.fit(net, case))
     for name, values in whole[case].items():
@@ -222,7 +223,7 @@ def test_training_goes_on_from_a_checkpoint(succeeds, folder, assert_close):
 
 def test_checkpoints_of_one_and_of_several_are_kept_apart(program, monkeypatch, tmp_path):
     """Their orders differ."""
-    monkeypatch.setattr(data_parallel, "Ranks", Lone)
+    monkeypatch.setattr(distributed, "Ranks", Lone)
     shared, alone = tmp_path / "shared", tmp_path / "alone"
     program.fit(program.network("plain"), "plain", checkpoint=shared)
     program.fit(program.network("plain"), "plain", checkpoint=alone, comm=None)
@@ -331,7 +332,7 @@ def test_steps_between_averages_are_for_several_ranks(capsys):
 
 def test_fit_wants_a_communicator_of_several_ranks(program):
     for comm, error, words in (
-        ("world", TypeError, "comm must be mpi4py's, such as MPI.COMM_WORLD; found 'world'"),
+        ("world", TypeError, "comm must be mpi4py's, such as MPI.COMM_WORLD; got 'world'"),
         (program.MPI.COMM_SELF, ValueError, "there is one rank only"),
     ):
         with pytest.raises(error, match=words):
@@ -388,19 +389,20 @@ def test_errors_that_cannot_travel_are_told_in_words():
 
 
 @pytest.mark.parametrize("interrupt", [True, False])
-def test_an_error_of_one_rank_ends_all(interrupt, caplog):
+def test_an_error_of_one_rank_ends_all(interrupt, caplog, monkeypatch):
     """With the code of an interrupt where it is one."""
     ended = []
 
     class Comm:
         Abort = ended.append
 
-    ranks = Lone(None)
+    ranks = Lone("lone")
     ranks._comm = Comm
     error = KeyboardInterrupt() if interrupt else MemoryError("of one")
-    with ranks.ended_together():
+    monkeypatch.setattr(distributed, "Ranks", lambda comm, interrupts: ranks)
+    with distributed.joined(Comm, []):
         raise error
     assert ended == [130 if interrupt else 1]
     assert ("interrupted" if interrupt else "of one") in caplog.text
-    with pytest.raises(fastbp.DivergenceError), ranks.ended_together(fastbp.DivergenceError):
+    with pytest.raises(fastbp.DivergenceError), distributed.joined(Comm, []):
         raise fastbp.DivergenceError("all met it")

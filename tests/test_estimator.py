@@ -30,7 +30,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import fastbp
 from cases import crossed
 from fastbp import estimator as ours
-from fastbp import network
+from fastbp.kernels import machine
 from fastbp.network import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -168,7 +168,7 @@ def test_float32_stays_as_long_as_it_does_in_scikit_learn(solver, task, X):
 @crossed(form=[sparse.csr_matrix, sparse.csc_array], solver=SOLVERS, task=list(TASKS))
 def test_sparse_matrices(form, solver, task, X, rng, assert_close, monkeypatch):
     """Also those of which only some rows are made dense at a time."""
-    monkeypatch.setattr(network, "ROWS_AT_ONCE", 30)
+    monkeypatch.setattr(machine, "ROWS_AT_ONCE", 30)
     name, y, more = task_of(task, rng)
     X = np.where(rng.random(X.shape) < 0.3, X, 0)
     weights = rng.random(N)
@@ -336,7 +336,7 @@ def test_copies_go_on_by_themselves(copied, solver, task, X, rng, assert_close):
     kept = one.predict(X)
     again = copied(one)
     for part in parameters(again):  # views, as the first's are: to predict copies no weights
-        assert np.shares_memory(part, again._network().params)
+        assert np.shares_memory(part, again._synced().params)
     again.partial_fit(X, y)
     assert_same(again, other, X, assert_close)
     if copied is not copy.copy:

@@ -193,7 +193,7 @@ def test_where_no_rate_helps_it_says_so(digits):
         ({"batch_size": 5000}, ValueError, "batch_size must be at most the 1442 samples"),
         ({"start": 0}, ValueError, "start must be a positive number"),
         ({"end": "1"}, TypeError, "end must be a positive number"),
-        ({"start": 1.0, "end": 5.0}, ValueError, "end must be at least ten times start, 1; found"),
+        ({"start": 1.0, "end": 5.0}, ValueError, "end must be at least ten times start, 1; got"),
         ({"end": 1e39}, ValueError, "end must be a positive number, finite in float32"),
         ({"optimizer": "sgdd"}, ValueError, "optimizer must be one of"),
         ({"threads": 0}, ValueError, "threads must be a positive integer"),

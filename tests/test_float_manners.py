@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from fastbp import Network, load
-from fastbp.engines import get_backend, numba_engine
-from fastbp.engines.numba_engine import NumbaTrainer
+from fastbp.engines import get_backend
+from fastbp.engines.numba_engine import NumbaEngine
+from fastbp.engines.numba_trainer import NumbaTrainer
+from fastbp.kernels import machine
 
 X86 = platform.machine() == "x86_64" and sys.platform != "win32"
 unit = importlib.import_module("programs.mxcsr") if X86 else None
@@ -100,8 +102,8 @@ def test_workers_leave_their_unit_as_it_was(
         seen.append((threading.get_ident(), before, unit.state()))
 
     monkeypatch.setattr(NumbaTrainer, "_run_thread", look)
-    monkeypatch.setattr(numba_engine.NumbaEngine, "choose_path", lambda *_: path)
-    monkeypatch.setattr(numba_engine, "NARROW_VECTORS", 1)
+    monkeypatch.setattr(NumbaEngine, "choose_path", lambda *_: path)
+    monkeypatch.setattr(machine, "NARROW_VECTORS", 1)
     _fit(tiny_net(), *tiny_data, batch_size=60, threads=threads, optimizer=optimizer)
     assert all(before == after for _, before, after in seen)
     assert len({thread for thread, *_ in seen}) == threads

@@ -533,10 +533,10 @@ class SingleLayer:
 U = {"u": np.ones((2, 3))}
 BAD = {
     "no target": (None, U, TypeError, "target must be a fastbp.Network, "),
-    "a single function": (square, U, TypeError, "found function"),
-    "three functions": ((square, slope, slope), U, TypeError, "found tuple"),
-    "a class": (layers.Tanh, np.ones(2), TypeError, "found type"),
-    "no gradient": (NoGradient(), U, TypeError, "found NoGradient"),
+    "a single function": (square, U, TypeError, "got function"),
+    "three functions": ((square, slope, slope), U, TypeError, "got tuple"),
+    "a class": (layers.Tanh, np.ones(2), TypeError, "got type"),
+    "no gradient": (NoGradient(), U, TypeError, "got NoGradient"),
     "no parameters": ((square, slope), {}, ValueError, "nothing to check"),
     "parameters of nothing": ((square, slope), None, TypeError, "X must hold the parameters"),
     "text": ((square, slope), {"u": ["a"]}, TypeError, "u must hold numbers"),
@@ -545,27 +545,27 @@ BAD = {
     "ragged": ((square, slope), {"u": [[1], [2, 3]]}, ValueError, "u must be a rectangular"),
     "no entries": ((square, slope), {"u": np.ones((0, 3))}, ValueError, "u has no entries: "),
     "NaN": ((square, slope), {"u": np.array([1, np.nan])}, ValueError, "u must be finite"),
-    "vector": ((lambda p: p["u"][0], slope), U, ValueError, "found shape (3,)"),
-    "of one": ((lambda p: p["u"][:1, 0], slope), U, ValueError, "found shape (1,)"),
-    "nothing": ((lambda p: None, slope), U, TypeError, "must return a real number; found None"),
+    "vector": ((lambda p: p["u"][0], slope), U, ValueError, "got shape (3,)"),
+    "of one": ((lambda p: p["u"][:1, 0], slope), U, ValueError, "got shape (1,)"),
+    "nothing": ((lambda p: None, slope), U, TypeError, "must return a real number; got None"),
     "complex value": ((lambda p: 1j, slope), U, TypeError, "must return a real number"),
     "float32": ((lambda p: np.float32(1), slope), U, TypeError, "returned float32"),
-    "infinite": ((lambda p: np.inf, slope), U, ValueError, "must be finite; found inf"),
+    "infinite": ((lambda p: np.inf, slope), U, ValueError, "must be finite; got inf"),
     "missing": ((square, lambda p: {}), U, ValueError, "missing: u, unknown: none"),
     "unknown": ((square, lambda p: slope(p) | {"v": 1}), U, ValueError, "unknown: v"),
     "not a dict": ((square, lambda p: 2 * p["u"]), U, ValueError, "missing: u, unknown: params"),
     "transposed": (
         (square, lambda p: {"u": p["u"].T}), U, ValueError,
-        "gradient of u must have its shape (2, 3); found (3, 2)",
+        "gradient of u must have its shape (2, 3); got (3, 2)",
     ),
     "gradient of text": ((square, lambda p: {"u": "steep"}), U, TypeError, "gradient of u must"),
     "float32 model": (Single(), np.ones(2), TypeError, "params['w'] must be a float64 array"),
-    "float32 layer": (SingleLayer(), np.ones(2), TypeError, "w must be float64; found float32"),
+    "float32 layer": (SingleLayer(), np.ones(2), TypeError, "w must be float64; got float32"),
     "no input": (layers.Tanh(), None, TypeError, "X must hold numbers"),
     "no labels": (Network([2, 2]), np.ones((1, 2)), TypeError, "y must hold numbers"),
     "one gradient for two": (
         type("Two", (layers.Mul,), {"backward": lambda self, dout: dout})(), (1, 2), ValueError,
-        "backward must return 2 gradients; found 1",
+        "backward must return 2 gradients; got 1",
     ),
 }  # fmt: skip
 
@@ -610,7 +610,7 @@ def test_a_function_that_ends_nearby_is_named_with_the_place():
     def function(p):
         return float(np.sum(p)) if p[1] <= 1 else np.nan
 
-    with pytest.raises(ValueError, match=r"found nan with params\[1\] moved by 6\.0e-06"):
+    with pytest.raises(ValueError, match=r"got nan with params\[1\] moved by 6\.0e-06"):
         gradcheck((function, np.ones_like), np.ones(3))
 
 

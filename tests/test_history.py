@@ -72,13 +72,13 @@ def test_the_best_is_the_largest_or_the_smallest(monitor, min_delta, values, exp
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
-        (("vall_loss",), ValueError, "monitor must be one of .*; found 'vall_loss'"),
+        (("vall_loss",), ValueError, "monitor must be one of .*; got 'vall_loss'"),
         (("stopped",), ValueError, "monitor must be"),
         ((None,), ValueError, "monitor must be"),
-        (("loss", -1), ValueError, "min_delta must be .* at least 0; found -1"),
+        (("loss", -1), ValueError, "min_delta must be .* at least 0; got -1"),
         (("loss", math.nan), ValueError, "min_delta must be"),
         (("loss", math.inf), ValueError, "min_delta must be"),
-        (("loss", "1"), TypeError, "min_delta must be .*; found '1'"),
+        (("loss", "1"), TypeError, "min_delta must be .*; got '1'"),
         (("loss", True), TypeError, "min_delta must be"),
     ],
 )

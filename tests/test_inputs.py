@@ -327,7 +327,7 @@ def test_vectors_of_parameters(kind, rng, tmp_path):
 # -- sizes and magnitudes --------------------------------------------------------------------------
 
 SHAPES = {
-    "0-d": (np.float64(1), "found"), "no samples": (np.zeros((0, 4)), "at least one sample"),
+    "0-d": (np.float64(1), "got"), "no samples": (np.zeros((0, 4)), "at least one sample"),
     "no inputs": (np.zeros((N, 0)), "samples are rows"),
     "nothing": (np.zeros(0), "samples are rows"),
     "three axes": (np.zeros((N, 4, 1)), "samples are rows"),

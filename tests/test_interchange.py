@@ -14,10 +14,9 @@ import fastbp
 from cases import crossed
 from fastbp import interchange
 from fastbp.errors import ModelFileError
-from fastbp.model import activations, losses
-from fastbp.model import file as checkpoint
+from fastbp.model import config
 
-OUTPUTS = [(loss, output) for loss in losses.NAMES for output in losses.outputs(loss)]
+OUTPUTS = [(loss, output) for loss in config.LOSSES for output in config.outputs(loss)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def assert_same_network(found, expected):
 
 
 @pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-@pytest.mark.parametrize("hidden", activations.HIDDEN)
+@pytest.mark.parametrize("hidden", config.HIDDEN)
 def test_onnxruntime_gives_the_same_outputs_on_mnist(
     onnx, ort, images, tmp_path, hidden, loss, output, assert_close
 ):
@@ -114,10 +113,10 @@ def test_an_onnx_file_describes_itself(onnx, tmp_path):
 
 def test_what_onnx_cannot_hold(tmp_path, monkeypatch):
     net = random_net([3, 2])
-    with pytest.raises(ValueError, match=r"inputs .*float, uint8; found 'int8'"):
+    with pytest.raises(ValueError, match=r"inputs .*float, uint8; .*'int8'"):
         interchange.write_onnx(net, tmp_path / "a.onnx", inputs="int8")
-    monkeypatch.setattr("fastbp.interchange.onnx_write.MOST_BYTES", 10)
-    with pytest.raises(ValueError, match=r"10 bytes .*found 32"):
+    monkeypatch.setattr("fastbp.interchange.onnx.MAX_BYTES", 10)
+    with pytest.raises(ValueError, match=r"10 bytes .*got 32"):
         interchange.write_onnx(net, tmp_path / "a.onnx")
     with pytest.raises(FileNotFoundError, match="folder does not exist"):
         interchange.write_torch(net, tmp_path / "nowhere" / "a.safetensors")
@@ -233,14 +232,14 @@ def without(*names):
 
 
 UNFIT_GRAPHS = {
-    "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator 'Gelu'"),
-    "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator 'Conv'"),
+    "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator .*got 'Gelu'"),
+    "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator .*got 'Conv'"),
     "operator of others": (
-        changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator 'Relu'",
+        changed(1, "Relu", ["z1"], "a1", {"domain": "evil"}), ARRAYS, "operator .*got 'evil.Relu'",
     ),
     "a constant of others": (
         [("Constant", [], "W1", {"domain": "evil", "value_float": 1.0}), *NODES], without("W1"),
-        "operator 'Constant'",
+        "operator .*got 'evil.Constant'",
     ),
     "a constant without an array": (
         [("Constant", [], "W1", {"value_float": 1.0}), *NODES], without("W1"),
@@ -256,7 +255,7 @@ UNFIT_GRAPHS = {
         NODES, ARRAYS | {"W2": W2[:, :3]}, "layer 1 takes 3 .* 4",
     ),
     "bias of another length": (
-        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 .*\(4,\); found \(2,\)",
+        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 .*\(4,\); got \(2,\)",
     ),
     "a bias as weights": (changed(0, "Gemm", ["x", "b1"], "z1"), without("W1"), "matrix of w"),
     "three axes": (NODES, ARRAYS | {"W1": W1[None]}, "must be a matrix"),
@@ -264,26 +263,30 @@ UNFIT_GRAPHS = {
     "integers": (NODES, ARRAYS | {"W1": W1.astype(int)}, "'W1' must be float32 or float64"),
     "half": (NODES, ARRAYS | {"W1": W1.astype("f2")}, "'W1' must be float32 or float64"),
     "two dtypes": (
-        NODES, ARRAYS | {"W2": W2.astype("f8")}, "float32.*found float64",
+        NODES, ARRAYS | {"W2": W2.astype("f8")}, "all arrays .*float32.*float64",
     ),
-    "NaN": (NODES, ARRAYS | {"b2": B2 * np.nan}, "layer 1 .*not finite"),
+    "NaN": (NODES, ARRAYS | {"b2": B2 * np.nan}, "layer 1 must be finite"),
     "two activations": (
         [*NODES[:3], ("Tanh", ["z2"], "a2"), ("Gemm", ["a2", "W3"], "z3")],
-        ARRAYS | {"W3": np.eye(2, dtype="f4")}, "activation.* found relu and tanh",
+        ARRAYS | {"W3": np.eye(2, dtype="f4")}, "activation.* got relu and tanh",
     ),
     "softmax inside": (changed(1, "Softmax", ["z1"], "a1"), ARRAYS, "activation must be one of"),
     "activation twice": (
         [*NODES, ("Relu", ["a2"], "a3")], ARRAYS, "Relu must follow a layer",
     ),
     "activation first": ([("Relu", ["x"], "a")], {}, "Relu must follow a layer"),
-    "softmax of columns": (changed(3, "Softmax", ["z2"], "a2", {"axis": 0}), ARRAYS, "axis 0 is"),
-    "transposed input": (changed(0, "Gemm", ["x", "W1"], "z1", {"transA": 1}), ARRAYS, "transA 1"),
-    "alpha": (
-        changed(0, "Gemm", ["x", "W1"], "z1", {"alpha": 2.0}), ARRAYS, "Gemm with alpha 2.0",
+    "softmax of columns": (
+        changed(3, "Softmax", ["z2"], "a2", {"axis": 0}), ARRAYS, "axis 1 or -1; got 0",
     ),
-    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "no chain"),
-    "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "no chain"),
-    "weights first": (changed(0, "MatMul", ["W1", "x"], "z1"), ARRAYS, "from below first"),
+    "transposed input": (
+        changed(0, "Gemm", ["x", "W1"], "z1", {"transA": 1}), ARRAYS, "transA 0; got 1",
+    ),
+    "alpha": (
+        changed(0, "Gemm", ["x", "W1"], "z1", {"alpha": 2.0}), ARRAYS, "alpha 1; got 2.0",
+    ),
+    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "must be a chain"),
+    "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "must be a chain"),
+    "weights first": (changed(0, "MatMul", ["W1", "x"], "z1"), ARRAYS, "must be the layer below"),
     "scaled inside": (
         changed(1, "Mul", ["z1", "s"], "a1"), ARRAYS | {"s": np.float32(2)}, "before the first",
     ),
@@ -302,7 +305,8 @@ UNFIT_GRAPHS = {
     "a sum": (changed(1, "Add", ["z1", "b1"], "a1"), ARRAYS, "Add must follow a MatMul"),
     "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 1}), ARRAYS, "stand before the first"),
     "cast to integers": (
-        [("Cast", ["x"], "i", {"to": 6}), ("Gemm", ["i", "W1"], "z1", GEMM)], {"W1": W1}, "to 6 is",
+        [("Cast", ["x"], "i", {"to": 6}), ("Gemm", ["i", "W1"], "z1", GEMM)], {"W1": W1},
+        "to 1 or 11; got 6",
     ),
     "no layers": ([("Identity", ["x"], "y")], {}, "no layer"),
     "two outputs": ((NODES, ["a2", "z1"]), ARRAYS, "must have one output"),
@@ -324,7 +328,7 @@ def test_an_unfit_graph_is_one_clear_error(onnx, model_of, tmp_path, nodes, arra
 def test_two_inputs_are_no_chain(model_of, tmp_path):
     model = model_of(NODES, ARRAYS, inputs=("x", "y"))
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="must have one input; found 2"):
+    with pytest.raises(ModelFileError, match="must have one input; got 2"):
         interchange.read(tmp_path / "a.onnx")
 
 
@@ -365,7 +369,7 @@ def test_damaged_onnx_files(onnx, model_of, tmp_path, rng):
     path = tmp_path / "a.onnx"
     for blob in (b"", b"hello, world", bytes(100), b"\xff" * 100):
         path.write_bytes(blob)
-        with pytest.raises(ModelFileError, match="damaged, or is no ONNX file"):
+        with pytest.raises(ModelFileError, match="damaged, or not an ONNX file"):
             interchange.read(path)
     blob = model_of(NODES, ARRAYS).SerializeToString()
     for place in range(0, len(blob), 7):
@@ -391,7 +395,7 @@ def test_onnx_names_that_are_no_text(onnx, model_of, tmp_path, words):
     blob = model.SerializeToString()
     assert words.encode() in blob
     (tmp_path / "a.onnx").write_bytes(blob.replace(words.encode(), b"\xff" * len(words)))
-    with pytest.raises(ModelFileError, match="a name in it is no text"):
+    with pytest.raises(ModelFileError, match="a name in it is not text"):
         interchange.read(tmp_path / "a.onnx")
 
 
@@ -415,7 +419,7 @@ def in_torch(net, path):
 
 
 @pytest.mark.parametrize(("loss", "output"), OUTPUTS)
-@pytest.mark.parametrize("hidden", activations.HIDDEN)
+@pytest.mark.parametrize("hidden", config.HIDDEN)
 def test_torch_gives_the_same_outputs_on_mnist(
     torch, images, tmp_path, hidden, loss, output, assert_close
 ):
@@ -520,7 +524,7 @@ UNFIT_STATES = {
     "output without its loss": (
         FC, {**SAID, "output": "tanh"}, "output.* 'cross-entropy'.* must be one of",
     ),
-    "empty": ({}, SAID, "has no layer"),
+    "empty": ({}, SAID, "no layer"),
     "missing weight": ({k: v for k, v in FC.items() if k != "fc2.weight"}, SAID,
         "array 'fc2.weight' is missing"),
     "missing bias": ({k: v for k, v in FC.items() if k != "fc1.bias"}, SAID,
@@ -531,13 +535,13 @@ UNFIT_STATES = {
         "'fc3' takes 4 .*'fc2' gives 2"),
     "shapes that do not fit": (FC | {"fc2.weight": W2[:, :3].copy()}, SAID,
         "'fc2' takes 3 .*'fc1' gives 4"),
-    "bias of another length": (FC | {"fc1.bias": B2}, SAID, r"'fc1' .*\(4,\); found"),
+    "bias of another length": (FC | {"fc1.bias": B2}, SAID, r"'fc1' .*\(4,\); got"),
     "convolution": (FC | {"fc1.weight": W1[:, :, None].copy()}, SAID, "'fc1' must be a matrix"),
     "no inputs": (FC | {"fc1.weight": W1[:, :0].copy()}, SAID, "'fc1' must be a matrix"),
-    "integers": (FC | {"fc1.weight": W1.astype("i8")}, SAID, "F32, F64; found I64"),
-    "half": (FC | {"fc1.weight": W1.astype("f2")}, SAID, r"found F16.*`model\.float\(\)`"),
+    "integers": (FC | {"fc1.weight": W1.astype("i8")}, SAID, "F32, F64; .*I64"),
+    "half": (FC | {"fc1.weight": W1.astype("f2")}, SAID, r"F16.*`model\.float\(\)`"),
     "two dtypes": (FC | {"fc1.bias": B1.astype("f8")}, SAID, "all arrays .*float32.*float64"),
-    "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' .*not finite"),
+    "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' must be finite"),
     "a number in one name": ({"linear.weight": W1, "linear2.weight": W2}, SAID, "order of layers"),
     "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "order of layers"),
     "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "one number"),
@@ -561,7 +565,7 @@ def test_an_unfit_state_dict_is_one_clear_error(tmp_path, arrays, said, part):
 def test_metadata_are_not_trusted(tmp_path, key):
     described = {"activation": "relu", "output": "softmax", "loss": "cross-entropy", key: "x" * 999}
     path = save(tmp_path / "a.safetensors", FC, described)
-    with pytest.raises(ModelFileError, match=f"its {key} must be one of .*; found 'xxx"):
+    with pytest.raises(ModelFileError, match=f"its {key} must be one of .*; got 'xxx"):
         interchange.read(path)
 
 
@@ -599,12 +603,12 @@ def test_what_belongs_elsewhere_is_sent_there(tmp_path, onnx):
         fastbp.load(tmp_path / "theirs.safetensors")
     for name in ("net.pt", "net.pth", "net.joblib"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
-        with pytest.raises(ModelFileError, match=r"any code .*safetensors\.torch\.save_f"):
+        with pytest.raises(ModelFileError, match=r"any code.*safetensors\.torch\.save_f"):
             interchange.read(tmp_path / name)
     with pytest.raises(ModelFileError, match=r"must end in \.safetensors .* or \.onnx"):
         interchange.read(tmp_path / "net.h5")
     interchange.write_onnx(net, tmp_path / "net.onnx")
-    with pytest.raises(ValueError, match=r"activation .*ONNX .*found 'relu'"):
+    with pytest.raises(ValueError, match=r"activation .*ONNX .*got 'relu'"):
         interchange.read(tmp_path / "net.onnx", activation="relu")
     for name in ("no.safetensors", "no.onnx"):
         with pytest.raises(FileNotFoundError, match="there is no such file"):
@@ -627,7 +631,7 @@ def test_a_vast_header_costs_nothing(tmp_path):
 CLASSIFIERS = [("softmax", 10), ("softmax", 3), ("softmax", 2), ("sigmoid", 1), ("sigmoid", 4)]
 
 
-@crossed(outputs=CLASSIFIERS, hidden=list(activations.HIDDEN), bias=[True, False])
+@crossed(outputs=CLASSIFIERS, hidden=list(config.HIDDEN), bias=[True, False])
 def test_a_classifier_gives_the_same_outputs(sklearn, images, outputs, hidden, bias, assert_close):
     output, n_out = outputs
     net = random_net([784, 12, 9, n_out], hidden, output, bias=bias, input_scale=1 / 255)
@@ -657,10 +661,7 @@ def test_a_regressor_gives_the_same_outputs(sklearn, rng, sizes, n_out, dtype, l
     assert isinstance(estimator, sklearn.MLPRegressor)
     X = rng.standard_normal((6, 5)).astype(dtype)
     assert_close(estimator.predict(X).reshape(6, n_out), net.feedforward(X))
-    back = interchange.from_sklearn(estimator)
-    if len(sizes) == 1:
-        back.config["activation"] = "tanh"  # of no layer
-    assert_same_network(back, net)
+    assert_same_network(interchange.from_sklearn(estimator), net)
 
 
 @pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
@@ -696,17 +697,17 @@ def test_what_scikit_learn_has_not(sklearn):
     for output, sizes in (("tanh", [3, 2]), ("relu", [3, 2]), ("softmax", [3, 1])):
         with pytest.raises(ValueError, match="output of softmax, sigmoid, identity"):
             interchange.to_sklearn(random_net(sizes, output=output, loss="quadratic"))
-    with pytest.raises(TypeError, match=r"MLPClassifier or MLPRegressor .* found dict"):
+    with pytest.raises(TypeError, match=r"MLPClassifier or MLPRegressor .* got dict"):
         interchange.from_sklearn({})
     with pytest.raises(ValueError, match="estimator must be fitted"):
         interchange.from_sklearn(sklearn.MLPClassifier())
     other = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
     other.out_activation_ = "softplus"  # of some later version
-    with pytest.raises(ValueError, match="identity, exp; found softplus"):
+    with pytest.raises(ValueError, match="identity, exp; got 'softplus'"):
         interchange.from_sklearn(other)
     spoilt = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
     spoilt.coefs_[0][0, 0] = np.nan
-    with pytest.raises(ModelFileError, match=r"MLPRegressor: layer 0 .*not finite"):
+    with pytest.raises(ModelFileError, match="MLPRegressor: layer 0 must be finite"):
         interchange.from_sklearn(spoilt)
 
 
@@ -733,7 +734,7 @@ def test_every_layout_agrees_with_every_other(sklearn, onnx, tmp_path, rng, asse
     net = random_net([6, 5, 4], "tanh", dtype="float64")
     interchange.write_torch(net, tmp_path / "a.safetensors")
     interchange.write_onnx(net, tmp_path / "a.onnx")
-    checkpoint.write(tmp_path / "own", net._named_arrays(), net.config)
+    net.save(tmp_path / "own")
     found = [
         interchange.read(tmp_path / "a.safetensors"), interchange.read(tmp_path / "a.onnx"),
         fastbp.load(tmp_path / "own"), interchange.from_sklearn(interchange.to_sklearn(net)),

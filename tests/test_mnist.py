@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastbp import Network, datasets
-from fastbp.engines.numba_engine import available_cores
+from fastbp.engines.planning import available_cores
 
 PIXEL = 1 / 255
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 import fastbp
 from cases import OUTPUTS, crossed
-from fastbp import Network, network
+from fastbp import Network
+from fastbp.engines import predictor
+from fastbp.model import config
 
 DTYPES = ["float32", "float64"]
 HIDDEN = ["sigmoid", "tanh", "relu", "identity"]
@@ -100,6 +102,23 @@ def test_defaults_are_those_of_the_book():
         "bias": True, "dtype": "float32", "input_scale": 1.0,
     }  # fmt: skip
     assert net.backend == "numba"
+
+
+def test_the_configuration_is_read_only_and_describes_another_network(backend):
+    net = Network([3, 2], loss="cross-entropy", input_scale=0.5, backend=backend)
+    with pytest.raises(TypeError):
+        net.config["input_scale"] = 1.0
+    net.config["sizes"].append(4)  # of a copy
+    assert net.config["sizes"] == [3, 2]
+    assert json.loads(json.dumps(dict(net.config))) == net.config
+    assert Network(**net.config).config == net.config
+
+
+@pytest.mark.parametrize("name", ["config", "backend", "dtype", "sizes", "num_layers"])
+def test_what_is_made_once_cannot_be_set(name, backend):
+    net = Network([3, 2], backend=backend)
+    with pytest.raises(AttributeError, match=name):
+        setattr(net, name, getattr(net, name))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -345,7 +364,7 @@ def test_one_sample_with_zeros(sizes, density, backend, dtype, rng, assert_close
 def test_one_sample_with_zeros_must_be_finite(value, place, backend):
     x = np.zeros(99, np.float32)
     x[place] = value
-    with pytest.raises(ValueError, match=rf"found .* at X\[0, {place}\]"):
+    with pytest.raises(ValueError, match=rf"got .* at X\[0, {place}\]"):
         Network([99, 30, 3], backend=backend, seed=0).feedforward(x)
 
 
@@ -384,7 +403,7 @@ def test_evaluation_in_parts_does_not_show(labels, backend, rng, monkeypatch, as
     X, y = rng.random((300, 4)), rng.integers(0, 3, 300) if labels else rng.random((300, 3))
     found = []
     for at_once in (2**30, 1):  # all; 128 + 128 + 44
-        monkeypatch.setattr(network, "EVALUATED_AT_ONCE", at_once)
+        monkeypatch.setattr(predictor, "WORK", at_once)
         found.append([net.loss(X, y), net.evaluate(X, y) if labels else 0])
     assert_close(*found)
 
@@ -744,7 +763,7 @@ def _transpose(header, config, body):
         (lambda h, c, b: c.update(sizes=[3, 2, 2]), r"layers\.0\.bias must have shape \(2,\)"),
         (lambda h, c, b: c.update(sizes=[10**6] * 9), r"must have shape \(1000000,\)"),
         (lambda h, c, b: c.update(sizes=[10**40] * 9), "must have shape"),
-        (lambda h, c, b: c.update(sizes=[3]), "sizes needs at least"),
+        (lambda h, c, b: c.update(sizes=[3]), "sizes must hold .* at least"),
         (lambda h, c, b: c.update(sizes="3,4,2"), "sizes"),
         (lambda h, c, b: c.update(bias=False), r"bias must have shape None"),
         (lambda h, c, b: c.update(bias="yes"), "bias must be True or False"),
@@ -758,7 +777,7 @@ def _transpose(header, config, body):
         (lambda h, c, b: c.pop("loss"), "missing.*loss"),
         (_nan, r"must hold finite float32 values"),
         (_rename, r"array layers\.0\.w.*ght must have shape"),
-        (_transpose, r"layers\.0\.weight must have shape \(4, 3\).*found \(3, 4\)"),
+        (_transpose, r"layers\.0\.weight must have shape \(4, 3\).*got \(3, 4\)"),
     ],
 )
 def test_a_file_that_is_no_network_is_refused_before_it_is_built(change, message, tmp_path):
@@ -771,10 +790,26 @@ def test_a_file_that_is_no_network_is_refused_before_it_is_built(change, message
     assert isinstance(caught.value, ValueError)
 
 
+def test_what_is_loaded_or_copied_draws_no_weights(tmp_path, monkeypatch):
+    net = Network([3, 4, 2], seed=0)
+    net.save(tmp_path / "net")
+
+    def draw(*args):
+        raise AssertionError("weights were drawn")
+
+    for name in config.INITS:
+        monkeypatch.setitem(config.INITS, name, draw)
+    with pytest.raises(AssertionError, match="drawn"):
+        Network([3, 4, 2])
+    found = [fastbp.load(tmp_path / "net"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    for other in found:
+        np.testing.assert_array_equal(other.to_vector(), net.to_vector())
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(100)], ids=["empty", "text", "zeros"])
 def test_a_file_of_another_kind_is_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(fastbp.ModelFileError, match="damaged, or is no safetensors"):
+    with pytest.raises(fastbp.ModelFileError, match="damaged, or not a safetensors"):
         fastbp.load(tmp_path / "x")
 
 
@@ -817,8 +852,8 @@ def refuses(net, call, error, *parts):
     ("options", "error", "parts"),
     [
         ({"sizes": 3}, TypeError, ("sizes must be a sequence", "3")),
-        ({"sizes": [3]}, ValueError, ("sizes needs at least", "[3]")),
-        ({"sizes": []}, ValueError, ("sizes needs at least", "[]")),
+        ({"sizes": [3]}, ValueError, ("sizes must hold", "at least one layer", "[3]")),
+        ({"sizes": []}, ValueError, ("sizes must hold", "at least one layer", "[]")),
         ({"sizes": [3, 0]}, ValueError, ("sizes[1] must be a positive integer", "0")),
         ({"sizes": [-3, 2]}, ValueError, ("sizes[0] must be a positive integer", "-3")),
         ({"sizes": [3, 2.0]}, TypeError, ("sizes[1] must be a positive integer", "2.0")),
@@ -1055,7 +1090,7 @@ BAD_RATES = [
     (-0.5, ValueError, (" must be a positive number", "-0.5")),
     (np.nan, ValueError, (" must be a positive number", "nan")),
     (np.inf, ValueError, (" must be a positive number", "inf")),
-    (10**400, ValueError, (" must be a positive number", "found 1000")),
+    (10**400, ValueError, (" must be a positive number", "got 1000")),
     ("0.1", TypeError, (" must be a positive number", "'0.1'")),
     (None, TypeError, (" must be a positive number", "None")),
     (True, TypeError, (" must be a positive number", "True")),

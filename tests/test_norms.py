@@ -8,7 +8,7 @@ import pytest
 
 import fastbp
 from fastbp import Norms, reference
-from fastbp.plots import norms
+from fastbp.plots import metrics
 
 KINDS = {
     "sigmoid": {},
@@ -56,7 +56,7 @@ def test_norms_are_those_of_the_reference(kind, backend, dtype, probe):
 def test_the_deltas_make_the_gradient(probe):
     """The mean over the probe of delta times input is what `gradient` returns."""
     net = network(dtype="float64")
-    activations, deltas = norms._backprop(net, *probe)
+    activations, deltas = metrics.backprop(net, *probe)
     gradient = net.gradient(*probe)
     inputs = [probe[0] / 16, *activations]
     for l, delta in enumerate(deltas):
@@ -146,6 +146,6 @@ def test_a_probe_that_does_not_fit_the_network_is_named(probe):
             Norms(*other).on_epoch_end(network(), None)
     recorder = Norms(*probe)
     recorder.on_epoch_end(network(), None)
-    with pytest.raises(ValueError, match="networks of 3 layers; found one of 1"):
+    with pytest.raises(ValueError, match="networks of 3 layers; got one of 1"):
         recorder.on_epoch_end(network([64, 10]), None)
     assert len(recorder.deltas) == len(recorder.activations) == 1

@@ -9,10 +9,11 @@ import pytest
 
 from cases import crossed
 from fastbp import SGD, Adam, DivergenceError, Network
-from fastbp.engines import get_backend, numba_engine
+from fastbp.engines import get_backend
+from fastbp.kernels import machine
 from fastbp.optimizers import NAMES
 from fastbp.reference import Targets
-from fastbp.rules import Rule
+from fastbp.reference.records import Rule
 from fastbp.training import loop as training
 
 RULES = {
@@ -47,7 +48,7 @@ MORE_WAYS = [("dense", "float32", True), ("sparse", "float64", True)]
 @pytest.fixture(autouse=True)
 def several_blocks(all_take_part, monkeypatch):
     """Zero-skipping rows are in several blocks."""
-    monkeypatch.setattr(numba_engine, "BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(machine, "BLOCK_BYTES", 2_000)
 
 
 def problem(kind, dtype, weighted, rng):
@@ -228,9 +229,9 @@ def test_the_state_of_another_optimiser_is_refused(make, data):
     net, adam = make(), Adam()
     net.fit(*data(20), epochs=1, batch_size=5, learning_rate=0.05, optimizer=adam)
     for rule in (SGD(), SGD(0.9)):
-        with pytest.raises(ValueError, match=r"state must hold .*slots.*found"):
+        with pytest.raises(ValueError, match=r"state must hold .*slots.*got"):
             rule.set_state(net._layout, adam.state())
-    with pytest.raises(ValueError, match=r"state must hold .*slots.*found"):
+    with pytest.raises(ValueError, match=r"state must hold .*slots.*got"):
         Adam().set_state(make((4, 3))._layout, adam.state())
 
 
@@ -328,9 +329,9 @@ def test_a_batch_in_which_nobody_counts_teaches_nothing(backend, make, data):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0] * 19, r"sample_weight .*\(20,\); found \(19,\)"),
+        ([1.0] * 19, r"sample_weight .*\(20,\); got \(19,\)"),
         ([1.0] * 19 + [-1], "sample_weight .*at least 0.* -1"),
-        ([0.0] * 20, "sample_weight .*not all of it 0.* 0"),
+        ([0.0] * 20, "sample_weight .*not all 0.* 0"),
         ([np.nan] * 20, "sample_weight must be finite"),
         ([1e300] * 20, "sample_weight must be finite"),
     ],

@@ -31,13 +31,26 @@ def test_all_is_sorted_and_each_name_is_there():
 def test_all_is_complete():
     public = {
         name
-        for name, value in ((name, getattr(fastbp, name)) for name in dir(fastbp))
+        for name, value in ((name, getattr(fastbp, name)) for name in {*vars(fastbp), *dir(fastbp)})
         if not name.startswith("_") and getattr(value, "__module__", "").startswith("fastbp")
     }
     modules = {
         name for name in fastbp.__all__ if isinstance(getattr(fastbp, name), types.ModuleType)
     }
     assert public | modules == set(fastbp.__all__)
+
+
+def test_dir_shows_what_is_public_alone():
+    shown = {name for name in dir(fastbp) if not name.startswith("__")}
+    assert shown == {*fastbp.__all__, "estimator", "layers"}
+    assert {"__doc__", "__file__", "__version__"} <= set(dir(fastbp))
+
+
+@pytest.mark.parametrize("name", ["estimator", "layers", "callbacks", "interchange", "plots"])
+def test_public_modules_are_there_after_a_bare_import(name, run_program):
+    if name == "estimator":
+        pytest.importorskip("sklearn")
+    assert f"fastbp.{name}" in run_program("attribute.py", name).stdout
 
 
 @pytest.fixture
@@ -47,7 +60,7 @@ def words_of(run_program):
 
 
 def test_what_training_does_not_need_is_imported_when_asked_for(words_of):
-    names = ("gradients", "layers", "norms", "plots", "report", "sequential", "verification")
+    names = "callbacks cli estimator interchange layers lr_finder plots report verification".split()
     modules = words_of("modules.py", "fastbp")
     assert "fastbp.network" in modules
     assert not {f"fastbp.{name}" for name in names} & set(modules)
@@ -86,7 +99,8 @@ def public_functions():
     for name in fastbp.__all__:
         thing = getattr(fastbp, name)
         if isinstance(thing, types.ModuleType):
-            yield from ((f"{name}.{part}", getattr(thing, part)) for part in thing.__all__)
+            parts = ((f"{name}.{part}", getattr(thing, part)) for part in thing.__all__)
+            yield from ((path, part) for path, part in parts if callable(part))  # no constants
         else:
             yield name, thing
 
@@ -149,12 +163,14 @@ def test_the_package_says_that_it_is_typed():
 # Who prints, and why: the command line does nothing else; versions, and the lines of a verbose
 # training where nobody handles logs, are asked for to be seen; verbose estimators print as
 # scikit-learn's do.
-PRINTERS = {"cli.py", "epochs.py", "progress.py", "versions.py"}
+PRINTERS = {"cli", "estimator/epochs.py", "training/progress.py", "engines/versions.py"}
 
 
 def test_the_library_logs_and_never_prints():
-    for path in Path(fastbp.__file__).parent.rglob("*.py"):
-        if path.name in PRINTERS:
+    package = Path(fastbp.__file__).parent
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package)
+        if {place.as_posix(), place.parts[0]} & PRINTERS:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             printing = isinstance(node, ast.Name) and node.id == "print"

@@ -6,7 +6,8 @@ import pytest
 
 import fastbp
 from fastbp import plots
-from fastbp.training.loop import History
+from fastbp.history import History
+from fastbp.plots import curves
 
 pytest.importorskip("matplotlib")
 
@@ -156,7 +157,7 @@ def test_more_runs_than_can_be_told_apart_are_refused():
     runs = {str(number): history(2) for number in range(36)}
     with pytest.raises(ValueError, match=r"1 to 35 runs.* 36"):
         plots.learning_curves(runs)
-    with pytest.raises(ValueError, match="found 0"):
+    with pytest.raises(ValueError, match="got 0"):
         plots.learning_curves({})
 
 
@@ -401,7 +402,7 @@ def test_few_neurons(sizes, tmp_path):
 @pytest.mark.parametrize("draw", [plots.mistakes, lambda net, X, y: plots.first_layer(net)])
 def test_images_must_be_square(draw):
     net = network([63, 2])
-    with pytest.raises(ValueError, match=r"square images.* 63 inputs"):
+    with pytest.raises(ValueError, match=r"square images.*; got 63"):
         draw(net, np.zeros((2, 63)), [0, 1])
 
 
@@ -497,7 +498,7 @@ def test_losses_of_any_shape_have_limits(losses, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "part"),
     [
-        (found([1.0, 2.0], [0.1]), r"one for one; found shapes \(1,\) and \(2,\)"),
+        (found([1.0, 2.0], [0.1]), r"need one length; got \(1,\), \(2,\)"),
         (found([]), "losses must hold a finite value"),
         (found([math.nan]), "losses must hold a finite value"),
         (found([1.0], [0.0]), "must be positive and finite"),
@@ -535,7 +536,7 @@ def test_every_picture_is_written_and_its_title_is_no_formula(draw, tmp_path):
 
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
 def test_no_picture_is_drawn_where_it_cannot_be_written(draw, tmp_path):
-    with pytest.raises(ValueError, match=r"path must end in .*found .*a\.foo"):
+    with pytest.raises(ValueError, match=r"path must end in .*got .*a\.foo"):
         draw(tmp_path / "a.foo", None)
     with pytest.raises(FileNotFoundError):
         draw(tmp_path / "nowhere" / "a.png", None)
@@ -548,16 +549,16 @@ def test_every_picture_says_what_to_install(draw, without_matplotlib):
 
 
 def test_colours_are_okabe_and_itos():
-    assert set(plots.OKABE_ITO) < {
+    assert set(curves.OKABE_ITO) < {
         "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
     }  # fmt: skip
-    assert len(set(plots.OKABE_ITO)) == 7
+    assert len(set(curves.OKABE_ITO)) == 7
 
 
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="history must hold at least one epoch"):
         plots.learning_curves(History())
-    with pytest.raises(ValueError, match=r"path must end in \..*\.png.*found .*a\.foo"):
+    with pytest.raises(ValueError, match=r"path must end in \..*\.png.*got .*a\.foo"):
         plots.learning_curves(history(2), tmp_path / "a.foo")
     with pytest.raises(FileNotFoundError):
         plots.learning_curves(history(2), tmp_path / "nowhere" / "a.png")

@@ -92,7 +92,7 @@ def test_in_a_program_each_line_is_shown_once(level, run_program):
 
 
 def test_verbose_is_true_or_false(make, data):
-    with pytest.raises(TypeError, match="verbose must be True or False; found 2"):
+    with pytest.raises(TypeError, match="verbose must be True or False; got 2"):
         make().fit(*data(), **OPTIONS, verbose=2)
 
 
@@ -198,8 +198,8 @@ def test_lines_stand_above_the_bar(capsys, make, data, tqdm):
     def say(line):
         print(line, file=sys.stderr)
 
-    for bar, wiped in ((True, 3), (False, 0)):
-        make().fit(*data(), **OPTIONS, progress=True, callbacks=[EpochLines(3, say, bar)])
+    for above, wiped in ((tqdm.tqdm, 3), (None, 0)):
+        make().fit(*data(), **OPTIONS, progress=True, callbacks=[EpochLines(3, say, above)])
         shown = capsys.readouterr().err
         assert shown.count("epoch ") == 3
         assert shown.count("\repoch ") == wiped

@@ -19,6 +19,7 @@ import pytest
 import fastbp
 from fastbp import Network
 from fastbp._support import signals as guards
+from fastbp.engines import predictor
 from fastbp.training import loop as training
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and processes")
@@ -178,7 +179,7 @@ def signalled():
 
 def states_of(net, fit, monkeypatch):
     """Return the hashes of the weights after each step of a training, those from before first."""
-    found, learn = {}, training.Epochs._learn
+    found, learn = {}, training.Slices._learn
 
     def noted(self, before, *args):
         fine = learn(self, before, *args)
@@ -186,8 +187,8 @@ def states_of(net, fit, monkeypatch):
         return fine
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Epochs, "_pace", lambda self, seconds: None)
-        patch.setattr(training.Epochs, "_learn", noted)
+        patch.setattr(training.Slices, "_pace", lambda self, seconds: None)
+        patch.setattr(training.Slices, "_learn", noted)
         found[hashed(net)] = 0
         fit(net)
     return found
@@ -311,16 +312,16 @@ def test_predictions_of_many_rows_go_in_parts_of_the_same_bits(
         whole = net.feedforward(X)
         for threads in (1, 2):
             with monkeypatch.context() as patch:
-                patch.setattr(net, "_rows_at_once", 128)
+                patch.setattr(predictor, "WORK", 1)  # 128 rows at once
                 parts = net.feedforward(X, threads=threads)
             assert parts.tobytes() == whole.tobytes()
 
 
 def test_the_place_of_what_is_not_finite_is_that_in_all_rows(monkeypatch):
     net, X = Network([30, 9], seed=0), np.zeros((500, 30))
-    monkeypatch.setattr(net, "_rows_at_once", 128)
+    monkeypatch.setattr(predictor, "WORK", 1)  # 128 rows at once
     X[300, 7] = np.nan
-    with pytest.raises(ValueError, match=r"found nan at X\[300, 7\]"):
+    with pytest.raises(ValueError, match=r"got nan at X\[300, 7\]"):
         net.feedforward(X)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 import fastbp
 from fastbp import cli
+from fastbp.cli import COMMANDS
+from fastbp.cli.options import parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,10 +87,10 @@ def test_the_section_on_training_runs_and_prints_what_it_shows(
 
 def test_every_command_is_one():
     found = commands(README)
-    assert {command[0] for command in found} == set(cli.COMMANDS)
+    assert {command[0] for command in found} == {command.name for command in COMMANDS}
     for command in found:
         words = command[: command.index(">")] if ">" in command else command
-        cli._parser().parse_args(words)
+        parser(COMMANDS).parse_args(words)
 
 
 def test_every_link_within_leads_somewhere():

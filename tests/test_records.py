@@ -9,7 +9,7 @@ import pytest
 
 from fastbp.cli import records
 from fastbp.datasets.untrusted import DataError
-from fastbp.training.loop import History
+from fastbp.history import History
 
 HISTORY = History(
     loss=[0.5, 0.25], accuracy=[0.75, math.nan], val_loss=[0.5, math.inf], val_accuracy=[0.5, 1.0],
@@ -53,7 +53,7 @@ def test_without_norms_and_validation_there_is_less(tmp_path):
     path = tmp_path / "a.jsonl"
     records.write(path, History(loss=[1.0], accuracy=[0.5], seconds=[1.0]))
     run = records.read(path)
-    assert run == (History(loss=[1.0], accuracy=[0.5], seconds=[1.0]), [], [])
+    assert run == records.Run(History(loss=[1.0], accuracy=[0.5], seconds=[1.0]), [], [])
 
 
 def test_other_names_are_left_alone(tmp_path):
@@ -77,23 +77,23 @@ def test_the_history_lies_beside_its_model(tmp_path, model, history):
 
 BAD = {
     "empty": (b"", "it holds no epoch"),
-    "no JSON": (b"loss 0.5\n", "line 1 is no JSON"),
-    "cut off": (b'{"loss": 1}\n{"lo', "line 2 is no JSON"),
-    "no text": (b"\xff\xfe\x00\x01", "line 1 is no JSON"),
+    "no JSON": (b"loss 0.5\n", "line 1 is not JSON"),
+    "cut off": (b'{"loss": 1}\n{"lo', "line 2 is not JSON"),
+    "no text": (b"\xff\xfe\x00\x01", "line 1 is not JSON"),
     "no object": (b"[1]\n", "line 1 must be a JSON object"),
-    "no loss": (b'{"epoch": 1}\n', "line 1 must have a loss"),
-    "loss of text": (b'{"loss": "low"}', "line 1: loss must be a number or null; found 'low'"),
-    "loss of truth": (b'{"loss": true}', "loss must be a number or null; found True"),
+    "no loss": (b'{"epoch": 1}\n', "loss is in 0 of 1 lines; expected all"),
+    "loss of text": (b'{"loss": "low"}', "line 1: loss must be a number or null; got 'low'"),
+    "loss of truth": (b'{"loss": true}', "loss must be a number or null; got True"),
     "vast": (b'{"loss": ' + b"9" * 400 + b"}", "OverflowError"),
     "some accuracies": (
         b'{"loss": 1, "accuracy": 1}\n{"loss": 1}\n', "accuracy is in 1 of 2 lines"
     ),
-    "norms no list": (b'{"loss": 1, "deltas": 3}', "deltas must be a list of numbers; found 3"),
+    "norms no list": (b'{"loss": 1, "deltas": 3}', "deltas must be a list of numbers; got 3"),
     "norms of text": (b'{"loss": 1, "deltas": ["a"]}', "deltas must be a number or null"),
     "other layers": (
-        b'{"loss": 1, "deltas": [1]}\n{"loss": 1, "deltas": [1, 2]}\n', "as many layers"
+        b'{"loss": 1, "deltas": [1]}\n{"loss": 1, "deltas": [1, 2]}\n', "same number of layers"
     ),
-    "deep": (b'{"loss": ' + b"[" * 100_000, "line 1 is no JSON"),
+    "deep": (b'{"loss": ' + b"[" * 100_000, "line 1 is not JSON"),
     "a long line": (b'{"loss": 1}' + b" " * 2**20 + b"\n", "a line is longer than 1,048,576"),
 }  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_rates_are_read(tmp_path):
     path = tmp_path / "rates.json"
     path.write_text('{"rates": [0.1, 1],\n "losses": [2, null],\n "suggestion": 0.1, "more": []}')
     found = records.read_rates(path)
-    assert found.rates == [0.1, 1.0]
+    assert found.rates.tolist() == [0.1, 1.0]
     assert found.losses[0] == 2
     assert math.isnan(found.losses[1])
     assert found.suggestion == 0.1
@@ -137,10 +137,10 @@ def test_rates_are_read(tmp_path):
     ("content", "part"),
     [
         ("{}", "it lacks rates, losses, suggestion"),
-        ('{"rates": 1, "losses": [], "suggestion": 1}', "rates must be a list of numbers; found 1"),
+        ('{"rates": 1, "losses": [], "suggestion": 1}', "rates must be a list of numbers; got 1"),
         ('{"rates": [], "losses": ["a"], "suggestion": 1}', "losses must be a number or null"),
         ('{"rates": [], "losses": [], "suggestion": "x"}', "suggestion must be a number or null"),
-        ("", "the file is no JSON"),
+        ("", "the file is not JSON"),
     ],
 )
 def test_a_file_that_holds_no_rates_is_named(tmp_path, content, part):

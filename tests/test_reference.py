@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fastbp import reference
 
 OUTPUTS = sorted(reference.LOSSES)
-HIDDEN = [name for name, (_, slope) in reference.ACTIVATIONS.items() if slope]
+HIDDEN = list(reference.DERIVATIVES)
 
 
 def gradient(net, X, y):
@@ -117,7 +117,7 @@ def test_the_derivative_from_z_and_from_a_agree_with_differences(name, assert_cl
     step = 1e-6
     high, low, a = np.empty_like(z), np.empty_like(z), np.empty_like(z)
     from_z, from_a = np.empty_like(z), np.empty_like(z)
-    value, slope = reference.ACTIVATIONS[name]
+    value, slope = reference.ACTIVATIONS[name], reference.DERIVATIVES[name]
     value(z + step, high)
     value(z - step, low)
     value(z, a)

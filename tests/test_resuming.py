@@ -10,7 +10,7 @@ import pytest
 import fastbp
 from cases import crossed
 from fastbp import ModelFileError, Network, callbacks, schedules
-from fastbp.engines.numba_engine import NumbaTrainer
+from fastbp.engines.numba_trainer import NumbaTrainer
 from fastbp.engines.numpy_engine import NumpyTrainer
 from fastbp.model import file as checkpoint
 from fastbp.training import loop as training
@@ -50,7 +50,7 @@ def network(**options):
 @pytest.fixture
 def one_by_one(monkeypatch, all_take_part):
     """Slices of one step, by all threads."""
-    monkeypatch.setattr(training.Epochs, "_pace", lambda self, seconds: None)
+    monkeypatch.setattr(training.Slices, "_pace", lambda self, seconds: None)
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ def test_a_model_is_no_checkpoint_nor_the_other_way_round(run, tmp_path):
     with pytest.raises(ModelFileError, match=r"training checkpoint: fit\(..., resume=...\)"):
         fastbp.load(path)
     network().save(tmp_path / "model")
-    with pytest.raises(ModelFileError, match=r"is no training checkpoint .*It is a model"):
+    with pytest.raises(ModelFileError, match=r"is not a training checkpoint .*It is a model"):
         network().fit(X, y, **options, resume=tmp_path / "model")
     with pytest.raises(FileNotFoundError, match="no such file"):
         network().fit(X, y, **options, resume=tmp_path / "none")

@@ -235,7 +235,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
         (metadata,) = (wheel.read(n).decode() for n in names if n.endswith("/METADATA"))
         (scripts,) = (wheel.read(n).decode() for n in names if n.endswith("/entry_points.txt"))
     assert sources() <= names
-    assert "fastbp/data/digits.npz" in names
+    assert "fastbp/datasets/digits.npz" in names
     assert {name.split("/")[0] for name in names} == {"fastbp", f"{path.name[:-17]}.dist-info"}
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert not any("__pycache__" in name or name.endswith((".nbi", ".nbc")) for name in names)
@@ -259,7 +259,7 @@ def test_the_sdist_holds_what_a_packager_needs(dist):
         "pyproject.toml",
         "scripts/_setup.sh",
         "scripts/train",
-        "tests/test_floors.py",
+        "tests/test_wings.py",
         "tests/test_scripts.py",
     }
     assert wanted <= set(members)

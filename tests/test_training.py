@@ -13,9 +13,13 @@ import pytest
 
 from cases import crossed
 from fastbp import DivergenceError, History, Network
-from fastbp.engines.numba_engine import NumbaTrainer
-from fastbp.kernels import MOST_EPOCHS
+from fastbp.engines.numba_trainer import NumbaTrainer
+from fastbp.kernels.walk.records import MOST_EPOCHS
+from fastbp.reference.records import PLAIN, new_memory
 from fastbp.training import loop as training
+from fastbp.training.ranks import Ranks
+from fastbp.training.sources import Stretch
+from fastbp.training.steps import Steps
 
 RATE = 0.5
 FIELDS = [
@@ -168,7 +172,7 @@ def test_orders_may_come_from_the_caller(batch_size, backend, rng, make, data):
 @pytest.mark.parametrize(
     ("order", "error", "message"),
     [
-        (np.arange(22), TypeError, "order must be a function of the number of samples; found"),
+        (np.arange(22), TypeError, "order must be a function of the number of samples; got"),
         (lambda n: np.arange(n - 1), ValueError, r"order\(n\) must be a perm.* of range\(22\)"),
         (lambda n: np.arange(n) + 1, ValueError, "must be a permutation"),
         (lambda n: np.arange(n) - 1, ValueError, "must be a permutation"),
@@ -291,16 +295,16 @@ def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch)
     now, stretches = [0.0], []
 
     class Trainer:
-        totals, stopped, memory = np.zeros((1, 3)), False, ()
+        totals, stopped, memory = np.zeros((1, 3)), False, new_memory(PLAIN, np.zeros(1))
 
         def run(self, order, first, last, learning_rate, epochs):
             stretches.append(last - first)
             now[0] += sum(0.001 if i < 3000 else 0.01 for i in range(first, last))
 
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
-    epochs = training.Epochs(Trainer(), np.zeros(1), batch_size=2)
-    epochs.run(0, np.arange(6000), 0.1, lambda samples: None)
-    assert sum(stretches) == 6000
+    slices = training.Slices(np.zeros(1), Ranks(), Steps(Trainer()))
+    stretch = Stretch(np.arange(6000), 2, 0, 3000, 6000, 2)
+    assert sum(slices.run(0, stretch, 0.1, 0.0)) == sum(stretches) == 6000
     assert stretches[:3] == [2, 16, 32]
     assert max(stretches) == 32  # 0.032 s: twice that would be over SLICE_SECONDS
     assert set(stretches[-50:-1]) <= {2, 4}
@@ -554,3 +558,29 @@ def test_ctrl_c_does_not_wait_for_the_end_of_a_huge_batch(images, ctrl_c):
     seconds = ctrl_c(lambda: net.fit(*images, epochs=10**6, **options), (0.7, 0.8, 0.9))
     assert min(seconds) < 0.2, seconds
     assert np.isfinite(net.to_vector()).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        ({"sync_every": 4}, ValueError, "sync_every does nothing without comm; got sync_every=4"),
+        ({"sync_every": "x"}, ValueError, "sync_every does nothing without comm"),
+        ({"checkpoint_every": -5}, ValueError, "checkpoint_every does nothing without checkpoint"),
+        ({"checkpoint_every": "x"}, ValueError, "checkpoint_every does nothing without checkpoint"),
+        ({"checkpoint": "f", "checkpoint_every": -5}, ValueError, "must be a positive number"),
+        ({"checkpoint": 5}, TypeError, "checkpoint must be a path; got 5"),
+        ({"resume": 5}, TypeError, "resume must be a path; got 5"),
+        ({"progress": "yes"}, TypeError, "progress must be True or False; got 'yes'"),
+        ({"progress": 1}, TypeError, "progress must be True or False"),
+        ({"verbose": None}, TypeError, "verbose must be True or False"),
+        ({"shuffle": 0}, TypeError, "shuffle must be True or False"),
+    ],
+)
+def test_options_that_do_not_apply_or_fit_are_refused(option, error, message, make, data, tmp_path):
+    net = make()
+    before = net.to_vector()
+    if "checkpoint_every" in option and "checkpoint" in option:
+        option = {**option, "checkpoint": tmp_path / "f"}
+    with pytest.raises(error, match=message):
+        net.fit(*data(), epochs=1, batch_size=5, learning_rate=RATE, **option)
+    np.testing.assert_array_equal(net.to_vector(), before)

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import get_backend, kernels, reference, verification
-from fastbp.model import activations
 from fastbp.reference import Model
-from fastbp.verification import DTYPES, LAYOUTS, OUTPUTS, PATHS, Scope, verify
-from fastbp.verification.cases import Case
-from fastbp.verification.matrix import Matrix
+from fastbp.verification import comparisons as whole
+from fastbp.verification import verify
+from fastbp.verification.cases import DTYPES, HIDDEN, OUTPUTS, PATHS, Case, Scope
+from fastbp.verification.comparisons import LAYOUTS
+from fastbp.verification.tolerances import Comparisons
 
 SMALL = Scope((7,), (6,), (((5, 3, 2), 6),), (((5, 3), 1030),), False)
 
@@ -22,8 +23,8 @@ SMALL = Scope((7,), (6,), (((5, 3, 2), 6),), (((5, 3), 1030),), False)
 def small(monkeypatch):
     """Verify in a fraction of a second: few shapes, one thread, not the reference."""
     monkeypatch.setattr(verification, "QUICK", SMALL)
-    monkeypatch.setattr(verification, "_verify_threads", lambda *args: None)
-    monkeypatch.setattr(verification, "_verify_reference", lambda *args: None)
+    monkeypatch.setattr(verification, "compare_threads", lambda *args: None)
+    monkeypatch.setattr(verification, "compare_reference", lambda *args: None)
     return partial(verify, quick=True)
 
 
@@ -69,13 +70,13 @@ def test_every_kernel_has_its_rows_in_both_dtypes(quick):
 @pytest.fixture
 def verify_threads(all_take_part, monkeypatch, rng):
     """verify_threads(dtype): what teams of one to four come to, for two networks on each path."""
-    models = verification._models
+    models = whole.models
     few = len(OUTPUTS)  # of which the first and the last are taken
-    monkeypatch.setattr(verification, "_models", lambda sizes: list(models(sizes))[:few])
+    monkeypatch.setattr(whole, "models", lambda sizes: list(models(sizes))[:few])
 
     def run(dtype):
-        matrix = Matrix()
-        verification._verify_threads(matrix, dtype, rng)
+        matrix = Comparisons()
+        verification.compare_threads(matrix, dtype, rng)
         return matrix
 
     return run
@@ -213,19 +214,19 @@ def test_nan_is_no_small_error(small, monkeypatch):
     assert {row["error"] for row in report.to_dict()["rows"] if not row["ok"]} == {None}
     # Nor is it after a case that was right, nor is a result of another shape.
     for wrong in (np.full(3, np.nan), np.ones((3, 1))):
-        matrix = Matrix()
+        matrix = Comparisons()
         row = matrix.row("tanh", "float64")
-        matrix.compare(row, "right", np.ones(3), np.ones(3))
-        matrix.compare(row, "wrong", wrong, np.ones(3))
+        row.compare("right", np.ones(3), np.ones(3))
+        row.compare("wrong", wrong, np.ones(3))
         assert (row.error, row.worst) == (np.inf, "wrong")
 
 
 @pytest.mark.parametrize("wrong", [[1.0, np.nan], [1.0, np.inf], [1.0], [[1.0, 2.0]]], ids=str)
 def test_nan_and_another_shape_are_errors_after_good_cases_too(wrong):
-    matrix = Matrix()
+    matrix = Comparisons()
     row = matrix.row("tanh", "float64")
     for where, got in (("first", [1.0, 2.0]), ("second", wrong), ("third", [1.0, 2.0])):
-        matrix.compare(row, where, np.array(got), np.array([1.0, 2.0]))
+        row.compare(where, np.array(got), np.array([1.0, 2.0]))
     assert (row.ok, row.error, row.worst, row.cases) == (False, np.inf, "second", 3)
 
 
@@ -289,7 +290,7 @@ def test_other_bits_with_more_threads_are_caught(verify_threads, monkeypatch):
 def test_a_wrong_reference_is_caught(monkeypatch):
     """sigma' dropped in the delta, in the reference itself: finite differences tell."""
     monkeypatch.setattr(verification, "QUICK", SMALL)
-    monkeypatch.setattr(verification, "_verify_threads", lambda *args: None)
+    monkeypatch.setattr(verification, "compare_threads", lambda *args: None)
 
     def wrong(W_next, delta_next, a, activation, out):
         out[...] = delta_next @ W_next
@@ -310,7 +311,7 @@ def networks(draw):
     depth = draw(st.integers(1, 6))
     sizes = draw(st.tuples(*[WIDTHS] * depth))
     n_out = draw(st.integers(2 if output == "softmax" else 1, 130))
-    hidden = draw(st.tuples(*[st.sampled_from(activations.HIDDEN)] * (depth - 1)))
+    hidden = draw(st.tuples(*[st.sampled_from(HIDDEN)] * (depth - 1)))
     scale = draw(st.sampled_from([1.0, 1 / 256]))
     return Model((*sizes, n_out), (*hidden, output), loss, draw(st.booleans()), scale)
 
@@ -333,10 +334,10 @@ def test_any_network_learns_what_the_reference_says(
     case = Case(np.random.default_rng(seed), model, dtype, batch, labels)
     case.X = LAYOUTS[layout](case.X)
     case.X.flags.writeable = False
-    found = Matrix()
-    verification.compare_engines(found, case)
-    alone = verification.compare_step(found, case, path)
-    verification.compare_step(found, case, path, threads, alone)
+    found = Comparisons()
+    whole.compare_engines(found, case)
+    alone = whole.compare_step(found, case, path)
+    whole.compare_step(found, case, path, threads, alone)
     for row in found.rows.values():
         assert row.ok, f"{row} {model}"
 
@@ -357,7 +358,7 @@ def test_rounding_is_not_underrated(rng):
         loss, output = OUTPUTS[seed % len(OUTPUTS)]
         if output == "softmax":
             sizes = (*sizes[:-1], sizes[-1] + 1)
-        hidden = activations.HIDDEN[seed % 4]
+        hidden = HIDDEN[seed % 4]
         model = Model(sizes, (hidden, hidden, output), loss, True, 1.0)
         case = Case(np.random.default_rng(seed), model, "float32", 5, False)
         wide = [[p.astype(np.float64) for p in ps] for ps in case.layout.views(case.params)]

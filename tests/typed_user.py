@@ -5,7 +5,7 @@ Each `assert_type` says what a reader of the code may rely on.
 
 import os
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, assert_type
 
 import numpy as np
@@ -49,7 +49,7 @@ def train(folder: str) -> fastbp.Network:
     assert_type(net.biases, tuple[np.ndarray, ...])
     assert_type(net.params, np.ndarray)
     assert_type(net.sizes, tuple[int, ...])
-    assert_type(net.config, dict[str, Any])
+    assert_type(net.config, Mapping[str, Any])
     gradient = net.gradient(data.X_train[:2], data.y_train[:2])
     assert_type(gradient, fastbp.Gradient)
     assert_type(gradient.weights, tuple[np.ndarray, ...])

@@ -15,7 +15,8 @@ import numpy as np
 
 import fastbp
 from fastbp import kernels
-from fastbp.engines import get_backend, part_trainer
+from fastbp._support import checks
+from fastbp.engines import get_backend
 
 from .common import ALL, INPUTS
 from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays
@@ -136,7 +137,7 @@ def epoch(kernel, workload, path, samples, dtype):
         net = work.network(backend, dtype)
         if "optimizer" in kernel:
             options["rule"] = fastbp.Adam().rule()
-        trainer = net._engine.trainer(net.params, *net._batch(*data), work.batch_size, **options)
+        trainer = net._engine.trainer(net.params, *batch_of(net, *data), work.batch_size, **options)
         return partial(trainer.run, np.arange(samples), 0, samples, RATE)
 
     operations = _operations(work.sizes, samples, 3) if path == "dense" else 0
@@ -150,7 +151,7 @@ def network_pass(kernel, workload, samples, dtype):
 
     def called(backend):
         net = work.network(backend, dtype)
-        data = net._batch(*_data(work, samples, "dense"))
+        data = batch_of(net, *_data(work, samples, "dense"))
         method = kernel.removeprefix("narrow_")
         options = FORCED.get(kernel, {}) if backend == "numba" else {}
         arguments = data[:1] if method == "feedforward" else data
@@ -169,6 +170,11 @@ PARTS = [
 ]
 
 
+def batch_of(net, X, y):
+    """Return samples and targets as trainers take them."""
+    return checks.batch(X, y, net._config)
+
+
 def in_parts(kernel, workload, path, samples, dtype):
     """Make the subject of a half of a step, of ranks that share their batches."""
     work = ALL[workload]
@@ -176,8 +182,10 @@ def in_parts(kernel, workload, path, samples, dtype):
 
     def halves(backend, **options):
         net = work.network(backend, dtype)
-        args = net._engine, net.params, *net._batch(*data), samples, 1, fastbp.Adam().rule(), None
-        trainer = part_trainer(backend)(*args, **options)
+        trainer = net._engine.trainer(
+            net.params, *batch_of(net, *data), samples, rule=fastbp.Adam().rule(), shared=True,
+            **options,
+        )  # fmt: skip
         if kernel == "rule_step":
             return partial(trainer.step, samples, 1 / samples, RATE)
         return partial(trainer.part, np.arange(samples), 0, samples, 1 / samples)
@@ -192,7 +200,7 @@ def indexing(dtype):
     work = ALL["nielsen"]
     X, y = _data(work, 1_000, "sparse")
     net = work.network("numba", dtype)
-    rows = net._batch(X.astype(dtype), y)
+    rows = batch_of(net, X.astype(dtype), y)
     make = partial(net._engine.trainer, net.params, *rows, work.batch_size, path="sparse")
     arguments = handed("index_rows", lambda: make)
     done = arguments[3]  # how far the index has come: from the start each time

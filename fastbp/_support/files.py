@@ -1,8 +1,8 @@
-"""Writing files whole or not at all: all that this package writes for keeps goes through here.
+"""Files are written whole or not at all: all files that this package writes go through here.
 
-The bytes go to a temporary file in the same folder, which is synchronised and then renamed: whoever
-looks, after a crash or a power cut too, finds the old file or the new one, never a part. A process
-that is killed on the way may leave its temporary file, `.fastbp-*.tmp`; it may be deleted.
+The bytes go to a temporary file in the same folder, which is synchronised and then renamed: even
+after a power cut, there is the old file or the new one. Ctrl-C and SIGTERM wait meanwhile. A
+process that is killed may leave its temporary file, `.fastbp-*.tmp`; delete it by hand.
 """
 
 import contextlib
@@ -16,53 +16,25 @@ from .signals import interrupts_wait
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write text to a file, as UTF-8, whole or not at all; see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: str | os.PathLike[str], blob: bytes) -> None:
-    """Write bytes to a file, whole or not at all.
-
-    If anything fails on the way, what lay at `path` before still lies there. Ctrl-C and SIGTERM are
-    answered once the file is whole.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Where to write. An existing file is replaced and its permissions are kept; through a
-        symbolic link, the file that it points to. A device or a pipe is written to.
-    blob : bytes
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or not writable, or the disk is full.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "notes")
-    >>> write_bytes(path, b"new")
-    >>> Path(path).read_bytes()
-    b'new'
-    """
+    """Write bytes to a file, or to the one that a symbolic link points to; permissions stay."""
     target = Path(os.path.realpath(path))
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            # /dev/null and its like: there is nothing to keep, nor to rename
-            Path(path).write_bytes(blob)
+            Path(path).write_bytes(blob)  # a device such as /dev/null: no old file to keep
         else:
-            with interrupts_wait():  # one between opening and `with` would leave the file open
+            with interrupts_wait():  # an interrupt between `open` and `with` would leave it open
                 _replace(target, blob)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if not target.parent.is_dir():
-            reason = "its folder does not exist"
+        known = target.parent.is_dir()
+        reason = error.strerror or str(error) if known else "its folder does not exist"
         raise OSError(error.errno, f"cannot write the file, {reason}", os.fspath(path)) from error
 
 
 def _replace(target: Path, blob: bytes) -> None:
-    """Put the bytes where `target` is, in one step."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     temporary = target.parent / f".fastbp-{secrets.token_hex(8)}.tmp"
@@ -78,14 +50,9 @@ def _replace(target: Path, blob: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # the rename survives a power cut, if the system can
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            os.fsync(folder)
         finally:
-            os.close(descriptor)
+            os.close(folder)

@@ -1,121 +1,89 @@
-"""Guards against what comes from outside a call: other threads, and signals that end a program."""
+"""Signals that end a program, held back and never lost; and a lock that does not wait."""
 
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-TERMINATED = 128 + signal.SIGTERM  # the exit code that shells give it
+TERMINATED = 128 + signal.SIGTERM  # the exit code that shells report for it
 
 
-class Exclusive:
-    """Lets one thread in at a time, as often as it likes; any other gets an error at once.
-
-    Parameters
-    ----------
-    what : str
-        What the error says is being trained.
-
-    Raises
-    ------
-    RuntimeError
-        On entering, if another thread is inside.
-
-    Examples
-    --------
-    >>> alone = Exclusive("this network")
-    >>> with alone, alone:
-    ...     print("trained")
-    trained
-    """
-
-    def __init__(self, what: str) -> None:
-        self.what, self._lock, self._process = what, threading.RLock(), os.getpid()
-
-    def __reduce__(self) -> tuple[type["Exclusive"], tuple[str]]:
-        return Exclusive, (self.what,)
-
-    def __enter__(self) -> None:
-        if self._process != os.getpid():  # forked: the thread that held it is not in this process
-            self._lock, self._process = threading.RLock(), os.getpid()
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                f"{self.what} is being trained by another thread: wait for its end, or train a "
-                "copy (copy.deepcopy)"
-            )
-
-    def __exit__(self, *exception: Any) -> None:
-        self._lock.release()
+def _in_main_thread() -> bool:  # where alone signals arrive
+    return threading.current_thread() is threading.main_thread()
 
 
-@contextmanager
-def termination_raises() -> Iterator[None]:
-    """Make SIGTERM raise `SystemExit` meanwhile, as Ctrl-C raises `KeyboardInterrupt`.
-
-    Only in the main thread, where signals arrive, and where the program has no handler of its own.
-    """
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+def termination_raises() -> AbstractContextManager[Any]:
+    """Make SIGTERM raise `SystemExit` inside the block, as Ctrl-C raises `KeyboardInterrupt`."""
 
     def end(number: int, frame: Any) -> None:
         raise SystemExit(TERMINATED)
 
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A program may have a handler of its own.
+    return _handled_by(end, signal.SIGTERM, lambda before: before is signal.SIG_DFL)
 
 
 @contextmanager
-def interrupts_wait() -> Iterator[list[int]]:
-    """Hold Ctrl-C and SIGTERM back while inside, and let them raise what they raise at the end.
-
-    Yields the list of those that came; what is taken from it does not raise.
-    """
-    came: list[int] = []
+def interrupts_wait(came: list[int] | None = None) -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back inside the block; call their handlers at its end."""
+    # Of the signals that arrived, what is removed from the list is not handled.
+    came = [] if came is None else came
 
     def note(number: int, frame: Any) -> None:
         came.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # they do not arrive here
-        yield came
-        return
     with _handled_by(note, signal.SIGTERM) as terminate, _handled_by(note, signal.SIGINT) as stop:
         yield came
     for number in came[:1]:
         (stop if number == signal.SIGINT else terminate)(number, None)
 
 
-_noted: list[tuple[Any, int]] = []  # interrupts inside the block below, and their handlers
+class Interrupts:
+    """What a guarded training knows of Ctrl-C and SIGTERM."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look  # raises an interrupt that came and was dropped
+        self.waiting: list[int] = []  # signals that came while they were held
+
+    def held(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Hold interrupts back inside, if wanted: what takes them from the list answers."""
+        return interrupts_wait(self.waiting) if wanted else nullcontext()
+
+
+@contextmanager
+def guarded(terminable: bool) -> Iterator[Interrupts]:
+    """Let no interrupt of a training be lost, and, if `terminable`, let SIGTERM raise as well."""
+    with termination_raises() if terminable else nullcontext(), dropped_interrupts_return() as look:
+        yield Interrupts(look)
+
+
+_noted: list[tuple[Any, int]] = []  # handlers and numbers of signals inside the block below
 
 
 @contextmanager
 def dropped_interrupts_return() -> Iterator[Callable[[], None]]:
-    """Raise an interrupt that came inside and was dropped: at the end, or by what is yielded.
-
-    Python ignores what is raised in a destructor or a callback of a weak reference, so that about
-    one Ctrl-C in some hundred would be lost, and one in three while it collects what compiling has
-    left. What Python says of that on stderr is held back: the interrupt is answered. Such blocks
-    may lie in each other, and decorate a function.
-    """
-    if threading.current_thread() is not threading.main_thread():
+    """Raise an interrupt that Python dropped: at the end, or when the yielded function runs."""
+    # Python ignores exceptions in destructors and in callbacks of weak references. Without this,
+    # about one Ctrl-C in a hundred is lost, and one in three while Python collects what compilation
+    # has left. Its message on stderr about the ignored interrupt is suppressed.
+    if not _in_main_thread():
         yield _raise_again
         return
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if not _noted or not issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit)):
+            report(unraisable)
+
     terminate, stop = (_noting(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGINT))
     with _handled_by(terminate, signal.SIGTERM), _handled_by(stop, signal.SIGINT):
-        report = sys.unraisablehook
-        sys.unraisablehook = partial(_report_others, report)
+        sys.unraisablehook = report_others
         try:
             yield _raise_again
         except BaseException:
-            _noted.clear()  # answered
+            _noted.clear()  # the interrupt has arrived
             raise
         finally:
             sys.unraisablehook = report
@@ -131,23 +99,18 @@ def _noting(handler: Any) -> Callable[[int, Any], None]:
 
 
 def _raise_again() -> None:
-    if threading.current_thread() is threading.main_thread():
-        while _noted:
-            handler, number = _noted.pop()
-            handler(number, None)
-
-
-def _report_others(report: Callable[[Any], object], unraisable: Any) -> None:
-    """Report what Python ignores, but for interrupts that will be raised again."""
-    if not _noted or not issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit)):
-        report(unraisable)
+    while _noted and _in_main_thread():
+        handler, number = _noted.pop()
+        handler(number, None)
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, Any], None], number: int) -> Iterator[Any]:
-    """Handle a signal in another way, if the program handles it; yield what it is handled by."""
+def _handled_by(
+    handler: Callable[[int, Any], None], number: int, wanted: Callable[[Any], bool] = callable
+) -> Iterator[Any]:
+    """Replace the handler of a signal, if it is a wanted one; yield the handler before."""
     before = signal.getsignal(number)
-    if not callable(before):  # it ends the program at once, or is ignored
+    if not (_in_main_thread() and wanted(before)):
         yield before
         return
     try:
@@ -155,3 +118,25 @@ def _handled_by(handler: Callable[[int, Any], None], number: int) -> Iterator[An
         yield before
     finally:
         signal.signal(number, before)
+
+
+class Exclusive:
+    """Admits one thread at a time, which may enter again; `what` names the object in the error."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self._lock, self._process = what, threading.RLock(), os.getpid()
+
+    def __reduce__(self) -> tuple[type["Exclusive"], tuple[str]]:
+        return Exclusive, (self.what,)
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():  # forked: the thread that held the lock is not here
+            self._lock, self._process = threading.RLock(), os.getpid()
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{self.what} is being trained by another thread: wait for its end, or train a "
+                "copy (copy.deepcopy)"
+            )
+
+    def __exit__(self, *exception: Any) -> None:
+        self._lock.release()

@@ -1,20 +1,21 @@
-"""Tables from CSV files, by pandas, which is an extra.
-
-The first line names the columns. Every value has to be a number: what is missing or text is an
-error that names column and row, and nothing is made up for it.
-"""
+"""Tables from CSV files, by pandas, which is an extra."""
 
 import io
 import os
 import reprlib
 import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .untrusted import DataError, opened
+from .._support import extras
+from .._support.texts import said
+from .untrusted import DataError, blaming, opened
 
-MOST_COLUMNS = 2**15  # a comma is a byte, a column of pandas's takes 800: here, 26 MB
+MAX_COLUMNS = 2**15  # a comma is a byte, a column of pandas takes 800: here, 26 MB
 
 
 def read_csv(
@@ -25,141 +26,107 @@ def read_csv(
     Parameters
     ----------
     path : path-like
-        Commas between values, UTF-8, one line a sample.
+        Commas between values, UTF-8, one line per sample. Every value must be a number.
     label : str, optional
         The column that holds the classes, 0, 1, 2, ...
 
     Returns
     -------
     X : (n, n_in) array
-        All other columns: uint8 if they hold whole numbers from 0 to 255, as images do, int64 if
-        they hold other whole numbers, else float64.
+        All other columns: uint8 for whole numbers from 0 to 255, int64 for others, else float64.
     y : (n,) int64 array, or None without a label
 
     Raises
     ------
     ImportError
         If pandas is missing.
-    FileNotFoundError, PermissionError
-    DataError
-        If there is no such column, a value is missing, text or infinite, a label is no whole
-        number, lines are of unequal length or of more than 32,768 columns, or two columns have the
-        same name.
+    FileNotFoundError, PermissionError, DataError
+        If there is no such file or column, a value is missing, text or infinite, a label is not a
+        whole number from 0, lines differ in length or exceed 32,768 columns, or names repeat.
 
     Examples
     --------
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "points.csv")
-    >>> with open(path, "w") as file:
-    ...     _ = file.write("x,y,class\n0.5,1.5,0\n2.5,3.5,1\n")
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "points.csv")
+    >>> _ = path.write_text("x,y,class\n0.5,1.5,0\n2.5,3.5,1\n")
     >>> X, y = read_csv(path, label="class")
     >>> X.tolist(), y.tolist()
     ([[0.5, 1.5], [2.5, 3.5]], [0, 1])
     """
     frame = _frame(path)
-    if not len(frame) or set(frame.columns) <= {label}:
-        raise DataError(f"{path}: it must hold a header, and one row and one column of X at least")
-    if label is not None and label not in frame.columns:
-        raise DataError(
-            f"{path}: there is no column {label!r} to take as label; its header names "
-            f"{_listed(frame.columns)}"
-        )
-    values = {name: _numbers(path, name, frame[name]) for name in frame.columns}
-    y = None if label is None else _labels(path, label, values.pop(label))
-    return _matrix(list(values.values())), y
+    with blaming(path, advice=""):
+        if not len(frame) or set(frame.columns) <= {label}:
+            raise ValueError("it must hold a header, at least one row, and one column of X")
+        if label is not None and label not in frame.columns:
+            names = reprlib.repr(list(map(str, frame.columns)))
+            raise ValueError(f"label must be one of the columns {names}; got {label!r}")
+        values = {name: _numbers(name, frame[name]) for name in frame.columns}
+        y = None if label is None else _labels(label, values.pop(label))
+        X = np.stack(list(values.values()), axis=1)
+        whole = np.uint8 if X.min() >= 0 and X.max() <= 255 else np.int64
+        return X.astype(np.float64 if X.dtype.kind == "f" else whole), y
+
+
+def read_and_split(path: Path, label: str | None) -> Sequence[np.ndarray]:
+    """Read a table; every fifth line of each class is for testing, as for the digits."""
+    if label is None:
+        raise DataError(f"{path}: name the column that holds the classes, by --label (label=)")
+    X, y = read_csv(path, label)
+    assert y is not None
+    fifths = [np.flatnonzero(y == k)[4::5] for k in np.unique(y)]
+    test = np.isin(np.arange(len(y)), np.concatenate(fifths))
+    if not test.any():
+        raise DataError(f"{path}: a class must have five lines or more: every fifth is for testing")
+    return X[~test], y[~test], X[test], y[test]
 
 
 def _frame(path: str | os.PathLike[str]) -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            "CSV files need pandas, install it with: pip install 'fastbp[csv]'"
-        ) from error
-    options: dict[str, Any] = {"encoding": "utf-8-sig", "compression": None}
+    pandas = extras.required("pandas", "pandas", "CSV files", "csv")
+    read = partial(pandas.read_csv, path, encoding="utf-8-sig", compression=None)
     with opened(path) as file, warnings.catch_warnings():
-        if _most_commas(file) >= MOST_COLUMNS:
-            raise DataError(
-                f"{path}: a line has more than {MOST_COLUMNS:,} columns; split the file"
-            )
+        with io.TextIOWrapper(file, "latin-1") as lines:  # it ends lines as pandas ends them
+            if max((line.count(",") for line in lines), default=0) >= MAX_COLUMNS:
+                raise DataError(f"{path}: a line has more than {MAX_COLUMNS:,} columns; split it")
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning
         try:
-            header = pandas.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
-            frame = pandas.read_csv(path, low_memory=False, index_col=False, **options)
+            header = read(header=None, nrows=1, dtype=str).iloc[0]
+            frame = read(low_memory=False, index_col=False)
         except MemoryError:
             raise
         except Exception as error:  # pandas raises a dozen kinds on damaged input
-            raise DataError(
-                f"{path}: this is no CSV file with a header: {' '.join(str(error).split())}"
-            ) from error
-    twice = header[header.duplicated()]
-    if len(twice):
-        raise DataError(f"{path}: two columns are named {twice.iloc[0]!r}; rename one")
+            raise DataError(f"{path}: not a CSV file with a header: {said(error)}") from error
+    duplicates = header[header.duplicated()]
+    if len(duplicates):
+        raise DataError(f"{path}: two columns are named {duplicates.iloc[0]!r}; rename one")
     return frame
 
 
-def _most_commas(file: Any) -> int:
-    """Return how many commas a line has at most; lines end as pandas ends them."""
-    text = io.TextIOWrapper(file, "latin-1")
-    try:
-        return max((line.count(",") for line in text), default=0)
-    finally:
-        text.detach()  # `file` is another's to close
-
-
-def _listed(names: Any) -> str:
-    return reprlib.repr(list(map(str, names)))
-
-
-def _numbers(path: str | os.PathLike[str], name: str, column: Any) -> np.ndarray:
+def _numbers(name: str, column: Any) -> np.ndarray:
     """Return a column as an array, if it holds nothing but numbers."""
-    if column.isna().any():
-        raise DataError(
-            f"{path}: column {name!r} has no value in {_row(column.isna())}; fill it in, or leave "
-            "the row or the column out"
-        )
+
+    def allow_none(marked: Any, what: str, advice: str) -> None:
+        if marked.any():
+            row = f"row {int(np.asarray(marked).argmax()) + 1} below the header"
+            raise ValueError(f"column {name!r} {what} in {row}; {advice}")
+
+    allow_none(column.isna(), "has no value", "fill it in, or leave the row or the column out")
     if column.dtype.kind not in "biuf":
-        text = _is_text(column)
-        raise DataError(
-            f"{path}: column {name!r} holds text, {reprlib.repr(str(column[text].iloc[0]))} in "
-            f"{_row(text)}; turn it into numbers (classes into 0, 1, 2, ..., as by "
-            "pandas.factorize), or leave it out"
-        )
-    values = column.to_numpy()
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"{path}: column {name!r} is infinite in {_row(~np.isfinite(values))}; leave it out"
-        )
-    return values.astype(_PLAIN.get(values.dtype.kind, values.dtype))
+        import pandas
+
+        text = pandas.to_numeric(column, errors="coerce").isna()
+        text |= not text.any()  # whole numbers of a hundred digits
+        shown = reprlib.repr(str(column[text].iloc[0]))
+        allow_none(text, f"holds text, {shown}", "make it numbers (by pandas.factorize: 0, 1, ...)")
+    values: np.ndarray = column.to_numpy()
+    allow_none(~np.isfinite(values), "is infinite", "leave it out")
+    # Unsigned is what int64 cannot hold.
+    return values.astype({"b": np.uint8, "u": np.float64}.get(values.dtype.kind, values.dtype))
 
 
-_PLAIN = {"b": np.uint8, "u": np.float64}  # unsigned is what int64 cannot hold
-
-
-def _is_text(column: Any) -> Any:
-    import pandas
-
-    found = pandas.to_numeric(column, errors="coerce").isna()
-    return found if found.any() else ~found  # whole numbers of a hundred digits
-
-
-def _row(marked: Any) -> str:
-    return f"row {int(np.asarray(marked).argmax()) + 1} below the header"
-
-
-def _labels(path: str | os.PathLike[str], name: str, values: np.ndarray) -> np.ndarray:
+def _labels(name: str, values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # what int64 cannot hold differs, below
         labels = values.astype(np.int64)
-    if (labels != values).any() or labels.min(initial=0) < 0:
-        wrong = values[(labels != values) | (labels < 0)][0]
-        raise DataError(
-            f"{path}: column {name!r} must number the classes 0, 1, 2, ...; found {wrong}"
-        )
+    wrong = (labels != values) | (labels < 0)
+    if wrong.any():
+        raise ValueError(f"column {name!r} must hold classes 0, 1, 2, ...; got {values[wrong][0]}")
     return labels
-
-
-def _matrix(columns: list[np.ndarray]) -> np.ndarray:
-    X = np.stack(columns, axis=1)
-    if X.dtype.kind == "f":
-        return X.astype(np.float64)
-    return X.astype(np.uint8 if X.min() >= 0 and X.max() <= 255 else np.int64)

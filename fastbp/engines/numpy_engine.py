@@ -1,185 +1,64 @@
-"""The reference behind the face that both backends share: operations, and whole networks.
+"""The reference as a backend: the operations of one layer, and whole networks."""
 
-Logical arrays in, new arrays out.
-"""
-
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import partial, partialmethod
+from typing import Any
 
 import numpy as np
 
 from .. import reference
-from ..rules import PLAIN, new_memory
+from ..model.layout import Layout
+from ..reference import Model, Targets
+from ..reference.records import PLAIN, Memory, Rule, new_memory
+from .trainer import TAIL, Trainer
 
-# Numbers behind the gradient in a message: sums of losses, hits and weights; interrupts.
-TAIL = 4
-
-
-class NumpyBackend:
-    """Operations on the reference."""
-
-    name = "numpy"
-
-    def __getattr__(self, name):
-        if name not in reference.ELEMENTWISE:
-            raise AttributeError(name)
-        return partial(self._map, getattr(reference, name))
-
-    def _map(self, function, z):
-        out = np.empty_like(z, order="C")
-        function(z, out)
-        return out
-
-    def softmax(self, z):
-        """Return softmax of each row."""
-        return self._map(reference.softmax, z)
-
-    def affine(self, x, W, b):
-        """Return x W^T + b."""
-        out = np.empty((len(x), len(W)), W.dtype)
-        reference.affine(x, W, b, out)
-        return out
-
-    def backprop_delta(self, W_next, delta_next, a, activation):
-        """Return the delta of the layer below."""
-        out = np.empty_like(a, order="C")
-        reference.backprop_delta(W_next, delta_next, a, activation, out)
-        return out
-
-    def weight_gradient(self, a_prev, delta):
-        """Return delta^T a_prev / batch."""
-        dW = np.empty((delta.shape[1], a_prev.shape[1]), delta.dtype)
-        reference.weight_gradient(a_prev, delta, dW)
-        return dW
-
-    def bias_gradient(self, delta):
-        """Return the mean of delta over the batch."""
-        db = np.empty(delta.shape[1], delta.dtype)
-        reference.bias_gradient(delta, db)
-        return db
-
-    def outer_update(self, W, b, a_prev, delta, learning_rate):
-        """Learn from one sample, in place."""
-        reference.outer_update(W, b, a_prev, delta, learning_rate)
-
-    def batch_update(self, W, b, a_prev, delta, learning_rate):
-        """Learn from the mean over a batch, in place."""
-        reference.batch_update(W, b, a_prev, delta, learning_rate)
-
-    def momentum_update(self, p, velocity, g, learning_rate, momentum):
-        """Take a step with momentum, in place."""
-        reference.momentum_update(p, velocity, g, learning_rate, momentum)
-
-    def nesterov_update(self, p, velocity, g, learning_rate, momentum):
-        """Take a step with Nesterov's momentum, in place."""
-        reference.nesterov_update(p, velocity, g, learning_rate, momentum)
-
-    def adam_update(self, p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
-        """Take a step of Adam, in place."""
-        reference.adam_update(p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t)
-
-    def output_delta(self, loss, activation, z, y):
-        """Return output, delta and losses of the last layer."""
-        a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
-        reference.output_delta(loss, activation, z, y, a, delta, losses)
-        return a, delta, losses
-
-    def engine(self, model, layout):
-        """Return what computes a whole network."""
-        return NumpyEngine(model, layout)
+Array = np.ndarray
 
 
-class NumpyEngine:
-    """A network on the reference."""
-
-    def __init__(self, model, layout):
-        self.model, self.layout = model, layout
-
-    def feedforward(self, params, X, threads=1):
-        """Return the outputs of rows X, and whether all inputs are finite."""
-        dtype = self.layout.dtype
-        out = np.empty((len(X), self.model.sizes[-1]), dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # callers look at X if it is not finite
-            fine = np.isfinite(X.astype(dtype) * dtype.type(self.model.scale)).all()
-            reference.feedforward(self.model, *self.layout.views(params), X, out)
-        return out, bool(fine)
-
-    def evaluate(self, params, X, targets):
-        """Return the sum of the losses and the count of right classes."""
-        y = targets.rows(slice(None), self.model.sizes[-1])
-        losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
-        return losses.sum(), _hits(outputs, targets, slice(None))
-
-    def gradient(self, params, X, targets):
-        """Return the gradient of the mean loss like `params`, that loss, and whether all is finite.
-
-        That is: whether X and the targets are.
-        """
-        grads = self.layout.zeros()
-        y = targets.rows(slice(None), self.model.sizes[-1])
-        with np.errstate(over="ignore", invalid="ignore"):  # callers look at X if it is not finite
-            scaled = X.astype(self.layout.dtype) * self.layout.dtype.type(self.model.scale)
-            fine = np.isfinite(scaled).all() and np.isfinite(y).all()
-            losses = reference.gradient(
-                self.model, *self.layout.views(params), X, y, *self.layout.views(grads),
-                targets.weights if targets.weights.size else None,
-            )  # fmt: skip
-        return grads, losses.mean(), bool(fine)
-
-    def trainer(self, params, X, targets, batch_size, threads=1, rule=PLAIN, memory=None):
-        """Return a trainer of `params`."""
-        return NumpyTrainer(self, params, X, targets, batch_size, rule, memory)
+def _hits(outputs: Array, targets: Targets, indices: Any) -> int:
+    right = targets.labels.size and outputs.argmax(axis=1) == targets.labels[indices]
+    return int(np.sum(right))
 
 
-def _hits(outputs, targets, indices):
-    if not targets.labels.size:
-        return 0
-    return int((outputs.argmax(axis=1) == targets.labels[indices]).sum())
-
-
-class NumpyTrainer:
-    """Runs stretches of epochs on the reference. Both trainers have the same face.
-
-    `totals` has a row for each epoch that `run` takes at once, with the sums of losses, hits and
-    penalties; those of the first add to what is there. Here it is one epoch. `memory` is what the
-    optimiser goes on from. `stopped` is true once a batch was refused because its loss is not
-    finite; `surely_finite`, if X was looked at on the way and holds neither NaN nor infinity.
-    """
+class NumpyTrainer(Trainer):
+    """The `Trainer` on the reference, one epoch at a time."""
 
     surely_finite = False
 
-    def __init__(self, engine, params, X, targets, batch_size, rule, memory):
-        self.engine, self.params = engine, params
-        self.batch_size, self.rule = batch_size, rule
-        self.load(X, targets)
+    def __init__(
+        self, engine: "NumpyEngine", params: Array, X: Any, targets: Targets, batch_size: int,
+        threads: int = 1, rule: Rule = PLAIN, memory: Memory | None = None, shared: bool = False,
+    ) -> None:  # fmt: skip
+        self.engine, self.params, self.batch_size, self.rule = engine, params, batch_size, rule
         self.memory = memory or new_memory(rule, params)
-        self.totals = np.zeros((1, 3))
-        self.stopped = False
+        self.load(X, targets)
+        self.totals, self.stopped = np.zeros((1, 3)), False
+        if shared:
+            self.message = np.zeros(params.size + TAIL, params.dtype)
+            self.grads, self.tail = np.split(self.message, [params.size])
 
-    def forget(self):
-        """Let go of the samples."""
-        self.X = self.targets = None
+    def __exit__(self, *exception: object) -> None:
+        pass
 
-    def rows(self, which):
-        """Return some samples."""
-        return self.X[which]
-
-    def load(self, X, targets):
+    def load(self, X: Any, targets: Targets) -> None:
         """Take other samples."""
         self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
         self.targets = targets
 
-    def __enter__(self):
-        return self
+    def forget(self) -> None:
+        """Release the samples."""
+        del self.X, self.targets
 
-    def __exit__(self, *exception):
-        pass
+    def rows(self, which: Any) -> Array:
+        """Return some of the samples."""
+        return self.X[which]  # type: ignore[no-any-return]
 
-    def run(self, order, first, last, learning_rate, epochs=1):
+    def run(self, order: Array, first: int, last: int, rate: float, epochs: int = 1) -> None:
         """Train on the batches that start at first <= position < last of the order, once."""
         batches = -(-(min(len(order), last) - first) // self.batch_size)
         order = order[first : first + batches * self.batch_size]
-        with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
-            for batch, losses, outputs, penalty in self._steps(order, learning_rate):
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+            for batch, losses, outputs, penalty in self._steps(order, rate):
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
                     return
@@ -187,15 +66,14 @@ class NumpyTrainer:
                 self.totals[0] += losses.sum(), hits, len(batch) * penalty
                 self.memory.clock[0] += 1
 
-    def end(self):
+    def end(self) -> None:
         """End a stretch that an interrupt has left under way: here it leaves none."""
 
-    def _steps(self, order, learning_rate):
-        """Yield what is seen of each batch."""
+    def _steps(self, order: Array, rate: float) -> Iterator[Any]:
         views, n_out = self.engine.layout.views, self.engine.model.sizes[-1]
         args = (
             self.engine.model, *views(self.params), self.X,
-            lambda batch: self.targets.rows(batch, n_out), order, self.batch_size, learning_rate,
+            lambda batch: self.targets.rows(batch, n_out), order, self.batch_size, rate,
         )  # fmt: skip
         weights = self.targets.weights
         if self.rule == PLAIN and not weights.size:
@@ -205,47 +83,29 @@ class NumpyTrainer:
             int(self.memory.clock[0]), weights if weights.size else None,
         )  # fmt: skip
 
-
-class NumpyPartTrainer(NumpyTrainer):
-    """Takes a step in two halves: the gradient of a part of a batch, a step along the whole's.
-
-    Both trainers of parts have the same face. Between the halves, `message` is added up over the
-    ranks: `grads`, then the `tail`, which begins with the sums of the samples' losses, hits and
-    weights. `batch_size` is that of a part.
-    """
-
-    def __init__(self, engine, params, X, targets, batch_size, threads, rule, memory):
-        super().__init__(engine, params, X, targets, batch_size, rule, memory)
-        layout = engine.layout
-        self.message = np.zeros(layout.size + TAIL, layout.dtype)
-        self.grads, self.tail = np.split(self.message, [layout.size])
-
-    def part(self, order, first, last, share):
+    def part(self, order: Array, first: int, last: int, share: float) -> None:
         """Put the sum of the gradients of samples, each times `share`, into the message."""
         batch = order[first:last]
-        losses = hits = weight = 0.0
-        if len(batch):
-            losses, hits, weight = self._part(batch, share)
-        self.tail[:3] = losses, hits, weight
-
-    def _part(self, batch, share):
+        self.tail[:3] = 0
+        if not len(batch):
+            return
         model, views = self.engine.model, self.engine.layout.views
         weights = self.targets.weights[batch] if self.targets.weights.size else None
         y = self.targets.rows(batch, model.sizes[-1])
         args = model, *views(self.params), self.X[batch], y
-        with np.errstate(over="ignore", invalid="ignore"):  # the fit loop reports divergence
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
             outputs = reference.evaluate(*args)[1]
             losses = reference.gradient(*args, *views(self.grads), weights)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
             self.grads *= self.grads.dtype.type(share * weight)
-        return losses.mean() * weight, _hits(outputs, self.targets, batch), weight
+        self.tail[:3] = losses.mean() * weight, _hits(outputs, self.targets, batch), weight
 
-    def step(self, samples, share, learning_rate):
+    def step(self, samples: int, share: float, learning_rate: float) -> float:
         """Step along the gradient of a batch of so many samples; return the penalty."""
         views, clock = self.engine.layout.views, self.memory.clock
         clock[0] += 1
         with np.errstate(over="ignore", invalid="ignore"):
-            penalty = reference.optimizer_step(
+            penalty: float = reference.optimizer_step(
                 self.rule, int(clock[0]), *views(self.params), *views(self.grads),
                 [views(slot) for slot in self.memory.slots], 1 / share if share else 0.0,
                 learning_rate,
@@ -253,6 +113,99 @@ class NumpyPartTrainer(NumpyTrainer):
         self.grads[:] = 0
         return samples * penalty
 
-    def clear(self):
+    def clear(self) -> None:
         """Leave a gradient that is not followed."""
         self.grads[:] = 0
+
+
+class NumpyEngine:
+    """A network on the reference."""
+
+    def __init__(self, model: Model, layout: Layout) -> None:
+        self.model, self.layout = model, layout
+
+    def feedforward(self, params: Array, X: Array, threads: int = 1) -> tuple[Array, bool]:
+        """Return the outputs of rows X, and whether all inputs are finite."""
+        out = np.empty((len(X), self.model.sizes[-1]), self.layout.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+            fine = self._is_finite(X)
+            reference.feedforward(self.model, *self.layout.views(params), X, out)
+        return out, fine
+
+    def _is_finite(self, X: Array) -> bool:
+        dtype = self.layout.dtype
+        return bool(np.isfinite(X.astype(dtype) * np.asarray(self.model.scale, dtype)).all())
+
+    def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:
+        """Return the sum of the losses and the count of right classes."""
+        y = targets.rows(slice(None), self.model.sizes[-1])
+        losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
+        return losses.sum(), _hits(outputs, targets, slice(None))
+
+    def gradient(self, params: Array, X: Array, targets: Targets) -> tuple[Array, float, bool]:
+        """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
+        grads = self.layout.zeros()
+        y = targets.rows(slice(None), self.model.sizes[-1])
+        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+            fine = self._is_finite(X) and bool(np.isfinite(y).all())
+            losses = reference.gradient(
+                self.model, *self.layout.views(params), X, y, *self.layout.views(grads),
+                targets.weights if targets.weights.size else None,
+            )  # fmt: skip
+        return grads, losses.mean(), fine
+
+    trainer = partialmethod(NumpyTrainer)  # on this engine
+
+
+class NumpyBackend:
+    """Operations on the reference."""
+
+    name, engine = "numpy", NumpyEngine
+    # In place as they are: (W, b, a_prev, delta, learning_rate), (p, velocity, g, ...) and so on.
+    outer_update = staticmethod(reference.outer_update)
+    batch_update = staticmethod(reference.batch_update)
+    momentum_update = staticmethod(reference.momentum_update)
+    nesterov_update = staticmethod(reference.nesterov_update)
+    adam_update = staticmethod(reference.adam_update)
+
+    def __getattr__(self, name: str) -> Callable[[Array], Array]:
+        if name not in reference.ELEMENTWISE:
+            raise AttributeError(name)
+        return partial(self._map, getattr(reference, name))
+
+    def _map(self, function: Callable[..., None], z: Array) -> Array:
+        return self._fill(np.empty_like(z, order="C"), function, z)
+
+    def _fill(self, out: Array, function: Callable[..., None], *arguments: Any) -> Array:
+        function(*arguments, out)
+        return out
+
+    def softmax(self, z: Array) -> Array:
+        """Return softmax of each row."""
+        return self._map(reference.softmax, z)
+
+    def affine(self, x: Array, W: Array, b: Array) -> Array:
+        """Return x W^T + b."""
+        return self._fill(np.empty((len(x), len(W)), W.dtype), reference.affine, x, W, b)
+
+    def backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
+        """Return the delta of the layer below."""
+        out, back = np.empty_like(a, order="C"), reference.backprop_delta
+        return self._fill(out, back, W_next, delta_next, a, activation)
+
+    def weight_gradient(self, a_prev: Array, delta: Array) -> Array:
+        """Return delta^T a_prev / batch."""
+        dW = np.empty((delta.shape[1], a_prev.shape[1]), delta.dtype)
+        return self._fill(dW, reference.weight_gradient, a_prev, delta)
+
+    def bias_gradient(self, delta: Array) -> Array:
+        """Return the mean of delta over the batch."""
+        return self._fill(np.empty(delta.shape[1], delta.dtype), reference.bias_gradient, delta)
+
+    def output_delta(
+        self, loss: str, activation: str, z: Array, y: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return output, delta and losses of the last layer."""
+        a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
+        reference.output_delta(loss, activation, z, y, a, delta, losses)
+        return a, delta, losses

@@ -1,4 +1,4 @@
-"""What a bug report should say: versions, CPU, vector width, threads and kernel cache."""
+"""Versions, CPU, vector width, threads and kernel cache: what a bug report should say."""
 
 import importlib.metadata
 import platform
@@ -7,9 +7,9 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from .. import engines as backend
-from .. import kernels
-from . import numba_engine
+from ..kernels.cache import cache_dir, stamp
+from ..kernels.machine import vector_bytes
+from .planning import available_cores
 
 PACKAGES = (
     "fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm", "onnx", "pandas",
@@ -25,28 +25,28 @@ def version(name: str) -> str:
         return "not installed"
 
 
-def facts() -> dict[str, Any]:
-    """Return what there is, by name, fit for JSON.
+def build() -> str:
+    """Return the version of fastbp, and a digest of its kernels and their compiler."""
+    return f"{version('fastbp')} (kernels {stamp()[:8]})"
 
-    Examples
-    --------
-    >>> facts()["vector_bytes"] in (16, 32, 64)
-    True
-    """
+
+def facts() -> dict[str, Any]:
+    """Return the facts of a bug report by name; each can be written as JSON."""
+    folder = cache_dir()
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu": llvm.get_host_cpu_name(),
-        "vector_bytes": kernels.vector_bytes(),
-        "threads": numba_engine.available_cores(),
-        "cache_folder": str(kernels.cache_dir() or "none, no folder is writable"),
-        "compiled": backend.compiled(),
+        "vector_bytes": vector_bytes(),
+        "threads": available_cores(),
+        "cache_folder": str(folder or "none, no folder is writable"),
+        "compiled": folder is not None and any(folder.glob("epochs.sgd_epoch-*.nbc")),
     }
 
 
 def table() -> str:
-    """Return the facts as a table, one a line."""
+    """Return the facts as a table, one per line."""
     found = facts()
     width = found["vector_bytes"]
     found["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
@@ -56,10 +56,7 @@ def table() -> str:
 
 
 def show_versions() -> None:
-    """Write to stdout what a bug report should say, as `fastbp info` does.
-
-    Versions of Python, fastbp and the packages it uses; platform, CPU, vector width, threads; the
-    folder of compiled kernels.
+    """Print versions, platform, CPU, threads and the folder of kernels, as `fastbp info` does.
 
     Examples
     --------

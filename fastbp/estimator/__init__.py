@@ -1,115 +1,94 @@
 """scikit-learn's `MLPClassifier` and `MLPRegressor`, trained by fastbp: change one import.
 
-Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9, and so is the
-use of random numbers: the same `random_state` gives the same start, validation set and orders of
-samples. Training is `Network.fit`, or SciPy's L-BFGS on `Network.gradient`. scikit-learn is an
-extra.
+Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9. Random numbers
+are drawn in the same way too: the same `random_state` gives the same initial weights, validation
+set and orders of samples. Training is `Network.fit`, or SciPy's L-BFGS on `Network.gradient`.
+scikit-learn is an extra.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 try:
-    import sklearn  # noqa: F401
+    from sklearn import base, metrics, preprocessing
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "estimators need scikit-learn, install it with: pip install 'fastbp[sklearn]'",
         name=error.name,
     ) from error
-from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call,
-    type_of_target,
-    unique_labels,
-)
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import class_weight as weighting
+from sklearn.utils import metaestimators, multiclass, validation
 
-from .perceptron import Perceptron
+from . import sklearn_private
+from .perceptron import STOCHASTIC, Perceptron
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
-class MLPClassifier(ClassifierMixin, Perceptron):
+def _has_partial_fit(classifier: Any) -> bool:
+    if classifier.solver not in STOCHASTIC:
+        available = "partial_fit is only available for stochastic optimizers."
+        raise AttributeError(f"{available} {classifier.solver} is not stochastic.")
+    return True
+
+
+class MLPClassifier(base.ClassifierMixin, Perceptron):
     """A multi-layer perceptron that learns classes, in place of scikit-learn's.
 
-    Two classes have one sigmoid output, more have softmax, several labels a sigmoid each. The loss
-    is cross-entropy, plus `alpha` / 2 times the sum of squared weights over the sum of the weights
-    of a batch's samples.
+    Two classes have one sigmoid output, more classes softmax, several labels a sigmoid each. The
+    loss is cross-entropy plus a penalty: `alpha` / 2 times the sum of the squared weights, divided
+    by the sum of the sample weights of a batch. More in the original's documentation:
+    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
 
-    It differs from scikit-learn's in this: the loss of an output that is wrong to the last bit is
-    exact, where scikit-learn cuts probabilities at the dtype's precision; samples must not weigh
-    less than 0, and a batch in which none counts is left out; training ends where weights would no
-    longer be finite, and keeps the last that are.
+    It differs from scikit-learn's in three points. The loss of a saturated wrong output is exact,
+    where scikit-learn clips probabilities at the precision of the dtype. Sample weights must be at
+    least 0, and a batch whose weights are all 0 is skipped. Training ends before weights become
+    non-finite, and keeps the last finite ones.
 
     Parameters
     ----------
-    hidden_layer_sizes : array-like of int
-        Neurons of the hidden layers.
-    activation : {"identity", "logistic", "tanh", "relu"}
-        Of the hidden layers.
-    solver : {"adam", "sgd", "lbfgs"}
+    hidden_layer_sizes : array-like of int, default (100,)
+    activation : {"identity", "logistic", "tanh", "relu"}, default "relu", of the hidden layers
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
         "lbfgs" is SciPy's, on all samples at once, in float64.
-    alpha : float
-        Strength of the penalty on large weights.
-    batch_size : int or "auto"
-        "auto" is 200, or all samples if they are fewer.
-    learning_rate : {"constant", "invscaling", "adaptive"}
-        Of "sgd": the same all the time; `learning_rate_init / t**power_t` after t samples; or
-        divided by 5 whenever training no longer gets better.
-    learning_rate_init, power_t : float
-    max_iter : int
-        Epochs; of "lbfgs" iterations.
-    shuffle : bool
-        A new order of samples for each epoch.
-    random_state : int, RandomState or None
-        Of the start, of the validation set and of the orders.
-    tol, n_iter_no_change : float, int
-        Training no longer gets better if the loss, or the validation score, has not by more than
+    alpha : float, default 1e-4
+    batch_size : int or "auto" (200, or the number of samples if smaller), default "auto"
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        Of "sgd". "invscaling" is `learning_rate_init / t**power_t` after t samples; "adaptive"
+        divides the rate by 5 whenever training stops improving.
+    learning_rate_init, power_t : float, defaults 0.001 and 0.5
+    max_iter : int, default 200 epochs, or iterations of "lbfgs"
+    shuffle : bool, default True; draws a new order of samples for each epoch
+    random_state : int, RandomState or None, default None
+        Of the initial weights, the validation set and the orders.
+    tol, n_iter_no_change : float, int, defaults 1e-4 and 10
+        Training stops improving if the loss, or the validation score, has not improved by more than
         `tol` for more than `n_iter_no_change` epochs.
-    verbose : bool
-        Print each epoch.
-    warm_start : bool
-        `fit` goes on from the weights that there are.
-    momentum, nesterovs_momentum : float, bool
-        Of "sgd".
-    early_stopping, validation_fraction : bool, float
-        Set this share of the samples aside, stop by their score, and keep the weights of the best.
-    beta_1, beta_2, epsilon : float
-        Of "adam".
-    max_fun : int
-        How often "lbfgs" may ask for the loss.
-    class_weight : dict, "balanced", list of dict, or None
-        How much samples of each class count. scikit-learn's has no such parameter.
-    n_threads : int
-        How many threads may take part, in all but "lbfgs"; the results have the same bits for any
-        number. scikit-learn's has no such parameter.
+    verbose : bool, default False; True prints each epoch
+    warm_start : bool, default False; True lets `fit` continue from the present weights
+    momentum, nesterovs_momentum : float, bool, defaults 0.9 and True, of "sgd"
+    early_stopping, validation_fraction : bool, float, defaults False and 0.1
+        Set this share of the samples aside, stop by their score, and keep the best weights.
+    beta_1, beta_2, epsilon : float, defaults 0.9, 0.999 and 1e-8, of "adam"
+    max_fun : int, default 15000, at most so many evaluations of the loss by "lbfgs"
+    class_weight : dict, "balanced", list of dict or None, default None
+        Weight of the samples of each class. scikit-learn lacks this parameter and the next.
+    n_threads : int, default 1
+        Threads, at most, for all but "lbfgs"; results have the same bits for any number.
 
     Attributes
     ----------
     classes_ : array, or list of arrays
     loss_ : float
-        Of the last epoch: the mean over its batches as they were seen, with the penalty.
-    best_loss_ : float or None
-    loss_curve_ : list of float
-    validation_scores_, best_validation_score_ : list of float, float, or None
-        Accuracies.
-    t_ : int
-        Samples seen.
+        Of the last epoch: the mean over its batches during training, with the penalty.
+    best_loss_, loss_curve_ : float or None, list of float
+    validation_scores_, best_validation_score_ : list of accuracies, the best, or None
+    t_ : int, the number of samples seen
     coefs_, intercepts_ : list of (n_in, n_out) arrays, list of (n_out,) arrays
-        Write into them, or put others in their place: `predict` and further training use them.
+        Write into them or replace them: `predict` and further training use what they hold.
     n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
-
-    References
-    ----------
-    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
 
     Examples
     --------
@@ -121,11 +100,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Perceptron._parameter_constraints,
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
-    }
-    _score_function = staticmethod(accuracy_score)
+    _parameter_constraints = sklearn_private.CLASSIFIER_CONSTRAINTS
+    _score_function = staticmethod(metrics.accuracy_score)
     loss = "log_loss"
 
     def __init__(
@@ -149,126 +125,86 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _labels(self, y: np.ndarray) -> np.ndarray:
-        return self._label_binarizer.inverse_transform(y)
+        labels: np.ndarray = self._label_binarizer.inverse_transform(y)
+        return labels
 
-    def _validate_input(
-        self, X: Any, y: Any, incremental: bool, reset: bool
-    ) -> tuple[Any, np.ndarray]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = super()._validate_input(X, y, incremental, reset)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = preprocessing.LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._compare_classes(unique_labels(y))
+            self._compare_classes(multiclass.unique_labels(y))
         return X, self._label_binarizer.transform(y).astype(bool)
 
     def _compare_classes(self, classes: np.ndarray) -> None:
-        """Raise if the classes are not those from before."""
-        if self.warm_start and set(classes) != set(self.classes_):
+        known = self.classes_
+        if self.warm_start and set(classes) != set(known):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous "
-                f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+                f"call to fit. Previously got {known}, `y` has {classes}"
             )
-        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
-            raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
-                f"'y' has {classes}."
-            )
+        if len(np.setdiff1d(classes, known, assume_unique=True)):
+            has = f"`self.classes_` has {known}. 'y' has {classes}."
+            raise ValueError(f"`y` has classes not in `self.classes_`. {has}")
 
     def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
-                "the samples: pass a dict, as compute_class_weight('balanced', classes=classes, "
-                "y=y) of all samples gives it"
+                "class_weight 'balanced' is not supported for partial_fit, which sees only a part: "
+                "pass a dict of compute_class_weight('balanced', classes=classes, y=y) for all y"
             )
         if self._label_binarizer.y_type_.startswith("multilabel"):
-            weights = compute_sample_weight(self.class_weight, y.astype(int))
+            weights = weighting.compute_sample_weight(self.class_weight, y.astype(int))
         else:
             places = y[:, 0].astype(int) if y.shape[1] == 1 else y.argmax(axis=1)
-            by_class = compute_class_weight(
+            by_class = weighting.compute_class_weight(
                 self.class_weight, classes=self.classes_, y=self.classes_[places]
             )
             weights = by_class[places]
         return weights if sample_weight is None else weights * sample_weight
 
-    @available_if(lambda self: self._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
+    @metaestimators.available_if(_has_partial_fit)
+    @sklearn_private.validating
     def partial_fit(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None,
         classes: ArrayLike | None = None,
     ) -> Self:  # fmt: skip
-        """Train for one epoch more; the optimiser goes on where it was.
+        """Train for one more epoch, as `fit` does; the optimiser continues where it was.
 
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-        classes : (n_classes,) array, optional
-            All classes there are; needed in the first call, in which y may lack some.
-
-        Returns
-        -------
-        self
+        The first call needs all classes, an (n_classes,) array, because y may lack some.
         """
-        if _check_partial_fit_first_call(self, classes):
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+        if sklearn_private.first_partial_fit(self, classes):
+            labels = y if multiclass.type_of_target(y).startswith("multilabel") else classes
+            self._label_binarizer = preprocessing.LabelBinarizer().fit(labels)
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
-        outputs = self._outputs(X, check_input)
-        return self._labels(outputs.ravel() if self.n_outputs_ == 1 else outputs)
-
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : (n, n_features) array or sparse matrix
-
-        Returns
-        -------
-        (n, n_classes) array
-            Classes are ordered as in `classes_`.
-        """
-        check_is_fitted(self)
+        """Return the (n, n_classes) probabilities for X as for `fit`, in order of `classes_`."""
+        validation.check_is_fitted(self)
         outputs = self._outputs(X)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return the logarithm of what `predict_proba` returns."""
-        probabilities = self.predict_proba(X)
-        return np.log(probabilities, out=probabilities)
+        """Return the logarithm of `predict_proba`, with the same parameters and shape."""
+        return np.asarray(np.log(self.predict_proba(X)))
 
 
-class MLPRegressor(RegressorMixin, Perceptron):
+class MLPRegressor(base.RegressorMixin, Perceptron):
     """A multi-layer perceptron that learns numbers, in place of scikit-learn's.
+
+    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}
-        Half the squared error, or half Poisson's deviance, for y of at least 0; the output is then
-        exp.
+    loss : {"squared_error", "poisson"}, default "squared_error"
+        Half the squared error, or half Poisson's deviance, which needs y of at least 0 and has exp
+        as its output.
     hidden_layer_sizes, activation, ...
-        As for `MLPClassifier`, without `class_weight`. Samples set aside for early stopping are
-        scored by R squared.
-
-    Attributes
-    ----------
-    loss_, best_loss_, ...
-        As of `MLPClassifier`, without `classes_`.
-
-    References
-    ----------
-    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
+        As for `MLPClassifier`, as the attributes are, without `class_weight` and `classes_`. Early
+        stopping scores by R squared.
 
     Examples
     --------
@@ -280,11 +216,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Perceptron._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
-    }
-    _score_function = staticmethod(r2_score)
+    _parameter_constraints = sklearn_private.REGRESSOR_CONSTRAINTS
+    _score_function = staticmethod(metrics.r2_score)
 
     def __init__(
         self, loss: str = "squared_error", hidden_layer_sizes: Any = (100,),
@@ -302,33 +235,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
-    def _validate_input(
-        self, X: Any, y: Any, incremental: bool, reset: bool
-    ) -> tuple[Any, np.ndarray]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-    # The method itself is true: scikit-learn's regressor, too, has it with "lbfgs", and then runs
-    # that from the weights that there are.
-    @available_if(lambda self: self._check_solver)
-    @_fit_context(prefer_skip_nested_validation=True)
+    # Without `available_if`: scikit-learn's regressor has this method with "lbfgs" too, which then
+    # continues from the present weights.
+    @sklearn_private.validating
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train for one epoch more; the optimiser goes on where it was.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-
-        Returns
-        -------
-        self
-        """
+        """Train for one more epoch, as `fit` does; the optimiser continues where it was."""
         return self._fit(X, y, sample_weight, incremental=True)
-
-    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
-        outputs = self._outputs(X, check_input)
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -2,80 +2,44 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Integral, Interval
-from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
-from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils import check_random_state, column_or_1d, validation
 
 from ..errors import DivergenceError
 from ..interchange.estimators import ACTIVATIONS, OUTPUTS
 from ..network import Network
-from .epochs import NOT_FINITE, Losses, Shuffles, Watch, solver_of
+from .epochs import NOT_FINITE, Losses, Solver, Watch
+from .sklearn_private import check_optimize_result, check_sample_weight, validating
 
 STOCHASTIC = ("sgd", "adam")
 HIDDEN = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
-BATCH_SIZE = 200  # at most, for "auto"
-
-
-class Body:
-    """A network, and its parameters as scikit-learn shows them: views into its buffer."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config, self.net = config, Network(**config, seed=0)
-        self.coefs = [W.T for W in self.net.weights]
-        self.intercepts = list(self.net.biases)
-
-    def take(self, coefs: Sequence[np.ndarray], intercepts: Sequence[np.ndarray]) -> Network:
-        """Return the network with these parameters; those that are its own views are there."""
-        own = [*self.coefs, *self.intercepts]
-        for view, part in zip(own, [*coefs, *intercepts], strict=True):
-            if part is not view:
-                view[...] = part
-        return self.net
-
-
-def _packed(coefs: Sequence[np.ndarray], intercepts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return all parameters, or their gradients, in scikit-learn's order."""
-    return np.concatenate([part.ravel() for part in (*coefs, *intercepts)])
-
-
-def _fill(parts: Sequence[np.ndarray], packed: np.ndarray) -> None:
-    """Write what `_packed` returned back into its parts."""
-    done = 0
-    for part in parts:
-        part[...] = packed[done : done + part.size].reshape(part.shape)
-        done += part.size
 
 
 class Perceptron(BaseEstimator):
     """What `MLPClassifier` and `MLPRegressor` share."""
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "n_threads": [Interval(Integral, 1, None, closed="left")],
-    }
+    _out_activation: Callable[[], str]  # scikit-learn's name of it
     _score_function: Callable[..., float]
-    _body: Body | None = None
+    _net: Network | None = None
+    _views: Sequence[np.ndarray] = ()  # the network's parameters, as scikit-learn shows them
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        for name in self._get_param_names():
-            setattr(self, name, settings[name])
+        left_out = "self", "__class__"  # of the `locals()` of a constructor that calls super()
+        self.__dict__.update({name: x for name, x in settings.items() if name not in left_out})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_body"}
+        return {k: x for k, x in super().__getstate__().items() if k not in ("_net", "_views")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -87,40 +51,59 @@ class Perceptron(BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
-    # -- the network -------------------------------------------------------------------------------
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = validation.validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+            y_numeric=not is_classifier(self), dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
-    def _network(self) -> Network:
-        """Return the network of `coefs_` and `intercepts_`, whatever was written there."""
-        return self._made().take(self.coefs_, self.intercepts_)
+    def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
+        return sample_weight  # None if all are equal
 
-    def _made(self) -> Body:
-        """Return the body for parameters of these shapes; a new one if the last does not fit."""
+    def _labels(self, y: np.ndarray) -> np.ndarray:
+        """Return outputs or targets in the form of the user's y."""
+        return y
+
+    @property
+    def _parameters(self) -> list[np.ndarray]:
+        return [*self.coefs_, *self.intercepts_]
+
+    def _synced(self) -> Network:
+        """Return the network, with the values that `coefs_` and `intercepts_` have now."""
         output, loss = OUTPUTS[self.out_activation_]
-        dtype = np.result_type(*self.coefs_, *self.intercepts_)
-        config = {
+        dtype = np.result_type(*self._parameters)
+        config: dict[str, Any] = {
             "sizes": [len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_)],
             "activation": HIDDEN[self.activation], "output": output, "loss": loss,
             "dtype": "float32" if dtype == np.float32 else "float64",
         }  # fmt: skip
-        if self._body is None or self._body.config != config:
-            self._body = Body(config)
-        return self._body
+        if self._net is None or not config.items() <= self._net.config.items():
+            self._net = Network(**config, seed=0)
+            self._views = [*(W.T for W in self._net.weights), *self._net.biases]
+        for view, part in zip(self._views, self._parameters, strict=True):
+            if part is not view:
+                view[...] = part
+        return self._net
 
     def _bind(self) -> Network:
         """Return the network; from now on `coefs_` and `intercepts_` are views into it."""
-        body = self._made()
-        net = body.take(self.coefs_, self.intercepts_)
-        self.coefs_, self.intercepts_ = list(body.coefs), list(body.intercepts)
+        net, layers = self._synced(), len(self.coefs_)
+        self.coefs_, self.intercepts_ = list(self._views[:layers]), list(self._views[layers:])
         return net
 
     def _initialize(self, layer_units: Sequence[int], dtype: Any) -> None:
-        """Set what is learnt, and what is noted of it, to their start, in arrays of their own."""
-        self._body = None
-        self.n_iter_, self.t_ = 0, 0
-        self.n_layers_ = len(layer_units)
+        """Set weights and records to their start; the weights in new arrays."""
+        self._net, self.n_iter_, self.t_, self.n_layers_ = None, 0, 0, len(layer_units)
         self.out_activation_ = self._out_activation()
-        parts = [self._init_layer(*fans, dtype) for fans in pairwise(layer_units)]
-        self.coefs_, self.intercepts_ = (list(part) for part in zip(*parts, strict=True))
+        self.coefs_, self.intercepts_ = [], []
+        for fan_in, fan_out in pairwise(layer_units):
+            # Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural
+            # networks*, 2010.
+            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (fan_in + fan_out))
+            for parts, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, fan_out)):
+                drawn = self._random_state.uniform(-bound, bound, shape)
+                parts.append(drawn.astype(dtype, copy=False))
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -129,54 +112,35 @@ class Perceptron(BaseEstimator):
             self.best_validation_score_ = -np.inf if stops else None
             self.best_loss_ = None if stops else np.inf
 
-    def _init_layer(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weights and biases that a layer starts with.
-
-        Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural
-        networks*, 2010.
-        """
-        bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (fan_in + fan_out))
-        W, b = (
-            self._random_state.uniform(-bound, bound, shape)
-            for shape in ((fan_in, fan_out), (fan_out,))
-        )
-        return W.astype(dtype, copy=False), b.astype(dtype, copy=False)
-
-    # -- training ----------------------------------------------------------------------------------
-
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validating
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train anew, or go on with `warm_start`.
+        """Train from a new start, or from the last weights with `warm_start`.
 
         Parameters
         ----------
         X : (n, n_features) array or sparse matrix
             float32 is kept; everything else becomes float64.
-        y : (n,) or (n, n_outputs) array
-            Classes, or numbers for a regressor.
-        sample_weight : (n,) array, optional
-
-        Returns
-        -------
-        self
+        y : (n,) or (n, n_outputs) array of classes, or of numbers for a regressor
+        sample_weight : (n,) array, default None, which weighs all samples equally
 
         Raises
         ------
         ValueError
-            If a parameter or the data do not fit, in scikit-learn's words, or if the weights would
-            no longer be finite; they are then those from before.
+            In scikit-learn's words, if a parameter or the data do not fit, or if the weights would
+            no longer be finite; the estimator then keeps the last finite ones.
         """
         return self._fit(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Self:
-        hidden = self._hidden_sizes()
+        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        if min(hidden, default=1) <= 0:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = check_sample_weight(sample_weight, X)
         y = y.reshape(-1, 1) if y.ndim == 1 else y
-        sample_weight = self._weigh(y, sample_weight, incremental)
-        self.n_outputs_ = y.shape[1]
+        sample_weight, self.n_outputs_ = self._weigh(y, sample_weight, incremental), y.shape[1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *hidden, self.n_outputs_], X.dtype)
@@ -184,64 +148,53 @@ class Perceptron(BaseEstimator):
             self._fit_stochastic(X, y, sample_weight, incremental)
         else:
             self._fit_lbfgs(X, y, sample_weight)
-        if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
+        if not all(np.isfinite(part).all() for part in self._parameters):
             raise ValueError(NOT_FINITE)
         return self
 
-    def _hidden_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if np.any(np.array(sizes) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return sizes
-
-    def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
-        """Return how much each sample counts; None for all alike."""
-        return sample_weight
-
     def _targets(self, y: np.ndarray, net: Network) -> np.ndarray:
-        """Return y as a network takes it."""
         return y.argmax(axis=1) if self.out_activation_ == "softmax" else y.astype(net.dtype)
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, weights: Any, incremental: bool) -> None:
         if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = solver_of(self)
+            self._optimizer = Solver(self)
         rule = self._optimizer.rule
         rule.l2, rule.l2_over_sum = float(self.alpha), True
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        net, validation = self._bind(), None
+        net, score = self._bind(), None
         if self.early_stopping:
-            X, y, weights, validation = self._split(X, y, weights)
-        n = X.shape[0]
-        batch_size, order = self._batch_size(n), Shuffles(n, self._random_state)
-        watch = Watch(self, Losses(self.loss, y, weights), order, batch_size, validation)
-        if validation and not self.t_:  # a start that no score is above is what is kept
+            X, y, weights, score = self._split(X, y, weights)
+        batch_size = self._batch_size(n := X.shape[0])
+        watch = Watch(
+            self, self._optimizer, Losses(self.loss, y, weights), np.arange(n), self._random_state,
+            batch_size, score, self._no_improvement_count,
+        )  # fmt: skip
+        if score and not self.t_:  # if no score is above -inf, the start is kept
             watch.best = net.to_vector()
         self.n_iter_ = 0
         try:
             history = net.fit(
                 X, self._targets(y, net), epochs=1 if incremental else self.max_iter,
                 batch_size=batch_size, learning_rate=self._optimizer, optimizer=rule,
-                shuffle=False, order=order if self.shuffle else None, callbacks=[watch],
+                shuffle=False, order=watch.order if self.shuffle else None, callbacks=[watch],
                 sample_weight=weights, threads=self.n_threads,
             )  # fmt: skip
             if not (incremental or history.stopped):
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+                reached = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached"
+                message = f"{reached} and the optimization hasn't converged yet."
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
         except DivergenceError as error:
             raise ValueError(NOT_FINITE) from error
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
+        finally:
+            self._no_improvement_count = watch.stalled
         if watch.best is not None:
             net.from_vector(watch.best)
 
     def _split(self, X: Any, y: np.ndarray, weights: Any) -> tuple[Any, ...]:
-        """Set samples aside: return X, y and weights to train on, and those to validate on."""
+        """Set samples aside; return X, y and weights of the others, and the score of these."""
         given = [X, y] if weights is None else [X, y, weights]
         parts = train_test_split(
             *given, random_state=self._random_state, test_size=self.validation_fraction,
@@ -250,91 +203,59 @@ class Perceptron(BaseEstimator):
         X, y, *weights = parts[::2]
         X_val, y_val, *weights_val = parts[1::2]
         if X_val.shape[0] < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        validation = X_val, self._labels(y_val), *weights_val
-        return X, y, weights[0] if weights else None, validation
-
-    def _labels(self, y: np.ndarray) -> np.ndarray:
-        """Return targets as the user has them."""
-        return y
+            advice = "Increase 'validation_fraction' or the size of your dataset."
+            raise ValueError(f"The validation set is too small. {advice}")
+        score = partial(self._score, X_val, self._labels(y_val), *weights_val)
+        return X, y, weights[0] if weights else None, score
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size == "auto":
-            return min(BATCH_SIZE, n)
+            return min(200, n)
         if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=2,
-            )
-        return min(self.batch_size, n)
+            message = "Got `batch_size` less than 1 or larger than sample size. It is going to be"
+            warnings.warn(f"{message} clipped", stacklevel=2)
+        return min(int(self.batch_size), n)
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, weights: Any) -> None:
         # In double precision whatever X is, and in new arrays, as scikit-learn's are.
-        self._body = None
+        self._net, n = None, X.shape[0]
         self.coefs_ = [W.astype(np.float64, copy=False) for W in self.coefs_]
         self.intercepts_ = [b.astype(np.float64, copy=False) for b in self.intercepts_]
         net = self._bind()
         X, y_net = X.astype(np.float64, copy=False), self._targets(y, net)
-        n = X.shape[0]
         total = n if weights is None else weights.sum(dtype=np.float64)
         losses, order = Losses(self.loss, y, weights), np.arange(n)
-        parts = [*self.coefs_, *self.intercepts_]
 
         def loss_and_gradient(packed: np.ndarray) -> tuple[float, np.ndarray]:
-            _fill(parts, packed)
+            _unpack(packed, self._parameters)
             found = net.gradient(X, y_net, weights)
-            squares = sum(np.vdot(W, W) for W in self.coefs_)
-            loss = losses.of(found.loss, 0.5 * self.alpha * squares / total, order, n)
+            penalty = 0.5 * self.alpha * sum(np.vdot(W, W) for W in self.coefs_) / total
             pairs = zip(found.weights, self.coefs_, strict=True)
             grads = [dW.T + self.alpha * W / total for dW, W in pairs]
-            return loss, _packed(grads, found.biases)
+            return losses.of(found.loss, penalty, order, n), _pack([*grads, *found.biases])
 
-        verbosity = 1 if self.verbose is True or self.verbose >= 1 else -1
         found = minimize(
-            loss_and_gradient, _packed(self.coefs_, self.intercepts_), method="L-BFGS-B", jac=True,
-            options={
-                "maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol,
-                **_get_additional_lbfgs_options_dict("iprint", verbosity),
-            },
+            loss_and_gradient, _pack(self._parameters), method="L-BFGS-B", jac=True,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
         )  # fmt: skip
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        self.loss_ = found.fun
-        _fill(parts, found.x)
-
-    def _check_solver(self) -> bool:
-        if self.solver not in STOCHASTIC:
-            raise AttributeError(
-                "partial_fit is only available for stochastic optimizers. "
-                f"{self.solver} is not stochastic."
-            )
-        return True
-
-    # -- prediction --------------------------------------------------------------------------------
+        self.n_iter_, self.loss_ = check_optimize_result("lbfgs", found, self.max_iter), found.fun
+        _unpack(found.x, self._parameters)
 
     def _outputs(self, X: Any, check_input: bool = True) -> np.ndarray:
-        """Return the network's outputs, in the precision that a product of arrays would have."""
+        """Return the outputs of the network, in the precision that X @ W would have."""
         if check_input:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        net = self._network()
+            X = validation.validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        net = self._synced()
         outputs = net.feedforward(X, self.n_threads)
         return outputs.astype(np.result_type(X.dtype, net.dtype), copy=False)
 
+    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
+        outputs = self._outputs(X, check_input)
+        return self._labels(outputs.ravel() if outputs.shape[1] == 1 else outputs)
+
     def predict(self, X: Any) -> np.ndarray:
-        """Return the classes of samples, or a regressor's numbers.
-
-        Parameters
-        ----------
-        X : (n, n_features) array or sparse matrix
-
-        Returns
-        -------
-        (n,) or (n, n_outputs) array
-        """
-        check_is_fitted(self)
+        """Return the classes, or a regressor's numbers, (n,) or (n, n_outputs); X as for `fit`."""
+        validation.check_is_fitted(self)
         return self._predict(X)
 
     def _score(self, X: Any, y: np.ndarray, sample_weight: Any = None) -> float:
@@ -343,3 +264,14 @@ class Perceptron(BaseEstimator):
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
         return type(self)._score_function(y, predicted, sample_weight=sample_weight)
+
+
+def _pack(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([part.ravel() for part in parts])  # in scikit-learn's order
+
+
+def _unpack(packed: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    """Write a vector of `_pack` back into the parts."""
+    ends = np.cumsum([part.size for part in parts])
+    for part, values in zip(parts, np.split(packed, ends[:-1]), strict=True):
+        part[...] = values.reshape(part.shape)

@@ -1,15 +1,15 @@
-"""Networks to and from the layouts of others: PyTorch, ONNX, scikit-learn.
+"""Networks to and from PyTorch, ONNX and scikit-learn.
 
 ================  ===============================  ============================================
-what              from here                        to here
+format            export                           import
 ================  ===============================  ============================================
 PyTorch           `write_torch`, `torch_code`      `read_torch`
 ONNX              `write_onnx`                     `read_onnx`
 scikit-learn      `to_sklearn`                     `from_sklearn`
 ================  ===============================  ============================================
 
-Outputs are the same to rounding. fastbp's own files are written by `Network.save` and read by
-`fastbp.load`. No pickle is ever read: a `.pt` or `.joblib` file can run any code.
+Outputs agree to rounding. `Network.save` and `fastbp.load` are for fastbp's own files. Pickles are
+never read: a `.pt` or `.joblib` file can run any code.
 
 Examples
 --------
@@ -27,8 +27,7 @@ from pathlib import Path
 from ..errors import ModelFileError
 from ..network import Network
 from .estimators import from_sklearn, to_sklearn
-from .onnx_read import read_onnx
-from .onnx_write import write_onnx
+from .onnx import read_onnx, write_onnx
 from .state_dicts import read_torch, torch_code, write_torch
 
 __all__ = [
@@ -42,8 +41,6 @@ __all__ = [
     "write_torch",
 ]
 
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt")
-
 
 def read(
     path: str | os.PathLike[str],
@@ -53,14 +50,14 @@ def read(
     loss: str | None = None,
     input_scale: float | None = None,
 ) -> Network:
-    """Read a network from a file of another program's, by the end of its name.
+    """Read a network from a file of another program, by the end of its name.
 
     Parameters
     ----------
     path : path-like
         `.onnx` is read by `read_onnx`, `.safetensors` by `read_torch`.
-    activation, output, loss, input_scale : optional
-        What the file does not say; see there. ONNX files say all but the loss.
+    activation, output, loss, input_scale : optional, default None
+        As for `read_torch`: what the file does not say. ONNX files say all but the loss.
 
     Returns
     -------
@@ -69,9 +66,9 @@ def read(
     Raises
     ------
     ModelFileError
-        If the name ends in neither, or the file is damaged or unfit.
+        If the name has another ending, or the file is damaged or does not hold such a network.
     ValueError
-        If an argument is given that the file itself answers.
+        If an argument is given that the file itself says.
 
     Examples
     --------
@@ -82,23 +79,21 @@ def read(
     (3, 2)
     """
     suffix = Path(path).suffix.lower()
-    if suffix in _PICKLES:
+    if suffix in (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt"):
         raise ModelFileError(
-            f"{os.fspath(path)}: a {suffix} file can run any code when it is read, so it is not. "
-            "Write one that cannot: from PyTorch by safetensors.torch.save_file("
-            "model.state_dict(), 'net.safetensors'); from scikit-learn, hand the estimator to "
-            "fastbp.interchange.from_sklearn"
+            f"{os.fspath(path)}: a {suffix} file is not read, as it can run any code. Write one by "
+            "safetensors.torch.save_file(model.state_dict(), 'net.safetensors'), or pass an "
+            "estimator to fastbp.interchange.from_sklearn"
         )
     if suffix == ".safetensors":
         scale = 1.0 if input_scale is None else input_scale
         return read_torch(path, activation=activation, output=output, loss=loss, input_scale=scale)
     if suffix != ".onnx":
         raise ModelFileError(
-            f"{os.fspath(path)}: cannot tell what kind of file this is; its name must end in "
-            ".safetensors (a state_dict of PyTorch's) or .onnx"
+            f"{os.fspath(path)}: the name must end in .safetensors (PyTorch) or .onnx"
         )
     given = {"activation": activation, "output": output, "input_scale": input_scale}
     for name, value in given.items():
         if value is not None:
-            raise ValueError(f"{name} is what an ONNX file says itself; found {value!r} beside it")
+            raise ValueError(f"{name} must not be given, as ONNX files say it; got {value!r}")
     return read_onnx(path, loss=loss)

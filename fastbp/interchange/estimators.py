@@ -1,49 +1,35 @@
 """scikit-learn's `MLPClassifier` and `MLPRegressor`. The package is an extra."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._support import checks, extras
 from ..network import Network
-from .parts import Parts, folded, network
+from .parts import folded, naming, network
 
 if TYPE_CHECKING:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 ACTIVATIONS = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "identity": "identity"}
-# The output of an estimator: that of a network, and its loss.
+# The output of an estimator: the output and the loss of a network.
 OUTPUTS = {
     "softmax": ("softmax", "cross-entropy"),
     "logistic": ("sigmoid", "cross-entropy"),
     "identity": ("identity", "quadratic"),
     "exp": ("exp", "poisson"),
 }
-
-
-def _neural_network() -> Any:
-    try:
-        import sklearn.neural_network
-    except ImportError as error:
-        raise ImportError(
-            "estimators need scikit-learn, install it with: pip install 'fastbp[sklearn]'"
-        ) from error
-    return sklearn.neural_network
-
-
-# -- to an estimator -------------------------------------------------------------------------------
+_REQUIRED = ("sklearn.neural_network", "scikit-learn", "estimators", "sklearn")
 
 
 def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     """Return a scikit-learn estimator that predicts what a network predicts.
 
-    A softmax output makes an `MLPClassifier` of the classes 0, 1, ...; a sigmoid output one of
-    two classes, or of several labels at once where there are several outputs; an identity output
-    an `MLPRegressor`, and exp one with the loss of Poisson. `predict_proba`, or `predict` of the
-    regressor, gives the outputs.
-
-    `input_scale` is multiplied into the first weights. Of two softmax outputs, scikit-learn has
-    one sigmoid of their difference, which is the same function. `fit` starts anew, as it always
-    does.
+    A softmax output makes an `MLPClassifier` of the classes 0, 1, ..., and a sigmoid output one of
+    two classes, or of as many labels at once as there are outputs. An identity output makes an
+    `MLPRegressor`, and exp one with the Poisson loss. `predict_proba`, or `predict` of the
+    regressor, returns the outputs. `fit` starts anew. `input_scale` is multiplied into the first
+    weights. Two softmax outputs become a sigmoid of their difference, which is the same.
 
     Parameters
     ----------
@@ -75,58 +61,36 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     True
     """
     output, n_out = net.config["output"], net.sizes[-1]
-    if output not in _BLANKS or (output, n_out) == ("softmax", 1):
-        raise ValueError(
-            f"net must have an output of {', '.join(_BLANKS)} for scikit-learn, softmax of two "
-            f"outputs or more; found {output} of {n_out}"
-        )
+    allowed = [ours for ours, _ in OUTPUTS.values()]
+    if output not in allowed or (output, n_out) == ("softmax", 1):
+        wanted = f"an output of {', '.join(allowed)} for scikit-learn, softmax of two or more"
+        raise ValueError(f"net must have {wanted}; got {output} of {n_out}")
     weights, biases = folded(net)
     biases = biases or [np.zeros(len(W), net.dtype) for W in weights]
     if (output, n_out) == ("softmax", 2):
         weights[-1], biases[-1] = np.diff(weights[-1], axis=0), np.diff(biases[-1])
-    estimator = _BLANKS[output](_neural_network(), net)
-    for targets, arrays in ((estimator.coefs_, weights), (estimator.intercepts_, biases)):
-        for target, array in zip(targets, arrays, strict=True):
-            target[...] = array.T
+    # One step of training makes the arrays of an estimator.
+    sklearn, X = extras.required(*_REQUIRED), np.zeros((1, net.sizes[0]), net.dtype)
+    y = np.zeros((1, n_out) if n_out > 1 and output != "softmax" else 1, int)
+    activation = ACTIVATIONS[net.config["activation"]]
+    options = {"hidden_layer_sizes": net.sizes[1:-1], "activation": activation, "random_state": 0}
+    if output in ("softmax", "sigmoid"):
+        classes = np.arange(max(n_out, 2))
+        estimator = sklearn.MLPClassifier(**options).partial_fit(X, y, classes=classes)
+    else:
+        options |= {"loss": "poisson"} if output == "exp" else {}
+        estimator = sklearn.MLPRegressor(**options).partial_fit(X, y.astype(net.dtype))
+    targets = [*estimator.coefs_, *estimator.intercepts_]
+    for target, array in zip(targets, [*weights, *biases], strict=True):
+        target[...] = array.T
     return estimator
 
 
-def _settings(net: Network) -> dict[str, Any]:
-    activation = ACTIVATIONS[net.config["activation"]]
-    return {"hidden_layer_sizes": net.sizes[1:-1], "activation": activation, "random_state": 0}
-
-
-def _classifier(sklearn: Any, net: Network) -> Any:
-    """Return a classifier of these shapes: one step of training is what makes its arrays."""
-    n_in, n_out = net.sizes[0], net.sizes[-1]
-    several = net.config["output"] == "sigmoid" and n_out > 1
-    y = np.zeros((1, n_out), int) if several else np.zeros(1, int)
-    blank = sklearn.MLPClassifier(**_settings(net))
-    return blank.partial_fit(np.zeros((1, n_in), net.dtype), y, classes=np.arange(max(n_out, 2)))
-
-
-def _regressor(sklearn: Any, net: Network) -> Any:
-    n_in, n_out = net.sizes[0], net.sizes[-1]
-    y = np.zeros((1, n_out) if n_out > 1 else 1, net.dtype)
-    loss = {"loss": "poisson"} if net.config["output"] == "exp" else {}
-    blank = sklearn.MLPRegressor(**_settings(net), **loss)
-    return blank.partial_fit(np.zeros((1, n_in), net.dtype), y)
-
-
-_BLANKS = {
-    "softmax": _classifier, "sigmoid": _classifier, "identity": _regressor, "exp": _regressor,
-}  # fmt: skip
-
-
-# -- from an estimator -----------------------------------------------------------------------------
-
-
 def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
-    """Return the network that a fitted scikit-learn estimator is.
+    """Return a network that computes what a fitted scikit-learn estimator computes.
 
-    A classifier of two classes has one sigmoid output there; here it has two softmax outputs, 0
-    and z, which is the same function: `feedforward` gives what `predict_proba` gives. Output k is
-    the class `estimator.classes_[k]`.
+    `feedforward` returns what `predict_proba` does; output k is the class `estimator.classes_[k]`.
+    For a sigmoid of z, which divides two classes, the network has the softmax of 0 and z.
 
     Parameters
     ----------
@@ -136,21 +100,17 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     Returns
     -------
     Network
-        With cross-entropy for a classifier, the quadratic loss or that of Poisson for a regressor,
-        in the dtype of the estimator's weights.
+        In the dtype of the weights; with cross-entropy for a classifier, else quadratic or Poisson.
 
     Raises
     ------
     ImportError
         If scikit-learn is missing.
-    TypeError
-        If it is no such estimator.
-    ValueError
-        If it is not fitted, or has an output that networks here have not.
+    TypeError, ValueError
+        If it is another kind of estimator, not fitted, or has an output that `Network` lacks.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn.neural_network import MLPRegressor
     >>> X = np.linspace(0, 1, 20).reshape(10, 2)
     >>> estimator = MLPRegressor(hidden_layer_sizes=[4], solver="lbfgs", random_state=0)
@@ -158,32 +118,18 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     >>> bool(np.allclose(net.feedforward(X)[:, 0], estimator.predict(X)))
     True
     """
-    sklearn = _neural_network()
+    sklearn = extras.required(*_REQUIRED)
+    kind = type(estimator).__name__
     if not isinstance(estimator, (sklearn.MLPClassifier, sklearn.MLPRegressor)):
-        raise TypeError(
-            "estimator must be an MLPClassifier or MLPRegressor of scikit-learn; found "
-            f"{type(estimator).__name__}"
-        )
+        raise TypeError(f"estimator must be MLPClassifier or MLPRegressor of sklearn; got {kind}")
     if not hasattr(estimator, "coefs_"):
         raise ValueError("estimator must be fitted: call its fit first")
-    if estimator.out_activation_ not in OUTPUTS:
-        raise ValueError(
-            f"estimator must have an output of {', '.join(OUTPUTS)}; found "
-            f"{estimator.out_activation_}"
-        )
-    output, loss = OUTPUTS[estimator.out_activation_]
+    output, loss = OUTPUTS[checks.one_of("out_activation_", estimator.out_activation_, OUTPUTS)]
     weights, biases = [W.T for W in estimator.coefs_], list(estimator.intercepts_)
     if output == "sigmoid" and len(weights[-1]) == 1:
         output = "softmax"
-        weights[-1], biases[-1] = _beside_zero(weights[-1]), _beside_zero(biases[-1])
-    activation = next(
-        ours for ours, theirs in ACTIVATIONS.items() if theirs == estimator.activation
-    )
-    return network(
-        type(estimator).__name__, Parts(weights, biases), activation=activation, output=output,
-        loss=loss,
-    )  # fmt: skip
-
-
-def _beside_zero(row: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(row), row])
+        for arrays in (weights, biases):
+            arrays[-1] = np.concatenate([np.zeros_like(arrays[-1]), arrays[-1]])
+    activation = next(a for a, name in ACTIVATIONS.items() if name == estimator.activation)
+    with naming(kind):
+        return network((weights, biases), activation=activation, output=output, loss=loss)

@@ -1,103 +1,77 @@
-"""What every layout is made of: weights, biases, and the names of the functions between them."""
+"""What every layout is made of: weights and biases, and a network made of them."""
 
 import os
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._support.texts import said
 from ..errors import ModelFileError
-from ..network import Network
+from ..model.config import Config
+from ..network import Network, from_arrays
+
+# By layer: weights (n_out, n_in), and biases (n_out,), which are an empty list without.
+Parts: TypeAlias = tuple[list[np.ndarray], list[np.ndarray]]
 
 
-class Parts(NamedTuple):
-    """The dense arrays of a network, layer by layer."""
+@contextmanager
+def naming(source: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what a source makes wrong inside into a ModelFileError that names it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ModelFileError(f"{os.fspath(source)}: {said(error, 1000)}") from error.__cause__
 
-    weights: list[np.ndarray]  # (n_out, n_in)
-    biases: list[np.ndarray]  # (n_out,); empty without
+
+def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, str]]:
+    """Return the weights of each layer with the name of its activation."""
+    hidden = [net.config["activation"]] * (net.num_layers - 2)
+    return zip(net.weights, [*hidden, net.config["output"]], strict=True)
 
 
 def folded(net: Network) -> Parts:
-    """Return copies of a network's parts with `input_scale` multiplied into the first weights.
-
-    W (scale x) = (scale W) x: for layouts that cannot say that inputs are scaled.
-    """
-    weights = [W.copy() for W in net.weights]
+    """Return copies of a network's arrays, for layouts that cannot say that inputs are scaled."""
+    weights, scale = [W.copy() for W in net.weights], net.config["input_scale"]
     with np.errstate(over="ignore"):
-        weights[0][...] = weights[0] * float(net.config["input_scale"])
+        weights[0][...] = weights[0] * float(scale)  # W (s x) = (s W) x
     if not np.isfinite(weights[0]).all():
-        raise ValueError(
-            f"weights[0] times input_scale, {net.config['input_scale']:g}, must be finite in "
-            f"{net.dtype}; use a network of float64"
-        )
-    return Parts(weights, [b.copy() for b in net.biases])
+        wanted = f"must be finite in {net.dtype}; use a network of float64"
+        raise ValueError(f"weights[0] times input_scale, {scale:g}, {wanted}")
+    return weights, [b.copy() for b in net.biases]
 
 
 def network(
-    source: str | os.PathLike[str], parts: Parts, names: Sequence[str] = (), **config: Any
+    parts: Parts, names: Sequence[str] = (), input_scale: float = 1.0, **functions: Any
 ) -> Network:
-    """Return the network made of parts that came from elsewhere.
-
-    Parameters
-    ----------
-    source : path-like
-        What to name where something does not fit.
-    parts : Parts
-        Of one floating dtype.
-    names : sequence of str, optional
-        What the source calls its layers.
-    config : dict
-        `activation`, `output`, `loss`, `input_scale`, as `Network` takes them.
-
-    Raises
-    ------
-    ModelFileError
-        If the arrays do not make a chain of layers, hold NaN or infinity, or no network has these
-        functions.
-    """
+    """Return the network of these arrays and functions; names are those of the source's layers."""
     weights, biases = parts
-    names = names or [f"layer {l}" for l in range(len(weights))]
-    _check(source, parts, names)
+    # Checked first: a network of wrong sizes could take a lot of memory.
+    _check(weights, biases, names or [f"layer {l}" for l in range(len(weights))])
     sizes = [weights[0].shape[1], *(len(W) for W in weights)]
-    try:
-        net = Network(sizes, bias=bool(biases), dtype=weights[0].dtype.name, seed=0, **config)
-    except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{os.fspath(source)}: {error!s:.1000}") from None
-    for target, array in zip([*net.weights, *net.biases], [*weights, *biases], strict=True):
-        target[...] = array
-    return net
+    functions |= {"dtype": weights[0].dtype.name, "input_scale": input_scale}
+    config = Config.checked(sizes, bias=bool(biases), **functions)
+    return from_arrays(config, [*weights, *biases], seed=0)
 
 
-def _check(source: str | os.PathLike[str], parts: Parts, names: Sequence[str]) -> None:
-    """Raise if the arrays do not make a network; before one of that size takes its memory."""
-    for fault in _faults(parts, names):
-        raise ModelFileError(f"{os.fspath(source)}: {fault}")
-
-
-def _faults(parts: Parts, names: Sequence[str]) -> Iterable[str]:
-    weights, biases = parts
+def _check(weights: list[np.ndarray], biases: list[np.ndarray], names: Sequence[str]) -> None:
     if not weights:
-        yield "it has no layer with weights"
-    if biases and len(biases) != len(weights):
-        yield f"{len(weights)} layers have {len(biases)} biases; all must have one, or none"
-    for name, W in zip(names, weights, strict=True):
+        raise ValueError("there is no layer with weights")
+    first, n_in = weights[0].dtype, weights[0].shape[-1:]
+    for l, (name, W) in enumerate(zip(names, weights, strict=True)):
         if W.ndim != 2 or not W.size:
-            yield f"the weights of {name} must be a matrix, (n_out, n_in); found shape {W.shape}"
-    for (below, W), (above, W_next) in pairwise(zip(names, weights, strict=True)):
-        if W_next.shape[1] != len(W):
-            yield (
-                f"{above} takes {W_next.shape[1]} inputs where {below} gives {len(W)}: the layers "
-                "do not make a chain"
-            )
-    for name, W, b in zip(names, weights, biases, strict=False):
-        if b.shape != (len(W),):
-            yield f"the biases of {name} must have shape ({len(W)},); found {b.shape}"
-    for name, array in zip([*names, *names], [*weights, *biases], strict=False):
-        if array.dtype != weights[0].dtype or array.dtype not in (np.float32, np.float64):
-            yield (
-                f"all arrays must be float32, or all float64; found {array.dtype} in {name}, "
-                f"{weights[0].dtype} in {names[0]}"
-            )
-        if not np.isfinite(array).all():
-            yield f"{name} holds values that are not finite"
+            raise ValueError(f"the weights of {name} must be a matrix (n_out, n_in); got {W.shape}")
+        if W.shape[1:] != n_in:
+            gap = f"{name} takes {W.shape[1]} inputs, but {names[l - 1]} gives {n_in[0]}"
+            raise ValueError(f"layers must make a chain; {gap}")
+        n_in = W.shape[:1]
+        if biases and biases[l].shape != n_in:
+            shape = biases[l].shape
+            raise ValueError(f"the biases of {name} must have shape {n_in}; got {shape}")
+        for array in (W, *biases[l : l + 1]):
+            if array.dtype != first or first not in (np.float32, np.float64):
+                got = f"{first} in {names[0]}, {array.dtype} in {name}"
+                raise ValueError(f"all arrays must be float32, or all float64; got {got}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite; it holds NaN or infinity")

@@ -1,17 +1,17 @@
-"""PyTorch's layout: the `state_dict` of a `torch.nn.Sequential`, in a safetensors file."""
+"""PyTorch: the `state_dict` of a `torch.nn.Sequential`, in a safetensors file."""
 
 import os
 import re
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from .._support import checks
-from ..errors import ModelFileError
-from ..model import activations, losses
-from ..model import file as checkpoint
+from .._support.texts import said
+from ..model import config
+from ..model.file import FORMAT, read_arrays, write_arrays
 from ..network import Network
-from .parts import Parts, folded, network
+from .parts import Parts, folded, functions_of_layers, naming, network
 
 MODULES = {
     "sigmoid": "torch.nn.Sigmoid()",
@@ -21,26 +21,19 @@ MODULES = {
     "softmax": "torch.nn.Softmax(dim=1)",
     "exp": "Exp()",
 }
-# What torch.nn lacks.
-DEFINITIONS = {
-    "exp": "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z.exp()",
-}
-# What the metadata of a file of ours say, and what each may be.
-_ALLOWED = {
-    "activation": activations.HIDDEN,
-    "output": activations.OUTPUT,
-    "loss": losses.NAMES,
-}
-_NAME = re.compile(r"(?:(?P<layer>.+)\.)?(?P<part>weight|bias)")
+# Which torch.nn lacks.
+_EXP = "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z.exp()\n"
+# The metadata of files that `write_torch` writes, and their allowed values.
+_ALLOWED = {"activation": config.HIDDEN, "output": config.OUTPUT, "loss": config.LOSSES}
+_Functions: TypeAlias = dict[str, str | None]
 
 
 def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     """Write a network as the `state_dict` of a `torch.nn.Sequential`, in a safetensors file.
 
-    The modules are `Linear`, activation, `Linear`, activation, ..., so that the arrays are named
-    `0.weight, 0.bias, 2.weight, ...`; `torch_code` gives the program that makes them and loads the
-    file. PyTorch is not needed to write it. The modules take the inputs that the network takes, as
-    floats: `input_scale` is multiplied into the first weights.
+    The modules are `Linear`, activation, `Linear`, ..., and the arrays `0.weight, 0.bias,
+    2.weight, ...`; `torch_code` returns the program that loads them. Inputs are those of the
+    network, as floats: `input_scale` is multiplied into the first weights. PyTorch is not needed.
 
     Parameters
     ----------
@@ -53,7 +46,7 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     ValueError
-        If the scaled first weights are beyond the network's dtype.
+        If the scaled first weights are too large for the network's dtype.
 
     References
     ----------
@@ -64,25 +57,23 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     --------
     >>> import fastbp, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
-    >>> net = fastbp.Network([3, 4, 2], loss="cross-entropy", seed=0)
-    >>> write_torch(net, path)
-    >>> bool((read_torch(path).to_vector() == net.to_vector()).all())
-    True
+    >>> write_torch(fastbp.Network([3, 4, 2], loss="cross-entropy", seed=0), path)
+    >>> read_torch(path).sizes
+    (3, 4, 2)
     """
     weights, biases = folded(net)
     arrays = {f"{2 * l}.weight": W for l, W in enumerate(weights)}
     arrays |= {f"{2 * l}.bias": b for l, b in enumerate(biases)}
-    described = {key: str(net.config[key]) for key in _ALLOWED}
-    checkpoint.write_arrays(path, arrays, {"format": "pt", **described})
+    write_arrays(path, arrays, {"format": "pt"} | {key: str(net.config[key]) for key in _ALLOWED})
 
 
 def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
-    """Return the program that loads in PyTorch what `write_torch` wrote.
+    """Return a program that loads in PyTorch what `write_torch` wrote.
 
     Parameters
     ----------
-    net : Network
-    path : path-like
+    net, path
+        As for `write_torch`.
 
     Returns
     -------
@@ -100,22 +91,18 @@ def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
     )
     model.load_state_dict(safetensors.torch.load_file('net.safetensors'))
     """
-    options = ("" if net.config["bias"] else ", bias=False") + (
-        ", dtype=torch.float64" if net.dtype == np.float64 else ""
+    options = "" if net.config["bias"] else ", bias=False"
+    options += ", dtype=torch.float64" if net.dtype == np.float64 else ""
+    modules = (
+        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {MODULES[name]},\n"
+        for W, name in functions_of_layers(net)
     )
-    hidden = [net.config["activation"]] * (net.num_layers - 2)
-    lines = [
-        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {MODULES[name]},"
-        for W, name in zip(net.weights, [*hidden, net.config["output"]], strict=True)
-    ]
-    return "\n".join([
-        "import torch, safetensors.torch",
-        *(text for name, text in DEFINITIONS.items() if name == net.config["output"]),
-        "model = torch.nn.Sequential(",
-        *lines,
-        ")",
-        f"model.load_state_dict(safetensors.torch.load_file({os.fspath(path)!r}))",
-    ])  # fmt: skip
+    return (
+        "import torch, safetensors.torch\n"
+        f"{_EXP if net.config['output'] == 'exp' else ''}"
+        f"model = torch.nn.Sequential(\n{''.join(modules)})\n"
+        f"model.load_state_dict(safetensors.torch.load_file({os.fspath(path)!r}))"
+    )
 
 
 def read_torch(
@@ -128,27 +115,23 @@ def read_torch(
 ) -> Network:
     """Read a network from a `state_dict` of linear layers, in a safetensors file.
 
-    From PyTorch, write one by `safetensors.torch.save_file(model.state_dict(), path)`. A
-    `state_dict` holds arrays only: which functions stand between them has to be said, but for a
-    file that `write_torch` wrote.
+    PyTorch writes one by `safetensors.torch.save_file(model.state_dict(), path)`. It holds arrays
+    only: the functions between them must be given, unless `write_torch` wrote the file.
 
     Parameters
     ----------
     path : path-like
-        The arrays are `NAME.weight` (n_out, n_in) and `NAME.bias` (n_out,), all float32 or all
-        float64. The layers' names differ in one number, which gives their order: `0, 2, 4` as of
-        a `torch.nn.Sequential`, or `fc1, fc2, fc3`.
+        Holds `NAME.weight` (n_out, n_in) and `NAME.bias` (n_out,), all float32 or all float64.
+        One number in the names, as in `0, 2, 4` or `fc1, fc2, fc3`, gives the order of layers.
     activation : {"sigmoid", "tanh", "relu", "identity"}, optional
-        Of the hidden layers.
+        Of the hidden layers; by default the one in the file.
     output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
-        By default, that of a `Network` with this loss. Models for `torch.nn.CrossEntropyLoss` end
-        without a softmax; with loss "cross-entropy" the network has it: the classes are the same,
-        and the outputs are probabilities.
+        By default the one in the file, or that of a `Network` with the given loss: a softmax for
+        "cross-entropy", though models for `torch.nn.CrossEntropyLoss` end without one.
     loss : {"quadratic", "cross-entropy", "poisson"}, optional
-        What training would go on with.
-    input_scale : float
-        Inputs are multiplied by it: 1/255 for images of type uint8, where PyTorch was given
-        pixels from 0 to 1.
+        The loss for further training; by default the one in the file.
+    input_scale : float, default 1.0
+        Factor of the inputs: 1/255 for uint8 images, if PyTorch was given pixels from 0 to 1.
 
     Returns
     -------
@@ -156,102 +139,79 @@ def read_torch(
 
     Raises
     ------
-    FileNotFoundError
-    ModelFileError
-        If the file is damaged, holds other arrays than those of linear layers that fit together,
-        lacks one, or does not say its functions and neither do you.
+    FileNotFoundError, ModelFileError
+        If the file is missing or damaged, lacks an array, holds some that are not of linear layers
+        or do not fit, or if a function is neither in the file nor given.
     TypeError, ValueError
-        If an argument is none of those above.
+        If an argument is not one of those above.
 
     Examples
     --------
     >>> import os, safetensors.numpy, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "theirs.safetensors")
-    >>> arrays = {"fc1.weight": np.ones((4, 3)), "fc2.weight": np.eye(4)}
-    >>> safetensors.numpy.save_file(arrays, path)
+    >>> safetensors.numpy.save_file({"fc1.weight": np.eye(3), "fc2.weight": np.eye(3)}, path)
     >>> read_torch(path, activation="relu", loss="cross-entropy").sizes
-    (3, 4, 4)
+    (3, 3, 3)
     """
     given = {"activation": activation, "output": output, "loss": loss}
     for key, value in given.items():
         if value is not None:
             checks.one_of(key, value, _ALLOWED[key])
     checks.positive_float("input_scale", input_scale)
-    arrays, metadata = checkpoint.read_arrays(path)
-    if metadata.get("format") == checkpoint.FORMAT:
-        raise ModelFileError(
-            f"{os.fspath(path)} is a model of fastbp already: use it as it is, by fastbp.load, or "
-            "turn it into another by `fastbp export`"
-        )
-    names, parts = _layers(path, arrays)
-    config = _functions(path, metadata, given, hidden=len(names) > 1)
-    return network(path, parts, names, input_scale=input_scale, **config)
+    arrays, metadata = read_arrays(path)
+    with naming(path):
+        if metadata.get("format") == FORMAT:
+            raise ValueError("a model of fastbp already; use fastbp.load, or `fastbp export`")
+        names, parts = _layers(arrays)
+        functions = _functions(metadata, given, hidden=len(names) > 1)
+        return network(parts, names, input_scale=input_scale, **functions)
 
 
-def _functions(
-    path: str | os.PathLike[str], metadata: dict[str, str], given: dict[str, Any], hidden: bool
-) -> dict[str, Any]:
-    """Return activation, output and loss: as given, else as the file says."""
-    for key, allowed in _ALLOWED.items():
-        if key in metadata and metadata[key] not in allowed:
-            raise ModelFileError(
-                f"{os.fspath(path)}: its {key} must be one of {', '.join(allowed)}; "
-                f"found {checkpoint.short(metadata[key])}"
-            )
+def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Functions:
+    """Return activation, output and loss: as given, else as in the file."""
+    for key in (key for key in _ALLOWED if key in metadata):
+        checks.one_of(f"its {key}", metadata[key], _ALLOWED[key])
     found = {key: given[key] or metadata.get(key) for key in _ALLOWED}
     if given["loss"] and not given["output"] and given["loss"] != metadata.get("loss"):
-        found["output"] = None  # that of another loss
+        found["output"] = None  # the file's is for another loss
     if not hidden:
         found["activation"] = found["activation"] or "sigmoid"  # of no layer
     missing = [key for key in ("activation", "loss") if not found[key]]
     if missing:
-        raise ModelFileError(
-            f"{os.fspath(path)}: a state_dict holds arrays only, and this one does not say its "
-            f"{' and '.join(missing)}; name "
-            + " and ".join(
-                f"{key}= (--{key}), one of {', '.join(_ALLOWED[key])}" for key in missing
-            )
-        )
+        ways = [f"{key}= (--{key}), one of {', '.join(_ALLOWED[key])}" for key in missing]
+        names, by = " and ".join(missing), " and ".join(ways)
+        raise ValueError(f"this state_dict does not say its {names}; name {by}")
     return found
 
 
-def _layers(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> tuple[list[str], Parts]:
+def _layers(arrays: dict[str, np.ndarray]) -> tuple[list[str], Parts]:
     """Return the names of the layers, in order, and their arrays."""
-    layers: dict[str, dict[str, np.ndarray]] = {}
+    kinds: dict[str, dict[str, np.ndarray]] = {"weight": {}, "bias": {}}
     for name, array in arrays.items():
-        match = _NAME.fullmatch(name)
-        if not match:
-            raise ModelFileError(
-                f"{os.fspath(path)}: array {checkpoint.short(name)} is of no torch.nn.Linear, "
-                "whose arrays are NAME.weight and NAME.bias; networks here are made of these only"
-            )
-        layers.setdefault(match["layer"] or "", {})[match["part"]] = array
-    names = _in_order(path, list(layers))
-    with_bias = any("bias" in parts for parts in layers.values())
-    for name, part in ((n, p) for n in names for p in ["weight"] + ["bias"] * with_bias):
-        if part not in layers[name]:
-            whole = f"{name}.{part}".lstrip(".")
-            raise ModelFileError(f"{os.fspath(path)}: array {checkpoint.short(whole)} is missing")
-    weights = [layers[name]["weight"] for name in names]
-    biases = [layers[name]["bias"] for name in names if with_bias]
-    return [checkpoint.short(name) for name in names], Parts(weights, biases)
+        layer, dot, part = name.rpartition(".")
+        if part not in kinds or (dot and not layer):
+            got = f"array {said(name, 40)!r}"
+            raise ValueError(f"arrays must be NAME.weight or .bias of torch.nn.Linear; got {got}")
+        kinds[part][layer] = array
+    names = _in_order(list(kinds["weight"] | kinds["bias"]))
+    for kind, layers in kinds.items():
+        missing = [f"{name}.{kind}".lstrip(".") for name in names if name not in layers]
+        if missing and (layers or kind == "weight"):
+            raise ValueError(f"array {said(missing[0], 40)!r} is missing")
+    weights, biases = ([kind[name] for name in names if kind] for kind in kinds.values())
+    return [repr(said(name, 40)) for name in names], (weights, biases)
 
 
-def _in_order(path: str | os.PathLike[str], names: list[str]) -> list[str]:
-    """Return the names by the one number in which they differ.
-
-    A file has no order of its own, and layers of equal width would fit in any.
-    """
+def _in_order(names: list[str]) -> list[str]:
+    # By the one number in which they differ: a file has no order of its own, and layers of equal
+    # width would fit in any.
     split = {name: re.split(r"([0-9]{1,9})", name) for name in names}
     stems = {(*parts[::2],) for parts in split.values()}
     numbers = {name: tuple(map(int, parts[1::2])) for name, parts in split.items()}
-    varying = [len(set(column)) > 1 for column in zip(*numbers.values(), strict=False)]
-    if len(names) > 1 and (
-        len(stems) > 1 or sum(varying) != 1 or len(set(numbers.values())) < len(names)
-    ):
-        shown = ", ".join(checkpoint.short(name) for name in sorted(names)[:4])
-        raise ModelFileError(
-            f"{os.fspath(path)}: cannot tell the order of layers {shown}: their names must differ "
-            "in one number, as 0, 2, 4 of a torch.nn.Sequential or fc1, fc2; rename them"
-        )
+    varying = [len(set(column)) for column in zip(*numbers.values(), strict=False)]
+    one = varying.count(1) == len(varying) - 1 and len(names) in varying
+    if len(names) > 1 and not (len(stems) == 1 and one):
+        shown = ", ".join(repr(said(name, 40)) for name in sorted(names)[:4])
+        wanted = "one number in their names, as in 0, 2, 4 or fc1, fc2"
+        raise ValueError(f"the order of layers must be {wanted}; got {shown}; rename them")
     return sorted(names, key=numbers.__getitem__)

@@ -1,151 +1,168 @@
-"""A whole stretch of training in one call: batches, one-sample batches, epochs."""
+"""Training: a whole stretch of it in one call, or the halves of a step that ranks share.
 
-import math
+Each thread of a team makes the same call, but for `team`. A batch whose loss is not finite is not
+learnt: training stops before it, with the flag STOPPED in work.integers. Shapes: `walk.records`.
+"""
 
-from numba.extending import overload
-
-from .ir.activations import scale_by_slope
-from .ir.tiles import delta_and_update
-from .ir.vectors import at, pointer
+from .ir.memory import at, pointer, pointers, prefetch
 from .jit import inlined, kernel
-from .walk.batch import (
-    UPDATE_ROWS,
-    forward_rest,
-    is_weighted,
-    learn_chunk,
-    output,
-    shares,
-    size_of,
-    update_biases,
-)
-from .walk.first import NUM, forward_one, samples_at, settle, update_one
-from .walk.records import TOTALS, Team, add_scaled, count, fill, lean, ledger, read, reset
-from .walk.team import asked_to_stop, barrier, share, stop, stopped
-
-# -- batches of one --------------------------------------------------------------------------------
+from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
+from .walk import first_sparse, narrow, optimizers, records
+from .walk.batch import learn_chunk, learn_chunks, learn_ones, shares
+from .walk.first import in_blocks
+from .walk.team import barrier, share, stopped
 
 
-@inlined
-def _backward_and_update_one(plan, params, alpha, work):
-    """Each layer above the first is read once, for its delta and its update."""
-    scratch = work.scratch
-    for l in range(plan.last, 1, -1):
-        n = plan.sizes[l - 1]
-        delta, a = at(scratch, plan.delta[l - 1]), at(scratch, plan.a[l - 1])
-        w = at(params, plan.w[l])
-        delta_and_update(
-            n, plan.widths[l], w, plan.strides[l], at(scratch, plan.delta[l]), a, w, alpha, delta
-        )
-        fill(delta, n, plan.widths[l - 1], 0)
-        scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
-    if plan.bias:
-        update_biases(plan, NUM(1), params, alpha, work, Team(0, 1))
-
-
-@inlined
-def _learn_one(plan, params, data, targets, samples, slot, fresh, alpha, work, team):
-    """Take one step on one sample; False if its loss is not finite."""
-    forward_one(plan, data, params, samples, slot, fresh, alpha, work, team)
-    barrier(work.marks, team.size)
-    if team.thread == 0:
-        forward_rest(plan, params, NUM(0), NUM(1), work)
-        output(plan, targets, samples, NUM(0), NUM(1), work)
-        if asked_to_stop(work.marks) or not math.isfinite(work.sums[TOTALS]):
-            stop(work.marks)
-        else:
-            count(work.sums, work.sums[TOTALS], work.sums[TOTALS + plan.chunk])
-            _backward_and_update_one(plan, params, alpha, work)
-    barrier(work.marks, team.size)
-    if stopped(work.marks):
-        return False
-    update_one(plan, data, params, samples, alpha, work, team)
-    return True
+@kernel
+def index_rows(X, scale, blocks, rows, start, position, value):
+    """Index rows[0] <= s of X as far as there is room; rows[0] becomes the first one left."""
+    # X is (samples, n_in); rows (2,); start (samples * blocks + 1,); position and value (room,).
+    # rows[1] counts the samples that hold NaN or infinity once they are multiplied by `scale`.
+    # The entries of sample s in block j stand at start[s * blocks + j] and before the next start:
+    # the inputs that are not zero, then zeros that fill up the group, so that no loop over them has
+    # a remainder. Values are multiplied by `scale`, or, where X holds bytes, kept as they are.
+    n, n_in = X.shape
+    block = (n_in + blocks - 1) // blocks
+    worst = n_in + blocks * ENTRY_GROUP
+    s = rows[0]
+    k = start[s * blocks]
+    positions, values = pointer(position), pointer(value)
+    while s < n and k + worst <= position.size:
+        # Which inputs are zero cannot be foreseen: a branch should not wait for main memory, too.
+        prefetch(at(pointer(X), (s + ROWS_AHEAD) * n_in), n_in)
+        first = k
+        for j in range(blocks):
+            last = min((j + 1) * block, n_in)
+            x = at(pointer(X), s * n_in)
+            k = first_sparse.index_block(x, j * block, last, scale, positions, values, k)
+            start[s * blocks + j + 1] = k
+        # A look at what is still in the cache: one at all of X beforehand took 10 ms for MNIST.
+        rows[1] += not records.all_finite(at(values, first), k - first)
+        s += 1
+    rows[0] = s
 
 
 @inlined
-def _learn_ones(plan, params, data, targets, order, n, span, work, team):
-    """Learn sample after sample."""
-    alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
-    for p in range(span.first, span.last):
-        samples = samples_at(order, p, span.batch, n)
-        fresh = p == span.first
-        if not _learn_one(plan, params, data, targets, samples, p & 1, fresh, alpha, work, team):
-            return
-    if span.first < span.last:
-        p = span.last - 1
-        settle(plan, data, params, order[p], p & 1, alpha, work, team)
-        barrier(work.marks, team.size)
-
-
-# -- larger batches, and epochs --------------------------------------------------------------------
-
-
-@inlined
-def learn_chunks(plan, params, data, targets, order, m, work, alpha, share_of_loss, team):
-    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk.
-
-    Of a batch that is refused nothing stays in the totals.
-    """
-    barrier(work.marks, team.size)
-    loss, hits = work.sums[0], work.sums[1]
-    for done in range(0, m, plan.chunk):
-        size = min(plan.chunk, m - done)
-        samples = samples_at(order, done, size, m)
-        if not learn_chunk(
-            plan, params, data, targets, samples, size, work, work.grads, alpha, share_of_loss,
-            team,
-        ):  # fmt: skip
-            reset(work, loss, hits, team)
-            return False
-    return True
-
-
-@inlined
-def _learn_batches(plan, params, data, targets, order, n, span, work, team):
-    low, high = share(size_of(plan), UPDATE_ROWS, team.thread, team.size)
+def _learn_batches(job, order, n, span):
+    plan, params, grads, team = job.plan, job.params, job.work.grads, job.team
+    rate = span.learning_rate
+    low, high = share(records.size_of(plan), UPDATE_UNIT, team.thread, team.size)
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
-        share_of_each, share_of_loss = shares(targets, which, m)
+        share_of_each, share_of_loss = shares(job.targets.weights, which, m)
         if m <= plan.chunk:
-            alpha = -span.learning_rate * share_of_each
-            samples = samples_at(order, p, m, n)
-            if not learn_chunk(
-                plan, params, data, targets, samples, m, work, params, alpha, share_of_loss, team
-            ):
+            alpha = -rate * share_of_each
+            if not learn_chunk(job, records.batch_at(order, p, m, n, alpha, share_of_loss, params)):
                 return
         else:
-            fill(work.grads, low, high, 0)
-            if not learn_chunks(
-                plan, params, data, targets, which, m, work, share_of_each, share_of_loss, team
-            ):
+            records.fill(grads, low, high, 0)
+            if not learn_chunks(job, which, m, share_of_each, share_of_loss):
                 return
-            add_scaled(params, low, high, -span.learning_rate, work.grads)
-            barrier(work.marks, team.size)
-
-
-def weighted(targets):
-    """Return whether the samples have weights."""
-
-
-@overload(weighted)
-def _weighted_of(targets):
-    return (lambda targets: True) if is_weighted(targets) else (lambda targets: False)
+            records.add_scaled(params, low, high, -rate, grads)
+            barrier(job.work.integers, team.size)
 
 
 @kernel
 def sgd_epoch(plan, params, data, targets, order, span, work, team):
-    """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last.
-
-    A batch whose loss is not finite is not learnt: training stops before it, with the flag in
-    work.marks.
-    """
-    net, x, y, hands = read(plan), lean(data), lean(targets), lean(work)
-    w, which, n = pointer(params), pointer(order), order.size
+    """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last."""
+    job, which = records.job_of(plan, params, data, targets, work, team), pointer(order)
     for epoch in range(span.epochs):
-        here = ledger(hands, epoch, team)
-        if span.batch == 1 and not weighted(targets):
-            _learn_ones(net, w, x, y, which, n, span, here, team)
+        here = records.in_epoch(job, epoch)
+        if span.batch == 1 and targets.weights is None:
+            learn_ones(here, which, order.size, span)
         else:
-            _learn_batches(net, w, x, y, which, n, span, here, team)
-        if stopped(hands.marks):
+            _learn_batches(here, which, order.size, span)
+        if stopped(job.work.integers):
             return
+
+
+@kernel
+def narrow_epoch(plan, params, data, targets, order, span, work, team):
+    """Twin of `reference.sgd_epoch`, for narrow networks."""
+    job, which = records.job_of(plan, params, data, targets, work, team), pointer(order)
+    for epoch in range(span.epochs):
+        here = records.in_epoch(job, epoch)
+        for p in range(span.first, span.last, span.batch):
+            m = min(span.batch, order.size - p)
+            if not narrow.learn_narrow(here, at(which, p), m, span.learning_rate):
+                return
+
+
+@inlined
+def _learn_by_rule(job, order, n, span, rule):
+    plan, work, team, rate = job.plan, job.work, job.team, span.learning_rate
+    by_blocks = in_blocks(job) and team.size == 1 and rule.numbers[optimizers.CLIP] == 0
+    for p in range(span.first, span.last, span.batch):
+        m, which = min(span.batch, n - p), at(order, p)
+        share_of_each, share_of_loss = shares(job.targets.weights, which, m)
+        batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, work.grads)
+        if m <= plan.chunk and by_blocks:
+            if not optimizers.learn_by_blocks(job, batch, rule, rate):
+                return
+            continue
+        if m <= plan.chunk:
+            fine = learn_chunk(job, batch)
+        else:
+            fine = learn_chunks(job, which, m, share_of_each, share_of_loss)
+        if not fine:
+            return
+        optimizers.take_step(plan, job.params, work, team, rule, rate, m, share_of_each)
+
+
+@kernel
+def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+    """Twin of `reference.optimizer_epoch`."""
+    job, optimizer = records.job_of(plan, params, data, targets, work, team), pointers(rule)
+    low, high = share(records.size_of(job.plan), optimizers.UNIT, team.thread, team.size)
+    records.fill(job.work.grads, low, high, 0)
+    for epoch in range(span.epochs):
+        _learn_by_rule(records.in_epoch(job, epoch), pointer(order), order.size, span, optimizer)
+        if stopped(job.work.integers):
+            return
+
+
+@kernel
+def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+    """Twin of `reference.optimizer_epoch`, for narrow networks."""
+    job, optimizer = records.job_of(plan, params, data, targets, work, team), pointers(rule)
+    rate = span.learning_rate
+    for epoch in range(span.epochs):
+        here = records.in_epoch(job, epoch)
+        for p in range(span.first, span.last, span.batch):
+            m = min(span.batch, order.size - p)
+            if not narrow.learn_rounds(here, at(pointer(order), p), m):
+                return
+            optimizers.take_step(here.plan, here.params, here.work, team, optimizer, rate, m, 1 / m)
+
+
+# A rank takes part of a batch. Between the halves the gradients are added up over the ranks; see
+# `fastbp.training.mpi`.
+
+
+@kernel
+def part_gradient(plan, params, data, targets, order, span, work, team):
+    """Add span.learning_rate * (sum of the gradients of a part of a batch) to work.grads."""
+    # The sums of losses and hits go to the totals, the losses multiplied by their samples' weights.
+    job = records.job_of(plan, params, data, targets, work, team)
+    which, m = at(pointer(order), span.first), span.last - span.first
+    learn_chunks(job, which, m, span.learning_rate, 1.0)
+
+
+@kernel
+def narrow_part_gradient(plan, params, data, targets, order, span, work, team):
+    """Do as `part_gradient` does, for narrow networks; work.grads is overwritten."""
+    job = records.job_of(plan, params, data, targets, work, team)
+    which, m = at(pointer(order), span.first), span.last - span.first
+    if m > 0 and narrow.learn_rounds(job, which, m):  # which makes a mean
+        low, high = share(records.size_of(job.plan), UPDATE_UNIT, team.thread, team.size)
+        records.scale(job.work.grads, low, high, span.learning_rate * m)
+
+
+@kernel
+def rule_step(plan, params, span, work, rule, share_of_each, team):
+    """Twin of `reference.optimizer_step` along work.grads, which is zeroed."""
+    # The penalty, times span.batch samples, goes to the totals.
+    optimizers.take_step(
+        records.unpack(plan), pointer(params), pointers(work), team, pointers(rule),
+        span.learning_rate, span.batch, share_of_each,
+    )  # fmt: skip

@@ -1,18 +1,18 @@
-"""Arrays and a configuration in, a file out, and back. Knows nothing of networks.
+"""Files of models and of trainings: arrays and a configuration, written and read.
 
-The file is `safetensors`: dense arrays behind a JSON header, no code. The header's metadata holds
-`format`, `format_version` and the configuration as one JSON string; other layouts have metadata of
-their own (`write_arrays`, `read_arrays`). A file is written whole or not at all, and read as if a
-stranger had sent it.
+The format is `safetensors`; its metadata holds `format`, `format_version` and the configuration as
+one JSON string. Nothing in a file is trusted when it is read: it can run no code, nor allocate more
+than a small multiple of its size.
 """
 
 import contextlib
 import errno
 import json
 import os
+import reprlib
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,142 +20,65 @@ import safetensors
 import safetensors.numpy
 
 from .._support import files
+from .._support.texts import said
 from ..errors import ModelFileError
+from .config import Config
 
 FORMAT, TRAINING = "fastbp", "fastbp-training"
-FORMAT_VERSION = 1  # of either
+FORMAT_VERSION = 1  # of both
+_KINDS = {
+    FORMAT: ("model", "fastbp.load reads it"),
+    TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
+}
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
-# Room for a hundred thousand layers. JSON grows some twentyfold as Python objects, so that the
-# text is bounded before it is parsed.
-MOST_CONFIG = 2**20  # characters
+# Characters, enough for a hundred thousand layers. As Python objects JSON takes some twenty times
+# the memory of its text, so the text is checked before it is parsed.
+MOST_CONFIG = 2**20
+_Path = str | os.PathLike[str]
+_Arrays = Mapping[str, np.ndarray]
 
 
-# -- write -----------------------------------------------------------------------------------------
-
-
-def write(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], config: dict[str, Any],
-    kind: str = FORMAT,
-) -> None:  # fmt: skip
-    """Write arrays and a configuration to a file, whole or not at all.
-
-    If anything fails on the way, what lay at `path` before still lies there; see
-    `fastbp._support.files.write_bytes`. The same arrays and configuration give the same bytes.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Where to write. An existing file is replaced and its permissions are kept; through a
-        symbolic link, the file that it points to.
-    arrays : dict of str to ndarray
-        float32 or float64, of any shape and memory order.
-    config : dict
-        What JSON can hold; neither NaN nor infinity.
-    kind : str
-        `FORMAT` for a model, `TRAINING` for a training under way.
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or not writable, or the disk is full.
-    TypeError
-        If an array has another dtype, or JSON cannot hold the configuration.
-    ValueError
-        If the configuration holds NaN or infinity, or is longer than 1 MiB.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-    >>> write(path, {"w": np.ones((2, 3))}, {"sizes": [3, 2]})
-    >>> arrays, config = read(path)
-    >>> arrays["w"].shape, config
-    ((2, 3), {'sizes': [3, 2]})
-    """
+def write(path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT) -> None:
+    """Write arrays of floats and a configuration; the same ones give the same bytes."""
     text = json.dumps(config, allow_nan=False)
     if len(text) > MOST_CONFIG:
-        raise ValueError(
-            f"config must be at most {MOST_CONFIG} characters of JSON; {len(text)} found"
-        )
+        raise ValueError(f"config must be at most {MOST_CONFIG} characters; got {len(text)}")
     metadata = {"format": kind, "format_version": str(FORMAT_VERSION), "config": text}
     write_arrays(path, arrays, metadata)
 
 
-def write_arrays(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
-) -> None:
-    """Write arrays and any metadata to a safetensors file, whole or not at all; see `write`."""
+def write_arrays(path: _Path, arrays: _Arrays, metadata: dict[str, str]) -> None:
+    """Write arrays and any metadata to a safetensors file."""
     dense = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")
         if dtype not in DTYPES.values():
-            raise TypeError(f"array {name!r} must be float32 or float64; found {array.dtype}")
-        # safetensors writes the memory as it lies: a transposed view would be scrambled.
+            raise TypeError(f"array {name!r} must be float32 or float64; got {array.dtype}")
+        # safetensors writes memory in its order, which would scramble a transposed view.
         dense[name] = np.asarray(array, dtype, order="C")
-    files.write_bytes(path, _sorted_metadata(safetensors.numpy.save(dense, metadata)))
-
-
-def _sorted_metadata(blob: bytes) -> bytes:
-    """Return the file with its metadata in order; safetensors puts them down in a random one."""
+    blob = safetensors.numpy.save(dense, metadata)
     end = 8 + struct.unpack("<Q", blob[:8])[0]
-    header = json.loads(blob[8:end])
+    header = json.loads(blob[8:end])  # with its metadata in random order
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the data stay aligned
-    return struct.pack("<Q", len(text)) + text + blob[end:]
+    text += b" " * (-len(text) % 8)  # keeps the data aligned
+    files.write_bytes(path, struct.pack("<Q", len(text)) + text + blob[end:])
 
 
-# -- read ------------------------------------------------------------------------------------------
-
-
-def read(
-    path: str | os.PathLike[str], kind: str = FORMAT
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write` wrote.
-
-    No file can run code, or make this allocate more than a small multiple of what it holds. What
-    the arrays and the configuration say is for the caller to check.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-    kind : str
-        As it was written.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-        float32 or float64, C-contiguous.
-    config : dict
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    OSError
-        If it cannot be read.
-    ModelFileError
-        If it is damaged, truncated, no file of fastbp's, or of a newer format version.
-    """
-    path = os.fspath(path)
-    with _opened(path) as file:
+def read(path: _Path, kind: str = FORMAT) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write` wrote; the caller checks the contents of arrays and configuration."""
+    with _opened(path) as (file, path):
         config = _config(file.metadata() or {}, path, kind)
         return {name: _array(file, name, path) for name in file.keys()}, config
 
 
-def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the arrays and the metadata of any safetensors file.
-
-    As careful as `read`, and raising as it does, but whatever the metadata say is for the caller
-    to check.
-    """
-    path = os.fspath(path)
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-        return {name: _array(file, name, path) for name in file.keys()}, metadata
+def read_arrays(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of any safetensors file."""
+    with _opened(path) as (file, path):
+        return {name: _array(file, name, path) for name in file.keys()}, file.metadata() or {}
 
 
-def check_regular(path: str | os.PathLike[str]) -> None:
+def check_regular(path: _Path) -> None:
     """Raise unless the path is that of a regular file."""
     path = os.fspath(path)
     try:
@@ -164,60 +87,55 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(error.errno, "there is no such file", path) from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "a model file was expected, not a folder", path)
-    if not stat.S_ISREG(mode):  # a pipe would make us wait
+    if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
         raise ModelFileError(f"{path} is not a regular file")
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    """Open a safetensors file; what is wrong with it inside becomes a ModelFileError."""
+def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
+    """Open a safetensors file; damage found while it is read becomes a ModelFileError."""
+    path = os.fspath(path)
     check_regular(path)
     try:
-        # Checks the header's length, offsets and sizes against the file before it allocates.
+        # This checks the header's length, offsets and sizes against the file before it allocates.
         with safetensors.safe_open(path, framework="np") as file:
-            yield file
+            yield file, path
     except safetensors.SafetensorError as error:
-        raise ModelFileError(
-            f"{path} is damaged, or is no safetensors file: {error!s:.300}"
-        ) from error
+        words = f"{path} is damaged, or not a safetensors file: {error!s:.300}"
+        raise ModelFileError(words) from error
 
 
-_WORDS = {FORMAT: "model", TRAINING: "training checkpoint"}
-_READERS = {
-    FORMAT: "It is a model: fastbp.load reads it",
-    TRAINING: "It is a training checkpoint: fit(..., resume=...) goes on from it",
-}
+def _damaged(path: str, what: str) -> ModelFileError:
+    return ModelFileError(f"{path} is damaged: {what}")
 
 
 def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
     found = metadata.get("format", "no format")
     if found != kind:
+        advice = "`fastbp convert` reads other layouts"
+        if found in _KINDS:
+            advice = "It is a {}: {}".format(*_KINDS[found])
         raise ModelFileError(
-            f"{path} is no {_WORDS[kind]} of fastbp: its metadata must say format {kind!r}; "
-            f"found {short(found)}. {_READERS.get(found, '`fastbp convert` reads other layouts')}"
+            f"{path} is not a {_KINDS[kind][0]} of fastbp: its metadata must say format {kind!r}; "
+            f"got {said(found, 40)!r}. {advice}"
         )
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9 and int(version) > 0):
-        raise ModelFileError(f"{path} is damaged: {short(version)} is no format version")
+        raise _damaged(path, f"{said(version, 40)!r} is not a format version")
     if int(version) > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
-            f"this one reads up to {FORMAT_VERSION}. Upgrade with: pip install -U fastbp"
+            f"this fastbp reads up to {FORMAT_VERSION}. Upgrade with: pip install -U fastbp"
         )
     text = metadata.get("config", "")
     if len(text) > MOST_CONFIG:
-        raise ModelFileError(
-            f"{path} is damaged: its configuration has {len(text)} characters, "
-            f"more than {MOST_CONFIG}"
-        )
+        raise _damaged(path, f"its configuration has more than {MOST_CONFIG} characters")
     try:
         config = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"{path} is damaged: its configuration is no JSON: {error!s:.300}"
-        ) from error
+        raise _damaged(path, f"its configuration is not JSON: {error!s:.300}") from error
     if not isinstance(config, dict):
-        raise ModelFileError(f"{path} is damaged: its configuration is no JSON object")
+        raise _damaged(path, "its configuration is not a JSON object")
     return config
 
 
@@ -231,19 +149,40 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not allowed")
 
 
-def short(text: str) -> str:
-    """Return what a file says, fit for an error message."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
 def _array(file: Any, name: str, path: str) -> np.ndarray:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in DTYPES:
         raise ModelFileError(
-            f"{path}: array {short(name)} must be one of {', '.join(DTYPES)}; found {dtype}. "
-            "Save it in one of these, from PyTorch as of `model.float()`"
+            f"{path}: array {said(name, 40)!r} must be one of {', '.join(DTYPES)}; got {dtype}. "
+            "Save it as one of these, from PyTorch with `model.float()`"
         )
     try:
-        return file.get_tensor(name)
+        return np.asarray(file.get_tensor(name))
     except (ValueError, MemoryError) as error:  # shapes such as (0, 2**62), or of a hundred axes
-        raise ModelFileError(f"{path} is damaged: array {short(name)}: {error!s:.300}") from error
+        raise _damaged(path, f"array {said(name, 40)!r}: {error!s:.300}") from error
+
+
+def write_model(path: _Path, config: Config, arrays: Sequence[np.ndarray]) -> None:
+    """Write a network's configuration and its arrays, in the order of `config.shapes()`."""
+    write(path, dict(zip(config.shapes(), arrays, strict=True)), config.as_dict())
+
+
+def read_model(path: _Path) -> tuple[Config, list[np.ndarray]]:
+    """Read what `write_model` wrote."""
+    arrays, described = read(path)
+    try:
+        config = Config.checked(**described)
+    except (TypeError, ValueError) as error:
+        words = f"{path}: the configuration is not a network's: {error!s:.1000}"
+        raise ModelFileError(words) from None
+    shapes = config.shapes()
+    for name in sorted(shapes.keys() | arrays.keys()):
+        found = arrays[name].shape if name in arrays else None
+        if found != shapes.get(name):  # before a network of that size takes its memory
+            raise ModelFileError(
+                f"{path}: array {name:.60} must have shape {shapes.get(name)}, for "
+                f"sizes {reprlib.repr(list(config.sizes))} and bias {config.bias}; got {found}"
+            )
+        if arrays[name].dtype != config.dtype or not np.isfinite(arrays[name]).all():
+            raise ModelFileError(f"{path}: array {name} must hold finite {config.dtype} values")
+    return config, [arrays[name] for name in shapes]

@@ -1,164 +1,162 @@
-"""What a network gets right and wrong: counts by class, and its most confident mistakes."""
+"""What a network of two outputs or more gets right and wrong, and the norms of its layers."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
+from ..engines import get_backend
+from ..history import History
+from ..network import Network
 
-if TYPE_CHECKING:
-    from ..network import Network
-
-MOST_CLASSES = 1000  # a matrix of more takes memory in GiB, and nobody could read it
+_Layers = list[np.ndarray]
+MOST_CLASSES = 1000  # a larger matrix takes GiB of memory, and nobody could read it
 
 
-def confusion(net: "Network", X: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Count the samples by class and by prediction.
-
-    counts[i, j] = how many samples of class i the network takes for class j
-
-    Parameters
-    ----------
-    net : fastbp.Network
-        With two outputs or more.
-    X : (batch, n_in) array
-    labels : (batch,) integers, or (batch, n_out) one-hot rows
-
-    Returns
-    -------
-    (n_out, n_out) int64 array
-
-    Raises
-    ------
-    TypeError, ValueError
-        If samples or labels do not fit the network, or it has more than 1000 outputs.
-
-    Examples
-    --------
-    >>> import fastbp, numpy as np
-    >>> net = fastbp.Network([2, 2], loss="cross-entropy", seed=0)
-    >>> net.from_vector([1, 0, 0, 1, 0, 0])  # the larger input is the class
-    >>> confusion(net, [[1, 0], [0, 1], [1, 0]], [0, 1, 1])
-    array([[1, 0],
-           [1, 1]])
-    """
+def confusion(net: Network, X: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """Return counts[i, j]: how many samples of class i the network predicts as class j."""
     classes = net.sizes[-1]
     if classes > MOST_CLASSES:
-        raise ValueError(f"a confusion matrix shows up to {MOST_CLASSES} classes; found {classes}")
-    outputs, found = _outputs(net, X, labels)
-    pairs = found * classes + outputs.argmax(axis=1)
+        raise ValueError(f"a confusion matrix shows up to {MOST_CLASSES} classes; got {classes}")
+    outputs, true = _outputs(net, X, labels)
+    pairs = true * classes + outputs.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 class PerClass(NamedTuple):
-    """Figures of each class; NaN where there is nothing to divide by.
+    """Figures of each class; NaN where there is nothing to divide by."""
 
-    Attributes
-    ----------
-    samples, right : (n,) int64 arrays
-        How many samples the class has, and how many of them are classified right.
-    precision : (n,) float64 array
-        Right ones among what is taken for the class.
-    recall : (n,) float64 array
-        Right ones among the class's samples.
-    f1 : (n,) float64 array
-        The harmonic mean of both, 2 right / (samples + taken for the class).
-    """
-
-    samples: np.ndarray
-    right: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
+    samples: np.ndarray  # (n,) int64: samples of the class
+    right: np.ndarray  # (n,) int64: those of them that are classified right
+    precision: np.ndarray  # (n,) float64: right / predicted as the class
+    recall: np.ndarray  # (n,) float64: right / samples
+    f1: np.ndarray  # (n,) float64: harmonic mean, 2 right / (samples + predicted as the class)
 
 
 def per_class(counts: np.ndarray) -> PerClass:
-    """Return the figures of each class.
-
-    Parameters
-    ----------
-    counts : (n, n) int array
-        As `confusion` returns them.
-
-    Returns
-    -------
-    PerClass
-
-    Examples
-    --------
-    >>> per_class(np.array([[1, 0], [1, 1]])).precision
-    array([0.5, 1. ])
-    """
-    samples, taken, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    """Return the figures of each class, from what `confusion` returns."""
+    samples, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
     with np.errstate(invalid="ignore"):
-        return PerClass(
-            samples, right, right / taken, right / samples, 2 * right / (samples + taken)
-        )
+        f1 = 2 * right / (samples + predicted)
+        return PerClass(samples, right, right / predicted, right / samples, f1)
 
 
 class Mistakes(NamedTuple):
-    """The samples that a network is most confidently wrong about, the worst first.
+    """The samples that a network is most confidently wrong about, the worst first."""
 
-    Attributes
-    ----------
-    indices : (k,) int64 array
-        Of rows of X.
-    labels, predicted : (k,) int64 arrays
-        What they are, and what they are taken for.
-    confidence : (k,) float array
-        The output of the class they are taken for: with softmax, its probability.
-    total : int
-        How many mistakes there are in all.
-    """
-
-    indices: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-    total: int
+    indices: np.ndarray  # (k,) int64: rows of X
+    labels: np.ndarray  # (k,) int64: true classes
+    predicted: np.ndarray  # (k,) int64: predicted classes
+    confidence: np.ndarray  # (k,) float: output of the predicted class; a probability with softmax
+    total: int  # number of all mistakes
 
 
-def mistakes(net: "Network", X: ArrayLike, labels: ArrayLike, most: int) -> Mistakes:
-    """Find the samples that are classified wrong with the largest output.
+def mistakes(net: Network, X: ArrayLike, labels: ArrayLike, most: int) -> Mistakes:
+    """Return up to `most` samples that are classified wrong with the largest outputs."""
+    outputs, true = _outputs(net, X, labels)
+    predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    return Mistakes(worst, true[worst], predicted[worst], confidence[worst], len(wrong))
+
+
+def _outputs(net: Network, X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    rows = checks.samples(X, net.sizes[0])
+    targets = checks.targets(labels, rows.shape[0], net.sizes[-1], net.dtype, "labels")
+    return net.feedforward(rows), checks.classes(targets, labels, "labels").labels
+
+
+class Norms:
+    """A callback of `Network.fit` that records the norms of each layer on a fixed probe batch.
+
+    After each epoch, the mean over the probe's samples of the Euclidean norms |a_l| and |delta_l|,
+    where delta_l = dC/dz_l is the error of one sample's own loss. Deltas that shrink from layer to
+    layer towards the inputs by a constant factor are vanishing gradients.
 
     Parameters
     ----------
-    net : fastbp.Network
-        With two outputs or more.
     X : (batch, n_in) array
-    labels : (batch,) integers, or (batch, n_out) one-hot rows
-    most : int
-        How many to return at most.
+        The probe: a few hundred samples suffice. Both are copied.
+    y : (batch,) integer labels, or (batch, n_out) targets
 
-    Returns
-    -------
-    Mistakes
+    Attributes
+    ----------
+    activations, deltas : list of tuple of float
+        One entry per epoch, with one norm for each layer of weights, the output last. A wider
+        layer has larger norms. Norms that overflow are infinite.
 
     Raises
     ------
     TypeError, ValueError
-        If samples or labels do not fit the network.
+        If X and y are not numbers for a batch of samples; after the first epoch of a training, if
+        they do not fit the network, or if it has another number of layers than the one before.
+
+    References
+    ----------
+    Nielsen, *Neural Networks and Deep Learning*, ch. 5: the vanishing gradient problem.
 
     Examples
     --------
-    >>> import fastbp, numpy as np
-    >>> net = fastbp.Network([2, 2], loss="cross-entropy", seed=0)
-    >>> net.from_vector([1, 0, 0, 1, 0, 0])  # the larger input is the class
-    >>> found = mistakes(net, [[1, 0], [0, 1], [9, 0]], [1, 1, 1], most=1)
-    >>> found.indices, found.predicted, found.total
-    (array([2]), array([0]), 2)
+    >>> import fastbp
+    >>> X, y, *_ = fastbp.datasets.load("digits")
+    >>> net = fastbp.Network([64, 30, 30, 10], input_scale=1 / 16, seed=0)
+    >>> norms = Norms(X[:200], y[:200])
+    >>> history = net.fit(X, y, epochs=3, batch_size=10, learning_rate=0.5, callbacks=[norms])
+    >>> norms.deltas[0][0] < norms.deltas[0][1] < norms.deltas[0][2]
+    True
     """
-    outputs, found = _outputs(net, X, labels)
-    predicted = outputs.argmax(axis=1)
-    confidence = outputs[np.arange(len(outputs)), predicted]
-    wrong = np.flatnonzero(predicted != found)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    return Mistakes(worst, found[worst], predicted[worst], confidence[worst], len(wrong))
+
+    def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
+        matrix: Any = X
+        rows = matrix.toarray() if checks.is_sparse(X) else checks.numbers_array("X", X)
+        self._X = checks.samples(rows, rows.shape[-1] if rows.ndim else 1).copy()
+        self._y = checks.numbers_array("y", y).copy()
+        if self._y.shape[:1] != (len(self._X),):
+            raise ValueError(
+                f"y must have one entry per sample, {len(self._X)}; got shape {self._y.shape}"
+            )
+        self.activations: list[tuple[float, ...]] = []
+        self.deltas: list[tuple[float, ...]] = []
+
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Record the norms of the network as it is now."""
+        layers = net.num_layers - 1
+        if self.deltas and (known := len(self.deltas[-1])) != layers:
+            raise ValueError(
+                f"norms hold networks of {known} layers; got one of {layers}: use another Norms"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            activations, deltas = backprop(net, self._X, self._y)
+        self.activations.append(tuple(map(_mean_norm, activations)))
+        self.deltas.append(tuple(map(_mean_norm, deltas)))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all norms, for a training that is resumed."""
+        series = {"activations": self.activations, "deltas": self.deltas}
+        return {name: np.array(values, np.float64) for name, values in series.items()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self.activations = list(map(tuple, state["activations"].tolist()))
+        self.deltas = list(map(tuple, state["deltas"].tolist()))
 
 
-def _outputs(net: "Network", X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the network's outputs, and the labels, checked."""
-    X = checks.samples(X, net.sizes[0])
-    targets = checks.targets(labels, X.shape[0], net.sizes[-1], net.dtype, "labels")
-    return net.feedforward(X), checks.classes(targets, labels, "labels").labels
+def backprop(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[_Layers, _Layers]:
+    """Return the activations and the deltas of all layers, computed by the network's backend."""
+    backend, config = get_backend(net.backend), net.config
+    X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, config["input_scale"])
+    y = checks.targets(y, len(X), net.sizes[-1], net.dtype).rows(slice(None), net.sizes[-1])
+    biases = net.biases or [np.zeros(len(W), net.dtype) for W in net.weights]
+    a = [X.astype(net.dtype) * net.dtype.type(config["input_scale"])]
+    for W, b in zip(net.weights[:-1], biases[:-1], strict=True):
+        a.append(getattr(backend, config["activation"])(backend.affine(a[-1], W, b)))
+    z = backend.affine(a[-1], net.weights[-1], biases[-1])
+    output, *deltas, _ = backend.output_delta(config["loss"], config["output"], z, y)
+    for W_next, a_here in zip(net.weights[:0:-1], a[:0:-1], strict=True):
+        deltas.append(backend.backprop_delta(W_next, deltas[-1], a_here, config["activation"]))
+    return [*a[1:], output], deltas[::-1]
+
+
+def _mean_norm(rows: np.ndarray) -> float:
+    return float(np.linalg.norm(rows.astype(np.float64), axis=1).mean())

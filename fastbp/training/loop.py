@@ -1,337 +1,268 @@
-"""The fit loop: epochs, time slices, schedules, validation, callbacks.
-
-It works on a trainer (see `backend`), whose `run` learns a stretch of an epoch in one compiled
-call, or many short epochs. Stretches are short, so that Ctrl-C, the progress bar and the check for
-divergence get their turn; they do not show in the result.
-"""
+"""The loop: epochs, cut into slices of time, on the stretches that a source brings."""
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
-from .._support.signals import dropped_interrupts_return, interrupts_wait
+from .. import reference
+from .._support.signals import Interrupts, interrupts_wait
 from ..errors import DivergenceError
 from ..history import History
 from ..schedules import Constant, rate_of
-from . import divergence as faults
-from .progress import progress_bar
+from .ranks import Ranks
+from .recipe import Learner, Recipe
+from .sources import Slice, Source, Stretch
+from .state import PUBLIC_EVENTS, EpochStart, Snapshot, State, remembering, tell
+from .steps import Steps
 
-SLICE_SECONDS = 0.05  # Ctrl-C is answered within two of these
-
-
-class Begun(NamedTuple):
-    """What an epoch begins with, besides what a step changes."""
-
-    done: int  # epochs before it
-    rng: Any  # state of the generator that draws its order
-    states: list[dict[str, np.ndarray]]  # of the schedule and the callbacks, of those that remember
-    stopped: str  # why there is no such epoch, if a callback said so
+# A slice is one compiled call, so short that Ctrl-C (answered within two of them), the progress bar
+# and the check for divergence get their turn; slices do not show in the result.
+SLICE_SECONDS = 0.05
+LOSS = "the loss was"
 
 
-class Mark(NamedTuple):
-    """Where a training stands between two steps: all that the rest of it follows from."""
+class Slices:
+    """Trains stretches in slices of time, and goes back where a slice fails."""
 
-    begun: Begun
-    position: int  # samples of the epoch's order that have been learnt
-    seconds: float  # that the epoch took so far
-    arrays: list[np.ndarray]  # the parameters, the epoch's totals, the optimiser's memory
+    def __init__(self, params: np.ndarray, ranks: Ranks, steps: Steps) -> None:
+        self._ranks, self.steps = ranks, steps
+        self.state = State(params, steps.totals[0], steps.trainer.memory)
+        self.size = 1  # of a slice, in meetings of the ranks; grows until it takes its time
+        self.start: EpochStart | None = None
+        # From before the newest slice; replaced whole, for an interrupt may come at any moment.
+        self.snapshot = Snapshot(None, 0, 0.0, [])
 
+    def note(self, position: int = 0, seconds: float = 0.0) -> None:
+        """Take a snapshot."""
+        self.snapshot = Snapshot(self.start, position, seconds, self.state.copy())
 
-class Keeper(Protocol):
-    """Keeps marks in a file; see `resuming`."""
-
-    def keep(self, mark: Mark, history: History) -> None:
-        """Keep the mark, and of the history as many epochs as it has done."""
-
-    def look(self, mark: Mark, history: History) -> None:
-        """Keep the mark if it is time for it."""
-
-
-def remembering(schedule: Any, callbacks: Any) -> list[Any]:
-    """Return those of the schedule and the callbacks that remember what they saw."""
-    return [x for x in (schedule, *callbacks) if hasattr(x, "set_state") and x.state()]
-
-
-class Epochs:
-    """Runs epochs of a trainer in time slices."""
-
-    def __init__(self, trainer, params, batch_size):
-        self.trainer, self.params, self.batch_size = trainer, params, batch_size
-        self.batches = 1  # per slice; grows until a slice takes its time
-        self.begun = None  # of the marks to come; none are made without
-        # Replaced whole: an interrupt may come between any two instructions.
-        self.mark = None
-        self.samples = 0  # that an epoch had
-
-    def at_once(self, n, left):
-        """Return how many epochs of n samples, on one order, a slice may hold."""
-        return max(1, min(left, len(self.trainer.totals), self.batches * self.batch_size // n))
-
-    def run_many(self, epoch, epochs, order, learning_rate, progress, start=(0, 0.0)):
-        """Train several epochs on one order; return the sums of losses and hits of each.
-
-        Only the first, where one of them would diverge. `start` is as for `run`.
-        """
-        self.samples = len(order)
-        if epochs > 1:
-            self.trainer.totals[0] = 0
-            before = self._state()
-            self.set_mark(0, 0.0, before)
-            if self._learn(before, order, 0, len(order), learning_rate, epochs):
-                progress(epochs * len(order))
-                return self.trainer.totals[:epochs].copy()
-            self.batches = 1  # one epoch after the other, up to the bad step
-        return self.run(epoch, order, learning_rate, progress, start)[None]
-
-    def run(self, epoch, order, learning_rate, progress, start=(0, 0.0)):
-        """Train on the samples of `order`; return the sums of losses and hits.
-
-        `start` is where to go on in an epoch that was begun before: position and seconds so far.
-        """
-        if start[0] == 0:
-            self.trainer.totals[0] = 0
-        self.go_on(epoch, order, learning_rate, progress, *start)
-        return self.trainer.totals[0].copy()
-
-    def go_on(self, epoch, order, learning_rate, progress, first=0, spent=0.0, steps=0):
-        """Train on the samples of `order` from `first` on, so many steps after others."""
-        begun = time.perf_counter() - spent
-        while first < len(order):
-            last = min(len(order), first + self.batches * self.batch_size)
-            before = self._state()
-            self.set_mark(first, time.perf_counter() - begun, before)
-            if not self._learn(before, order, first, last, learning_rate):
-                self._diverge(epoch, before, order, first, last, learning_rate, steps)
-            progress(last - first)
+    def run(self, epoch: int, stretch: Stretch, rate: float, begun: float) -> Iterator[int]:
+        """Train a stretch of an epoch that has `begun` then; yield the samples of each slice."""
+        first = 0
+        while first < stretch.steps:
+            last = min(stretch.steps, first + self.size * self.steps.together)
+            self.note((stretch.before + first) * stretch.batch, time.perf_counter() - begun)
+            slice_ = Slice(stretch, first, last, rate)
+            if not self._learn(before := self.snapshot.arrays, slice_):
+                raise self._divergence(epoch, self._rewind(before, slice_))
+            yield stretch.samples_of(first, last)
             first = last
 
-    def _learn(self, before, order, first, last, learning_rate, epochs=1):
-        """Train on a slice; return whether all is finite, and go back if it is not."""
+    def run_many(self, epochs: int, stretch: Stretch, rate: float) -> bool:
+        """Train several epochs in one call; return whether all is finite, else undo them."""
+        self.note()
+        return self._learn(self.snapshot.arrays, Slice(stretch, 0, stretch.steps, rate, epochs))
+
+    def restore(self, arrays: list[np.ndarray]) -> None:
+        """Go back to a state, or on from that of another training."""
+        self.state.restore(arrays)
+        self.steps.trainer.stopped = False
+
+    def _learn(self, before: list[np.ndarray], slice_: Slice) -> bool:
+        """Train a slice; return whether all is finite, and go back if it is not."""
         started = time.perf_counter()
-        with self._whole(before):
-            self.trainer.run(order, first, last, learning_rate, epochs)
-            fine = not self.trainer.stopped and self._finite(epochs)
+        with self._undone_if_interrupted(before):
+            self.steps.run(slice_)
+            # The losses of a single epoch are finite, or have stopped the trainer.
+            many = slice_.epochs > 1
+            totals = self.steps.totals[: slice_.epochs] if many else self.steps.totals[0, 2:]
+            finite = bool(np.isfinite(totals).all()) and self.state.is_finite()
+            fine = finite and not self.steps.trainer.stopped
             if not fine:
                 self.restore(before)
-        self._pace(time.perf_counter() - started)
+        self._pace(self._ranks.first(time.perf_counter() - started))
         return fine
 
     @contextmanager
-    def _whole(self, before):
+    def _undone_if_interrupted(self, before: list[np.ndarray]) -> Iterator[None]:
         """Go back if something like Ctrl-C comes: it may come amid a step."""
         try:
             yield
         except BaseException:
             with interrupts_wait():
-                self.trainer.end()
+                self.steps.trainer.end()
                 self.restore(before)
             raise
 
-    def _diverge(self, epoch, before, order, first, last, learning_rate, steps):
-        """Say which step of a slice was the first that is not finite; stay before it.
-
-        So many `steps` of the epoch were taken before those of the order.
-        """
-        step = self._rewind(before, order, first, last, learning_rate)
-        what, layer, layers = self._fault(order, step * self.batch_size, learning_rate)
-        raise DivergenceError(
-            f"{what} no longer finite in epoch {epoch + 1}, step {steps + step + 1}, "
-            f"layer {layer} of {layers}, at learning rate {learning_rate:g}; the network keeps the "
-            "weights from before that step. Try a smaller learning rate or scaled inputs."
-        )
-
-    def _fault(self, order, first, learning_rate):
-        """Take the bad step once more, and go back; return what it makes infinite, and where."""
-        before, trainer = self._state(), self.trainer
-        with self._whole(before):
-            trainer.run(order, first, first + 1, learning_rate)
-            after = self._state()
-            self.restore(before)
-        model, layout = trainer.engine.model, trainer.engine.layout
-        batch = trainer.rows(order[first : first + self.batch_size])
-        return *faults.find(model, layout, batch, before, after), len(model.activations)
-
-    def set_mark(self, position, seconds, state=None):
-        """Note where the training stands, if that is to be kept."""
-        if self.begun is not None:
-            self.mark = Mark(self.begun, position, seconds, state or self._state())
-
-    def _pace(self, seconds):
+    def _pace(self, seconds: float) -> None:
         """Make the next slice longer or shorter, after one that took so long."""
         if seconds < SLICE_SECONDS / 2:
-            self.batches *= 8 if seconds < SLICE_SECONDS / 16 else 2
+            self.size *= 8 if seconds < SLICE_SECONDS / 16 else 2
         elif seconds > SLICE_SECONDS:
-            self.batches = max(1, self.batches // 2)
+            self.size = max(1, self.size // 2)
 
-    def _arrays(self):
-        """All that a step changes."""
-        return self.params, self.trainer.totals[0], *self.trainer.memory
-
-    def _state(self):
-        return [array.copy() for array in self._arrays()]
-
-    def restore(self, state):
-        """Go back to a state, or on from that of another training."""
-        for array, before in zip(self._arrays(), state, strict=True):
-            array[...] = before
-        self.trainer.stopped = False
-
-    def _finite(self, epochs=1):
-        """Return whether all is finite: an overflow in Adam's memory would only stop learning."""
-        arrays = [array for array in self.trainer.memory[:1] if array.size]
-        if epochs > 1:
-            arrays.append(self.trainer.totals[:epochs])
-        elif not math.isfinite(self.trainer.totals[0, 2]):  # losses are finite, or stop the trainer
-            return False
-        return all(np.isfinite(array).all() for array in (self.params, *arrays))
-
-    def _rewind(self, before, order, first, last, learning_rate):
-        """Go back to before the first step that was not finite, by bisection; return its number.
-
-        The same steps give the same bits, so running them again finds it, and training itself pays
-        nothing for the check.
-        """
-        while last - first > self.batch_size:
-            middle = first + (last - first) // self.batch_size // 2 * self.batch_size
-            middle = max(middle, first + self.batch_size)
-            if self._learn(before, order, first, middle, learning_rate):
-                before, first = self._state(), middle
+    def _rewind(self, before: list[np.ndarray], slice_: Slice) -> Slice:
+        """Go back to before the first step that was not finite, by bisection; return that step."""
+        # The same steps give the same bits, so running them again finds it, and training itself
+        # pays nothing for the check.
+        together = self.steps.together
+        while (steps := slice_.last - slice_.first) > together:
+            middle = slice_.first + max(1, steps // together // 2) * together
+            if self._learn(before, slice_._replace(last=middle)):
+                before, slice_ = self.state.copy(), slice_._replace(first=middle)
             else:
-                last = middle
-        return first // self.batch_size
+                slice_ = slice_._replace(last=middle)
+        return slice_
+
+    def _divergence(self, epoch: int, slice_: Slice) -> DivergenceError:
+        """Return the error that names what the step makes infinite; the state is left as it is."""
+        before, engine = self.state.copy(), self.steps.trainer.engine
+        with self._undone_if_interrupted(before):
+            self.steps.run(slice_)
+            after = self.state.copy()
+            self.restore(before)
+        stretch, step = slice_.stretch, slice_.stretch.before + slice_.first + 1
+        order = stretch.order[slice(*stretch.span(slice_.first, slice_.last))]
+        batch = self.steps.trainer.rows(order)
+        found = _not_finite(engine, batch, before, after)
+        # What that rank found which saw most of it.
+        what, layer = min(self._ranks.gather(found), key=lambda one: one[0] == LOSS)
+        return DivergenceError(
+            f"{what} no longer finite in epoch {epoch + 1}, step {step}, layer {layer} of "
+            f"{len(engine.model.activations)}, at learning rate {slice_.rate:g}; the network keeps "
+            "the weights from before that step. Try a smaller learning rate or scaled inputs."
+        )
 
 
-def fit(
-    net, trainer, *, params, n, epochs, batch_size, learning_rate, rng, order, classes, validate,
-    callbacks, progress, keeper=None, resumed=None, runner=None,
-):  # fmt: skip
-    """Run epochs and record them.
-
-    Parameters
-    ----------
-    net : object
-        Handed to the callbacks.
-    trainer : trainer of a backend's engine
-    params : flat array
-        What the trainer trains.
-    n : int or None
-        Number of samples, if it is known.
-    learning_rate : schedule
-        See `schedules`.
-    order : callable or None
-        `order(n)` returns the order of samples of the next epoch; without, they are taken as they
-        lie.
-    classes : bool
-        Whether the targets are classes, so that hits make an accuracy.
-    validate : callable or None
-        Returns loss and accuracy after an epoch.
-    callbacks : sequence
-        See `callbacks`; what a callback does not have is not called.
-    keeper : Keeper, optional
-        Keeps a mark at the start, when it wants to after a slice, at an interrupt and at the end.
-    resumed : (Mark, History), optional
-        To go on from.
-    runner : Epochs, optional
-        One that finds its samples by itself.
-
-    Returns
-    -------
-    History
-    """
-    mark, history = resumed or (None, History())
-    runner = runner or Epochs(trainer, params, batch_size)
-    states = remembering(learning_rate, callbacks)
-    if mark:
-        runner.restore(mark.arrays)
-        rng.bit_generator.state = mark.begun.rng
-    samples = np.arange(n or 0)
-    _tell(callbacks, "on_fit_begin", net, history)
-    if mark:
-        for remembers, state in zip(states, mark.begun.states, strict=True):
-            remembers.set_state(state)
-        history.stopped = mark.begun.stopped
-    start = (mark.position, mark.seconds) if mark else (0, 0.0)
-
-    def begin():
-        if keeper:
-            kept = [remembers.state() for remembers in states]
-            runner.begun = Begun(len(history), rng.bit_generator.state, kept, history.stopped)
-
-    begin()
-    runner.set_mark(*start)
-    trainer.run(np.arange(0), 0, 0, 0.0)  # loads the kernels, before the clock starts
-    watched = order or validate or callbacks or not isinstance(learning_rate, Constant)
-    seen = len(history) * n + start[0] if n else 0
-    with (
-        progress_bar(progress, epochs, n, classes, trainer.totals, seen) as bar,
-        _kept(keeper, runner, history) as look,
-        dropped_interrupts_return() as look_again,
-    ):
-
-        def after_slice(samples):
-            look_again()
-            bar.update(samples)
-            look()
-
-        while len(history) < epochs and not history.stopped:
-            rate = rate_of(learning_rate, history, params.dtype)
-            started = time.perf_counter() - start[1]
-            if order:
-                samples = order(n)
-            many = 1 if watched or start[0] else runner.at_once(n, epochs - len(history))
-            try:
-                totals = runner.run_many(len(history), many, samples, rate, after_slice, start)
-            except DivergenceError as error:
-                _tell(callbacks, "on_divergence", net, history, error)
-                if not history.stopped:
-                    raise
-                break
-            start, n = (0, 0.0), runner.samples
-            _record(history, totals, n, classes, rate, time.perf_counter() - started)
-            if validate:
-                val_loss, val_accuracy = validate()
-                history.val_loss.append(val_loss)
-                history.val_accuracy.append(val_accuracy)
-            bar.end_epoch(history)
-            _tell(callbacks, "on_epoch_end", net, history)
-            begin()
-        else:
-            runner.set_mark(0, 0.0)
-    _tell(callbacks, "on_fit_end", net, history)
-    return history
+def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tuple[str, int]:
+    """Return what was not finite in a step on X, in words, and its layer, counted from 1."""
+    # Activations overflow from the inputs upwards, gradients from the output downwards: the layer
+    # is the first on that way. `before` and `after` the step are the arrays of a `State`.
+    model, layout = engine.model, engine.layout
+    last = len(model.sizes) - 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights, biases = layout.views(before[0])
+        rows = X.toarray() if hasattr(X, "toarray") else X
+        a, z = reference.forward(model, weights, biases, rows)
+        for l, values in enumerate([*a[1:-1], z], 1):
+            if not np.isfinite(values).all():
+                return "activations were", l
+        params, totals, slots, _ = after
+        for l in range(last, 0, -1):
+            for what, flats in (("weights were", [params]), ("gradients were", slots)):
+                parts = [view(flat, l) for flat in flats for view in (layout.matrix, layout.row)]
+                if not all(np.isfinite(part).all() for part in parts):
+                    return what, l
+        if not np.isfinite(totals[..., 2]).all():
+            return "the penalty was", 1 + int(np.argmax([np.abs(W).max() for W in weights]))
+    return LOSS, last
 
 
-def _record(history, totals, n, classes, rate, seconds):
-    """Add the epochs of which there are totals."""
-    many = len(totals)
-    history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
-    history.penalty += (totals[:, 2] / n).tolist()
-    history.accuracy += (totals[:, 1] / n if classes else np.full(many, np.nan)).tolist()
-    history.learning_rate += [rate] * many
-    history.seconds += [seconds / many] * many
-    history.samples_per_second += [n * many / seconds] * many
+class Loop:
+    """Runs the epochs of a recipe, records them, and tells callbacks."""
 
+    def __init__(
+        self, learner: Learner, recipe: Recipe, source: Source, slices: Slices,
+        validate: Callable[[], tuple[float, float]] | None, callbacks: tuple[Any, ...],
+        interrupts: Interrupts,
+    ) -> None:  # fmt: skip
+        self.learner, self.recipe, self.source, self.slices = learner, recipe, source, slices
+        self.history, self.slice_samples = History(), 0  # samples of the newest slice
+        self.own: list[Any] = []  # the training's own callbacks, told of all events, before users'
+        self.remembering = remembering((recipe.schedule, *callbacks))
+        self._validate, self._callbacks, self._interrupts = validate, callbacks, interrupts
+        self.position, self._seconds = 0, 0.0
 
-@contextmanager
-def _kept(keeper, runner, history):
-    """Keep a mark on the way in and out, however that comes; yield what to call in between."""
-    if keeper is None:
-        yield lambda: None
-        return
-    try:
-        keeper.keep(runner.mark, history)
-        yield lambda: keeper.look(runner.mark, history)
-        keeper.keep(runner.mark, history)
-    except (KeyboardInterrupt, SystemExit):
-        keeper.keep(runner.mark, history)
-        raise
+    def run(self, resumed: tuple[Snapshot, History] | None = None) -> History:
+        """Train, or go on from where another training stood; return the history."""
+        position, seconds, states = 0, 0.0, list[Any]()
+        if resumed:
+            (start, position, seconds, arrays), self.history = resumed
+            assert start is not None
+            self.slices.restore(arrays)
+            self.learner.rng.bit_generator.state = start.rng
+            self.history.stopped, states = start.stopped, start.states
+        self._tell("on_fit_begin")
+        for thing, state in zip(self.remembering, states, strict=False):
+            thing.set_state(state)
+        self.slices.steps.load_kernels()
+        try:
+            self._begin_epoch(position, seconds)
+            while len(self.history) < self.recipe.epochs and not self.history.stopped:
+                self._epoch()
+            self._tell("on_fit_end")
+        except (KeyboardInterrupt, SystemExit):
+            self._tell("on_interrupt")
+            raise
+        finally:
+            self._tell("on_exit")
+        return self.history
 
+    def _begin_epoch(self, position: int = 0, seconds: float = 0.0) -> None:
+        """Note what the epoch begins with, for snapshots, if any are kept."""
+        self.position, self._seconds = position, seconds
+        if self.recipe.checkpoint is not None:
+            states = [thing.state() for thing in self.remembering]
+            rng = self.learner.rng.bit_generator.state
+            self.slices.start = EpochStart(len(self.history), rng, states, self.history.stopped)
+            self.slices.note(position, seconds)
+        self._tell("on_epoch_begin")
 
-def _tell(callbacks, event, *args):
-    """Call each callback that wants to know."""
-    for callback in callbacks:
-        if hasattr(callback, event):
-            getattr(callback, event)(*args)
+    def _epoch(self) -> None:
+        history = self.history
+        rate = rate_of(self.recipe.schedule, history, self.learner.params.dtype)
+        begun = time.perf_counter() - self._seconds
+        try:
+            totals = self._train(rate, begun)
+        except DivergenceError as error:
+            self._tell("on_divergence", error)
+            if not history.stopped:
+                raise
+            return
+        self._record(totals, rate, time.perf_counter() - begun)
+        if self._validate:
+            val_loss, val_accuracy = self._validate()
+            history.val_loss.append(val_loss)
+            history.val_accuracy.append(val_accuracy)
+        self._tell("on_epoch_end")
+        self._begin_epoch()
+
+    def _train(self, rate: float, begun: float) -> np.ndarray:
+        """Train an epoch, or many; return a row of sums of losses, hits, penalties for each."""
+        slices, totals = self.slices, self.slices.steps.totals
+        epoch, many = len(self.history), self._epochs_at_once()
+        if self.position == 0:
+            totals[0] = 0
+        for stretch in self.source.epoch(epoch, self.position):
+            if many > 1:
+                if slices.run_many(many, stretch, rate):
+                    self._end_slice(many * stretch.samples)
+                    return totals[:many].copy()
+                slices.size = 1  # one epoch after the other, up to the bad step
+            for samples in slices.run(epoch, stretch, rate, begun):
+                self._end_slice(samples)
+        return totals[:1].copy()
+
+    def _epochs_at_once(self) -> int:
+        """Return how many epochs one call may take: several, if nobody looks between them."""
+        watched = self._validate or self._callbacks or self.position
+        if watched or not (self.source.fixed and isinstance(self.recipe.schedule, Constant)):
+            return 1
+        left = self.recipe.epochs - len(self.history)
+        fitting = self.slices.size * self.recipe.batch_size // self.source.n
+        return max(1, min(left, len(self.slices.steps.totals), fitting))
+
+    def _end_slice(self, samples: int) -> None:
+        self._interrupts.look()
+        self.slice_samples = samples
+        self._tell("on_slice_end")
+
+    def _record(self, totals: np.ndarray, rate: float, seconds: float) -> None:
+        """Add the epochs of which there are totals to the history."""
+        history, n, many = self.history, self.source.n, len(totals)
+        hits = totals[:, 1] / n if self.source.classes else np.full(many, math.nan)
+        history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
+        history.penalty += (totals[:, 2] / n).tolist()
+        history.accuracy += hits.tolist()
+        history.learning_rate += [rate] * many
+        history.seconds += [seconds / many] * many
+        history.samples_per_second += [n * many / seconds] * many
+
+    def _tell(self, event: str, *args: Any) -> None:
+        tell(self.own, event, self.learner.net, self.history, *args)
+        if event in PUBLIC_EVENTS:
+            tell(self._callbacks, event, self.learner.net, self.history, *args)

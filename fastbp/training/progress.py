@@ -1,180 +1,135 @@
-"""How a person follows a training: a bar, in a terminal or a notebook, and a line after each epoch.
-
-Neither shows in the result.
-"""
+"""How a person follows a training: a progress bar, and a line for each epoch."""
 
 import logging
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from ..history import History
+from .loop import Loop
 
 logger = logging.getLogger("fastbp")
 
 
 def epoch_line(history: History, epochs: int) -> str:
-    """Return the newest epoch as a line; what was not measured is left out.
-
-    Examples
-    --------
-    >>> history = History(loss=[0.61234], accuracy=[0.81], val_loss=[0.7], val_accuracy=[0.79])
-    >>> epoch_line(history, 20)
-    'epoch  1/20: loss 0.6123 (val 0.7000), accuracy 0.8100 (val 0.7900)'
-    """
+    """Return the newest epoch as a line; what was not measured is left out."""
     last = {name: value for name, value in history.last().items() if not math.isnan(value)}
-    parts = [_beside_validation(last, name) for name in ("loss", "accuracy")]
-    parts += [words(last[name]) for name, words in _WORDS.items() if name in last]
-    count = f"{len(history):{len(str(epochs))}}/{epochs}"
-    return f"epoch {count}: {', '.join(filter(None, parts))}"
+    parts = []
+    for name, words in _WORDS.items():
+        if name in last:
+            validation = last.get(f"val_{name}")
+            beside = "" if validation is None else f" (val {_number(validation)})"
+            parts.append(words(last[name]) + beside)
+    return f"epoch {len(history):{len(str(epochs))}}/{epochs}: {', '.join(parts)}"
+
+
+def _number(value: float) -> str:
+    """Return four digits behind the point, or three significant ones where those would be zeros."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
 _WORDS: dict[str, Callable[[float], str]] = {
+    "loss": lambda value: f"loss {_number(value)}",
+    "accuracy": lambda value: f"accuracy {_number(value)}",
     "learning_rate": "rate {:.3g}".format,
     "seconds": "{:.3f} s".format,
     "samples_per_second": "{:,.0f} samples/s".format,
 }
 
 
-def _beside_validation(last, name):
-    """Return a quantity as seen in training, and on validation data where there are any."""
-    if name not in last:
-        return ""
-    validation = f"val_{name}"
-    beside = f" (val {_number(last[validation])})" if validation in last else ""
-    return f"{name} {_number(last[name])}{beside}"
-
-
-def _number(value):
-    """Return four digits behind the point, or three significant ones where those would be zeros."""
-    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.2e}"
-
-
 class EpochLines:
-    """Says a line after each epoch, above the progress bar if there is one.
-
-    Parameters
-    ----------
-    epochs : int
-        Of the whole training.
-    say : callable
-        Takes a line.
-    bar : bool
-        Whether there is a progress bar.
-    """
+    """Says a line after each of so many epochs; tqdm's bar, if there is one, makes room for it."""
 
     def __init__(self, epochs: int, say: Callable[[str], object], bar: bool = False) -> None:
-        self.epochs, self.say, self.bar = epochs, say, bar
+        self.epochs, self.say = epochs, say
+        self.room: Any = nullcontext
+        if bar:
+            with suppress(ImportError):
+                from tqdm import tqdm
+
+                self.room = tqdm.external_write_mode
 
     def on_epoch_end(self, net: Any, history: History) -> None:
         """Say how the epoch went."""
-        with _bar_aside(self.bar):
+        with self.room():
             self.say(epoch_line(history, self.epochs))
 
     def on_fit_end(self, net: Any, history: History) -> None:
         """Say why the training ended early, if it did."""
         if history.stopped:
-            with _bar_aside(self.bar):
+            with self.room():
                 self.say(f"ended after epoch {len(history)}: {history.stopped}")
 
 
-@contextmanager
-def _bar_aside(bar):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        bar = False
-    if bar:
-        with tqdm.external_write_mode():
-            yield
+def say(line: str) -> None:
+    """Write a line of a verbose training: to the log, else to stdout."""
+    if logger.hasHandlers():
+        # At level INFO, whatever level the logger "fastbp" shows by itself: lines were asked for.
+        logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
     else:
-        yield
+        print(line)
 
 
-@contextmanager
-def logged_lines(wanted: bool, epochs: int, bar: bool) -> Iterator[list[EpochLines]]:
-    """Yield the callbacks of a verbose training: they log each epoch at level INFO.
+class BookLines:
+    """Writes a line after each epoch as the book's program does: `Epoch 0: 9129 / 10000`."""
 
-    Where the program has no handler for logs, as in a notebook, lines go to stdout meanwhile.
-    """
-    if not wanted:
-        yield []
-        return
-    level, handler = logger.level, logging.StreamHandler(sys.stdout)
-    handled = logger.hasHandlers()
-    if not handled:
-        logger.addHandler(handler)
-    if not logger.isEnabledFor(logging.INFO):
-        logger.setLevel(logging.INFO)
-    try:
-        yield [EpochLines(epochs, logger.info, bar)]
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
+    def __init__(self, X: Any, labels: Any) -> None:
+        self.X, self.labels = X, labels
+
+    def on_epoch_end(self, net: Any, history: History) -> None:
+        """Evaluate the network on the test data."""
+        right = net.evaluate(self.X, self.labels)
+        logger.info("Epoch %d: %d / %d", len(history) - 1, right, len(self.X))
 
 
-class _NoBar:
-    def __enter__(self):
-        return self
+class ProgressBar:
+    """The callback that counts samples; beside them, loss and accuracy of the epoch so far."""
 
-    def __exit__(self, *exception):
-        pass
+    def __init__(self, loop: Loop, tqdm: Any) -> None:
+        self._loop, self._tqdm, self._seen = loop, tqdm, 0  # samples of the epoch
+        self._bar: Any = None
 
-    def update(self, samples):
-        pass
+    def on_epoch_begin(self, net: Any, history: History) -> None:
+        """Open the bar, where the training begins."""
+        if self._bar is None:
+            loop, n = self._loop, self._loop.source.n
+            self._seen = loop.position
+            self._bar = self._tqdm(
+                total=loop.recipe.epochs * n or None, initial=len(history) * n + self._seen,
+                unit=" samples", unit_scale=True, leave=False, dynamic_ncols=True,
+            )  # fmt: skip
 
-    def end_epoch(self, history):
-        pass
+    def on_slice_end(self, net: Any, history: History) -> None:
+        """Count the samples of the slice."""
+        loop, n = self._loop, self._loop.source.n
+        self._seen += loop.slice_samples
+        if not n or self._seen < n:  # of many short epochs at once only the end is shown
+            loss, hits, penalty = loop.slices.steps.totals[0]
+            self._show((loss + penalty) / self._seen, hits / self._seen)
+        self._bar.update(loop.slice_samples)
 
-
-class _Bar:
-    """Counts samples; beside them, loss and accuracy of what was seen of the epoch."""
-
-    def __init__(self, tqdm, epochs, n, classes, totals, seen):
-        self.epochs, self.n, self.classes, self.totals = epochs, n, classes, totals
-        self.seen = seen % n if n else 0
-        self.tqdm = tqdm(
-            total=n and epochs * n, initial=seen, unit=" samples", unit_scale=True, leave=False,
-            dynamic_ncols=True,
-        )  # fmt: skip
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.tqdm.close()
-
-    def update(self, samples):
-        self.seen += samples
-        if not self.n or self.seen < self.n:  # many short epochs at once have but their ends
-            loss, hits, penalty = self.totals[0]
-            self._show((loss + penalty) / self.seen, hits / self.seen)
-        self.tqdm.update(samples)
-
-    def end_epoch(self, history):
-        if not self.n:  # only now it is known
-            self.n, self.tqdm.total = self.seen, self.epochs * self.seen
-        self.seen = 0
+    def on_epoch_end(self, net: Any, history: History) -> None:
+        """Show the means of the epoch."""
+        self._bar.total = self._loop.recipe.epochs * self._loop.source.n  # of chunks known only now
+        self._seen = 0
         self._show(history.loss[-1], history.accuracy[-1])
 
-    def _show(self, loss, accuracy):
-        beside = f", accuracy {_number(accuracy)}" if self.classes else ""
-        self.tqdm.set_postfix_str(f"loss {_number(loss)}{beside}", refresh=False)
+    def on_exit(self, net: Any, history: History) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, loss: float, accuracy: float) -> None:
+        beside = f", accuracy {_number(accuracy)}" if self._loop.source.classes else ""
+        self._bar.set_postfix_str(f"loss {_number(loss)}{beside}", refresh=False)
 
 
-def progress_bar(wanted, epochs, n, classes, totals, seen=0):
-    """Return a bar over epochs of n samples, or of as many as the first will have had.
-
-    `totals` is what a trainer sums up; `seen` says of a training that goes on how many samples it
-    has learnt before.
-    """
-    if not wanted:
-        return _NoBar()
+def tqdm_class() -> Any:
+    """Return tqdm's bar, or None with a warning where tqdm is missing."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
         logger.warning("no progress bar: tqdm is missing (pip install 'fastbp[progress]')")
-        return _NoBar()
-    return _Bar(tqdm, epochs, n, classes, totals, seen)
+        return None
+    return tqdm

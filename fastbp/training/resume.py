@@ -1,228 +1,156 @@
-"""Training checkpoints: a file from which a training goes on as if it had never stopped.
-
-It holds a `training.Mark`, the history of the epochs before, and facts about the training, so that
-one with other settings or other data is refused.
-"""
+"""Training checkpoints: files from which a training goes on as if it had never stopped."""
 
 import copy
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .._support import checks
 from ..errors import ModelFileError
-from ..history import NAMES, Best, History
-from ..model import file as checkpoint
+from ..history import NAMES, History
+from ..model import file as model_file
 from ..model.layout import Layout
-from ..rules import SLOTS, Rule
-from .loop import Begun, Mark, remembering
+from ..reference.records import SLOTS
+from . import state
+from .loop import Loop
+from .ranks import Ranks
 
 Facts = dict[str, Any]
-DAMAGED = (LookupError, TypeError, ValueError, OverflowError, AttributeError)
+DATA = "data", "validation_data"
 
 
-# -- facts -----------------------------------------------------------------------------------------
+def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, History] | None:
+    """Let the loop keep its state in the recipe's file; return what it is to go on from, if any."""
+    recipe = loop.recipe
+    if recipe.checkpoint is None and recipe.resume is None:
+        return None
+    data = _data_digest(ranks, loop.source)  # all ranks look at their samples
+
+    def opened() -> tuple[state.Snapshot, History] | None:
+        facts = _facts(loop, ranks, data, validation)
+        if recipe.checkpoint is not None:
+            loop.own.append(KeptInFile(loop, facts))
+        return None if recipe.resume is None else read(os.fspath(recipe.resume), loop, facts)
+
+    return ranks.call_first(opened)  # type: ignore[no-any-return]
 
 
-def facts(
-    network: Facts, backend: str, rule: Rule, batch_size: int, shuffle: bool, schedule: Any,
-    callbacks: Sequence[Any], data: Sequence[Any], validation: Any,
-) -> Facts:  # fmt: skip
-    """Return what a training and one that goes on from it must have in common."""
-    return {
-        "network": network, "backend": backend, "batch_size": batch_size, "shuffle": shuffle,
-        "optimizer": rule._asdict(), "learning_rate": settings(schedule),
-        "callbacks": [settings(callback) for callback in remembering(None, callbacks)],
-        "data": digest(*data),
-        "validation_data": None if validation is None else digest(validation[0], *validation[1]),
+def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
+    learner, recipe = loop.learner, loop.recipe
+    facts = {
+        "network": dict(learner.net.config), "backend": learner.backend,
+        "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
+        "optimizer": recipe.rule._asdict(), "learning_rate": state.settings(recipe.schedule),
+        "callbacks": [state.settings(callback) for callback in state.remembering(recipe.callbacks)],
+        "data": data, "validation_data": None,
     }  # fmt: skip
+    if ranks.alone:
+        if validation is not None:
+            facts["validation_data"] = state.digest(validation[0], *validation[1])
+        return facts
+    facts |= {"order": "by stretches", "sync_every": recipe.sync_every}
+    if recipe.validation is not None:
+        facts["validation_data"] = state.short_digest(recipe.validation.X, recipe.validation.y)
+    return facts
 
 
-def settings(thing: Any) -> dict[str, Any]:
-    """Return the class of a schedule or callback, and what it was made with.
-
-    Examples
-    --------
-    >>> from fastbp import schedules
-    >>> settings(schedules.Step(0.8, every=2))
-    {'class': 'Step', 'learning_rate': 0.8, 'every': 2, 'factor': 0.5}
-    """
-    found = {name: _setting(value) for name, value in vars(thing).items() if name[0] != "_"}
-    known = {name: value for name, value in found.items() if value is not None}
-    return {"class": type(thing).__name__, **known}
+def _data_digest(ranks: Ranks, source: Any) -> str:
+    # Of several ranks it is one of the digests of strips: the same for any number of ranks.
+    arrays = source.X, *source.targets
+    if ranks.alone:
+        return state.digest(*arrays)
+    found = [
+        state.digest(*(array[low:high] if array.shape[0] else array for array in arrays))
+        for low, high in source.shard.strips()
+    ]
+    return hashlib.sha256("".join(chain(*ranks.gather(found))).encode()).hexdigest()
 
 
-def _setting(value: Any) -> Any:
-    if isinstance(value, Best):
-        return {"monitor": value.monitor, "min_delta": value.min_delta}
-    return value if isinstance(value, (bool, int, float, str)) else None
+class KeptInFile:
+    """The callback that keeps the newest snapshot in a file, with history, settings and digests."""
 
+    def __init__(self, loop: Loop, facts: Facts) -> None:
+        self._loop, self._facts, self._next = loop, facts, -math.inf  # when it is time again
 
-def digest(*arrays: Any) -> str:
-    """Return a hash of arrays and sparse matrices: their kinds, shapes and values.
-
-    Examples
-    --------
-    >>> digest(np.zeros(2)) == digest(np.zeros(2)) != digest(np.zeros((1, 2)))
-    True
-    """
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.shape} {array.dtype}".encode())
-        for part in _parts(array):
-            found.update(np.ascontiguousarray(part).data)
-    return found.hexdigest()
-
-
-def _parts(array: Any) -> Iterator[np.ndarray]:
-    """Yield the values, so many rows at a time that a copy costs no memory to speak of."""
-    if checks.is_sparse(array):
-        yield from (array.data, array.indices.astype(np.int64), array.indptr.astype(np.int64))
-        return
-    for first in range(0, len(array), checks.ROWS_AT_ONCE):
-        yield array[first : first + checks.ROWS_AT_ONCE]
-
-
-# -- write -----------------------------------------------------------------------------------------
-
-
-class File:
-    """Keeps marks in a file, the newest instead of the one before; a `training.Keeper`.
-
-    Parameters
-    ----------
-    path : path-like
-    every : float
-        Seconds from one mark to the next, while training.
-    layout : Layout
-    facts : dict
-        What JSON can hold.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], every: float, layout: Layout, facts: Facts
-    ) -> None:
-        self.path, self.layout, self.facts = path, layout, facts
-        self.every = checks.positive_float("checkpoint_every", every)
-        self._next = 0.0
-
-    def look(self, mark: Mark, history: History) -> None:
-        """Keep the mark if it is time for it."""
+    def on_slice_end(self, net: Any, history: History) -> None:
+        """Keep a snapshot if it is time for it."""
         if time.monotonic() >= self._next:
-            self.keep(mark, history)
+            self.keep(net, history)
 
-    def keep(self, mark: Mark, history: History) -> None:
-        """Keep the mark, and of the history as many epochs as it has done."""
-        begun, (params, totals, slots, clock) = mark.begun, mark.arrays
-        rows = [self.layout.to_vector(slot) for slot in slots]
+    on_epoch_begin = on_slice_end
+
+    def keep(self, net: Any, history: History) -> None:
+        """Keep the newest snapshot."""
+        snapshot, layout = self._loop.slices.snapshot, self._loop.learner.engine.layout
+        start, (params, totals, slots, clock) = snapshot.start, snapshot.arrays
+        assert start is not None
+        rows = [layout.to_vector(slot) for slot in slots]
         arrays = {
-            "parameters": self.layout.to_vector(params), "totals": totals, "optimizer.clock": clock,
-            "optimizer.slots": np.array(rows, params.dtype).reshape(
-                len(slots), self.layout.num_parameters
-            ),
+            "parameters": layout.to_vector(params), "totals": totals, "optimizer.clock": clock,
+            "optimizer.slots": np.array(rows, params.dtype).reshape(-1, layout.num_parameters),
         }  # fmt: skip
         for name in NAMES:
-            arrays[f"history.{name}"] = np.array(getattr(history, name)[: begun.done], np.float64)
-        for number, state in enumerate(begun.states):
-            arrays |= {f"states.{number}.{name}": array for name, array in state.items()}
+            arrays[f"history.{name}"] = np.array(getattr(history, name)[: start.done], np.float64)
+        arrays |= state.numbered(start.states, "states.")
         config = {
-            "facts": self.facts, "rng": begun.rng, "done": begun.done, "position": mark.position,
-            "seconds": mark.seconds, "stopped": begun.stopped,
+            "facts": self._facts, "rng": start.rng, "done": start.done,
+            "position": snapshot.position, "seconds": snapshot.seconds, "stopped": start.stopped,
         }  # fmt: skip
-        checkpoint.write(self.path, arrays, config, checkpoint.TRAINING)
-        self._next = time.monotonic() + self.every
+        recipe = self._loop.recipe
+        model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING)
+        self._next = time.monotonic() + recipe.checkpoint_every
+
+    on_interrupt = on_fit_end = keep
 
 
-# -- read ------------------------------------------------------------------------------------------
-
-
-def read(
-    path: str | os.PathLike[str], layout: Layout, facts: Facts, n: int, rng: np.random.Generator,
-    states: Sequence[Any],
-) -> tuple[Mark, History]:  # fmt: skip
-    """Return where the training of a file stands, and its history.
-
-    Parameters
-    ----------
-    path : path-like
-    layout : Layout
-    facts : dict
-        Those of the training that is to go on.
-    n : int
-        Number of samples.
-    rng : Generator
-        Of the kind whose state the file holds; left as it is.
-    states : sequence
-        What remembers: each is given what it has to remember.
-
-    Raises
-    ------
-    FileNotFoundError
-    ModelFileError
-        If the file is damaged, or is no training checkpoint.
-    ValueError
-        If it is that of another training.
-    """
-    arrays, config = checkpoint.read(path, checkpoint.TRAINING)
-    try:
-        found = dict(config["facts"])
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
-    _compare(path, found, json.loads(json.dumps(facts)))
-    try:
-        return _mark(arrays, config, layout, n, rng, states), _history(arrays, config)
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str | os.PathLike[str], error: Exception) -> ModelFileError:
-    return ModelFileError(f"{os.fspath(path)} is damaged: {error!r:.300}")
-
-
-def _compare(path: str | os.PathLike[str], found: Facts, wanted: Facts) -> None:
-    for name in sorted(found | wanted, key=lambda name: name in ("data", "validation_data")):
+def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
+    """Return where the training of a file stands, and its history, for a loop to go on from."""
+    arrays, config = model_file.read(path, model_file.TRAINING)
+    found, wanted = config.get("facts"), json.loads(json.dumps(facts))
+    if not isinstance(found, dict):
+        raise ModelFileError(f"{path} is damaged: it does not say what was trained")
+    for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
-            said = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
-            if name in ("data", "validation_data"):
-                said = f"other {name}"
+            both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
             raise ValueError(
-                f"resume: {os.fspath(path)} is of a training with {said}. Go on with what it was "
-                "begun with, or begin anew without resume"
+                f"resume: {path} is of a training with {f'other {name}' if name in DATA else both}"
+                ". Go on with what it was begun with, or begin anew without resume"
             )
+    try:
+        return _snapshot(arrays, config, loop), _history(arrays, config)
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ModelFileError(f"{path} is damaged: {error!r:.300}") from error
 
 
-def _mark(
-    arrays: dict[str, np.ndarray], config: Facts, layout: Layout, n: int,
-    rng: np.random.Generator, states: Sequence[Any],
-) -> Mark:  # fmt: skip
+def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:
+    layout, states = loop.learner.engine.layout, loop.remembering
     params, slots = _flat(arrays["parameters"], layout), arrays["optimizer.slots"]
     count = SLOTS[config["facts"]["optimizer"]["name"]]
-    parts = {
-        "totals": (arrays["totals"], (3,)), "optimizer.clock": (arrays["optimizer.clock"], (1,)),
-        "optimizer.slots": (slots, (count, layout.num_parameters)),
-    }  # fmt: skip
-    for name, (array, shape) in parts.items():
-        if array.shape != shape or not np.isfinite(array).all():
+    shapes = (3,), (1,), (count, layout.num_parameters)
+    for name, shape in zip(("totals", "optimizer.clock", "optimizer.slots"), shapes, strict=True):
+        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} must hold {shape} finite numbers")
     memory = np.array([_flat(row, layout) for row in slots], layout.dtype)
-    kept = [_state(arrays, f"states.{number}.") for number in range(len(states))]
-    for remembers, state in zip(states, kept, strict=True):
-        remembers.set_state(state)
-    copy.deepcopy(rng).bit_generator.state = config["rng"]
+    kept = [state.below(f"states.{number}.", arrays) for number in range(len(states))]
+    for thing, its in zip(states, kept, strict=True):
+        thing.set_state(its)
+    copy.deepcopy(loop.learner.rng).bit_generator.state = config["rng"]
     done = _whole("done", config["done"], 2**53)
-    position = _whole("position", config["position"], n - 1)
+    position = _whole("position", config["position"], loop.source.n - 1)
     if position % config["facts"]["batch_size"]:
-        raise ValueError(f"position must be where a batch begins; found {position}")
-    begun = Begun(done, config["rng"], kept, _text(config["stopped"]))
-    flat = memory.reshape(count, layout.size)
-    totals, clock = arrays["totals"], arrays["optimizer.clock"]
+        raise ValueError(f"position must be where a batch begins; got {position}")
+    if not isinstance(stopped := config["stopped"], str):
+        raise ValueError(f"stopped must be text; got {stopped!r:.40}")
     seconds = checks.not_negative_float("seconds", config["seconds"])
-    return Mark(begun, position, seconds, [params, totals, flat, clock])
+    start, flat = state.EpochStart(done, config["rng"], kept, stopped), (count, layout.size)
+    step = [params, arrays["totals"], memory.reshape(flat), arrays["optimizer.clock"]]
+    return state.Snapshot(start, position, seconds, step)
 
 
 def _flat(vector: np.ndarray, layout: Layout) -> np.ndarray:
@@ -236,23 +164,9 @@ def _flat(vector: np.ndarray, layout: Layout) -> np.ndarray:
     return flat
 
 
-def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
-
-
 def _whole(name: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError(f"{name} must be a whole number up to {most}; found {value!r:.40}")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"stopped must be text; found {value!r:.40}")
+        raise ValueError(f"{name} must be a whole number up to {most}; got {value!r:.40}")
     return value
 
 

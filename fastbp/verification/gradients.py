@@ -1,8 +1,4 @@
-"""Gradient checking for anybody's code: an analytic gradient against central differences.
-
-A `Network`, a `Sequential`, a graph node, or two plain functions: an adapter turns each into named
-arrays that can be moved and a value that follows. Everything after that is the same.
-"""
+"""Gradient checking for anybody's code: an analytic gradient against central differences."""
 
 import copy
 import inspect
@@ -14,21 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
+from .._support.differences import ArrayCheck, Comparison, number
 from ..network import Network
-from .differences import ArrayCheck, compare, number
+from .cases import named
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
-ACCEPTED = (
-    "a fastbp.Network, an object with params, loss(X, y) and gradient(X, y), a layer with "
-    "forward(x) and backward(dout), or a pair (function, gradient)"
-)
-_NOTES = {
-    "ok": "",
-    "kink": "  on kinks: {kinks}",
-    "differs": "  <-- differs",
-    "overwritten": "  <-- overwritten: before, after",
-    "not finite": "  <-- not finite",
-}
+_LINE = "{:<12}{:>8}  {:<18}{:>9}  {:<14}{:>14}{:>14}{}"
 
 
 @dataclass(frozen=True)
@@ -38,8 +25,8 @@ class GradientReport:
     Attributes
     ----------
     layers : tuple of ArrayCheck
-        Each with `name`, `size`, `checked`, `status`, `error`, `index`, `analytic`, `numerical`,
-        `kinks` and `ok`.
+        One per array, with `name`, `size`, `checked`, `status`, `error`, `index`, `analytic`,
+        `numerical`, `kinks` and `ok`.
     tolerance : float
     """
 
@@ -63,69 +50,58 @@ class GradientReport:
 
     def __str__(self) -> str:
         """Return a table, one line per array."""
-        lines = [
-            f"{'parameter':<12}{'count':>8}  {'checked':<18}{'error':>9}  {'worst at':<14}"
-            f"{'analytic':>14}{'numerical':>14}"
-        ]
+        head = "parameter", "count", "checked", "error", "worst at", "analytic", "numerical", ""
+        lines = [_LINE.format(*head)]
         for c in self.layers:
             place = "a direction" if c.index is None else str(c.index)
-            note = _NOTES[c.status].format(kinks=_shortened(c.kinks))
-            lines.append(
-                f"{c.name:<12}{c.size:>8}  {c.checked:<18}{c.error:>9.2e}  {place:<14}"
-                f"{c.analytic:>14.6e}{c.numerical:>14.6e}{note}"
-            )
-        verdict = "ok" if self.ok else "NOT ok"
-        lines.append(f"{verdict}: largest error {self.max_error:.2e}, allowed {self.tolerance:.0e}")
-        return "\n".join(lines)
+            values = f"{c.analytic:.6e}", f"{c.numerical:.6e}", _note(c)
+            lines.append(_LINE.format(c.name, c.size, c.checked, f"{c.error:.2e}", place, *values))
+        largest = f"largest error {self.max_error:.2e}, allowed {self.tolerance:.0e}"
+        return "\n".join([*lines, f"{'ok' if self.ok else 'NOT ok'}: {largest}"])
 
 
-def _shortened(kinks: tuple[tuple[int, ...], ...], shown: int = 3) -> str:
-    more = f" and {len(kinks) - shown} more" if len(kinks) > shown else ""
-    return ", ".join(map(str, kinks[:shown])) + more or "all directions"
+def _note(c: ArrayCheck) -> str:
+    if c.status != "kink":
+        values = ": before, after" if c.status == "overwritten" else ""
+        return "" if c.ok else f"  <-- {c.status}{values}"
+    more = f" and {len(c.kinks) - 3} more" if len(c.kinks) > 3 else ""
+    return f"  on kinks: {', '.join(map(str, c.kinks[:3])) or 'all directions'}{more}"
 
 
 def gradcheck(
-    target: Any,
-    X: Any = None,
-    y: ArrayLike | None = None,
-    tolerance: float = TOLERANCE,
-    *,
-    max_entries: int = 1000,
-    directions: int = 10,
-    seed: int = 0,
-) -> GradientReport:
+    target: Any, X: Any = None, y: ArrayLike | None = None, tolerance: float = TOLERANCE, *,
+    max_entries: int = 1000, directions: int = 10, seed: int = 0,
+) -> GradientReport:  # fmt: skip
     """Compare an analytic gradient with central differences, in float64.
 
     df/dp is compared with (f(p + h) - f(p - h)) / 2h: entry by entry in arrays of up to
-    `max_entries`; in larger ones at a few random entries and along random directions, where a
+    `max_entries`; larger ones at a few random entries and along random directions, where a
     mismatch is traced to an entry by halving.
 
     Parameters
     ----------
     target : Network, Sequential-like, layer, or (function, gradient)
-        - A `Network`; a copy in float64, on the same backend, is checked.
+        What is checked; it is not changed.
+
+        - A `Network`, which is checked in float64 on the same backend.
         - An object with `params` (a dict of float64 arrays that it computes with), `loss(X, y)`,
-          and `gradient(X, y)` (a dict with the keys of `params`). Of a `Sequential`, a copy in
-          float64 is checked.
+          and `gradient(X, y)` (a dict with the keys of `params`). A `Sequential` is converted.
         - A layer with `forward(x)` and `backward(dout)`, which returns dx: a random weighting of
           its outputs is differentiated. X is the input, or a tuple of inputs; y, if given, is
-          passed to `forward` last and not varied. Attributes `W` with a partner `dW` are
-          parameters.
-        - `function(params)` gives a number, `gradient(params)` arrays structured as params.
-
-        The target is left as it is.
+          passed to `forward` last. Each attribute `W` that has a partner `dW` is a parameter.
+        - `function(params)` returns a number, `gradient(params)` arrays structured as params.
     X : array, or tuple of arrays; for a pair: array, or dict, list or tuple of arrays
-        A few samples; for a pair the parameters, where the check takes place.
+        A few samples; for a pair the parameters at which it is checked.
     y : array, optional
         Labels or targets.
-    tolerance : float
+    tolerance : float, default 1e-7
         On `max|analytic - numerical| / max|analytic|` of each array. The denominator is at least
-        1e-5 of the function's value, below which its rounding hides a gradient.
-    max_entries : int
-    directions : int
-        How many for each large array.
-    seed : int
-        Of the random directions and entries.
+        1e-5 of the function's value, because rounding hides smaller gradients.
+    max_entries : int, default 1000
+    directions : int, default 10
+        Number of random directions for each large array.
+    seed : int, default 0
+        Seed of the random directions and entries.
 
     Returns
     -------
@@ -135,17 +111,16 @@ def gradcheck(
     Raises
     ------
     TypeError
-        If the target is none of these, or something is not made of numbers in float64.
+        If the target is of another kind, or something does not consist of float64 numbers.
     ValueError
-        If there is nothing sound to compare: an array without entries, a value that is not finite
-        or no scalar, a gradient that lacks an array or whose shape is not its parameter's. (A
-        gradient that is not finite is no error: the report names the place.)
+        If an array has no entries, a value is not finite or not a scalar, or the gradient lacks an
+        array or has another shape than its parameter. (A gradient that is not finite raises
+        nothing: the report gives its place.)
 
     Notes
     -----
-    At the kink of ReLU there is no derivative. An entry whose step crosses a kink is looked at
-    again with other steps; one that sits on a kink passes if its gradient lies between the two
-    sides, and is listed.
+    An entry whose step crosses a kink, as that of ReLU, is checked again with other steps. One that
+    lies on a kink passes if its gradient lies between the two sides, and is listed.
 
     Examples
     --------
@@ -158,46 +133,54 @@ def gradcheck(
     >>> [(c.name, c.index, c.analytic, round(c.numerical, 4)) for c in report.failures]
     [('a', (1,), 9.0, 27.0)]
     """
-    tolerance = checks.positive_float("tolerance", tolerance)
-    max_entries = checks.positive_int("max_entries", max_entries)
-    directions = checks.positive_int("directions", directions)
-    problem = _problem(target, X, y)
-    problem, analytic, spoilt = _first_calls(problem)
-    rng = np.random.default_rng(seed)
-    settings = problem.function, tolerance, max_entries, directions, rng
-    rows = {
-        name: compare(name, array, analytic[name], *settings)
-        for name, array in problem.arrays.items()
-    }
-    for name, (before, after) in spoilt.items():
-        blank = ArrayCheck(name, before.size, "all", "ok", 0.0, (), 0.0, 0.0)
+    effort = (
+        checks.positive_float("tolerance", tolerance),
+        checks.positive_int("max_entries", max_entries),
+        checks.positive_int("directions", directions),
+        np.random.default_rng(seed),
+    )
+    problem, analytic, overwritten = _first_calls(_problem(target, X, y))
+    arrays, f = problem.arrays, problem.function
+    rows = {k: Comparison(k, x, analytic[k], f, *effort).row() for k, x in arrays.items()}
+    for name, (before, after) in overwritten.items():
         place = tuple(int(i) for i in np.argwhere(before != after)[0])
-        rows[name] = replace(
-            rows.get(name, blank), status="overwritten", index=place,
-            analytic=float(before[place]), numerical=float(after[place]),
-        )  # fmt: skip
-    return GradientReport(tuple(rows.values()), tolerance)
+        row = rows.get(name) or ArrayCheck(name, before.size, "all", "ok", 0.0, (), 0.0, 0.0)
+        found: dict[str, Any] = {"analytic": float(before[place]), "numerical": float(after[place])}
+        rows[name] = replace(row, status="overwritten", index=place, **found)
+    return GradientReport(tuple(rows.values()), effort[0])
 
 
 _Arrays: TypeAlias = dict[str, np.ndarray]
-_Spoilt: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # before and after
+_Overwritten: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # before and after
 
 
 class _Problem(NamedTuple):
-    """What an adapter makes of a target."""
+    """What an adapter makes of a target; the rest is common to all targets."""
 
-    arrays: _Arrays  # by name, float64: `function` follows what is written into them
-    function: Callable[[], Any]  # () -> a number
-    gradient: Callable[[], tuple[Mapping[str, Any], _Spoilt]]  # arrays, and spoilt ones
+    arrays: _Arrays  # by name, float64: `function` depends on what is written into them
+    function: Callable[[], Any]  # returns a number
+    gradient: Callable[[], Mapping[str, Any]]
+    overwritten: _Overwritten  # arrays of the caller that `gradient` found changed
 
 
 def _problem(target: Any, X: Any, y: Any) -> _Problem:
-    for accepts, adapt in _ADAPTERS:
-        if accepts(target) and not isinstance(target, type):
-            problem = adapt(target, X, y)
-            break
+    def has(*names: str) -> bool:
+        return not isinstance(target, type) and all(hasattr(target, name) for name in names)
+
+    if isinstance(target, Network):
+        problem = _network_problem(target, X, y)
+    elif isinstance(target, (tuple, list)) and len(target) == 2 and all(map(callable, target)):
+        problem = _pair_problem(target, X, y)
+    elif has("params", "loss", "gradient"):
+        problem = _model_problem(target, X, y)
+    elif has("forward", "backward"):
+        problem = _layer_problem(target, X, y)
     else:
-        raise TypeError(f"target must be {ACCEPTED}; found {type(target).__name__}")
+        raise TypeError(
+            "target must be a fastbp.Network, an object with params, loss(X, y) and "
+            "gradient(X, y), a layer with forward(x) and backward(dout), or a pair (function, "
+            f"gradient); got {type(target).__name__}"
+        )
     if not problem.arrays:
         raise ValueError("there is nothing to check: no parameters")
     for name, array in problem.arrays.items():
@@ -207,71 +190,53 @@ def _problem(target: Any, X: Any, y: Any) -> _Problem:
     return problem
 
 
-def _first_calls(problem: _Problem) -> tuple[_Problem, _Arrays, _Spoilt]:
+def _first_calls(problem: _Problem) -> tuple[_Problem, _Arrays, _Overwritten]:
     """Return a problem safe to go on with, its gradient, and what the code overwrote."""
-    before = {name: array.copy() for name, array in problem.arrays.items()}
+    before = copy.deepcopy(problem.arrays)
     number(problem.function())
-    found, spoilt = problem.gradient()
-    analytic = _checked(found, before)
+    analytic, overwritten = _checked(problem.gradient(), before), problem.overwritten
     for name, array in problem.arrays.items():
         if not np.array_equal(before[name], array):
-            spoilt = {name: (before[name], array.copy()), **spoilt}
+            overwritten = {name: (before[name], array.copy()), **overwritten}
             array[...] = before[name]
-    if spoilt:
-        problem = problem._replace(function=_repaired(problem))
-    return problem, analytic, spoilt
 
-
-def _repaired(problem: _Problem) -> Callable[[], Any]:
-    """Return the function, made to leave the arrays as they were."""
-
-    def function() -> Any:
-        before = {name: array.copy() for name, array in problem.arrays.items()}
+    def restoring() -> Any:
+        before = copy.deepcopy(problem.arrays)
         value = problem.function()
         for name, array in problem.arrays.items():
             array[...] = before[name]
         return value
 
-    return function
+    return problem._replace(function=restoring) if overwritten else problem, analytic, overwritten
 
 
 def _checked(gradient: Mapping[str, Any], arrays: _Arrays) -> _Arrays:
     """Return the gradient's arrays, named and shaped as the parameters."""
-    missing = [name for name in arrays if name not in gradient]
-    unknown = [str(name) for name in gradient if name not in arrays]
-    if missing or unknown:
-        raise ValueError(
-            f"gradient must have the entries {', '.join(arrays)}; "
-            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
-        )
+    if set(arrays) != set(gradient):
+        missing = ", ".join(name for name in arrays if name not in gradient) or "none"
+        unknown = ", ".join(str(name) for name in gradient if name not in arrays) or "none"
+        wanted = f"gradient must have the entries {', '.join(arrays)}"
+        raise ValueError(f"{wanted}; missing: {missing}, unknown: {unknown}")
     slopes = {name: _float64(f"gradient of {name}", gradient[name]) for name in arrays}
     for name, slope in slopes.items():
-        if slope.shape != arrays[name].shape:
-            raise ValueError(
-                f"gradient of {name} must have its shape {arrays[name].shape}; found {slope.shape}"
-            )
+        if slope.shape != (shape := arrays[name].shape):
+            raise ValueError(f"gradient of {name} must have its shape {shape}; got {slope.shape}")
     return slopes
 
 
 def _float64(name: str, value: Any) -> np.ndarray:
-    """Return a copy of an array, in float64."""
     return np.array(checks.numbers_array(name, value), np.float64, order="C")
-
-
-# -- adapters --------------------------------------------------------------------------------------
 
 
 def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
     twin = Network(**{**net.config, "dtype": "float64"}, backend=net.backend)
     twin.from_vector(net.to_vector())
-    arrays = {f"W{l}": W for l, W in enumerate(twin.weights, start=1)}
-    arrays |= {f"b{l}": b for l, b in enumerate(twin.biases, start=1)}
 
-    def gradient() -> tuple[Mapping[str, Any], _Spoilt]:
+    def gradient() -> Mapping[str, Any]:
         found = twin.gradient(X, y)
-        return dict(zip(arrays, [*found.weights, *found.biases], strict=True)), {}
+        return named(found.weights, found.biases)
 
-    return _Problem(arrays, lambda: twin.loss(X, y), gradient)
+    return _Problem(named(twin.weights, twin.biases), lambda: twin.loss(X, y), gradient, {})
 
 
 def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
@@ -280,11 +245,9 @@ def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
         _in_float64(layer, getattr(layer, "parameters", ()))
     for name, array in twin.params.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
-            found = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(f"params[{name!r}] must be a float64 array; found {found}")
-    return _Problem(
-        dict(twin.params), lambda: twin.loss(X, y), lambda: (twin.gradient(X, y), {})
-    )  # fmt: skip
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"params[{name!r}] must be a float64 array; got {kind}")
+    return _Problem(dict(twin.params), lambda: twin.loss(X, y), lambda: twin.gradient(X, y), {})
 
 
 def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
@@ -292,33 +255,29 @@ def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
     inputs = [_float64("X", x) for x in (X if isinstance(X, tuple) else (X,))]
     names = list(inspect.signature(layer.forward).parameters)[: len(inputs)]
     parameters = _in_float64(layer, _learnt(layer, inputs, fixed))
-    arrays = dict(zip(names, inputs, strict=True)) | parameters
+    arrays, data = dict(zip(names, inputs, strict=True)) | parameters, (*inputs, *fixed)
+    overwritten: _Overwritten = {}
     shape = np.shape(layer.forward(*(x.copy() for x in inputs), *fixed))
-    # Near 1, so that no output's gradient is lost, and no two alike.
+    # Near 1, so that no output's gradient is lost, and no two are equal.
     weights = np.random.default_rng(1).uniform(0.5, 1.5, shape) if shape else np.array(1.0)
 
-    def gradient() -> tuple[Mapping[str, Any], _Spoilt]:
-        out = np.asarray(layer.forward(*inputs, *fixed))
+    def gradient() -> Mapping[str, Any]:
+        out = np.asarray(layer.forward(*data))
         kept, dout = out.copy(), weights.copy()
         dx = layer.backward(dout[()])
         dx = dx if isinstance(dx, tuple) else (dx,)
         if len(dx) != len(inputs):
-            raise ValueError(f"backward must return {len(inputs)} gradients; found {len(dx)}")
-        found = dict(zip(names, dx, strict=True))
-        found |= {name: getattr(layer, f"d{name}") for name in parameters}
+            raise ValueError(f"backward must return {len(inputs)} gradients; got {len(dx)}")
         pairs = {"dout": (weights, dout), "out": (kept, out)}
-        return found, {k: pair for k, pair in pairs.items() if not np.array_equal(*pair)}
+        overwritten.update({k: pair for k, pair in pairs.items() if not np.array_equal(*pair)})
+        slopes = {name: getattr(layer, f"d{name}") for name in parameters}
+        return dict(zip(names, dx, strict=True)) | slopes
 
-    return _Problem(
-        arrays, lambda: np.sum(weights * layer.forward(*inputs, *fixed)), gradient
-    )  # fmt: skip
+    return _Problem(arrays, lambda: np.sum(weights * layer.forward(*data)), gradient, overwritten)
 
 
 def _learnt(layer: Any, inputs: list[np.ndarray], fixed: tuple[Any, ...]) -> Sequence[str]:
-    """Return the names of a layer's own arrays that have a gradient.
-
-    They are its `parameters`, or every `W` beside a `dW` that does not come anew with each call.
-    """
+    """Return a layer's `parameters`, or every `W` beside a `dW` that is not replaced at a call."""
 
     def run() -> dict[str, Any]:
         out = layer.forward(*(x.copy() for x in inputs), *fixed)
@@ -332,11 +291,11 @@ def _learnt(layer: Any, inputs: list[np.ndarray], fixed: tuple[Any, ...]) -> Seq
 
 
 def _in_float64(layer: Any, names: Iterable[str]) -> _Arrays:
-    """Return a layer's arrays by name, made float64 in the layer itself."""
+    """Convert a layer's arrays to float64 in the layer itself; return them by name."""
     for name in names:
         setattr(layer, name, _float64(name, getattr(layer, name)))
         if getattr(layer, name).dtype != np.float64:
-            raise TypeError(f"{name} must be float64; found {getattr(layer, name).dtype}")
+            raise TypeError(f"{name} must be float64; got {getattr(layer, name).dtype}")
     return {name: getattr(layer, name) for name in names}
 
 
@@ -345,37 +304,17 @@ def _pair_problem(pair: Any, params: Any, y: Any) -> _Problem:
         raise TypeError("y must be None with a pair (function, gradient): X holds the parameters")
     if params is None:
         raise TypeError("X must hold the parameters at which (function, gradient) are checked")
-    function, slope = pair
-    parts, rebuild = _parts(params)
+    (f, df), (parts, rebuild) = pair, _parts(params)
     arrays = {name: _float64(name, part) for name, part in parts.items()}
-    return _Problem(
-        arrays, lambda: function(rebuild(arrays)), lambda: (_parts(slope(rebuild(arrays)))[0], {})
-    )  # fmt: skip
+    return _Problem(arrays, lambda: f(rebuild(arrays)), lambda: _parts(df(rebuild(arrays)))[0], {})
 
 
 def _parts(params: Any) -> tuple[dict[str, Any], Callable[[_Arrays], Any]]:
     """Return the arrays of a structure by name, and what rebuilds it from such a dict."""
     if isinstance(params, Mapping):
-        names = {str(key): key for key in params}
-        parts = {name: params[key] for name, key in names.items()}
-        return parts, lambda arrays: {key: arrays[name] for name, key in names.items()}
+        parts = {str(key): part for key, part in params.items()}
+        return parts, lambda arrays: dict(zip(params, arrays.values(), strict=True))
     if isinstance(params, (list, tuple)) and any(np.ndim(part) for part in params):
         parts = {f"[{i}]": part for i, part in enumerate(params)}
         return parts, lambda arrays: type(params)(arrays.values())
     return {"params": params}, lambda arrays: arrays["params"]
-
-
-def _is_pair(target: Any) -> bool:
-    return isinstance(target, (tuple, list)) and len(target) == 2 and all(map(callable, target))
-
-
-def _has(*names: str) -> Callable[[Any], bool]:
-    return lambda target: all(hasattr(target, name) for name in names)
-
-
-_ADAPTERS: list[tuple[Callable[[Any], bool], Callable[[Any, Any, Any], _Problem]]] = [
-    (lambda target: isinstance(target, Network), _network_problem),
-    (_is_pair, _pair_problem),
-    (_has("params", "loss", "gradient"), _model_problem),
-    (_has("forward", "backward"), _layer_problem),
-]

@@ -54,10 +54,10 @@ DAMAGED = {
 
 HUGE = {"a": {"b": [1] * (checkpoint.MOST_CONFIG // 3)}}
 FOREIGN = {
-    "no metadata": ({"a": tensor()}, "found 'no format'"),
-    "other format": ({"__metadata__": {"format": "pt"}, "a": tensor()}, "found 'pt'"),
-    "long format": ({"__metadata__": {"format": "x" * 999}, "a": tensor()}, r"'x{37}\.\.\.'"),
-    "no version": ({"__metadata__": {"format": "fastbp"}, "a": tensor()}, "no format version"),
+    "no metadata": ({"a": tensor()}, "got 'no format'"),
+    "other format": ({"__metadata__": {"format": "pt"}, "a": tensor()}, "got 'pt'"),
+    "long format": ({"__metadata__": {"format": "x" * 999}, "a": tensor()}, r"'x{40}'"),
+    "no version": ({"__metadata__": {"format": "fastbp"}, "a": tensor()}, "not a format version"),
 }
 METADATA = {
     "newer version": ({"format_version": "2"}, "newer fastbp.* version 2"),
@@ -66,14 +66,14 @@ METADATA = {
     "version minus": ({"format_version": "-1"}, "'-1' .*format version"),
     "version of digits": ({"format_version": "9" * 5000}, "format version"),
     "version Arabic": ({"format_version": "\u0661"}, "format version"),
-    "config empty": ({"config": ""}, "no JSON"),
-    "config list": ({"config": "[1]"}, "no JSON object"),
-    "config broken": ({"config": '{"a": '}, "no JSON"),
-    "config deep": ({"config": "[" * 100_000}, "no JSON: .*recursion"),
+    "config empty": ({"config": ""}, "not JSON"),
+    "config list": ({"config": "[1]"}, "not a JSON object"),
+    "config broken": ({"config": '{"a": '}, "not JSON"),
+    "config deep": ({"config": "[" * 100_000}, "not JSON: .*recursion"),
     "config twice": ({"config": '{"a": 1, "a": 2}'}, "twice"),
     "config NaN": ({"config": '{"a": NaN}'}, "NaN"),
     "config infinite": ({"config": '{"a": -Infinity}'}, "-Infinity"),
-    "config digits": ({"config": '{"a": ' + "9" * 5000 + "}"}, "no JSON"),
+    "config digits": ({"config": '{"a": ' + "9" * 5000 + "}"}, "not JSON"),
     "config long": ({"config": json.dumps(HUGE)}, "more than 1048576"),
 }
 METADATA = {
@@ -81,10 +81,10 @@ METADATA = {
     for name, (changes, part) in METADATA.items()
 }
 TENSORS = {
-    "bfloat16": (tensor("BF16", (4,)), "must be one of F32, F64; found BF16"),
-    "integers": (tensor("I64", (1,)), "found I64"),
-    "bool": (tensor("BOOL", (8,)), "found BOOL"),
-    "four bits": (tensor("F4", (16,)), "found F4"),
+    "bfloat16": (tensor("BF16", (4,)), "must be one of F32, F64; got BF16"),
+    "integers": (tensor("I64", (1,)), "got I64"),
+    "bool": (tensor("BOOL", (8,)), "got BOOL"),
+    "four bits": (tensor("F4", (16,)), "got F4"),
     "empty, yet vast": (tensor(shape=(0, 2**62), end=0), "damaged: array 'a'"),
     "a hundred axes": (tensor(shape=(1,) * 99 + (2,)), "damaged: array 'a'"),
 }

@@ -51,6 +51,12 @@ def chain(make, operator="Identity", count=20_000):
     return [make.make_node(operator, [a], [b]) for a, b in pairwise(names)]
 
 
+def referring(make):
+    node = make.make_node("Gemm", ["X", "W"], ["out"], transB=1)
+    node.attribute[0].ref_attr_name = "other"
+    return [node]
+
+
 def nested(depth):
     """A message in a message in a message: an attribute that is a graph, of nodes with one."""
     blob = b""
@@ -86,6 +92,7 @@ def graphs():
     yield "no such type", graph(sets(data_type=99))
     yield "another file", graph(elsewhere)
     yield "five floats for six", graph(as_floats)
+    yield "an attribute that refers to another", graph(nodes=referring)
     yield "the same name thrice", graph(count=3)
     yield "twenty thousand nodes of nothing", graph(nodes=chain)
     yield "a loop", graph(nodes=lambda make: [make.make_node("Gemm", ["out", "W"], ["out"])])

@@ -41,14 +41,14 @@ def write_folder(folder, four, names=IDX_NAMES, packed=False):
 
 
 IDX_ATTACKS = {
-    "nothing": (b"", "needs 4 bytes|ends after 0 of 4 "),
-    "half a header": (idx_header(8, 6, 5, 4)[:9], "needs 12 bytes|ends after"),
-    "no IDX": (b"hello, world", "magic number 0x68656c6c"),
-    "unknown dtype": (idx_header(10, 6, 5, 4) + bytes(120), "magic number 0x00000a03"),
+    "nothing": (b"", "declares 4 bytes|ends after 0 of 4 "),
+    "half a header": (idx_header(8, 6, 5, 4)[:9], "declares 12 bytes|ends after"),
+    "no IDX": (b"hello, world", "magic number .*0x68656c6c"),
+    "unknown dtype": (idx_header(10, 6, 5, 4) + bytes(120), "magic number .*0x00000a03"),
     "rank 0": (idx_header(8) + bytes(120), "magic number"),
     "rank 5": (idx_header(8, 6, 5, 2, 2, 1) + bytes(120), "magic number"),
     "rank 255": (b"\0\0\x08\xff" + bytes(2000), "magic number"),
-    "rank 1": (idx_header(8, 6) + bytes(6), "do not fit"),
+    "rank 1": (idx_header(8, 6) + bytes(6), "must have shape"),
     "2**128 bytes": (idx_header(8, *4 * [2**32 - 1]), "can follow"),
     "overflows to nothing": (idx_header(8, 2**31, 2**31, 4) + bytes(120), "can follow"),
     "a terabyte": (idx_header(8, 2**20, 2**20), "can follow"),
@@ -57,12 +57,12 @@ IDX_ATTACKS = {
     "trailing byte": (idx(arrays()[0]) + b"\0", "after the end"),
     "no images": (idx_header(8, 0, 5, 4), "empty"),
     "no pixels": (idx_header(8, 6, 0, 4), "empty"),
-    "too many images": (idx(np.zeros((7, 5, 4), "u1")), "(7, 5, 4).*(6,)|do not fit"),
+    "too many images": (idx(np.zeros((7, 5, 4), "u1")), "(7, 5, 4).*(6,)|must have shape"),
     "images of another size": (idx(np.zeros((6, 5, 5), "u1")), "25 pixels.* 20"),
 }
 LABEL_ATTACKS = {
-    "float labels": (idx(np.zeros(6, "f4")), "labels are >f4; expected integers"),
-    "labels below zero": (idx(np.full(6, -1, "i1")), "run from -1 to -1"),
-    "a label of two milliards": (idx(np.full(6, 2**31 - 1, "i4")), "to 2147483647"),
-    "images for labels": (idx(np.zeros((6, 2), "u1")), "do not fit"),
+    "float labels": (idx(np.zeros(6, "f4")), "labels must be integers; got >f4"),
+    "labels below zero": (idx(np.full(6, -1, "i1")), "got -1 to -1"),
+    "a label of two milliards": (idx(np.full(6, 2**31 - 1, "i4")), "2147483647"),
+    "images for labels": (idx(np.zeros((6, 2), "u1")), "must have shape"),
 }

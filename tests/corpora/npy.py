@@ -38,6 +38,8 @@ NPY = {
     "a NUL in the header": npy(fields("'\0'"), bytes(32)),
     "brackets": npy("(" * 60_000),
     "minuses": npy("-" * 60_000 + "1"),
+    "nine thousand minuses": npy("-" * 9_000 + "1"),
+    "an open bracket": npy("["),
     "a lambda": npy("(lambda: 1)()"),
     "version 2": npy(fields(), bytes(32), version=2),
     "version 255": npy(fields(), bytes(32), version=255),

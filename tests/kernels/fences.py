@@ -1,6 +1,6 @@
 """A plugin of pytest's that puts every array a kernel is given beside a page nobody may touch.
 
-    PYTHONPATH=tests/kernels python -m pytest -p fences tests/kernels/test_sgd.py
+    PYTHONPATH=tests/kernels python -m pytest -p fences tests/kernels/test_epochs.py
 
 Each call is made twice: on arrays that begin where memory does, and on arrays that end there. A
 kernel that reads or writes one byte beyond kills the process; what lies on the other side, up to
@@ -17,14 +17,11 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
-from fastbp.engines.numba_engine import NumbaTrainer
-from fastbp.engines.numba_parts import NumbaPartTrainer
+from fastbp.engines.numba_trainer import NumbaTrainer
 
 PAGE = mmap.PAGESIZE
 CANARY = 0xA5
 SIDES = (False, True)  # at the end or not; the results of the last are kept
-# What a trainer hands to the threads of a team.
-TRAINERS = ("plan", "params", "data", "targets", "work", "_rule", "_law")
 count = {"calls": 0, "arrays": 0}
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -99,30 +96,30 @@ def fenced_call(name, kernel):
     return call
 
 
-def fenced_run(run):
-    def call(trainer, task, *args, **how):
-        own = {name: getattr(trainer, name) for name in TRAINERS if hasattr(trainer, name)}
+def fenced_team(call):
+    """Fence what a trainer hands to all threads of its team at once."""
+
+    def fenced(trainer, kernel, *args):
         for at_end in SIDES:
             yard = Yard("a trainer", at_end)
-            vars(trainer).update({name: yard.fence(value) for name, value in own.items()})
-            try:
-                run(trainer, yard.fence(task), *args, **how)
-            finally:
-                vars(trainer).update(own)
+            call(trainer, kernel, *yard.fence(args))
             yard.close()
 
-    return call
+    return fenced
 
 
 @pytest.fixture(autouse=True)
-def fences(monkeypatch):
-    """Before all other fixtures, so that what these replace in turn stands before a fence."""
-    for name, kernel in kernels.KERNELS.items():
-        if "team" not in kernel.py_func.__code__.co_varnames:  # those that have are a trainer's
-            monkeypatch.setattr(kernels, name, fenced_call(name, kernel))
-    monkeypatch.setattr(NumbaTrainer, "run", fenced_run(NumbaTrainer.run))
-    share_out = NumbaPartTrainer._share_out
-    monkeypatch.setattr(NumbaPartTrainer, "_share_out", fenced_run(share_out))
+def fences():
+    """Before all other fixtures, so that what these replace in turn stands before a fence.
+
+    The test's own `monkeypatch` begins later, and ends before the look at what a test leaves.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, kernel in kernels.KERNELS.items():
+            if "team" not in kernel.py_func.__code__.co_varnames:  # those that have are a trainer's
+                patch.setattr(kernels, name, fenced_call(name, kernel))
+        patch.setattr(NumbaTrainer, "_call", fenced_team(NumbaTrainer._call))
+        yield
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -18,12 +18,18 @@ ROOT = FOLDER.parents[1]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no mprotect")
 
 # All shapes, losses, activations, densities, paths, teams and optimisers.
-MATRIX = ["test_dense.py", "test_losses.py", "test_activations.py", "test_sparse.py", "test_sgd.py"]
+MATRIX = [
+    "test_operations.py",
+    "test_losses.py",
+    "test_activations.py",
+    "test_first_sparse.py",
+    "test_epochs.py",
+]
 OPTIMISERS = ["../test_optimizers.py"]
 # At other widths, one test for each way through the kernels.
 SELECTION = [
     *MATRIX[:4],
-    *(f"test_sgd.py::test_{name}" for name in (
+    *(f"test_epochs.py::test_{name}" for name in (
         "topologies_and_widths",
         "inputs_of_any_density",
         "every_kind_of_input",
@@ -34,7 +40,7 @@ SELECTION = [
     "../test_optimizers.py::test_an_epoch_is_the_reference_s_on_any_path_with_any_team",
 ]  # fmt: skip
 
-SOME = [*MATRIX[:4], "test_sgd.py::test_topologies_and_widths"]
+SOME = [*MATRIX[:4], "test_epochs.py::test_topologies_and_widths"]
 ALL_CASES = ("-m", "long or not long")
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import kernels, reference
-from fastbp.kernels.ir.losses import SEGMENT, output_lanes, output_rows
-from fastbp.kernels.ir.vectors import at, pointer
+from fastbp.kernels.ir.losses import FACTORS, output_lanes, output_rows
+from fastbp.kernels.ir.memory import at, pointer
 from fastbp.model.layout import stride
 
 OUTPUTS = sorted(reference.LOSSES)
@@ -100,7 +100,7 @@ def test_the_kernel_is_its_twin(loss, activation, dtype, rng, assert_close):
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
 def test_any_number_of_outputs_near_zero(loss, activation, dtype, rng, assert_close):
     """Where 1,024 factors 1 + exp(-|z|), each nearly 2, have no finite product."""
-    for n in (SEGMENT - 1, SEGMENT, SEGMENT + 1, 600, 2 * SEGMENT, 1100, 1300):
+    for n in (FACTORS - 1, FACTORS, FACTORS + 1, 600, 2 * FACTORS, 1100, 1300):
         z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
         for y in targets_of(rng, 3, n, dtype):
             found = output_delta(loss, activation, z, y)
@@ -360,7 +360,7 @@ def test_lanes_over_the_batch_are_the_reference(loss, activation, dtype, rng, as
 
 
 def test_lanes_have_any_number_of_outputs(dtype, rng, assert_close):
-    for n in (SEGMENT, SEGMENT + 1, 1100):
+    for n in (FACTORS, FACTORS + 1, 1100):
         z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
         for y in targets_of(rng, 3, n, dtype):
             found = by_lanes("cross-entropy", "sigmoid", z, y)

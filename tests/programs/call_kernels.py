@@ -5,11 +5,10 @@ import sys
 import numpy as np
 
 from fastbp.engines import get_backend
-from fastbp.engines.numba_engine import NumbaEngine, _sparse_input
-from fastbp.engines.numba_parts import NumbaPartTrainer
+from fastbp.engines.numba_data import sparse_rows
+from fastbp.engines.numba_engine import NumbaEngine
 from fastbp.network import Network
 from fastbp.reference import Targets
-from fastbp.rules import PLAIN, new_memory
 
 b = get_backend("numba")
 rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(8, 5)
@@ -27,7 +26,7 @@ def momentum():
 
 
 def index():
-    sparse, fine = _sparse_input(rows, 1, np.float32(0.5), np.dtype("f4"))
+    sparse, fine = sparse_rows(rows, 1, 0.5, np.dtype("f4"))
     return sparse.value[: sparse.start[-1]], fine
 
 
@@ -45,10 +44,7 @@ def narrow_gradient():
 
 
 def part():
-    memory = new_memory(PLAIN, net.params)
-    with NumbaPartTrainer(
-        net._engine, net.params, rows, targets, 4, 1, PLAIN, memory, path="dense"
-    ) as trainer:
+    with net._engine.trainer(net.params, rows, targets, 4, path="dense", shared=True) as trainer:
         trainer.part(np.arange(8), 0, 4, 0.25)
         return trainer.message.copy()
 

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 
 import fastbp
-from fastbp.engines import numba_engine
+from fastbp.engines import planning
 
-numba_engine.team_size = lambda threads, *_: threads  # whatever cores the machine has
+planning.team_size = lambda threads, *_: threads  # whatever cores the machine has
 X, y, X_test, y_test = fastbp.datasets.load("digits")
 X, y = X[:300], y[:300]
 

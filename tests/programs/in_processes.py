@@ -9,9 +9,9 @@ import sys
 from digits_training import X, train
 
 import fastbp
-from fastbp.engines import numba_engine
+from fastbp.kernels import machine
 
-numba_engine.CALL_PER_THREAD = 1  # threads take part in predictions, too
+machine.CALL_PER_THREAD = 1  # threads take part in predictions, too
 SEEDS = range(4)
 
 

@@ -14,13 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-from fastbp import cli
+from fastbp.cli import main as command_line
+from fastbp.cli import options
 from fastbp.model import file as checkpoint
 
 ARGV = "train --quiet --hidden 10 --batch-size 100 --seed 3 --output".split()
 SIGNALS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
 KEPT = Path("run")
-parser = cli._parser
+parser = options.parser
 
 
 def command(name, *more):
@@ -30,16 +31,16 @@ def command(name, *more):
 def train_for_ever(write, more):
     """Be the child; tell the parent once the command is in charge of signals."""
 
-    def begin():
+    def begin(commands):
         os.write(write, b"x")
-        return parser()
+        return parser(commands)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    cli._parser = begin
-    end = cli.main(command("model", "--epochs", "1000000", *more))
+    options.parser = begin
+    end = command_line(command("model", "--epochs", "1000000", *more))
     sys.stderr.flush()
     os._exit(end)
 
@@ -78,8 +79,8 @@ def goes_on():
     """Whether the checkpoint leads to the model of a training that was never stopped."""
     done = checkpoint.read(KEPT, checkpoint.TRAINING)[1]["done"]
     epochs = ["--epochs", str(done + 2)]
-    assert cli.main(command("whole", *epochs)) == 0
-    assert cli.main(command("parts", "--resume", KEPT.name, *epochs)) == 0
+    assert command_line(command("whole", *epochs)) == 0
+    assert command_line(command("parts", "--resume", KEPT.name, *epochs)) == 0
     whole, parts = (Path(f"{name}.safetensors").read_bytes() for name in ("whole", "parts"))
     return whole == parts
 
@@ -87,7 +88,7 @@ def goes_on():
 def main(signals, folder):
     random.seed(0)
     os.chdir(folder)
-    assert cli.main(command("warm", "--epochs", "2")) == 0
+    assert command_line(command("warm", "--epochs", "2")) == 0
     codes, wrong, resumed = collections.Counter(), [], []
     for count in range(signals):
         number, code = SIGNALS[count % 2]

@@ -16,9 +16,9 @@ import pytest
 from mpi4py import MPI
 
 import fastbp
-from fastbp.training import mpi as data_parallel
 from fastbp.training import ranks as distributed
 from fastbp.training import sources as streaming
+from fastbp.training import state, steps
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE = COMM.Get_rank(), COMM.Get_size()
@@ -107,14 +107,14 @@ def equal(folder):
 @contextlib.contextmanager
 def one_step_at_a_time():
     """Average after every step, though as many are asked for as are not done so."""
-    made = data_parallel.AveragingTrainer.__init__
+    made = steps.AveragedWeights.__init__
 
-    def init(self, ranks, shard, inner, came, params, sync_every):
-        made(self, ranks, shard, inner, came, params, 1)
+    def init(self, ranks, trainer, params, sync_every):
+        made(self, ranks, trainer, params, 1)
 
-    data_parallel.AveragingTrainer.__init__ = init
+    steps.AveragedWeights.__init__ = init
     yield
-    data_parallel.AveragingTrainer.__init__ = made
+    steps.AveragedWeights.__init__ = made
 
 
 def refuse(folder):
@@ -172,21 +172,21 @@ class Raises:
 
 def poisoned():
     """Let the loss of the last rank, and of no other, be NaN in the third step."""
-    step = data_parallel.GradientTrainer._step
+    step = steps.SharedGradients._step
 
-    def poison(self, order, number, rate):
+    def poison(self, stretch, number, rate):
         if number == 2 and RANK == SIZE - 1:
-            self.inner.params[:] = np.nan
-        return step(self, order, number, rate)
+            self.trainer.params[:] = np.nan
+        return step(self, stretch, number, rate)
 
-    data_parallel.GradientTrainer._step = poison
+    steps.SharedGradients._step = poison
     net = network("plain")
     try:
         fit(net, "plain", callbacks=[])
     except fastbp.DivergenceError as error:
         return f"DivergenceError: {error}"
     finally:
-        data_parallel.GradientTrainer._step = step
+        steps.SharedGradients._step = step
     return "not noticed"
 
 
@@ -245,7 +245,7 @@ def interrupted(folder):
 @contextlib.contextmanager
 def at_call(count, rank, number):
     """Send a signal to a rank at its so many-th step."""
-    step, calls = data_parallel.GradientTrainer._step, []
+    step, calls = steps.SharedGradients._step, []
 
     def marked(self, *args):
         calls.append(args)
@@ -253,9 +253,9 @@ def at_call(count, rank, number):
             os.kill(os.getpid(), number)
         return step(self, *args)
 
-    data_parallel.GradientTrainer._step = marked
+    steps.SharedGradients._step = marked
     yield
-    data_parallel.GradientTrainer._step = step
+    steps.SharedGradients._step = step
 
 
 def uncaught(folder):
@@ -266,7 +266,7 @@ def uncaught(folder):
 def broken(folder):
     """Fail on one rank in a way that nobody foresaw."""
     if RANK == 1:
-        data_parallel.GradientTrainer._step = None
+        steps.SharedGradients._step = None
     fit(network("plain"), "plain")
 
 
@@ -277,7 +277,7 @@ def mapped(folder):
     """
     page, n, batch = 4096, 400, 50
     X = np.memmap(Path(folder) / "X", np.float32, "r", shape=(n, page // 4))
-    open_rows = set(np.linspace(0, n - 1, data_parallel.SAMPLED).astype(int))
+    open_rows = set(np.linspace(0, n - 1, state.SAMPLED).astype(int))
     rows = distributed.Shard(n, batch, RANK, SIZE).rows
     open_rows |= set(range(rows.start, rows.stop))
     protect = ctypes.CDLL(None, use_errno=True).mprotect

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from fastbp import kernels
-from fastbp.kernels.ir.vectors import at, pointer
+from fastbp.kernels.ir.memory import at, pointer
 
 dtype, place, how = os.environ["TRESPASS"].split()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastbp.engines import get_backend, part_trainer
+from fastbp.engines import get_backend
 from fastbp.model.layout import Layout
 from fastbp.reference import Model, Targets
-from fastbp.rules import PLAIN, Rule, new_memory
+from fastbp.reference.records import PLAIN, Rule, new_memory
 
 sys.path.append(str(Path(__file__).parents[2] / "asv_benchmarks"))
 from benchmarks.kernels import CALLS, arrays
@@ -69,9 +69,8 @@ class Net:
 
     def share(self, X, path):
         """Do a rank's part of a step."""
-        trainer_of, rule = part_trainer("numba"), RULES[1]
-        args = self.engine, self.params, X, self.targets, BATCH, 1, rule
-        with trainer_of(*args, new_memory(rule, self.params), path=path) as trainer:
+        args, rule = (self.params, X, self.targets, BATCH), RULES[1]
+        with self.engine.trainer(*args, path=path, rule=rule, shared=True) as trainer:
             trainer.part(np.arange(BATCH), 0, BATCH, 1.0)
             trainer.step(BATCH, 1.0, 0.1)
 

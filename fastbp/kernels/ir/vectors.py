@@ -1,28 +1,20 @@
-"""Vectors and loops, written as LLVM IR behind `numba.extending.intrinsic`.
+"""Vectors and loops as LLVM IR: what the other files of this folder are written in.
 
-Kernels work on pointers: `pointer(array)` gives one, `at(p, i)` moves it by i elements, and `p[i]`
-reads or writes a scalar. `Vec` wraps an LLVM vector so that the code which emits a formula reads
-like the formula.
+With `Vec`, code that emits a formula reads like the formula. `Emitter` emits loads, stores and
+loops. `emitted` makes an intrinsic for kernels of a function that emits instructions.
 """
+
+from contextlib import contextmanager
+from functools import update_wrapper
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..jit import vector_bytes
+from ..machine import vector_bytes
 
-LINE = 64  # bytes; storage rows are whole lines on every CPU
-# Inputs looked at together for what is not zero. The end of their ones is mispredicted each time:
-# with 32 of them, the index of MNIST took 26 ms, and takes 21.
-MASK_BITS = 64
-# Vectors that a long formula is worked out for at once.
-GROUPED = 4
-
-I64 = ir.IntType(64)
-
-
-# -- vectors ---------------------------------------------------------------------------------------
+I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def lanes(dtype):
@@ -31,12 +23,25 @@ def lanes(dtype):
 
 
 def element(dtype):
-    """Return the LLVM type of a Numba float type."""
-    return {32: ir.FloatType(), 64: ir.DoubleType()}[dtype.bitwidth]
+    """Return the LLVM type of a Numba float or integer type."""
+    floats = {32: ir.FloatType(), 64: ir.DoubleType()}
+    return floats[dtype.bitwidth] if isinstance(dtype, types.Float) else ir.IntType(dtype.bitwidth)
+
+
+def _operator(instruction):
+    """Return a method of `Vec` that emits an instruction of two operands."""
+
+    def method(self, other):
+        return Vec(self.builder, getattr(self.builder, instruction)(self.value, self._lift(other)))
+
+    return method
 
 
 class Vec:
-    """An LLVM vector, or scalar, in the making: Python's operators emit instructions."""
+    """An LLVM vector or scalar: Python's operators emit instructions."""
+
+    __add__, __sub__ = _operator("fadd"), _operator("fsub")
+    __mul__, __truediv__ = _operator("fmul"), _operator("fdiv")
 
     def __init__(self, builder, value):
         self.builder = builder
@@ -47,21 +52,6 @@ class Vec:
             return other.value
         kind = self.value.type
         return ir.Constant(kind, [other] * kind.count if hasattr(kind, "count") else other)
-
-    def _binary(self, other, op):
-        return Vec(self.builder, getattr(self.builder, op)(self.value, self._lift(other)))
-
-    def __add__(self, other):
-        return self._binary(other, "fadd")
-
-    def __sub__(self, other):
-        return self._binary(other, "fsub")
-
-    def __mul__(self, other):
-        return self._binary(other, "fmul")
-
-    def __truediv__(self, other):
-        return self._binary(other, "fdiv")
 
     def __neg__(self):
         return Vec(self.builder, self.builder.fneg(self.value))
@@ -82,12 +72,7 @@ class Vec:
         t = self.value.type
         kind = "f32" if isinstance(t.element, ir.FloatType) else "f64"
         args = [self.value, *map(self._lift, others)]
-        fn = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(t, [t] * len(args)),
-            f"llvm.{name}.v{t.count}{kind}",
-        )
-        return Vec(self.builder, self.builder.call(fn, args))
+        return Vec(self.builder, call(self.builder, f"llvm.{name}.v{t.count}{kind}", t, args))
 
     def where(self, op, bound, yes, no):
         """Return `yes` in the lanes where `self op bound` holds (never for NaN), else `no`."""
@@ -106,330 +91,226 @@ class Vec:
             low = shuffle(self.builder, value, value, range(n))
             high = shuffle(self.builder, value, value, range(n, 2 * n))
             value = op(Vec(self.builder, low), Vec(self.builder, high)).value
-        return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        return Vec(self.builder, self.builder.extract_element(value, I32(0)))
 
     def sums_beside(self, others):
-        """Return one vector of the sums of this vector's lanes and of each other vector's.
-
-        Halves are added up as in `fold`, of all vectors at once: a fifth of the instructions.
-        """
+        """Return one vector of the sums of this vector's lanes and of each other vector's."""
+        # Halves are added up as in `fold`, of all vectors at once: a fifth of the instructions.
         b, vecs = self.builder, [self.value, *(x.value for x in others)]
-        group = self.value.type.count  # lanes that make up one sum
+        span = self.value.type.count  # lanes that make up one sum
 
-        def halved(pieces):
-            """Add the first half of each group to its second, over the vectors of `pieces`."""
-            n = pieces[0].type.count
-            places = [j for part in range(len(pieces)) for j in range(part * n, (part + 1) * n)]
-            low = [j for j in places if j % group < group // 2]
-            high = [j for j in places if j % group >= group // 2]
-            return b.fadd(*(shuffle(b, pieces[0], pieces[-1], half) for half in (low, high)))
+        def halved(pair):
+            """Add the first half of each span to its second, over the vectors of `pair`."""
+            n = pair[0].type.count
+            places = [i * n + j for i in range(len(pair)) for j in range(n)]
+            low = [j for j in places if j % span < span // 2]
+            high = [j for j in places if j % span >= span // 2]
+            return b.fadd(*(shuffle(b, pair[0], pair[-1], half) for half in (low, high)))
 
         while len(vecs) > 1:
             pairs = list(zip(vecs[::2], vecs[1::2], strict=True))
-            if group > 1:
-                vecs, group = [halved(pair) for pair in pairs], group // 2
+            if span > 1:
+                vecs, span = [halved(pair) for pair in pairs], span // 2
             else:
-                vecs = [shuffle(b, x, y, range(2 * x.type.count)) for x, y in pairs]
-        while group > 1:
-            vecs, group = [halved(vecs)], group // 2
+                vecs = [join(b, x, y) for x, y in pairs]
+        while span > 1:
+            vecs, span = [halved(vecs)], span // 2
         return Vec(b, vecs[0])
+
+
+def call(builder, name, result, args):
+    """Call a function by its symbol, such as an intrinsic of LLVM."""
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 def shuffle(builder, a, b, order):
     """Return the lanes of a and b, counted through, in this order."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order))
+    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
     return builder.shuffle_vector(a, b, mask)
+
+
+def join(builder, a, b):
+    """Return the lanes of a, then those of b."""
+    return shuffle(builder, a, b, range(2 * a.type.count))
 
 
 def spread(builder, scalar, count):
     """Return `count` lanes of a scalar of any type."""
     empty = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
-    one = builder.insert_element(empty, scalar, ir.IntType(32)(0))
+    one = builder.insert_element(empty, scalar, I32(0))
     return shuffle(builder, one, one, [0] * count)
 
 
-def splat(builder, dtype, scalar):
-    """Return a vector of one number."""
-    return Vec(builder, spread(builder, scalar, lanes(dtype)))
+def first_of(builder, n, count):
+    """Return the mask of the first n of `count` lanes: none where n < 0, all where n > count."""
+    iota = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+    return builder.icmp_signed("<", iota, spread(builder, builder.trunc(n, I32), count))
 
 
-def zero(builder, dtype):
-    """Return a vector of zeros."""
-    vec = ir.VectorType(element(dtype), lanes(dtype))
-    return Vec(builder, ir.Constant(vec, [0.0] * vec.count))
+class Emitter:
+    """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 
+    def __init__(self, builder, dtype):
+        self.builder, self.dtype = builder, dtype
 
-def vector(dtype, vectors=1):
-    """Return the LLVM type of a vector, or of some vectors as one."""
-    return ir.VectorType(element(dtype), lanes(dtype) * vectors)
+    @property
+    def lanes(self):
+        """How many elements a vector holds."""
+        return lanes(self.dtype)
 
+    def at(self, place, index):
+        """Return the place `index` elements further on."""
+        return self.builder.gep(place, [I64(index) if isinstance(index, int) else index])
 
-def _vector_pointer(builder, dtype, ptr, vectors=1):
-    return builder.bitcast(ptr, vector(dtype, vectors).as_pointer())
+    def row(self, matrix, i, stride):
+        """Return the place of row i of a matrix whose rows are `stride` elements apart."""
+        return self.at(matrix, self.builder.mul(i, stride))
 
+    def beside(self, place, count):
+        """Return the places of `count` vectors that lie side by side."""
+        return [self.at(place, i * self.lanes) for i in range(count)]
 
-def load(builder, dtype, ptr, vectors=1):
-    """Load from any element's address."""
-    place = _vector_pointer(builder, dtype, ptr, vectors)
-    return Vec(builder, builder.load(place, align=dtype.bitwidth // 8))
+    def _vector_at(self, place, vectors):
+        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        return self.builder.bitcast(place, kind.as_pointer())
 
+    def vec(self, value):
+        """Wrap an LLVM vector or scalar."""
+        return Vec(self.builder, value)
 
-def store(builder, dtype, ptr, vec, vectors=1):
-    """Store at any element's address."""
-    place = _vector_pointer(builder, dtype, ptr, vectors)
-    builder.store(vec.value, place, align=dtype.bitwidth // 8)
+    def load(self, place, vectors=1):
+        """Load from any element's address."""
+        place = self._vector_at(place, vectors)
+        return self.vec(self.builder.load(place, align=self.dtype.bitwidth // 8))
 
+    def store(self, place, vec, vectors=1):
+        """Store at any element's address."""
+        place = self._vector_at(place, vectors)
+        self.builder.store(vec.value, place, align=self.dtype.bitwidth // 8)
 
-def first_lanes(builder, dtype, n, vectors=1):
-    """Return the mask of the first n lanes: none where n < 0, all where there are fewer."""
-    i32, count = ir.IntType(32), lanes(dtype) * vectors
-    iota = ir.Constant(ir.VectorType(i32, count), list(range(count)))
-    return builder.icmp_signed("<", iota, spread(builder, builder.trunc(n, i32), count))
+    def first_lanes(self, n, vectors=1):
+        """Return the mask of the first n lanes: none where n < 0, all where there are fewer."""
+        return first_of(self.builder, n, self.lanes * vectors)
 
+    def masked_load(self, place, mask, fill=0.0):
+        """Load the lanes of the mask; no byte of the others is read, and they hold `fill`."""
+        n, bits = mask.type.count, self.dtype.bitwidth
+        kind = ir.VectorType(element(self.dtype), n)
+        letter = "f" if isinstance(self.dtype, types.Float) else "i"
+        place = self.builder.bitcast(place, kind.as_pointer())
+        args = [place, I32(bits // 8), mask, ir.Constant(kind, [fill] * n)]
+        return self.vec(call(self.builder, f"llvm.masked.load.v{n}{letter}{bits}.p0", kind, args))
 
-def _masked(builder, dtype, name, result, args, vectors):
-    fn = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(result, [a.type for a in args]),
-        f"llvm.masked.{name}.v{lanes(dtype) * vectors}f{dtype.bitwidth}.p0",
-    )
-    return builder.call(fn, args)
+    def masked_store(self, place, mask, vec):
+        """Store the lanes of the mask; no byte of the others is written."""
+        n = mask.type.count
+        place = self._vector_at(place, n // self.lanes)
+        name = f"llvm.masked.store.v{n}f{self.dtype.bitwidth}.p0"
+        args = [vec.value, place, I32(self.dtype.bitwidth // 8), mask]
+        call(self.builder, name, ir.VoidType(), args)
 
+    def splat(self, scalar):
+        """Return a vector of one number."""
+        return self.vec(spread(self.builder, scalar, self.lanes))
 
-def masked_load(builder, dtype, ptr, mask, vectors=1, fill=0.0):
-    """Load the lanes of the mask; no byte of the others is read, and they hold `fill`."""
-    vec = vector(dtype, vectors)
-    align = ir.IntType(32)(dtype.bitwidth // 8)
-    empty = ir.Constant(vec, [fill] * vec.count)
-    place = _vector_pointer(builder, dtype, ptr, vectors)
-    return Vec(builder, _masked(builder, dtype, "load", vec, [place, align, mask, empty], vectors))
+    def broadcast(self, place):
+        """Return a vector of the number at a place."""
+        return self.splat(self.builder.load(place))
 
+    def zero(self, vectors=1):
+        """Return a vector of zeros."""
+        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        return self.vec(ir.Constant(kind, [0.0] * kind.count))
 
-def masked_store(builder, dtype, ptr, mask, vec, vectors=1):
-    """Store the lanes of the mask; no byte of the others is written."""
-    align = ir.IntType(32)(dtype.bitwidth // 8)
-    place = _vector_pointer(builder, dtype, ptr, vectors)
-    args = [vec.value, place, align, mask]
-    _masked(builder, dtype, "store", ir.VoidType(), args, vectors)
+    def loop(self, start, stop, step, carried, body):
+        """Emit `for k in range(start, stop, step): carried = body(k, *carried)`; return the end."""
+        # What is carried are phi nodes, so that sums stay in registers whatever the optimiser does.
+        with self._counting(start, stop, step, carried) as (k, phis, new):
+            new += body(k, *phis)
+        return phis
 
+    @contextmanager
+    def over(self, stop, step=1):
+        """Emit `for k in range(0, stop, step)` around what is emitted inside; yields k."""
+        with self._counting(I64(0), stop, step, []) as (k, _, _):
+            yield k
 
-def map_row(builder, dtype, n, body, sources, target, fill=0.0):
-    """Emit `target[j] = body(source[j], ...)` for j < n; no byte beyond n is read or written.
+    @contextmanager
+    def _counting(self, start, stop, step, carried):
+        b = self.builder
+        before = b.block
+        head, inside, after = (b.append_basic_block(n) for n in ("head", "body", "after"))
+        b.branch(head)
+        b.position_at_end(head)
+        k = b.phi(I64)
+        phis, new = [self.vec(b.phi(x.value.type)) for x in carried], []
+        b.cbranch(b.icmp_signed("<", k, stop), inside, after)
+        b.position_at_end(inside)
+        yield k, phis, new
+        following = b.add(k, I64(step) if isinstance(step, int) else step)
+        end = b.block
+        _never_unroll(b, b.branch(head))
+        k.add_incoming(start, before)
+        k.add_incoming(following, end)
+        for phi, first, again in zip(phis, carried, new, strict=True):
+            phi.value.add_incoming(first.value, before)
+            phi.value.add_incoming(again.value, end)
+        b.position_at_end(after)
 
-    What is left over after whole groups of vectors is masked; lanes without data hold `fill`.
-    Formulas as long as tanh are taken in groups: a vector twice as long becomes two interleaved
-    chains of instructions, which a single long chain leaves room for.
-    """
-
-    def stretch(first, vectors):
-        left = builder.sub(n, first)
-        mask = first_lanes(builder, dtype, left, vectors)
-        places = [builder.gep(p, [first]) for p in sources]
-        xs = [masked_load(builder, dtype, p, mask, vectors, fill) for p in places]
-        masked_store(builder, dtype, builder.gep(target, [first]), mask, body(*xs), vectors)
-
-    def full(j, _):
-        xs = [load(builder, dtype, builder.gep(s, [j]), GROUPED) for s in sources]
-        store(builder, dtype, builder.gep(target, [j]), body(*xs), GROUPED)
-        return []
-
-    group = I64(lanes(dtype) * GROUPED)
-    whole = builder.sub(n, builder.srem(n, group))
-    loop(builder, I64(0), whole, group, [], full)
-
-    def rest(vectors):
-        """The smallest of 1, 2, 4, ... vectors that takes what is left."""
-        if vectors == GROUPED:
-            return stretch(whole, vectors)
-        enough = builder.icmp_signed("<=", builder.sub(n, whole), I64(lanes(dtype) * vectors))
-        with builder.if_else(enough) as (then, otherwise):
-            with then:
-                stretch(whole, vectors)
-            with otherwise:
-                rest(2 * vectors)
-
-    with builder.if_then(builder.icmp_signed("<", whole, n)):
-        rest(1)
-
-
-# -- loops -----------------------------------------------------------------------------------------
+    def switch(self, code, cases):
+        """Emit `cases[code]()`; nothing where there is no such case."""
+        b = self.builder
+        after = b.append_basic_block("after_switch")
+        switch = b.switch(code, after)
+        for number, emit in cases.items():
+            case = b.append_basic_block(f"case_{number}")
+            switch.add_case(I64(number), case)
+            b.position_at_end(case)
+            emit()
+            b.branch(after)
+        b.position_at_end(after)
 
 
 def _never_unroll(builder, branch):
-    """Mark a loop's backward branch: what is worth unrolling is emitted unrolled.
-
-    The optimiser would unroll every loop here by eight, for a third more to compile and no gain.
-    """
+    """Mark a loop's backward branch: what is worth unrolling is emitted unrolled."""
+    # The optimiser would unroll every loop here by eight, for a third more to compile and no gain.
     module = builder.module
     word = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    # A loop's mark must name itself, so that no two loops share one.
-    mark = ir.values.MDValue(module, [word], name=str(len(module.metadata)))
-    mark.operands = (mark, word)
-    branch.set_metadata("llvm.loop", mark)
+    # Such metadata must name itself, so that no two loops share it.
+    metadata = ir.values.MDValue(module, [word], name=str(len(module.metadata)))
+    metadata.operands = (metadata, word)
+    branch.set_metadata("llvm.loop", metadata)
 
 
-def loop(builder, start, stop, step, carried, body):
-    """Emit `for k in range(start, stop, step): carried = body(k, carried)`; return the last values.
+def emitted(returns=types.void):
+    """Make an intrinsic, which kernels can call, of a function that emits instructions."""
+    # The function takes an `Emitter` of what the first pointer to floats points to (or the first
+    # pointer of all), then an LLVM value for each argument: integers as int64, floats in that
+    # precision, None as None. `returns` is the type of the result; `float` is that precision.
 
-    The carried values are phi nodes, so accumulators stay in registers whatever the optimiser does.
-    """
-    before = builder.block
-    head, inside, after = (builder.append_basic_block(n) for n in ("head", "body", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    k = builder.phi(I64)
-    phis = [builder.phi(v.type) for v in carried]
-    builder.cbranch(builder.icmp_signed("<", k, stop), inside, after)
-    builder.position_at_end(inside)
-    new = body(k, phis)
-    advanced = builder.add(k, step)
-    end = builder.block
-    _never_unroll(builder, builder.branch(head))
-    for phi, first, again in zip([k, *phis], [start, *carried], [advanced, *new], strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(again, end)
-    builder.position_at_end(after)
-    return phis
+    def decorate(emit):
+        def typed(typingctx, *arguments):
+            elements = [t.dtype for t in arguments if isinstance(t, types.CPointer)]
+            floats = (t for t in elements if isinstance(t, types.Float))
+            dtype = next(floats, elements[0] if elements else None)
+            result = dtype if returns is float else returns
 
+            def codegen(context, builder, signature, args):
+                pairs = zip(args, arguments, strict=True)
+                values = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
+                value = emit(Emitter(builder, dtype), *values)
+                return context.get_dummy_value() if value is None else value
 
-# -- cache lines -----------------------------------------------------------------------------------
+            return result(*(_passed_as(t, dtype) for t in arguments)), codegen
 
+        # Numba reads the parameters' names off `emit`; it leaves out the first, as intended.
+        return intrinsic(update_wrapper(typed, emit))
 
-def prefetch_line(builder, place):
-    """Ask for the cache line of an address."""
-    i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-    fn = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # to read, into the second level, data
-    builder.call(fn, [builder.bitcast(place, byte), i32(0), i32(2), i32(1)])
+    return decorate
 
 
-@intrinsic
-def prefetch(typingctx, ptr, count):
-    """Ask for the cache lines of `count` elements; harmless wherever they lie."""
-    itemsize = ptr.dtype.bitwidth // 8
-
-    def codegen(context, builder, signature, args):
-        def line(k, _):
-            prefetch_line(builder, builder.gep(args[0], [k]))
-            return []
-
-        loop(builder, I64(0), args[1], I64(LINE // itemsize), [], line)
-        return context.get_dummy_value()
-
-    return types.void(ptr, types.int64), codegen
-
-
-# -- masks of inputs -------------------------------------------------------------------------------
-
-
-@intrinsic
-def nonzero_mask(typingctx, ptr, count):
-    """Return a bit for each of the next MASK_BITS elements that is not zero, up to `count`."""
-    dtype = ptr.dtype
-
-    def codegen(context, builder, signature, args):
-        b, n = builder, MASK_BITS
-        kind = context.get_value_type(dtype)
-        vec = ir.VectorType(kind, n)
-        iota = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(n)))
-        inside = b.icmp_signed("<", iota, spread(b, b.trunc(args[1], ir.IntType(32)), n))
-        name = f"llvm.masked.load.v{n}{'f' if isinstance(dtype, types.Float) else 'i'}"
-        fn = cgutils.get_or_insert_function(
-            b.module,
-            ir.FunctionType(vec, [vec.as_pointer(), ir.IntType(32), inside.type, vec]),
-            f"{name}{dtype.bitwidth}.p0",
-        )
-        none = ir.Constant(vec, [0] * n)
-        place = b.bitcast(args[0], vec.as_pointer())
-        x = b.call(fn, [place, ir.IntType(32)(dtype.bitwidth // 8), inside, none])
-        if isinstance(dtype, types.Float):
-            found = b.fcmp_unordered("!=", x, none)  # NaN is not zero
-        else:
-            found = b.icmp_unsigned("!=", x, none)
-        return b.zext(b.bitcast(found, ir.IntType(n)), I64)
-
-    return types.int64(ptr, types.int64), codegen
-
-
-@intrinsic
-def lowest_bit(typingctx, mask):
-    """Return the place of the lowest bit that is set."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.IntType(1)(1))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def bits(typingctx, mask):
-    """Return how many bits are set."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ctpop(args[0])
-
-    return types.int64(types.int64), codegen
-
-
-# -- pointers --------------------------------------------------------------------------------------
-
-
-@intrinsic
-def pointer(typingctx, array):
-    """Return the address of a contiguous array's first element."""
-
-    def codegen(context, builder, signature, args):
-        return cgutils.create_struct_proxy(array)(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype)(array), codegen
-
-
-@intrinsic
-def at(typingctx, ptr, offset):
-    """Return the pointer moved by `offset` elements."""
-
-    def codegen(context, builder, signature, args):
-        return builder.gep(args[0], [args[1]])
-
-    return ptr(ptr, types.int64), codegen
-
-
-@intrinsic
-def sum_of_squares(typingctx, ptr, count):
-    """Return the sum of the squares of `count` elements, always added in the same order."""
-    dtype = ptr.dtype
-
-    def codegen(context, builder, signature, args):
-        b, (place, count), group = builder, args, I64(lanes(dtype) * GROUPED)
-
-        def add(k, sums):
-            inside = first_lanes(b, dtype, b.sub(count, k), GROUPED)
-            x = masked_load(b, dtype, b.gep(place, [k]), inside, GROUPED)
-            return [x.fma(x, Vec(b, sums[0])).value]
-
-        start = ir.Constant(vector(dtype, GROUPED), [0.0] * (lanes(dtype) * GROUPED))
-        (total,) = loop(b, I64(0), count, group, [start], add)
-        return Vec(b, total).fold(Vec.__add__)
-
-    return dtype(ptr, types.int64), codegen
-
-
-@intrinsic
-def number(typingctx, ptr, x):
-    """Return x as a number of the pointer's type."""
-
-    def codegen(context, builder, signature, args):
-        return context.cast(builder, args[1], x, ptr.dtype)
-
-    return ptr.dtype(ptr, x), codegen
-
-
-@intrinsic
-def vector_lanes(typingctx, ptr):
-    """Return how many elements of the pointer's type one vector holds."""
-
-    def codegen(context, builder, signature, args):
-        return I64(lanes(ptr.dtype))
-
-    return types.int64(ptr), codegen
+def _passed_as(kind, dtype):
+    if isinstance(kind, types.Integer):
+        return types.int64
+    return dtype if isinstance(kind, types.Float) else kind

@@ -2,175 +2,93 @@
 
 Threads meet at barriers between the three. Each element of every sum is added up by one thread in
 one order, so the bits do not depend on how many there are.
-
-`target` is where `alpha * gradient` is added: the parameters themselves for a fused step (alpha =
--learning_rate / batch; no gradient buffer, no second pass), or a gradient buffer.
 """
 
 import math
 
-from numba.extending import overload
+from numba import types
 
-from ..ir.activations import activate, scale_by_slope
 from ..ir.losses import output_rows
-from ..ir.transpose import transpose
-from ..ir.vectors import at, prefetch, vector_lanes
-from ..jit import inlined, inner
-from .dense import add_product, add_rows, multiply, multiply_bias
-from .first import forward_first, update_first
-from .records import ONE, TOTALS, count, scale
-from .team import BLOCK, SYNC_SIZE, asked_to_stop, barrier, share, stop, stopped
+from ..ir.memory import at, pointer, prefetch
+from ..jit import by_type, inlined, inner
+from . import first, records, upper
+from .records import NUM, TOTALS, Team, batch_at
+from .team import SAMPLES_UNIT, asked_to_stop, barrier, share, stop, stopped
 
-UPDATE_ROWS = 8  # rows of W are dealt out in whole tiles
-SQUARE = 16  # rows of W are transposed in squares of up to so many
-
-
-@inlined
-def _forward_layer(plan, l, params, r0, r1, work):
-    """z of layer l for the samples r0 <= r < r1."""
-    below, here = plan.strides[l - 1], plan.strides[l]
-    scratch, rows = work.scratch, at(work.marks, SYNC_SIZE)
-    multiply_bias(
-        r1 - r0, plan.widths[l], plan.sizes[l - 1],
-        at(scratch, plan.a[l - 1] + r0 * below), below, rows, rows,
-        at(params, plan.w[l]), here,
-        at(scratch, plan.a[l] + r0 * here), here, at(params, plan.b[l]),
-    )  # fmt: skip
+# -- targets, and weights of samples ---------------------------------------------------------------
 
 
 @inner
-def forward_rest(plan, params, r0, r1, work):
-    """Forward pass from the first layer's z up to the output's z."""
-    for l in range(1, plan.last):
-        row = plan.strides[l]
-        a = at(work.scratch, plan.a[l] + r0 * row)
-        activate(plan.activations[l], r1 - r0, plan.sizes[l], a, row, a, row)
-        _forward_layer(plan, l + 1, params, r0, r1, work)
-
-
-@inner
-def output(plan, targets, samples, r0, r1, work):
-    """Output, loss, hit and delta of each sample."""
-    last, scratch = plan.last, work.scratch
-    row = plan.strides[last]
-    for r in range(r0, r1):  # the next ones' targets come from main memory, too
-        if targets.labelled:
-            prefetch(at(targets.labels, samples.ahead[r]), 1)
-        else:
-            prefetch(at(targets.values, samples.ahead[r] * plan.sizes[last]), plan.sizes[last])
-    output_rows(
-        plan.loss, plan.activations[last], r1 - r0, plan.sizes[last],
-        at(scratch, plan.a[last] + r0 * row), row, at(samples.now, r0), targets.labels,
-        targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
-        at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
-    )  # fmt: skip
-    _weigh(plan, targets, samples, r0, r1, work)
-
-
-def _weigh(plan, targets, samples, r0, r1, work):
-    """Multiply deltas and losses by the weights of their samples, where they have any."""
-
-
-@overload(_weigh)
-def _weigh_of(plan, targets, samples, r0, r1, work):
-    if not is_weighted(targets):
-        return lambda plan, targets, samples, r0, r1, work: None
-
-    def weighted(plan, targets, samples, r0, r1, work):
-        last = plan.last
-        for r in range(r0, r1):
-            weight = targets.weights[samples.now[r]]
-            delta = at(work.scratch, plan.delta[last] + r * plan.strides[last])
-            scale(delta, 0, plan.sizes[last], weight)
-            scale(work.sums, TOTALS + r, TOTALS + r + 1, weight)
-
-    return weighted
-
-
-def is_weighted(targets):
-    """Return, of the type, whether the samples have weights."""
-    return str(targets.types[3]) != "none"
-
-
-def shares(targets, which, m):
-    """Return what the gradients of a batch, and what its losses, are multiplied by for their mean.
-
-    Losses become a mean times m, as if all weights were one.
-    """
-
-
-@overload(shares)
-def _shares_of(targets, which, m):
-    if not is_weighted(targets):
-        return lambda targets, which, m: (1.0 / m, 1.0)
-
-    def weighted(targets, which, m):
-        total = 0.0
-        for r in range(m):
-            total += targets.weights[which[r]]
-        return weighted_shares(total, m)
-
-    return weighted
+def shares(weights, which, m):
+    """Return the factors of the gradients and of the losses of m samples for a mean."""
+    # Losses become a mean times m, as if all weights were one.
+    if weights is None:
+        return 1.0 / m, 1.0
+    total = 0.0
+    for r in range(m):
+        total += weights[which[r]]
+    return weighted_shares(total, m)
 
 
 @inner
 def weighted_shares(total, m):
     """Return `shares` of m samples whose weights sum up to `total`."""
-    if total == 0:  # nobody counts: nothing is learnt
+    if total == 0:  # no sample counts: nothing is learnt
         return 0.0, 0.0
     return 1.0 / total, m / total
 
 
-@inlined
-def _flip_weights(plan, params, scratch, team):
-    """Transpose the weights of the layers above the first, each thread its share of rows."""
-    for l in range(2, plan.last + 1):
-        low, high = share(plan.sizes[l - 1], SQUARE, team.thread, team.size)
-        if low < high:
-            transpose(
-                high - low, plan.widths[l], at(params, plan.w[l] + low * plan.strides[l]),
-                plan.strides[l], at(scratch, plan.flipped[l] + low), plan.strides[l - 1],
-            )  # fmt: skip
+@inner
+def _weigh(plan, weights, now, r0, r1, work):
+    """Multiply deltas and losses by the weights of their samples, where they have any."""
+    if weights is None:
+        return
+    last = plan.last
+    for r in range(r0, r1):
+        delta = at(work.scratch, plan.delta[last] + r * plan.strides[last])
+        records.scale(delta, 0, plan.sizes[last], weights[now[r]])
+        records.scale(work.sums, TOTALS + r, TOTALS + r + 1, weights[now[r]])
 
 
-@inlined
-def _backward(plan, r0, r1, scratch):
-    """Deltas of the hidden layers for this thread's samples."""
-    for l in range(plan.last, 1, -1):
-        here, below = plan.strides[l], plan.strides[l - 1]
-        delta = at(scratch, plan.delta[l - 1] + r0 * below)
-        multiply(
-            r1 - r0, plan.widths[l - 1], plan.sizes[l],
-            at(scratch, plan.delta[l] + r0 * here), here,
-            at(scratch, plan.flipped[l]), below, delta, below,
-        )  # fmt: skip
-        a = at(scratch, plan.a[l - 1] + r0 * below)
-        scale_by_slope(plan.activations[l - 1], r1 - r0, plan.sizes[l - 1], a, below, delta, below)
-
-
-@inlined
-def _update_layer(plan, l, m, target, alpha, work, team):
-    """Add alpha * gradient to this thread's rows of layer l's weights."""
-    low, high = share(plan.sizes[l - 1], UPDATE_ROWS, team.thread, team.size)
-    scratch = work.scratch
-    add_product(
-        high - low, plan.widths[l], m,
-        at(scratch, plan.a[l - 1] + low), plan.strides[l - 1], at(work.marks, SYNC_SIZE),
-        at(scratch, plan.delta[l]), plan.strides[l],
-        at(target, plan.w[l] + low * plan.strides[l]), plan.strides[l], alpha,
-    )  # fmt: skip
+@by_type
+def _from(weights, first):
+    """Return where the weights of the samples from the first one on lie, or None."""
+    if isinstance(weights, types.NoneType):
+        return lambda weights, first: None
+    return lambda weights, first: at(pointer(weights), first)
 
 
 @inner
-def update_biases(plan, m, target, alpha, work, team):
-    """Add alpha * gradient to this thread's columns of the biases of all layers."""
-    scratch = work.scratch
-    for l in range(1, plan.last + 1):
-        v, end = share(plan.widths[l], vector_lanes(target), team.thread, team.size)
-        add_rows(
-            end - v, m, at(scratch, plan.delta[l] + v), plan.strides[l],
-            at(work.marks, SYNC_SIZE), alpha, at(scratch, ONE), at(target, plan.b[l] + v),
-        )  # fmt: skip
+def targets_from(first, n_out, labels, values, weights):
+    """Return the targets of the samples from the first one on; labels count where there are any."""
+    labelled = labels.size > 0
+    start = 0 if labelled else first * n_out
+    counts = _from(weights, first)
+    return records.TargetArrays(
+        at(pointer(labels), first), at(pointer(values), start), labelled, counts
+    )
+
+
+# -- the output layer ------------------------------------------------------------------------------
+
+
+@inner
+def output(plan, targets, batch, r0, r1, work):
+    """Output, loss, hit and delta of samples r0 <= r < r1."""
+    last, scratch = plan.last, work.scratch
+    row = plan.strides[last]
+    for r in range(r0, r1):  # the next ones' targets come from main memory, too
+        if targets.labelled:
+            prefetch(at(targets.labels, batch.ahead[r]), 1)
+        else:
+            prefetch(at(targets.values, batch.ahead[r] * plan.sizes[last]), plan.sizes[last])
+    output_rows(
+        plan.loss, plan.activations[last], r1 - r0, plan.sizes[last],
+        at(scratch, plan.a[last] + r0 * row), row, at(batch.now, r0), targets.labels,
+        targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
+        at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
+    )  # fmt: skip
+    _weigh(plan, targets.weights, batch.now, r0, r1, work)
 
 
 @inner
@@ -183,63 +101,111 @@ def sum_of(plan, m, work):
     return loss, hits
 
 
-@inner
-def _fine(plan, m, work, share_of_loss, team):
-    """Add the chunk's losses and hits to the totals, in order; return whether to go on.
+# -- a chunk ---------------------------------------------------------------------------------------
 
-    Each thread adds up all losses, so that all come to one answer.
-    """
-    loss, hits = sum_of(plan, m, work)
-    if stopped(work.marks) or not math.isfinite(loss):
-        stop(work.marks)
+
+@inner
+def may_go_on(loss, hits, share_of_loss, work, team):
+    """Add losses and hits to the totals; return whether to go on."""
+    # Each thread has added up all losses, so that all come to one answer.
+    if stopped(work.integers) or not math.isfinite(loss):
+        stop(work.integers)
         return False
     if team.thread == 0:
-        count(work.sums, loss * share_of_loss, hits)
+        records.count(work.sums, loss * share_of_loss, hits)
     return True
 
 
 @inner
-def _meet(work, team):
+def meet(work, team):
     """Wait for all; a wish to stop that came before is from then on known to all."""
-    if team.thread == 0 and asked_to_stop(work.marks):
-        stop(work.marks)
-    barrier(work.marks, team.size)
+    if team.thread == 0 and asked_to_stop(work.integers):
+        stop(work.integers)
+    barrier(work.integers, team.size)
 
 
 @inner
-def learn_chunk(plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team):
-    """Add alpha * (sum of m samples' gradients) to target; False if the loss is not finite."""
-    if not learn_upper(
-        plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team
-    ):
+def learn_chunk(job, batch):
+    """Add alpha * (sum of the samples' gradients) to target; False if the loss is not finite."""
+    if not learn_upper(job, batch):
         return False
-    update_first(plan, data, samples, m, target, alpha, work, team)
-    barrier(work.marks, team.size)
+    first.update(job, batch)
+    barrier(job.work.integers, job.team.size)
     return True
 
 
 @inner
-def learn_upper(plan, params, data, targets, samples, m, work, target, alpha, share_of_loss, team):
+def learn_upper(job, batch):
     """What `learn_chunk` does, but for the weights of the first layer and the last barrier."""
-    _flip_weights(plan, params, work.scratch, team)
-    forward_first(plan, data, params, samples, m, work, team)
-    barrier(work.marks, team.size)
-    r0, r1 = share(m, BLOCK, team.thread, team.size)
+    plan, params, work, team, m = job.plan, job.params, job.work, job.team, batch.size
+    upper.transpose_weights(plan, params, work.scratch, team)
+    first.forward(job, batch)
+    barrier(work.integers, team.size)
+    r0, r1 = share(m, SAMPLES_UNIT, team.thread, team.size)
     if r0 < r1:
-        forward_rest(plan, params, r0, r1, work)
-        output(plan, targets, samples, r0, r1, work)
-        _backward(plan, r0, r1, work.scratch)
-    _meet(work, team)
-    if not _fine(plan, m, work, share_of_loss, team):
+        upper.forward_rest(plan, params, r0, r1, work)
+        output(plan, job.targets, batch, r0, r1, work)
+        upper.backward(plan, r0, r1, work.scratch)
+    meet(work, team)
+    loss, hits = sum_of(plan, m, work)
+    if not may_go_on(loss, hits, batch.share_of_loss, work, team):
         return False
-    for l in range(2, plan.last + 1):
-        _update_layer(plan, l, m, target, alpha, work, team)
+    upper.update_layers(plan, m, batch.target, batch.alpha, work, team)
     if plan.bias:
-        update_biases(plan, m, target, alpha, work, team)
+        upper.update_biases(plan, m, batch.target, batch.alpha, work, team)
     return True
 
 
-@inner
-def size_of(plan):
-    """Return how many parameters there are, padding included."""
-    return plan.b[plan.last] + plan.strides[plan.last]
+@inlined
+def learn_chunks(job, order, m, alpha, share_of_loss):
+    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk."""
+    # Of a batch that is refused nothing stays in the totals.
+    work, chunk = job.work, job.plan.chunk
+    barrier(work.integers, job.team.size)
+    loss, hits = work.sums[0], work.sums[1]
+    for done in range(0, m, chunk):
+        size = min(chunk, m - done)
+        if not learn_chunk(job, batch_at(order, done, size, m, alpha, share_of_loss, work.grads)):
+            records.reset(work, loss, hits, job.team)
+            return False
+    return True
+
+
+# -- a batch of one --------------------------------------------------------------------------------
+
+
+@inlined
+def _learn_one(job, batch, slot, fresh):
+    """Take one step on one sample; False if its loss is not finite."""
+    plan, params, work, team = job.plan, job.params, job.work, job.team
+    first.forward_one(job, batch, slot, fresh)
+    barrier(work.integers, team.size)
+    if team.thread == 0:
+        upper.forward_rest(plan, params, NUM(0), NUM(1), work)
+        output(plan, job.targets, batch, NUM(0), NUM(1), work)
+        if asked_to_stop(work.integers) or not math.isfinite(work.sums[TOTALS]):
+            stop(work.integers)
+        else:
+            records.count(work.sums, work.sums[TOTALS], work.sums[TOTALS + plan.chunk])
+            upper.backward_and_update_one(plan, params, batch.alpha, work.scratch)
+            if plan.bias:
+                upper.update_biases(plan, NUM(1), params, batch.alpha, work, Team(NUM(0), NUM(1)))
+    barrier(work.integers, team.size)
+    if stopped(work.integers):
+        return False
+    first.update_one(job, batch)
+    return True
+
+
+@inlined
+def learn_ones(job, order, n, span):
+    """Take a step on each sample of a span, one after the other."""
+    alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
+    for p in range(span.first, span.last):
+        batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params)
+        if not _learn_one(job, batch, p & 1, p == span.first):
+            return
+    if span.first < span.last:
+        p = span.last - 1
+        first.update_last(job, order[p], p & 1, alpha)
+        barrier(job.work.integers, job.team.size)

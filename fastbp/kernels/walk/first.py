@@ -1,20 +1,34 @@
-"""The first layer, where W is large and inputs may be rows, bytes, or compressed rows.
+"""The first layer, where W is large, and inputs are rows or compressed rows (`first_sparse`).
 
-A thread owns columns of W through forward and update, so that W stays in its cache.
+Rows may be bytes, or wait to be scaled. A thread owns columns of W through forward and update, so
+that W stays in its cache.
 """
 
-import numpy as np
-from numba.extending import overload
+from ..ir.memory import at, prefetch, put
+from ..ir.tiles import update_and_forward
+from ..jit import by_type, inlined, inner
+from . import first_sparse
+from .products import add_product, multiply_bias
+from .records import NUM, SCALE, Matrix, Rows, columns, is_dense, kind, numbers
+from .team import SAMPLES_UNIT, barrier, share
 
-from ..ir.vectors import at, prefetch, vector_lanes
-from ..jit import inlined, inner
-from . import sparse
-from .dense import add_product, advance, multiply_bias
-from .records import SCALE, Dense, Samples
-from .team import BLOCK, SYNC_SIZE, barrier, share
 
-# A number that is no literal: for each literal argument everything below would be compiled anew.
-NUM = np.int64
+def _same_dtype(job):
+    """Return, of the type of a job, whether inputs are numbers as the parameters are."""
+    return kind(job, "data", "X").dtype == kind(job, "params").dtype
+
+
+@by_type
+def _converts(job):
+    if _same_dtype(job):
+        return lambda job: job.work.scratch[SCALE] != 1
+    return lambda job: True
+
+
+@by_type(inline="always")
+def _originals(job):
+    """Return X; where it has another type than the parameters, copies are multiplied anyway."""
+    return (lambda job: job.data.X) if _same_dtype(job) else (lambda job: job.work.scratch)
 
 
 @inner
@@ -25,235 +39,120 @@ def _convert(plan, X, which, r0, r1, scratch, slot):
         row = at(scratch, plan.a[0] + (slot + r) * plan.strides[0])
         sample = at(X, which[r] * n)
         for i in range(n):
-            row[i] = sample[i]
+            put(row, i, sample[i])
         for i in range(n):
-            row[i] *= scratch[SCALE]
-
-
-def _rows(plan, data, which, work):
-    """Return where the samples are multiplied: first element, distance, and their numbers there."""
-
-
-@overload(_rows, inline="always")
-def _rows_of(plan, data, which, work):
-    def as_they_lie(plan, data, which, work):
-        if work.scratch[SCALE] == 1:
-            return data.X, plan.sizes[0], which
-        return at(work.scratch, plan.a[0]), plan.strides[0], at(work.marks, SYNC_SIZE)
-
-    def converted(plan, data, which, work):
-        return at(work.scratch, plan.a[0]), plan.strides[0], at(work.marks, SYNC_SIZE)
-
-    return as_they_lie if _same_dtype(data, work) else converted
-
-
-def _same_dtype(data, work):
-    return data.types[0].dtype == work.types[0].dtype
-
-
-@inner
-def columns(plan, weights, team):
-    """Return this thread's columns of the first layer, in whole vectors."""
-    return share(plan.widths[1], vector_lanes(weights), team.thread, team.size)
-
-
-def forward_first(plan, data, params, samples, m, work, team):
-    """Write this thread's columns of the first layer's weighted inputs."""
-
-
-@overload(forward_first, inline="always")
-def _forward_first_of(plan, data, params, samples, m, work, team):
-    if data.instance_class is not Dense:
-
-        def zero_skipping(plan, data, params, samples, m, work, team):
-            v, end = columns(plan, params, team)
-            sparse.forward(
-                data, plan.blocks, samples, m, end - v, at(params, plan.w[1] + v),
-                plan.strides[1], at(work.scratch, plan.a[1] + v), at(params, plan.b[1] + v),
-                team.size,
-            )  # fmt: skip
-
-        return zero_skipping
-
-    same = _same_dtype(data, work)
-
-    def dense(plan, data, params, samples, m, work, team):
-        if not same or work.scratch[SCALE] != 1:
-            r0, r1 = share(m, BLOCK, team.thread, team.size)
-            _convert(plan, data.X, samples.now, r0, r1, work.scratch, NUM(0))
-            barrier(work.marks, team.size)
-        x, x_row, table = _rows(plan, data, samples.now, work)
-        ahead = _rows(plan, data, samples.ahead, work)[2]
-        v, end = columns(plan, params, team)
-        multiply_bias(
-            m, end - v, plan.sizes[0], x, x_row, table, ahead,
-            at(params, plan.w[1] + v), plan.strides[1],
-            at(work.scratch, plan.a[1] + v), plan.strides[1], at(params, plan.b[1] + v),
-        )  # fmt: skip
-
-    return dense
-
-
-def update_first(plan, data, samples, m, target, alpha, work, team):
-    """Add alpha * gradient to this thread's columns of the first layer's weights."""
-
-
-@overload(update_first, inline="always")
-def _update_first_of(plan, data, samples, m, target, alpha, work, team):
-    if data.instance_class is Dense:
-
-        def dense(plan, data, samples, m, target, alpha, work, team):
-            x, x_row, table = _rows(plan, data, samples.now, work)
-            v, end = columns(plan, target, team)
-            stride = plan.strides[1]
-            add_product(
-                plan.sizes[0], end - v, m, x, x_row, table,
-                at(work.scratch, plan.delta[1] + v), stride,
-                at(target, plan.w[1] + v), stride, alpha,
-            )  # fmt: skip
-
-        return dense
-
-    def zero_skipping(plan, data, samples, m, target, alpha, work, team):
-        v, end = columns(plan, target, team)
-        stride = plan.strides[1]
-        sparse.update(
-            data, plan.blocks, samples, m, end - v, at(work.scratch, plan.delta[1] + v),
-            at(target, plan.w[1] + v), stride, alpha, team.size,
-        )  # fmt: skip
-
-    return zero_skipping
-
-
-def update_first_block(plan, data, j, samples, m, target, alpha, work):
-    """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
-
-
-@overload(update_first_block, inline="always")
-def _update_first_block_of(plan, data, j, samples, m, target, alpha, work):
-    if data.instance_class is Dense:
-        return lambda plan, data, j, samples, m, target, alpha, work: None
-    return lambda plan, data, j, samples, m, target, alpha, work: sparse.update_block(
-        data, plan.blocks, j, samples, m, plan.widths[1], at(work.scratch, plan.delta[1]),
-        at(target, plan.w[1]), plan.strides[1], alpha,
-    )  # fmt: skip
-
-
-def in_blocks(plan, data):
-    """Return whether input is zero-skipping, and in more than one block."""
-
-
-@overload(in_blocks)
-def _in_blocks_of(plan, data):
-    if data.instance_class is Dense:
-        return lambda plan, data: False
-    return lambda plan, data: plan.blocks > 1
-
-
-@inner
-def samples_at(order, p, m, n):
-    """Return the samples of the batch at p, and those that follow as far as there are enough."""
-    now = at(order, p)
-    ahead = at(now, m) if p + 2 * m <= n else now
-    return Samples(now, ahead, at(now, 2 * m) if p + 3 * m <= n else ahead)
-
-
-# -- batches of one --------------------------------------------------------------------------------
-
-
-def _place(plan, data, s, slot, work):
-    """Return where sample number s is multiplied; a converted one lies in one of two slots."""
-
-
-@overload(_place, inline="always")
-def _place_of(plan, data, s, slot, work):
-    def as_it_lies(plan, data, s, slot, work):
-        if work.scratch[SCALE] == 1:
-            return at(data.X, s * plan.sizes[0])
-        return at(work.scratch, plan.a[0] + slot * plan.strides[0])
-
-    def converted(plan, data, s, slot, work):
-        return at(work.scratch, plan.a[0] + slot * plan.strides[0])
-
-    return as_it_lies if _same_dtype(data, work) else converted
+            put(row, i, row[i] * scratch[SCALE])
 
 
 @inlined
-def _advance(plan, params, before, x, alpha, work, team):
-    """Learn the sample `before` in the first layer, and write the weighted inputs of x."""
-    v, end = columns(plan, params, team)
-    advance(
-        end - v, plan.sizes[0], before, alpha, at(work.scratch, plan.delta[1] + v), x,
-        at(params, plan.w[1] + v), plan.strides[1], at(work.scratch, plan.a[1] + v),
-        at(params, plan.b[1] + v),
-    )  # fmt: skip
+def _samples(job, which, ahead):
+    plan, in_order = job.plan, numbers(job.work)
+    if _converts(job):
+        return Rows(at(job.work.scratch, plan.a[0]), plan.strides[0], in_order, in_order)
+    return Rows(_originals(job), plan.sizes[0], which, ahead)
 
 
-def forward_one(plan, data, params, samples, slot, fresh, alpha, work, team):
-    """Write the first layer's weighted inputs; on dense input after the update still owed.
-
-    On dense input the update of a sample waits for the forward pass of the next, unless `fresh`:
-    one pass over W does both.
-    """
-
-
-@overload(forward_one, inline="always")
-def _forward_one_of(plan, data, params, samples, slot, fresh, alpha, work, team):
-    if data.instance_class is not Dense:
-
-        def zero_skipping(plan, data, params, samples, slot, fresh, alpha, work, team):
-            forward_first(plan, data, params, samples, NUM(1), work, team)
-
-        return zero_skipping
-
-    same = _same_dtype(data, work)
-
-    def dense(plan, data, params, samples, slot, fresh, alpha, work, team):
-        n_in = plan.sizes[0]
-        if not same or work.scratch[SCALE] != 1:
-            if team.thread == 0:
-                _convert(plan, data.X, samples.now, NUM(0), NUM(1), work.scratch, slot)
-            barrier(work.marks, team.size)
-        prefetch(at(data.X, samples.ahead[0] * n_in), n_in)
-        x = _place(plan, data, samples.now[0], slot, work)
-        if not fresh:
-            before = _place(plan, data, at(samples.now, -1)[0], 1 - slot, work)
-            _advance(plan, params, before, x, alpha, work, team)
-            return
-        v, end = columns(plan, params, team)
-        rows = at(work.marks, SYNC_SIZE)
-        multiply_bias(
-            NUM(1), end - v, n_in, x, NUM(0), rows, rows, at(params, plan.w[1] + v),
-            plan.strides[1], at(work.scratch, plan.a[1] + v), NUM(0), at(params, plan.b[1] + v),
-        )  # fmt: skip
-
-    return dense
+@inlined
+def _sample(job, s, slot):
+    """Return where sample number s is multiplied; a copy lies in one of two slots."""
+    plan = job.plan
+    if _converts(job):
+        return at(job.work.scratch, plan.a[0] + slot * plan.strides[0])
+    return at(_originals(job), s * plan.sizes[0])
 
 
-def update_one(plan, data, params, samples, alpha, work, team):
-    """Learn a sample in the first layer; on dense input that waits for the next sample."""
+def _forward(job, batch):
+    plan, team = job.plan, job.team
+    if _converts(job):
+        r0, r1 = share(batch.size, SAMPLES_UNIT, team.thread, team.size)
+        _convert(plan, job.data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
+        barrier(job.work.integers, team.size)
+    x = _samples(job, batch.now, batch.ahead)
+    c = columns(job, job.params)
+    w, z = Matrix(c.W, c.row), Matrix(c.z, c.row)
+    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, c.bias)
 
 
-@overload(update_one, inline="always")
-def _update_one_of(plan, data, params, samples, alpha, work, team):
-    if data.instance_class is Dense:
-        return lambda plan, data, params, samples, alpha, work, team: None
-    return lambda plan, data, params, samples, alpha, work, team: update_first(
-        plan, data, samples, NUM(1), params, alpha, work, team
-    )
+def _update(job, batch):
+    x = _samples(job, batch.now, batch.now)
+    c = columns(job, batch.target)
+    d, w = Matrix(c.delta, c.row), Matrix(c.W, c.row)
+    add_product(job.plan.sizes[0], c.width, batch.size, x, d, w, batch.alpha)
 
 
-def settle(plan, data, params, s, slot, alpha, work, team):
-    """Take the update of sample s that is still owed."""
+@inner
+def _update_and_forward(depth, before, after, c, alpha):
+    """The update of one sample and the forward pass of the next, in one pass over W."""
+    update_and_forward(c.width, depth, before, alpha, c.delta, after, c.W, c.row, c.z, c.bias)
 
 
-@overload(settle, inline="always")
-def _settle_of(plan, data, params, s, slot, alpha, work, team):
-    if data.instance_class is not Dense:
-        return lambda plan, data, params, s, slot, alpha, work, team: None
+def _forward_one(job, batch, slot, fresh):
+    """The update of the sample before is still due, unless `fresh`: one pass over W does both."""
+    plan, work, team = job.plan, job.work, job.team
+    n_in = plan.sizes[0]
+    if _converts(job):
+        if team.thread == 0:
+            _convert(plan, job.data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
+        barrier(work.integers, team.size)
+    prefetch(at(job.data.X, batch.ahead[0] * n_in), n_in)
+    x = _sample(job, batch.now[0], slot)
+    c = columns(job, job.params)
+    if not fresh:
+        before = _sample(job, at(batch.now, -1)[0], 1 - slot)
+        _update_and_forward(n_in, before, x, c, batch.alpha)
+        return
+    rows = Rows(x, NUM(0), numbers(work), numbers(work))
+    w, z = Matrix(c.W, c.row), Matrix(c.z, NUM(0))
+    multiply_bias(NUM(1), c.width, n_in, rows, w, z, c.bias)
 
-    def dense(plan, data, params, s, slot, alpha, work, team):
-        x = _place(plan, data, s, slot, work)
-        _advance(plan, params, x, x, alpha, work, team)
 
-    return dense
+def _update_last(job, s, slot, alpha):
+    x = _sample(job, s, slot)
+    _update_and_forward(job.plan.sizes[0], x, x, columns(job, job.params), alpha)
+
+
+@by_type
+def in_blocks(job):
+    """Return whether input is zero-skipping, and in more than one block."""
+    return (lambda job: False) if is_dense(job) else (lambda job: job.plan.blocks > 1)
+
+
+@by_type(inline="always")
+def forward(job, batch):
+    """Write this thread's columns of the first layer's weighted inputs."""
+    return _forward if is_dense(job) else first_sparse.forward
+
+
+@by_type(inline="always")
+def update(job, batch):
+    """Add alpha * gradient to this thread's columns of the first layer's weights in the target."""
+    return _update if is_dense(job) else first_sparse.update
+
+
+@by_type(inline="always")
+def update_block(job, j, batch, target):
+    """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
+    if is_dense(job):
+        return lambda job, j, batch, target: None
+    return first_sparse.update_block
+
+
+# Batches of one. On rows the update of a sample waits for the forward pass of the next.
+
+
+@by_type(inline="always")
+def forward_one(job, batch, slot, fresh):
+    """Write the first layer's weighted inputs; on rows after the update still due."""
+    return _forward_one if is_dense(job) else (lambda job, batch, slot, fresh: forward(job, batch))
+
+
+@by_type(inline="always")
+def update_one(job, batch):
+    """Learn a sample in the first layer; on rows that waits for the next sample."""
+    return (lambda job, batch: None) if is_dense(job) else first_sparse.update
+
+
+@by_type(inline="always")
+def update_last(job, s, slot, alpha):
+    """Take the update of sample s that is still due; on zero-skipping input none is."""
+    return _update_last if is_dense(job) else (lambda job, s, slot, alpha: None)

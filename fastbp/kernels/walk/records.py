@@ -1,17 +1,23 @@
 """What kernels are told: records of pointers, and the one table that a network's plan travels in.
 
 An array costs 65 ns to hand to a kernel and a tuple of arrays ten times that, so a plan, which
-would be nine arrays, is one; inside, an array is seven words to every call and counts its
-references, so inside there are pointers.
+would be nine arrays, is one. The first records below come from Python. Inside, with pointers for
+arrays, most functions take a `Job`, the same during a call, and a `Batch`, which is not.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import overload
 
-from ..ir.vectors import at, pointer
-from ..jit import inner
+from ..ir.memory import at, pointer, pointers, put, vector_lanes
+from ..jit import inlined, inner
+from .team import SYNC_SIZE, share
+
+# A number that is no literal: for each literal argument a function would be compiled anew.
+NUM = np.int64
+
+# -- from Python -----------------------------------------------------------------------------------
 
 
 class Plan(NamedTuple):
@@ -22,28 +28,28 @@ class Plan(NamedTuple):
     bias: int
     chunk: int  # samples that the scratch holds
     blocks: int  # of inputs, in the index of a zero-skipping data set
-    scratch: int  # elements of it that a thread has to itself, in `narrow`
-    sizes: np.ndarray  # neurons per layer, the inputs being layer 0
-    strides: np.ndarray  # length of a layer's rows in storage
-    widths: np.ndarray  # the part of a row that tiles compute: whole vectors
-    w: np.ndarray  # where layer l's weights start in the parameters
-    b: np.ndarray  # where its biases start
-    a: np.ndarray  # where its activations start in the scratch
-    delta: np.ndarray  # where its deltas start
-    flipped: np.ndarray  # where its transposed weights start
-    activations: np.ndarray  # codes
+    thread_scratch: int  # elements of the scratch that each thread has to itself; `narrow` only
+    sizes: Sequence[int]  # neurons per layer, the inputs being layer 0
+    strides: Sequence[int]  # length of a layer's rows in storage
+    widths: Sequence[int]  # the part of a row that tiles compute: whole vectors
+    w: Sequence[int]  # where layer l's weights start in the parameters
+    b: Sequence[int]  # where its biases start
+    a: Sequence[int]  # where its activations start in the scratch
+    delta: Sequence[int]  # where its deltas start
+    transposed: Sequence[int]  # where its transposed weights start; `narrow`: the last's targets
+    activations: Sequence[int]  # codes
 
 
 NUMBERS = 6  # the fields before the first array
 
 
-def pack(plan):
+def pack(plan: Plan) -> np.ndarray:
     """Return a plan as one array: the numbers, then the arrays, each with an entry per layer."""
     return np.concatenate([np.atleast_1d(np.asarray(field, np.int64)) for field in plan])
 
 
 @inner
-def read(table):
+def unpack(table):
     """Return the plan in a table, with pointers in place of arrays."""
     p = pointer(table)
     n = p[0] + 1
@@ -58,48 +64,42 @@ def read(table):
 class Dense(NamedTuple):
     """Input as rows."""
 
-    X: np.ndarray
+    X: np.ndarray  # (samples, n_in)
 
 
 class Sparse(NamedTuple):
-    """Input as compressed rows of what is not zero, scaled already; see `sparse.index_rows`."""
+    """Input as compressed rows of what is not zero, scaled already; see `epochs.index_rows`."""
 
-    start: np.ndarray
-    position: np.ndarray
-    value: np.ndarray
-    palette: np.ndarray | None  # what bytes in `value` stand for
+    start: np.ndarray  # (samples * blocks + 1,)
+    position: np.ndarray  # (entries,)
+    value: np.ndarray  # (entries,)
+    palette: np.ndarray | None  # (256,), what bytes in `value` stand for
     typical: int  # entries of a sample; what is asked for ahead of time
 
 
-class Samples(NamedTuple):
-    """Numbers of the samples of a batch, and of those of the two batches that follow."""
-
-    now: np.ndarray
-    ahead: np.ndarray
-    later: np.ndarray
-
-
-class Targets(NamedTuple):
+class TargetArrays(NamedTuple):
     """Labels, or rows of values; the other of the two is empty."""
 
-    labels: np.ndarray
-    values: np.ndarray
+    labels: np.ndarray  # (samples,)
+    values: np.ndarray  # (samples, n_out)
     labelled: bool
-    weights: np.ndarray | None = None  # of the samples
+    weights: np.ndarray | None = None  # (samples,)
 
 
 class Work(NamedTuple):
     """Memory that kernels write: nothing is allocated inside them."""
 
     scratch: np.ndarray  # begins with the constants below
-    sums: np.ndarray  # loss, hits and penalty so far; each loss, then each hit of a chunk
-    marks: np.ndarray  # where threads meet, then the numbers 0, 1, 2, ... up to the chunk; at its
-    # end room for the positions of one sample's entries
-    grads: np.ndarray
+    sums: np.ndarray  # totals; then the loss of each sample of a chunk, then the hit of each
+    # The counters of `team`, SYNC_SIZE of them; then the numbers 0, 1, 2, ... up to the chunk; at
+    # the end room for the positions of one sample's entries.
+    integers: np.ndarray
+    grads: np.ndarray  # as the parameters
 
 
 ONE, SCALE = range(2)  # constants in the scratch: 1.0, and what inputs are multiplied by
-TOTALS = 3  # entries of `sums` before those of the first sample: the totals of an epoch
+TOTALS = 3  # loss, hits and penalty of an epoch
+MOST_EPOCHS = 256  # of a span, each with totals of its own
 
 
 class Span(NamedTuple):
@@ -109,27 +109,7 @@ class Span(NamedTuple):
     last: int
     batch: int
     learning_rate: float
-    epochs: int  # how often, each time with totals of its own
-
-
-MOST_EPOCHS = 256  # of a span
-
-
-class Rule(NamedTuple):
-    """An optimiser at work."""
-
-    numbers: np.ndarray  # float64, by the names below
-    clock: np.ndarray  # float64: the steps taken
-    state: np.ndarray  # what it remembers of each parameter: velocities, or moments
-    parts: np.ndarray  # float64, for sums of squares
-
-
-KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP = range(8)
-PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
-KINDS = {"sgd": PLAIN, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM}
-# Sums of squares are taken in segments, or in pieces of the groups that a step is taken in: for the
-# same bits with any number of threads.
-SEGMENTS, PIECES = 64, 16
+    epochs: int  # how often
 
 
 class Team(NamedTuple):
@@ -139,106 +119,158 @@ class Team(NamedTuple):
     size: int
 
 
-def lean(record):
-    """Return one of the records of arrays with pointers in place of arrays."""
+# -- inside ----------------------------------------------------------------------------------------
 
 
-@overload(lean)
-def _lean_of(record):
-    return _LEAN[record.instance_class](record)
+class Job(NamedTuple):
+    """What stays the same during a call."""
+
+    plan: Plan
+    params: np.ndarray
+    data: Dense | Sparse
+    targets: TargetArrays
+    work: Work
+    team: Team
 
 
-def _lean_sparse(record):
-    if len(record.types) and str(record.types[3]) == "none":
-        return lambda record: Sparse(
-            pointer(record.start), pointer(record.position), pointer(record.value), None,
-            record.typical,
-        )  # fmt: skip
-    return lambda record: Sparse(
-        pointer(record.start), pointer(record.position), pointer(record.value),
-        pointer(record.palette), record.typical,
-    )  # fmt: skip
+class Batch(NamedTuple):
+    """What changes from batch to batch, or from chunk to chunk of a large one."""
+
+    now: np.ndarray  # (size,), the numbers of its samples
+    ahead: np.ndarray  # those of the next batch, which are fetched already
+    later: np.ndarray  # and of the one after that
+    size: int
+    alpha: float
+    share_of_loss: float  # losses are multiplied by it
+    # Where `alpha * gradient` is added: the parameters themselves for a fused step (alpha =
+    # -learning_rate / batch; no gradient buffer, no second pass), or a gradient buffer.
+    target: np.ndarray
 
 
-def _lean_targets(record):
-    if str(record.types[3]) == "none":
-        return lambda record: Targets(
-            pointer(record.labels), pointer(record.values), record.labelled, None
-        )
-    return lambda record: Targets(
-        pointer(record.labels), pointer(record.values), record.labelled, pointer(record.weights)
+class Matrix(NamedTuple):
+    """Where a matrix begins, and from row to row."""
+
+    start: np.ndarray
+    row: int
+
+
+class Rows(NamedTuple):
+    """A matrix whose rows are found by number, and those of the rows to fetch meanwhile."""
+
+    start: np.ndarray
+    row: int
+    which: np.ndarray
+    ahead: np.ndarray
+
+
+class Columns(NamedTuple):
+    """Some columns of the first layer, whole vectors, of arrays whose rows are `row` apart."""
+
+    width: int
+    row: int
+    W: np.ndarray  # (n_in, width)
+    bias: np.ndarray  # (width,)
+    z: np.ndarray  # (chunk, width)
+    delta: np.ndarray  # (chunk, width)
+
+
+def kind(record, *names):
+    """Return, of the type of a record, that of its field; of several names, that of a field's."""
+    for name in names:
+        record = record.types[record.fields.index(name)]
+    return record
+
+
+def is_dense(job):
+    """Return, of the type of a job, whether input is rows."""
+    return kind(job, "data").instance_class is Dense
+
+
+@inlined
+def job_of(plan, params, data, targets, work, team):
+    """Return the job that the records of a call describe."""
+    return Job(
+        unpack(plan), pointer(params), pointers(data), pointers(targets), pointers(work), team
     )
 
 
-_LEAN = {
-    Dense: lambda _: lambda record: Dense(pointer(record.X)),
-    Sparse: _lean_sparse,
-    Targets: _lean_targets,
-    Rule: lambda _: (
-        lambda record: Rule(
-            pointer(record.numbers),
-            pointer(record.clock),
-            pointer(record.state),
-            pointer(record.parts),
-        )
-    ),
-    Work: lambda _: (
-        lambda record: Work(
-            pointer(record.scratch),
-            pointer(record.sums),
-            pointer(record.marks),
-            pointer(record.grads),
-        )
-    ),
-}
+@inner
+def batch_at(order, p, size, n, alpha, share_of_loss, target):
+    """Return the batch at p, with those that follow as far as there are enough samples."""
+    now = at(order, p)
+    ahead = at(now, size) if p + 2 * size <= n else now
+    later = at(now, 2 * size) if p + 3 * size <= n else ahead
+    return Batch(now, ahead, later, size, alpha, share_of_loss, target)
 
 
-# Stores of functions that are compiled into their callers; see `_jit.inlined`.
+@inlined
+def numbers(work):
+    """Return the numbers 0, 1, 2, ...: rows as they lie."""
+    return at(work.integers, SYNC_SIZE)
+
+
+@inner
+def columns(job, weights):
+    """Return this thread's columns of the first layer; weights are parameters, or a gradient."""
+    plan, scratch, team = job.plan, job.work.scratch, job.team
+    v, end = share(plan.widths[1], vector_lanes(weights), team.thread, team.size)
+    return Columns(
+        end - v, plan.strides[1], at(weights, plan.w[1] + v), at(weights, plan.b[1] + v),
+        at(scratch, plan.a[1] + v), at(scratch, plan.delta[1] + v),
+    )  # fmt: skip
+
+
+@inner
+def size_of(plan):
+    """Return how many parameters there are, padding included."""
+    return plan.b[plan.last] + plan.strides[plan.last]
 
 
 @inner
 def fill(p, low, high, value):
     """p[i] = value for low <= i < high."""
     for i in range(low, high):
-        p[i] = value
+        put(p, i, value)
 
 
 @inner
 def add_scaled(p, low, high, alpha, other):
     """p[i] += alpha * other[i] for low <= i < high."""
     for i in range(low, high):
-        p[i] += alpha * other[i]
+        put(p, i, p[i] + alpha * other[i])
 
 
 @inner
 def scale(p, low, high, factor):
     """p[i] *= factor for low <= i < high."""
     for i in range(low, high):
-        p[i] *= factor
+        put(p, i, p[i] * factor)
 
 
 @inner
 def count(sums, loss, hits):
     """Add loss and hits to the totals."""
-    sums[0] += loss
-    sums[1] += hits
+    put(sums, 0, sums[0] + loss)
+    put(sums, 1, sums[1] + hits)
 
 
 @inner
 def reset(work, loss, hits, team):
     """Set the totals to what they were before a batch that was refused."""
     if team.thread == 0:
-        work.sums[0] = loss
-        work.sums[1] = hits
+        put(work.sums, 0, loss)
+        put(work.sums, 1, hits)
 
 
 @inner
-def ledger(work, epoch, team):
-    """Return the work with `sums` moved to the totals of an epoch, which begin at zero."""
+def in_epoch(job, epoch):
+    """Return the job with its sums at the totals of this epoch, which begin at zero."""
+    work, team = job.work, job.team
     sums = at(work.sums, TOTALS * epoch)
     if epoch > 0 and team.thread == 0:  # the first goes on from the span before
         fill(sums, 0, TOTALS, 0)
-    return Work(work.scratch, sums, work.marks, work.grads)
+    here = Work(work.scratch, sums, work.integers, work.grads)
+    return Job(job.plan, job.params, job.data, job.targets, here, team)
 
 
 @inner

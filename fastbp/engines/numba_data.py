@@ -1,0 +1,127 @@
+"""Arrays as kernels take them: read-only rows, compressed rows, targets, and memory to work in."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from .._support.checks import is_sparse
+from ..kernels import machine
+from ..kernels.walk import records
+from ..kernels.walk.team import SYNC_SIZE
+from ..model.layout import aligned
+from ..reference import Targets
+
+Array = np.ndarray
+
+
+def read_only(array: Array) -> Array:
+    """Return a read-only view: kernels then see one type for all inputs, memory maps included."""
+    view = array.view(np.ndarray)
+    view.setflags(write=False)
+    return view
+
+
+def contiguous(array: Array) -> Array:
+    """Return a read-only view, or copy, in C order."""
+    return read_only(np.ascontiguousarray(array))
+
+
+def _writable(array: Array, dtype: np.dtype) -> Array:
+    """Return the array if it is as kernels take targets, else a copy that is."""
+    if array.dtype == dtype and array.flags.carray:
+        return array
+    return np.array(array, dtype, order="C")
+
+
+def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
+    """Return targets as kernels take them."""
+    labels, values = _writable(targets.labels, np.dtype(np.int64)), _writable(targets.values, dtype)
+    weights = _writable(targets.weights, dtype) if targets.weights.size else None
+    return records.TargetArrays(labels, values, bool(labels.size), weights)
+
+
+def dense_rows(X: Array, dtype: np.dtype) -> Array:
+    """Return X as kernels take it: contiguous, uint8 or the network's dtype."""
+    if X.dtype is not dtype and X.dtype not in (dtype, np.uint8):
+        with np.errstate(over="ignore"):  # callers look at X if the kernels saw infinity
+            X = X.astype(dtype)
+    flags = X.flags
+    if type(X) is np.ndarray and flags.carray:
+        return X  # at once: a call on one sample takes 2 us in all
+    if not (flags.c_contiguous and flags.aligned):
+        X = np.array(X, order="C")
+    return X.view(np.ndarray)
+
+
+def density(X: Any) -> float:
+    """Return the share of inputs that are not zero, of a sample of rows."""
+    if is_sparse(X):
+        return float(X.nnz / (X.shape[0] * X.shape[1]))
+    sample = X[:: max(1, len(X) // machine.DENSITY_SAMPLE)][: machine.DENSITY_SAMPLE]
+    return float(np.count_nonzero(sample) / sample.size)
+
+
+def _grown(array: Array, size: int) -> Array:
+    longer = np.empty(size, array.dtype)
+    longer[: array.size] = array
+    return longer
+
+
+def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[records.Sparse, bool]:
+    """Return X as compressed rows, cut into blocks of inputs, and whether all of it is finite."""
+    n, n_in = X.shape
+    coded = X.dtype == np.uint8  # bytes stay bytes: a third of the memory to fetch
+    factor = dtype.type(scale)
+    palette = np.arange(256, dtype=dtype) * factor if coded else None
+    start = np.zeros(n * blocks + 1, np.int64)
+    position_kind = np.uint16 if n_in <= np.iinfo(np.uint16).max else np.uint32
+    padding = blocks * machine.ENTRY_GROUP
+    worst = n_in + padding  # entries of one sample
+    room = int(1.05 * n * (density(X) * n_in + padding)) + worst
+    position, value = np.empty(0, position_kind), np.empty(0, X.dtype if coded else dtype)
+    factor, fine = X.dtype.type(1) if coded else factor, True
+    for first in range(0, n, machine.ROWS_AT_ONCE if is_sparse(X) else n):
+        rows = contiguous(X[first : first + machine.ROWS_AT_ONCE].toarray()) if is_sparse(X) else X
+        done = np.zeros(2, np.int64)
+        while done[0] < len(rows):
+            if start[(first + done[0]) * blocks] + worst > position.size:
+                # Pages that are never written cost no memory.
+                position, value = _grown(position, room), _grown(value, room)
+                room = room * 5 // 4 + worst
+            kernels.index_rows(rows, factor, blocks, done, start[first * blocks :], position, value)
+        fine &= not done[1]
+    return records.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
+
+
+class Workspace:
+    """A packed plan, and memory to work in, one piece for each call that is under way."""
+
+    # No reference to the engine, which holds its workspaces: all are freed when the network is.
+    def __init__(self, plan: records.Plan, size: int, scale: float, dtype: np.dtype) -> None:
+        self.plan, self.size, self.chunk = records.pack(plan), size, max(plan.chunk, 2)
+        self.n_in, self.scale, self.dtype = plan.sizes[0], scale, dtype
+        self._idle: list[records.Work] = []
+
+    def make(self, grads: Array | None = None, team: int = 1) -> records.Work:
+        """Return memory for a team."""
+        scratch = aligned(self.size * team, self.dtype)
+        for thread in range(team):
+            scratch[thread * self.size + records.ONE] = 1
+            scratch[thread * self.size + records.SCALE] = self.scale
+        counters, rows = np.zeros(SYNC_SIZE, np.int64), np.arange(self.chunk + machine.TILE_ROWS)
+        nonzeros = np.zeros(self.n_in + machine.ENTRY_GROUP, np.int64)
+        integers = np.concatenate([counters, rows, nonzeros])
+        sums = np.zeros(records.TOTALS * records.MOST_EPOCHS + 2 * max(self.chunk, machine.ROUND))
+        return records.Work(scratch, sums, integers, scratch if grads is None else grads)
+
+    def acquire(self) -> records.Work:
+        """Return memory that no other thread uses; `release` it."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.make()
+
+    def release(self, work: records.Work) -> None:
+        """Keep memory for the next call."""
+        self._idle.append(work)

@@ -1,0 +1,294 @@
+"""`Predictor`: parameters in one flat buffer, and what a network computes with them.
+
+A batch of any size, a memory map or a sparse matrix becomes a sequence of calls of an engine, each
+short enough for Ctrl-C and with a bounded copy of its rows. It does not show in the outputs.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._support import checks
+from .._support.signals import Exclusive
+from ..model.config import Config
+from ..model.layout import Gradient, Layout, parts_of
+from ..reference import Targets
+from . import get_backend
+
+Array = np.ndarray
+Arrays = tuple[Array, ...]
+
+TILE = 128  # rows: stretches are whole tiles of the kernels
+SPARSE_ROWS = 4096  # rows of a sparse matrix made dense at a time
+WORK = 2**30  # parameters x samples in a call: a few hundredths of a second
+VALUES = 2**24  # inputs evaluated in a call, which may need a copy in another dtype
+
+
+def _dense(X: Any) -> Array:
+    return X.toarray() if checks.is_sparse(X) else X  # type: ignore[no-any-return]
+
+
+def _rows_at_once(engine: Any) -> int:
+    """Return how many samples make a call that is short enough for Ctrl-C."""
+    return max(1, WORK // int(engine.layout.num_parameters) // TILE) * TILE
+
+
+def evaluate(engine: Any, params: Array, X: Any, targets: Targets) -> tuple[float, int]:
+    """Return the sum of the losses of rows, and how many are classified right."""
+    rows = min(_rows_at_once(engine), max(TILE, VALUES // X.shape[1]))
+    loss, hits = 0.0, 0
+    for first in range(0, X.shape[0], rows):
+        part = slice(first, first + rows)
+        found = engine.evaluate(params, _dense(X[part]), targets.part(part))
+        loss, hits = loss + float(found[0]), hits + int(found[1])
+    return loss, hits
+
+
+class Predictor:
+    """All of a `Network` but its construction, training and files."""
+
+    def __init__(self, config: Config, backend: str) -> None:
+        self._config, self._backend = config, backend
+        self._layout = Layout(config.sizes, config.dtype, config.bias)
+        self._params = self._layout.zeros()
+        self._weights, biases = self._layout.views(self._params)
+        self._biases = biases if config.bias else ()
+        self._engine = get_backend(backend).engine(config.model(), self._layout)
+        self._alone = Exclusive("this network")  # for all that writes parameters
+        self._sample_shape = config.sizes[:1]
+
+    # Read-only, as all of this is made once: to set another value would change nothing.
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The constructor's arguments that describe the network: a read-only copy."""
+        return MappingProxyType(self._config.as_dict())
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend."""
+        return self._backend
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters."""
+        return self._layout.dtype
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Neurons per layer, the inputs first."""
+        return self._config.sizes
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers, the inputs included."""
+        return len(self._config.sizes)
+
+    @property
+    def params(self) -> np.ndarray:
+        """All parameters as stored, padding included."""
+        return self._params
+
+    @property
+    def weights(self) -> Arrays:
+        """W of each layer, (n_out, n_in): views into `params`."""
+        return self._weights
+
+    @property
+    def biases(self) -> Arrays:
+        """b of each layer, (n_out,): views into `params`; empty without biases."""
+        return self._biases
+
+    def to_vector(self) -> np.ndarray:
+        """Return a copy of all parameters, without padding.
+
+        Returns
+        -------
+        (n_parameters,) array: W row by row, then b, layer by layer.
+        """
+        return self._layout.to_vector(self.params)
+
+    def from_vector(self, v: ArrayLike) -> None:
+        """Set all parameters from a vector in the order of `to_vector`.
+
+        Parameters
+        ----------
+        v : (n_parameters,) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If v does not hold that many finite numbers; the network is left as it was.
+        """
+        v = checks.numbers_array("v", v)
+        flat, n = self._layout.zeros(), self._layout.num_parameters
+        if v.shape != (n,):
+            raise ValueError(f"v must hold {n} parameters; got shape {v.shape}")
+        self._layout.from_vector(checks.finite("v", v, self.dtype), flat)
+        with self._alone:
+            self.params[...] = flat  # in one instruction, so that no interrupt leaves half of it
+
+    def feedforward(self, X: ArrayLike, threads: int = 1) -> np.ndarray:
+        """Return the network's outputs.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array, or (n_in,) for one sample
+            Any real dtype; uint8 is taken as it is.
+        threads : int, default 1
+            At most so many share a large batch. The outputs have the same bits for any number.
+
+        Returns
+        -------
+        (batch, n_out) array, or (n_out,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the shape does not fit, or X does not hold finite numbers.
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> fastbp.Network([3, 2], seed=0).feedforward(np.zeros((1, 3)))
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        rows: Any = X
+        single = False
+        if type(rows) is np.ndarray or not checks.is_sparse(rows):
+            rows = checks.numbers_array("X", rows)
+            single = rows.shape == self._sample_shape
+        if threads != 1:
+            threads = checks.positive_int("threads", threads)
+        if single:  # without a call more: this takes 2 us in all
+            rows = rows[None]
+            out, fine = self._engine.feedforward(self._params, rows, threads)
+        else:
+            rows = checks.samples(rows, self._sample_shape[0])
+            out, fine = self._outputs(rows, threads)
+        if not fine:  # or the weights are so large that sums overflowed
+            checks.finite("X", rows, self.dtype, self._config.input_scale)
+        return out[0] if single else out  # type: ignore[no-any-return]
+
+    def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
+        """Return the class of each sample: the index of the largest output.
+
+        Takes what `feedforward` takes; returns (batch,) integers, or one integer for one sample.
+        """
+        return self.feedforward(X, threads).argmax(axis=-1)  # type: ignore[no-any-return]
+
+    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Return the mean loss over a batch; takes X and y as `gradient` does."""
+        rows, targets = checks.batch(X, y, self._config)
+        return evaluate(self._engine, self._params, rows, targets)[0] / int(rows.shape[0])
+
+    def evaluate(self, X: ArrayLike, labels: ArrayLike) -> int:
+        """Return the number of samples classified right.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        labels : (batch,) integers, or (batch, n_out) one-hot rows
+        """
+        return self._right(X, labels)[0]
+
+    def accuracy(self, X: ArrayLike, labels: ArrayLike) -> float:
+        """Return the share of samples classified right, 0 to 1; takes what `evaluate` takes."""
+        right, n = self._right(X, labels)
+        return right / n
+
+    def gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Gradient:
+        """Return the gradient of the mean loss over a batch.
+
+        Parameters
+        ----------
+        X : (batch, n_in) array
+        y : (batch,) integer labels, or (batch, n_out) targets
+        sample_weight : (batch,) array, optional
+            The weight of each sample in the mean, at least 0; by default all are equal.
+
+        Returns
+        -------
+        Gradient, with `weights`, `biases`, `loss` and `to_vector()`.
+
+        References
+        ----------
+        Nielsen, *Neural Networks and Deep Learning*, ch. 2, (BP1) to (BP4).
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> net = fastbp.Network([3, 2], seed=0)
+        >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
+        (2, 3)
+        """
+        return self._gradient(X, y, ("X", "y"), sample_weight)
+
+    def _gradient(self, X: Any, y: Any, names: tuple[str, str], counts: Any = None) -> Gradient:
+        # The engine finds NaN and infinity on its way: faster than a check beforehand.
+        X, y = checks.samples(X, self.sizes[0], names[0]), checks.numbers_array(names[1], y)
+        n, n_out = X.shape[0], self.sizes[-1]
+        targets = checks.targets(y, n, n_out, self.dtype, names[1], look=False)
+        if counts is not None:
+            weights = checks.sample_weight("sample_weight", counts, n, self.dtype)
+            targets = targets._replace(weights=weights)
+        grads, loss, fine = self._summed(X, targets)
+        if not fine:
+            checks.finite(names[0], X, self.dtype, self._config.input_scale)
+            checks.finite(names[1], y, self.dtype)
+        return Gradient(self._layout, grads, float(loss))
+
+    def backprop(self, x: ArrayLike, y: ArrayLike) -> tuple[Arrays, Arrays]:
+        """Return the gradient of one sample's loss, as the book does.
+
+        Parameters
+        ----------
+        x : (n_in,) array
+        y : integer label, or (n_out,) targets
+
+        Returns
+        -------
+        nabla_b, nabla_w : tuples of arrays, shaped as `biases` and `weights`.
+        """
+        x, y = checks.numbers_array("x", x), checks.numbers_array("y", y)
+        rows = checks.samples(x[None] if x.shape == self.sizes[:1] else x, self.sizes[0], "x")
+        if len(rows) > 1:
+            raise ValueError(f"x must be one sample, ({self.sizes[0]},); got shape {x.shape}")
+        gradient = self._gradient(rows, y[None], ("x", "y"))
+        return gradient.biases, gradient.weights
+
+    def _right(self, X: Any, labels: Any) -> tuple[int, int]:
+        """Return how many samples are classified right, and how many there are."""
+        rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
+        checks.classes(targets, labels)
+        return evaluate(self._engine, self._params, rows, targets)[1], rows.shape[0]
+
+    def _outputs(self, X: Any, threads: int) -> tuple[Array, bool]:
+        """Return the outputs of rows, and whether all inputs, and sums of them, are finite."""
+        if type(X) is np.ndarray and len(X) <= TILE:  # a shortcut for small batches
+            return self._engine.feedforward(self._params, X, threads)  # type: ignore[no-any-return]
+        rows = SPARSE_ROWS if checks.is_sparse(X) else _rows_at_once(self._engine)
+        call, parts = self._engine.feedforward, parts_of(X.shape[0], rows)
+        found = [call(self._params, _dense(X[part]), threads) for part in parts]
+        outputs, fine = zip(*found, strict=True)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs), all(fine)
+
+    def _summed(self, X: Any, targets: Targets) -> tuple[Array, float, bool]:
+        """Return the gradient of the mean loss, that loss, and whether all is surely finite."""
+        if not checks.is_sparse(X):
+            return self._engine.gradient(self._params, X, targets)  # type: ignore[no-any-return]
+        counts = targets.weights if targets.weights.size else np.ones(X.shape[0])
+        total = counts.sum(dtype=np.float64)
+        flat, loss, fine = np.zeros_like(self._params), 0.0, True
+        for first in range(0, X.shape[0], SPARSE_ROWS):
+            part = slice(first, first + SPARSE_ROWS)
+            few = _dense(X[part]), targets.part(part)
+            grads, mean, few_fine = self._engine.gradient(self._params, *few)
+            share = counts[part].sum(dtype=np.float64) / total
+            flat += flat.dtype.type(share) * grads
+            loss, fine = loss + share * float(mean), fine and few_fine
+        return flat, loss, fine

@@ -1,0 +1,31 @@
+"""All that fastbp uses of scikit-learn's private parts, each with its reason.
+
+They may change in any minor release, so the extra `fastbp[sklearn]` caps its version at the last
+one that the tests have seen. `BaseEstimator._validate_params` reads `_parameter_constraints` too.
+"""
+
+from typing import Any
+
+from sklearn import base, neural_network, tree
+from sklearn.utils import multiclass, optimize, validation
+
+# Validates the parameters before `fit`, unless a caller such as GridSearchCV has done so, and opens
+# the context of scikit-learn's callbacks.
+validating = base._fit_context(prefer_skip_nested_validation=True)
+
+# These three raise and warn in scikit-learn's words. The first sets `classes_` in the first
+# `partial_fit`; the second returns the number of iterations of L-BFGS; the third, unlike
+# `check_array`, takes a number too, and compares the length with that of X.
+first_partial_fit = multiclass._check_partial_fit_first_call
+check_optimize_result = optimize._check_optimize_result
+check_sample_weight = validation._check_sample_weight
+
+# The values that each parameter may have. The classes for ranges and options are private as well,
+# so those of our additions are taken from parameters that allow the same values.
+REGRESSOR_CONSTRAINTS: dict[str, Any] = {**neural_network.MLPRegressor._parameter_constraints}
+REGRESSOR_CONSTRAINTS["n_threads"] = REGRESSOR_CONSTRAINTS["max_iter"]
+CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
+    **neural_network.MLPClassifier._parameter_constraints,
+    "n_threads": REGRESSOR_CONSTRAINTS["n_threads"],
+    "class_weight": tree.DecisionTreeClassifier._parameter_constraints["class_weight"],
+}

@@ -1,0 +1,135 @@
+"""Memory as kernels see it: pointers, and what is loaded, stored or asked for through them.
+
+Kernels work on pointers: `pointer(array)` gives one, `at(p, i)` moves it by i elements, `p[i]`
+reads an element and `put(p, i, value)` writes one.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..machine import FORMULA_VECTORS, LINE, MASK_BITS
+from .vectors import I32, I64, Vec, call, emitted, first_of
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """Return the address of a contiguous array's first element."""
+
+    def codegen(context, builder, signature, args):
+        return cgutils.create_struct_proxy(array)(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def pointers(typingctx, record):
+    """Return the NamedTuple with a pointer in place of each array; other fields stay."""
+    # An array is seven words to every call and counts its references.
+    kinds = [types.CPointer(k.dtype) if isinstance(k, types.Array) else k for k in record.types]
+    result = types.BaseTuple.from_types(kinds, record.instance_class)
+
+    def codegen(context, builder, signature, args):
+        fields = [builder.extract_value(args[0], i) for i in range(len(kinds))]
+        for i, kind in enumerate(record.types):
+            if isinstance(kind, types.Array):
+                fields[i] = cgutils.create_struct_proxy(kind)(context, builder, fields[i]).data
+        return context.make_tuple(builder, result, fields)
+
+    return result(record), codegen
+
+
+@intrinsic
+def at(typingctx, ptr, offset):
+    """Return the pointer moved by `offset` elements."""
+
+    def codegen(context, builder, signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return ptr(ptr, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, ptr, index, value):
+    """Store `value`, converted to the pointer's type, at `ptr[index]`."""
+    # `ptr[index] = value` would do the same, but may be lost. Where a function calls an overload
+    # with `inline="always"`, Numba (0.68: `InlineOverloads.run_pass`, `ir_utils.remove_dead_block`)
+    # ends by removing each `SetItem`, a store with an index that is no constant, whose target is
+    # not used afterwards and is no alias of such a variable or of an argument. What an intrinsic
+    # returns is an alias of nothing, so the last store through `p = pointer(array)` or `p = at(q,
+    # i)` is gone. That happens to functions that are inlined themselves too, in their callers.
+    # Calls stay.
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(ptr, types.int64, ptr.dtype), codegen
+
+
+@intrinsic
+def number(typingctx, ptr, x):
+    """Return x as a number of the pointer's type."""
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[1], x, ptr.dtype)
+
+    return ptr.dtype(ptr, x), codegen
+
+
+@emitted(types.int64)
+def vector_lanes(e, ptr):
+    """Return how many elements of the pointer's type one vector holds."""
+    return I64(e.lanes)
+
+
+def prefetch_line(builder, place):
+    """Ask for the cache line of an address."""
+    byte = builder.bitcast(place, ir.IntType(8).as_pointer())
+    # to read, into the second level, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(2), I32(1)])
+
+
+@emitted()
+def prefetch(e, ptr, count):
+    """Ask for the cache lines of `count` elements; harmless wherever they lie."""
+    with e.over(count, LINE * 8 // e.dtype.bitwidth) as k:
+        prefetch_line(e.builder, e.at(ptr, k))
+
+
+@emitted(types.int64)
+def nonzero_mask(e, ptr, count):
+    """Return a bit for each of the next MASK_BITS elements that is not zero, up to `count`."""
+    b = e.builder
+    x = e.masked_load(ptr, first_of(b, count, MASK_BITS), 0).value
+    # Unordered: NaN is not zero.
+    differs = b.fcmp_unordered if isinstance(e.dtype, types.Float) else b.icmp_unsigned
+    found = differs("!=", x, x.type([0] * MASK_BITS))
+    return b.zext(b.bitcast(found, ir.IntType(MASK_BITS)), I64)
+
+
+@emitted(types.int64)
+def lowest_bit(e, mask):
+    """Return the place of the lowest bit that is set."""
+    return e.builder.cttz(mask, ir.IntType(1)(1))
+
+
+@emitted(types.int64)
+def count_bits(e, mask):
+    """Return how many bits are set."""
+    return e.builder.ctpop(mask)
+
+
+@emitted(float)
+def sum_of_squares(e, ptr, count):
+    """Return the sum of the squares of `count` elements, always added in the same order."""
+
+    def add(k, total):
+        inside = e.first_lanes(e.builder.sub(count, k), FORMULA_VECTORS)
+        x = e.masked_load(e.at(ptr, k), inside)
+        return [x.fma(x, total)]
+
+    step = e.lanes * FORMULA_VECTORS
+    (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
+    return total.fold(Vec.__add__).value

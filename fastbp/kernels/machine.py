@@ -1,0 +1,142 @@
+"""What was measured on a machine: each constant with what it trades, and where it was measured.
+
+Shapes follow from what the CPU says of itself, the bytes of a vector; the rest are compromises that
+hold from one core of a laptop to a server. Where no CPU is named, it was an AMD EPYC with AVX-512
+(32 registers of 64 bytes, 32 KiB and 1 MiB of first and second level cache per core).
+"""
+
+import os
+from functools import cache
+
+import llvmlite.binding as llvm
+from numba.core import config
+
+# -- the CPU ---------------------------------------------------------------------------------------
+
+LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
+VECTOR_FEATURES = (("avx512f", 64), ("avx", 32))  # widest first; else SSE2 or NEON, 16 bytes
+
+
+@cache
+def vector_bytes():
+    """Return the width of the host's vectors in bytes; `FASTBP_VECTOR_BYTES` forces another."""
+    forced = os.environ.get("FASTBP_VECTOR_BYTES")
+    if forced:
+        if forced not in ("16", "32", "64"):
+            raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
+        return int(forced)
+    if config.CPU_FEATURES is not None:  # the user compiles for another CPU
+        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    else:
+        features = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    return next((width for name, width in VECTOR_FEATURES if name in features), 16)
+
+
+_MANY_REGISTERS = vector_bytes() == 64  # AVX-512 has 32 vector registers, others 16
+
+# -- register tiles --------------------------------------------------------------------------------
+
+# Rows of a tile, and its columns in vectors. 8x3 reaches the FMA peak with 32 registers; 4x3 is
+# what 16 registers hold (12 sums, 3 vectors of B, one broadcast).
+TILE_ROWS = 8 if _MANY_REGISTERS else 4
+TILE_COLUMNS = 3
+# Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
+DOT_ROWS = 2
+DOT_COLUMNS = 8 if _MANY_REGISTERS else 4
+# One sum per vector would leave a tile of one row waiting for each FMA's four cycles: low tiles
+# split the sum over k into this many. It depends on the rows alone, so that an element is summed in
+# the same order whatever its neighbours.
+K_SPLIT = {1: 4, 2: 2}
+# Columns of a tile of one row on zero-skipping input, in vectors.
+SPARSE_COLUMNS = 4
+# Entries of zero-skipping input come in groups of this many, filled up with zeros: they are summed
+# up in as many sums, and no loop over them has a remainder, whose exit would be mispredicted.
+ENTRY_GROUP = 4
+
+# -- single passes ---------------------------------------------------------------------------------
+
+# Vectors that a formula as long as tanh is computed for at once: two interleaved chains of
+# instructions fill the gaps that a single long one leaves.
+FORMULA_VECTORS = 4
+# Inputs whose zeros are looked for at once. The end of the loop over their nonzeros is mispredicted
+# each time: with 32 of them, the index of MNIST took 26 ms, and takes 21.
+MASK_BITS = 64
+# Inputs of a sample up to which it is transposed as one short vector: a square of vectors would be
+# half empty.
+FEW_COLUMNS = 4
+
+# -- zero-skipping input ---------------------------------------------------------------------------
+
+# Samples ahead of the one that is indexed whose inputs are fetched: main memory answers in 100 ns,
+# and a sample of MNIST takes 20 to 25.
+ROWS_AHEAD = 8
+# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
+# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
+# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
+# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
+TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // vector_bytes())
+TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
+# What it costs to index an entry that is used once, in vectors of weights.
+ENTRY_COST = 2
+
+# -- shares of a team ------------------------------------------------------------------------------
+
+SPINS = 2000  # at a barrier, about 20 microseconds; then the core is offered to others
+UPDATE_UNIT = 8  # rows of W, or parameters: whole tiles of 32 registers
+TRANSPOSE_UNIT = 16  # rows of W: whole squares of vectors of any width
+
+# -- sums that have the same bits for any team -----------------------------------------------------
+
+# Chunks whose gradients are kept apart until they are added up, in `narrow`: memory for so many
+# gradients, and as many threads that can take part in a round.
+ROUND = 32
+# Pieces of the gradient whose squares are summed apart, for its norm; and pieces that a step takes
+# of each block of parameters. More of them share out evenly to more threads, and cost sums.
+NORM_PIECES, STEP_PIECES = 64, 16
+
+# -- memory ----------------------------------------------------------------------------------------
+
+# A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second
+# level cache of any CPU of the last ten years; below 128 samples the tiles would starve.
+SCRATCH_BYTES = 2**19
+FEWEST_CHUNK, MOST_CHUNK, CHUNK_UNIT = 128, 1024, 8
+# In `narrow` a chunk of so many vectors of samples stays near the first level cache.
+NARROW_VECTORS = 12
+# Zero-skipping input: the weights of one block of inputs and one panel of columns, in bytes: about
+# a first level cache. Smaller blocks pay for their loops, larger ones go to the second level.
+BLOCK_BYTES = 80 * 2**10
+ROWS_AT_ONCE = 4096  # rows of a sparse matrix are made dense and indexed: a copy, and a call
+DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
+
+# -- threads ---------------------------------------------------------------------------------------
+
+# A team costs three barriers a batch; each thread wants at least this many weights x samples.
+WORK_PER_THREAD = 2**17
+# To wake threads for a single call takes 0.05 ms.
+CALL_PER_THREAD = 2**25
+PARTS_PER_THREAD = 8  # of a call: a thread that starts late, or has a slow core, takes fewer
+# Weights x samples of a batch, about 5 ms, from which the main thread waits for another, so that
+# Ctrl-C reaches it.
+LONG_BATCH = 2**28
+
+# -- costs of the paths ----------------------------------------------------------------------------
+
+# Nanoseconds per sample; only their ratios count. Measured for layers of 3 to 512 neurons, batches
+# of 1 to 1,000 and inputs of which 5 to 100 % are not zero; where two paths meet, the choice loses
+# at most about 15 %.
+
+# Of a vector of the first layer's weights, dense, by the largest batch: batches of one are fused
+# with the sample before, those below 16 leave tiles half empty.
+DENSE_COSTS = ((1, 0.53), (4, 0.64), (8, 0.44), (16, 0.34), (float("inf"), 0.29))
+# Vectors of a layer, and samples of a batch, from which tiles reach their best, and what it saves:
+# there is more work for each load.
+WIDE, WIDE_FACTOR = 24, 0.85
+# The same times the density, zero-skipping; above so many bytes of weights, which no second level
+# cache holds.
+SPARSE_COST, LARGE_SPARSE_COST, LARGE_BYTES = 1.05, 1.2, 2**20
+# Of a vector of the upper layers' weights; of each sample; of a loss with logarithms.
+UPPER_COST, SAMPLE_COST, LOGARITHM_COST = 0.18, 38, 20
+# `narrow`: a product of a vector, how many of them a weight takes forward and in the update, a
+# weight of a batch, each sample, and a loss with logarithms.
+NARROW_COST, NARROW_PRODUCTS, NARROW_BATCH_COST = 0.205, 2.35, 0.3
+NARROW_SAMPLE_COST, NARROW_LOGARITHM_COST = 8, 10

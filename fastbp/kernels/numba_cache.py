@@ -1,0 +1,120 @@
+"""Numba's cache, keyed on all kernel sources; a fault of the disk never stops training.
+
+All private names of Numba that fastbp uses stand here. Where they are not as expected, importing
+this file raises an ImportError, and `jit.kernel` does with the public ones.
+"""
+
+import logging
+from contextlib import suppress
+from functools import cache
+from inspect import signature
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.runtime import rtsys
+
+from .cache import cache_dir, stamp
+
+logger = logging.getLogger("fastbp")
+
+
+class _Locator(_CacheLocator):
+    def __init__(self, py_func, py_file):
+        self._py_file = py_file
+        self._lineno = py_func.__code__.co_firstlineno
+
+    def get_cache_path(self):
+        return str(cache_dir())
+
+    def get_source_stamp(self):
+        return stamp()
+
+    def get_disambiguator(self):
+        return str(self._lineno)
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_func, py_file)
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _KernelCache(FunctionCache):
+    _impl_class = _CacheImpl
+
+    def __init__(self, py_func):
+        self._waiting = py_func  # for the first call: import touches no disk
+
+    def _open(self):
+        """Return whether there is a folder; `cache_dir` has said so if there is none."""
+        if self._waiting is not None and cache_dir() is not None:
+            super().__init__(self._waiting)
+            self._waiting = None
+        return self._waiting is None
+
+    def load_overload(self, sig, target_context):
+        if not self._open():
+            return None
+        # Not super().load_overload: before it loads, it makes all of Numba's types and functions
+        # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
+        # compiling needs it, which does it again. Code that is loaded needs the runtime.
+        try:
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
+        except Exception as error:  # a damaged file may raise anything on its way out of pickle
+            _warn_once(f"a damaged kernel cache file is compiled anew ({type(error).__name__})")
+            found = None
+            with suppress(OSError):
+                self.flush()  # else saving stumbles over the same index
+        if found is None:
+            _warn_once("compiling kernels for this CPU; this happens once per machine ...")
+        return found
+
+    def save_overload(self, sig, data):
+        try:
+            if self._open():
+                super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once(f"kernels cannot be kept in {self.cache_path} ({error.strerror})")
+
+
+@cache
+def _warn_once(message):
+    logger.warning("%s", message)
+
+
+def cached(function, options):
+    """Compile a function whose machine code is kept in the cache."""
+    dispatcher = numba.njit(**options)(function)
+    dispatcher._cache = _KernelCache(function)
+    return dispatcher
+
+
+def _check():
+    """Raise ImportError where a private part of Numba is not what this file was written for."""
+    try:
+        parameters = {  # how many each method has
+            FunctionCache.__init__: 2,
+            FunctionCache.load_overload: 3,
+            FunctionCache._load_overload: 3,
+            FunctionCache.save_overload: 3,
+            FunctionCache.flush: 1,
+            FunctionCache._guard_against_spurious_io_errors: 1,
+            _CacheLocator.from_function: 2,
+            rtsys.initialize: 1,
+        }
+        for method, count in parameters.items():
+            found = len(signature(method).parameters)
+            if found != count:
+                raise ImportError(f"{method.__qualname__} has {found} parameters, not {count}")
+        _ = FunctionCache._impl_class._locator_classes, FunctionCache.cache_path
+        _ = numba.njit(_check)._cache
+        _Locator(_check, __file__)
+    except (AttributeError, TypeError) as error:
+        raise ImportError(str(error)) from error
+
+
+_check()

@@ -1,0 +1,212 @@
+"""Narrow networks in large batches: lanes over the batch.
+
+A layer of 4 neurons would leave 12 of 16 lanes empty if lanes were neurons. Here activations lie
+output by output, a row of samples each, so every lane holds a sample, output and loss need no
+horizontal sums, and delta needs no transposed weights. W is read element by element.
+
+A row of ones below the activations makes the bias, which is stored as the last row of W, a weight
+like any other. The samples of a batch go through in chunks that stay in the first cache levels. A
+chunk's gradient is summed by one thread, and chunks are added up in their order, so the bits do not
+depend on how many threads there are.
+"""
+
+import math
+
+from ..ir.activations import activate, scale_by_slope
+from ..ir.losses import output_lanes
+from ..ir.memory import at, put, vector_lanes
+from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
+from ..ir.transpose import transpose_few, transpose_samples
+from ..jit import by_type, inlined, inner
+from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
+from .batch import may_go_on, meet
+from .records import ONE, SCALE, TOTALS, add_scaled, count, fill, reset, size_of
+from .team import asked_to_stop, barrier, next_number, restart_numbers, share, stop, stopped
+
+
+@by_type(inline="never")
+def _transpose(X, which, m, n, scale, out, row):
+    """out[i, s] = scale * X[which[s], i], zeros up to the end of the last vector."""
+
+    def converting(X, which, m, n, scale, out, row):
+        lanes = vector_lanes(out)
+        for i in range(n):
+            for s in range(m):
+                put(out, i * row + s, X[which[s] * n + i] * scale)
+            for s in range(m, (m + lanes - 1) // lanes * lanes):
+                put(out, i * row + s, 0)
+
+    def by_vectors(X, which, m, n, scale, out, row):
+        if n <= FEW_COLUMNS:
+            transpose_few(m, n, X, which, scale, out, row)
+        else:
+            transpose_samples(m, n, X, which, scale, out, row)
+
+    return by_vectors if X.dtype == out.dtype else converting
+
+
+@inner
+def _load(plan, data, targets, which, m, scratch):
+    """Write inputs and targets of m samples, a row of samples for each input and output."""
+    row, n = plan.chunk, plan.sizes[plan.last]
+    _transpose(data.X, which, m, plan.sizes[0], scratch[SCALE], at(scratch, plan.a[0]), row)
+    y = at(scratch, plan.transposed[plan.last])
+    if targets.labelled:
+        for i in range(n * row):
+            put(y, i, 0)
+        for s in range(m):
+            put(y, targets.labels[which[s]] * row + s, 1)
+    else:
+        _transpose(targets.values, which, m, n, scratch[ONE], y, row)
+
+
+@inner
+def _shape(plan, l, width):
+    """Return rows and length of what holds layer l: one long row where there are no gaps."""
+    n = plan.sizes[l]
+    return (1, n * width) if width == plan.chunk else (n, width)
+
+
+@inner
+def _forward(plan, params, width, scratch):
+    row = plan.chunk
+    for l in range(1, plan.last + 1):
+        below, n = at(scratch, plan.a[l - 1]), plan.sizes[l - 1]
+        for s in range(width):
+            put(below, n * row + s, 1)
+        a = at(scratch, plan.a[l])
+        gemm_row_bias(
+            plan.sizes[l], width, n, at(params, plan.w[l]), plan.strides[l], None, None,
+            below, row, a, row, at(params, plan.b[l]),
+        )  # fmt: skip
+        if l < plan.last:
+            rows, long = _shape(plan, l, width)
+            activate(plan.activations[l], rows, long, a, row, a, row)
+
+
+@inlined
+def _backward(plan, params, width, scratch):
+    row = plan.chunk
+    for l in range(plan.last, 1, -1):
+        delta = at(scratch, plan.delta[l - 1])
+        n = plan.sizes[l - 1]
+        gemm_store(
+            n, width, plan.sizes[l], at(params, plan.w[l]), plan.strides[l], None, None,
+            at(scratch, plan.delta[l]), row, delta, row, 0.0,
+        )  # fmt: skip
+        a = at(scratch, plan.a[l - 1])
+        rows, long = _shape(plan, l - 1, width)
+        scale_by_slope(plan.activations[l - 1], rows, long, a, row, delta, row)
+
+
+@inner
+def update(plan, width, target, alpha, scratch):
+    """Add alpha * gradient to target."""
+    row = plan.chunk
+    for l in range(1, plan.last + 1):
+        dots_axpy(
+            plan.sizes[l - 1] + plan.bias, plan.sizes[l], width, at(scratch, plan.a[l - 1]), row,
+            at(scratch, plan.delta[l]), row, at(target, plan.w[l]), plan.strides[l], alpha,
+        )  # fmt: skip
+
+
+@inner
+def forward_and_backward(job, which, m, scratch, sums):
+    """Forward and backward pass of m samples; loss and hits go to sums. Return the padded m."""
+    plan, params, targets, lanes = job.plan, job.params, job.targets, vector_lanes(job.params)
+    width = (m + lanes - 1) // lanes * lanes
+    _load(plan, job.data, targets, which, m, scratch)
+    _forward(plan, params, width, scratch)
+    last = plan.last
+    output_lanes(
+        plan.loss, plan.activations[last], plan.sizes[last], m, plan.chunk,
+        at(scratch, plan.a[last]), at(scratch, plan.transposed[last]), targets.labelled,
+        at(scratch, plan.delta[last]), sums,
+    )  # fmt: skip
+    _backward(plan, params, width, scratch)
+    return width
+
+
+@inner
+def chunk_of(plan, params, m):
+    """Return the samples of each chunk of m: equally many, so that the last is no tiny one."""
+    chunks, lanes = (m + plan.chunk - 1) // plan.chunk, vector_lanes(params)
+    return ((m + chunks - 1) // chunks + lanes - 1) // lanes * lanes
+
+
+@inlined
+def _learn_chunk(job, which, m, alpha):
+    """Take one step on a batch that is one chunk; False if its loss is not finite."""
+    plan, params, work, team = job.plan, job.params, job.work, job.team
+    if team.thread == 0:
+        sums = at(work.sums, TOTALS)
+        width = forward_and_backward(job, which, m, work.scratch, sums)
+        if asked_to_stop(work.integers) or not math.isfinite(sums[0]):
+            stop(work.integers)
+        else:
+            count(work.sums, sums[0], sums[1])
+            update(plan, width, params, alpha, work.scratch)
+    barrier(work.integers, team.size)
+    return not stopped(work.integers)
+
+
+@inlined
+def _learn_round(job, order, m, step, alpha):
+    """Add alpha * (sum of the gradients of a round of chunks) to work.grads."""
+    # Each chunk is `step` samples. A thread that is done with one takes the next, so that none
+    # waits for a slower core.
+    plan, work, team = job.plan, job.work, job.team
+    size, chunks = size_of(plan), (m + step - 1) // step
+    scratch = at(work.scratch, team.thread * plan.thread_scratch)
+    slot = next_number(work.integers)
+    while slot < chunks:
+        target = at(work.grads, (1 + slot) * size)
+        fill(target, 0, size, 0)
+        which, size_here = at(order, slot * step), min(step, m - slot * step)
+        sums = at(work.sums, TOTALS + 2 * slot)
+        width = forward_and_backward(job, which, size_here, scratch, sums)
+        update(plan, width, target, alpha, scratch)
+        slot = next_number(work.integers)
+    meet(work, team)
+    restart_numbers(work.integers, team)
+    loss, hits = 0.0, 0.0
+    for slot in range(chunks):
+        loss += work.sums[TOTALS + 2 * slot]
+        hits += work.sums[TOTALS + 2 * slot + 1]
+    if not may_go_on(loss, hits, 1.0, work, team):
+        return False
+    low, high = share(size, UPDATE_UNIT, team.thread, team.size)
+    for slot in range(1, chunks + 1):
+        add_scaled(work.grads, low, high, 1, at(work.grads, slot * size))
+    barrier(work.integers, team.size)
+    return True
+
+
+@inner
+def learn_rounds(job, order, m):
+    """Fill work.grads with the mean gradient of a batch; False if its loss is not finite."""
+    plan, work, team = job.plan, job.work, job.team
+    low, high = share(size_of(plan), UPDATE_UNIT, team.thread, team.size)
+    fill(work.grads, low, high, 0)
+    step = chunk_of(plan, job.params, m)
+    loss, hits = work.sums[0], work.sums[1]
+    for done in range(0, m, ROUND * step):
+        size = min(ROUND * step, m - done)
+        if not _learn_round(job, at(order, done), size, step, 1.0 / m):
+            reset(work, loss, hits, team)
+            return False
+    return True
+
+
+@inlined
+def learn_narrow(job, which, m, rate):
+    """Take one step on a batch of m samples; False if its loss is not finite."""
+    if m <= job.plan.chunk:
+        return _learn_chunk(job, which, m, -rate / m)
+    if not learn_rounds(job, which, m):
+        return False
+    work, team = job.work, job.team
+    low, high = share(size_of(job.plan), UPDATE_UNIT, team.thread, team.size)
+    add_scaled(job.params, low, high, -rate, work.grads)
+    barrier(work.integers, team.size)
+    return True

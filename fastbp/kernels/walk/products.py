@@ -1,0 +1,32 @@
+"""The matrix products of forward, delta and update: register tiles, each compiled once.
+
+Weights are storage, `(n_in, stride)`: forward and update read and write them along their rows. Only
+delta needs the transpose, made once a batch by squares of vectors: 0.2 cycles a weight where scalar
+code would take one or more. Samples are multiplied where they lie, found by number: copying them
+first cost 200 to 300 ns a sample of 784 inputs.
+"""
+
+from ..ir.tiles import gemm_axpy, gemm_bias, gemm_store
+from ..jit import inner
+
+
+@inner
+def multiply_bias(rows, width, depth, a, b, c, bias):
+    """C = A B + bias; A is `Rows`, B `(depth, width)` and C `(rows, width)` each a `Matrix`."""
+    gemm_bias(
+        rows, width, depth, a.start, a.row, a.which, a.ahead, b.start, b.row, c.start, c.row, bias
+    )
+
+
+@inner
+def multiply(rows, width, depth, a, b, c):
+    """C = A B; A `(rows, depth)`, B `(depth, width)` and C `(rows, width)` each a `Matrix`."""
+    gemm_store(rows, width, depth, a.start, a.row, None, None, b.start, b.row, c.start, c.row, 0.0)
+
+
+@inner
+def add_product(rows, width, depth, a, b, c, alpha):
+    """C += alpha A^T B; A is `Rows` `(depth, rows)`, B `(depth, width)` a `Matrix`, and so is C."""
+    gemm_axpy(
+        rows, width, depth, a.start, a.row, a.which, None, b.start, b.row, c.start, c.row, alpha
+    )

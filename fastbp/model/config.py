@@ -1,0 +1,97 @@
+"""The configuration of a network, a frozen record, and how its parameters start."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .. import reference
+from .._support import checks
+
+# The names that users may give.
+OUTPUT = tuple(reference.ACTIVATIONS)
+HIDDEN = tuple(reference.DERIVATIVES)
+LOSSES = tuple(dict.fromkeys(loss for loss, _ in reference.LOSSES))
+
+
+def outputs(loss: str) -> tuple[str, ...]:
+    """Return the output activations that this loss is defined for."""
+    return tuple(output for name, output in reference.LOSSES if name == loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The constructor's arguments of `Network`, with `output` decided and `dtype` as a name."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    output: str
+    loss: str
+    bias: bool
+    dtype: str
+    input_scale: float
+
+    @classmethod
+    def checked(
+        cls, sizes: Any, activation: Any, output: Any, loss: Any, bias: Any, dtype: Any,
+        input_scale: Any,
+    ) -> "Config":  # fmt: skip
+        """Return the configuration that these arguments of `Network` describe."""
+        widths = checks.layer_sizes(sizes)
+        checks.one_of("activation", activation, HIDDEN)
+        checks.one_of("loss", loss, LOSSES)
+        if output is None:
+            quadratic = "sigmoid" if activation == "sigmoid" else "identity"
+            output = {"cross-entropy": "softmax", "poisson": "exp"}.get(loss, quadratic)
+        checks.one_of("output", output, OUTPUT)
+        checks.one_of(f"output, with loss {loss!r},", output, outputs(loss))
+        dtype = checks.dtype_name(dtype)
+        scale = checks.positive_float("input_scale", input_scale, dtype)
+        return cls(widths, activation, output, loss, checks.flag("bias", bias), dtype, scale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the arguments of `Network`, as JSON can hold them."""
+        return {**asdict(self), "sizes": list(self.sizes)}
+
+    def model(self) -> reference.Model:
+        """Return the description that the reference and the engines take."""
+        activations = (*[self.activation] * (len(self.sizes) - 2), self.output)
+        return reference.Model(self.sizes, activations, self.loss, self.bias, self.input_scale)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of weights, then biases, by their names in a file."""
+        weights = {f"layers.{l}.weight": (m, n) for l, (n, m) in enumerate(pairwise(self.sizes))}
+        biases = {f"layers.{l}.bias": (n,) for l, n in enumerate(self.sizes[1:]) if self.bias}
+        return {**weights, **biases}
+
+
+# Fills the weights and biases of a layer.
+Initializer = Callable[[np.random.Generator, np.ndarray, np.ndarray], None]
+
+
+def _filler(draw: Callable[[np.random.Generator, Any], np.ndarray], biases: bool) -> Initializer:
+    def fill(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
+        W[...] = draw(rng, W.shape)
+        if biases:
+            b[...] = draw(rng, b.shape)
+
+    return fill
+
+
+INITS = {
+    "lecun_normal": _filler(lambda rng, n: rng.standard_normal(n) / np.sqrt(n[1]), False),
+    "normal": _filler(lambda rng, n: rng.standard_normal(n), True),
+    "uniform": _filler(lambda rng, n: rng.uniform(-1, 1, n), True),
+}
+
+
+def initializer(init: Any, dtype: str) -> Initializer:
+    """Return what fills a layer, for a name or a standard deviation."""
+    if isinstance(init, str):
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, or a number; got {init!r}")
+        return INITS[init]
+    std = checks.positive_float("init", init, dtype)
+    return _filler(lambda rng, n: std * rng.standard_normal(n), False)

@@ -1,0 +1,74 @@
+"""What the operations are told about: a network, its targets, a rule and its memory."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+Arrays = Sequence[Array]  # one for each layer above the inputs
+
+
+class Model(NamedTuple):
+    """What a network computes, apart from its parameters."""
+
+    sizes: tuple[int, ...]  # neurons per layer, the inputs being layer 0
+    activations: tuple[str, ...]  # names, one for each layer above the inputs
+    loss: str
+    bias: bool
+    scale: float  # inputs are multiplied by it
+
+
+class Targets(NamedTuple):
+    """What is to be learnt: either class labels or rows of values; the other array is empty."""
+
+    labels: Array  # (n,) int64
+    values: Array  # (n, n_out)
+    weights: Array = np.empty(0)  # (n,), or empty: all samples count alike
+
+    def part(self, which: slice) -> "Targets":
+        """Return the targets of some samples."""
+        return Targets(self.labels[which], self.values[which], self.weights[which])
+
+    def rows(self, indices: Array | slice, n_out: int) -> Array:
+        """Return the targets of these samples as rows, one-hot where there are labels."""
+        rows = self.values
+        if self.labels.size:
+            indices, rows = self.labels[indices], np.eye(n_out, dtype=rows.dtype)
+        return rows[indices]
+
+
+SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # numbers kept for each parameter
+
+
+class Rule(NamedTuple):
+    """How the weights follow the gradient; see `reference.optimizer_step`."""
+
+    name: str = "sgd"  # of SLOTS
+    first: float = 0.0  # momentum, or beta_1
+    second: float = 0.0  # beta_2
+    epsilon: float = 0.0
+    corrected: bool = True  # whether Adam's epsilon is added to the corrected root
+    l2: float = 0.0
+    over_sum: bool = False  # whether the penalty is added to the sum of a batch's losses
+    clip: float = 0.0  # largest norm of the gradient; 0 for no limit
+
+    @property
+    def slots(self) -> int:
+        """How many numbers it keeps for each parameter."""
+        return SLOTS[self.name]
+
+
+PLAIN = Rule()
+
+
+class Memory(NamedTuple):
+    """The state of an optimiser between two steps."""
+
+    slots: Array  # (rule.slots, n): a row for each number it keeps for each parameter
+    clock: Array  # (1,) float64: the steps taken
+
+
+def new_memory(rule: Rule, params: Array) -> Memory:
+    """Return the memory of an optimiser before its first step."""
+    return Memory(np.zeros((rule.slots, params.size), params.dtype), np.zeros(1))

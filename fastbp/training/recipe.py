@@ -1,0 +1,162 @@
+"""The recipe: all options of `Network.fit`, checked once; and what is trained."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import optimizers, schedules
+from .._support import checks
+from ..reference.records import Memory, Rule
+from .ranks import Ranks
+
+Draw = Callable[[int], np.ndarray]  # returns the order of so many samples
+Given = dict[str, Any]  # the options of `fit` as the user gave them
+
+# Options that mean something beside another one alone: their default, the other, and its absence.
+_NEEDS = {"sync_every": (1, "comm"), "checkpoint_every": (60.0, "checkpoint")}
+VALIDATION = "validation_data[0]", "validation_data[1]"
+_NOT_WITH_CHUNKS = ("sample_weight", "order", "checkpoint", "resume", "comm")
+
+
+class Learner(NamedTuple):
+    """What is trained, as a network hands it over."""
+
+    net: Any  # what callbacks get
+    config: Any  # model.config.Config
+    backend: str
+    engine: Any
+    params: np.ndarray  # (layout.size,)
+    rng: np.random.Generator
+    alone: Any  # held while weights are written
+
+
+class Data(NamedTuple):
+    """Samples and targets of all ranks; none of the values has been looked at."""
+
+    n: int  # samples
+    X: Any  # (n, n_in)
+    y: np.ndarray  # (n,) or (n, n_out)
+    weights: np.ndarray | None = None  # (n,)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; `Network.fit` says what the options mean."""
+
+    data: Data | None
+    chunks: Any  # in place of data
+    validation: Data | None
+    epochs: int
+    batch_size: int
+    schedule: schedules.Schedule
+    shuffle: bool
+    order: Draw | None
+    optimizer: optimizers.Optimizer
+    rule: Rule
+    memory: Memory
+    callbacks: tuple[Any, ...]
+    threads: int
+    sync_every: int
+    progress: bool
+    verbose: bool
+    checkpoint: Any
+    checkpoint_every: float
+    resume: Any
+
+
+def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Recipe:
+    """Return the recipe for what `Network.fit` was given; the network is left as it is."""
+    _refuse_what_does_not_apply(y, given)
+    options = {name: check(name, given[name]) for check, names in _CHECKS.items() for name in names}
+    data, chunks, validation, dtype = None, None, None, learner.params.dtype
+    if y is None:
+        chunks = _chunks(X, options["epochs"])
+        batch_size = checks.positive_int("batch_size", given["batch_size"])
+    else:
+        data = _pair(learner, X, y, ("X", "y"))
+        if (weights := given["sample_weight"]) is not None:
+            checked_weights = checks.sample_weight("sample_weight", weights, data.n, dtype)
+            data = data._replace(weights=checked_weights)
+        batch_size = ranks.batch_size(given["batch_size"], data.n)
+    if (pair := given["validation_data"]) is not None:
+        validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
+    optimizer = optimizers.optimizer(given["optimizer"])
+    return Recipe(
+        data=data,
+        chunks=chunks,
+        validation=validation,
+        batch_size=batch_size,
+        schedule=schedules.schedule("learning_rate", given["learning_rate"], dtype),
+        optimizer=optimizer,
+        rule=optimizer.rule(),
+        memory=optimizer.memory(learner.engine.layout, learner.params),
+        callbacks=checks.callbacks(given["callbacks"]),
+        **options,
+    )
+
+
+def _refuse_what_does_not_apply(y: Any, given: Given) -> None:
+    for name, (default, needed) in _NEEDS.items():
+        if given[needed] is None and given[name] != default:
+            raise ValueError(f"{name} does nothing without {needed}; got {name}={given[name]!r}")
+    for name in _NOT_WITH_CHUNKS if y is None else ():
+        if given[name] is not None:
+            raise TypeError(f"{name} needs X and y: it does not apply to chunks")
+    ordered = given["order"] is not None
+    if ordered and given["comm"] is not None:
+        raise TypeError("order does not apply with comm: the ranks draw an order of their own")
+    if ordered and not (given["checkpoint"] is None and given["resume"] is None):
+        raise ValueError("order does not apply with checkpoint or resume: its state is not kept")
+
+
+def _path(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path; got {value!r}")
+    return value
+
+
+def _pair(learner: Learner, X: Any, y: Any, names: tuple[str, str]) -> Data:
+    X = checks.samples(X, learner.config.sizes[0], names[0])
+    y = checks.numbers_array(names[1], y)
+    if y.shape[:1] != (n := X.shape[0],):
+        raise ValueError(f"{names[1]} must have one entry per sample, {n}; got shape {y.shape}")
+    return Data(n, X, y)
+
+
+def _own_order(name: str, order: Any) -> Draw | None:
+    if order is None:
+        return None
+    if not callable(order):
+        raise TypeError(f"{name} must be a function of the number of samples; got {order!r}")
+    return lambda n: checks.permutation(f"{name}(n)", order(n), n)
+
+
+_CHECKS: dict[Callable[[str, Any], Any], tuple[str, ...]] = {
+    checks.positive_int: ("epochs", "threads", "sync_every"),
+    checks.flag: ("shuffle", "progress", "verbose"),
+    checks.positive_float: ("checkpoint_every",),
+    _path: ("checkpoint", "resume"),
+    _own_order: ("order",),
+}
+
+
+def _chunks(chunks: Any, epochs: int) -> Any:
+    """Return an iterable of chunks that can be gone through once for each epoch."""
+    if hasattr(chunks, "__array__") or checks.is_sparse(chunks):
+        raise TypeError("y is missing: only an iterable of chunks (X, y) goes without it")
+    try:
+        iterator = iter(chunks)
+    except TypeError:
+        raise TypeError(
+            "X must be an array, with y, or an iterable of chunks (X, y), such as a list or an "
+            f"object whose __iter__ yields them; got {chunks!r}"
+        ) from None
+    if iterator is chunks and epochs > 1:
+        raise ValueError(
+            f"an iterator of chunks can be read only once; got epochs={epochs}: pass an object "
+            "whose __iter__ starts anew each time"
+        )
+    return chunks

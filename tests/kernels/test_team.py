@@ -1,0 +1,117 @@
+"""The barrier, and who owns which share."""
+
+import threading
+
+import numba
+import numpy as np
+import pytest
+
+from fastbp.kernels.ir.memory import pointer
+from fastbp.kernels.machine import K_SPLIT, TILE_ROWS
+from fastbp.kernels.walk.records import Team
+from fastbp.kernels.walk.team import (
+    SAMPLES_UNIT,
+    SYNC_SIZE,
+    barrier,
+    next_number,
+    restart_numbers,
+    share,
+    stop,
+    stopped,
+)
+
+TEAMS = (1, 2, 3, 4, 7, 16)
+UNITS = (1, 4, 8, 16)
+
+
+@numba.njit(nogil=True)
+def meet(sync, thread, team, rounds, arrived):
+    """Count own arrivals; return how many others were found at another round."""
+    astray = 0
+    for i in range(rounds):
+        arrived[thread, 0] = i + 1
+        barrier(pointer(sync), team)
+        for other in range(team):
+            astray += arrived[other, 0] != i + 1
+        barrier(pointer(sync), team)
+    return astray
+
+
+@numba.njit(nogil=True)
+def take(sync, team, taken):
+    """Count in each round who takes a number: nobody, or one."""
+    for i in range(len(taken)):
+        number = next_number(pointer(sync))
+        while number < taken.shape[1]:
+            taken[i, number] += 1
+            number = next_number(pointer(sync))
+        barrier(pointer(sync), team.size)
+        restart_numbers(pointer(sync), team)
+        barrier(pointer(sync), team.size)
+
+
+@numba.njit
+def stop_and_look(sync):
+    before = stopped(pointer(sync))
+    stop(pointer(sync))
+    return before, stopped(pointer(sync))
+
+
+def together(team, enter):
+    threads = [threading.Thread(target=enter, args=(i,)) for i in range(team)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("team", [1, 2, 3, 8])
+def test_no_thread_passes_a_barrier_before_all_have_come(team):
+    """Also with more threads than cores, where spinning alone would take a time slice a round."""
+    sync, arrived = np.zeros(SYNC_SIZE, np.int64), np.zeros((team, 8), np.int64)
+    meet(sync, 0, 1, 1, arrived)  # compiled once, here
+    astray = [None] * team
+
+    def enter(thread):
+        astray[thread] = meet(sync, thread, team, 200, arrived)
+
+    together(team, enter)
+    assert astray == [0] * team
+
+
+@pytest.mark.parametrize("team", [1, 2, 3, 8])
+def test_each_number_goes_to_one_thread_in_each_round(team):
+    sync, taken = np.zeros(SYNC_SIZE, np.int64), np.zeros((100, 37), np.int64)
+    take(sync, Team(0, 1), taken[:0])  # compiled once, here
+    together(team, lambda thread: take(sync, Team(thread, team), taken))
+    assert (taken == 1).all()
+
+
+def test_stop_is_seen():
+    assert stop_and_look(np.zeros(SYNC_SIZE, np.int64)) == (False, True)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("team", TEAMS)
+def test_shares_cover_all_things_once_in_whole_units(team, unit):
+    for count in [*range(70), 100, 784, 1000]:
+        shares = [share(count, unit, thread, team) for thread in range(team)]
+        covered = [thing for first, last in shares for thing in range(first, last)]
+        assert covered == list(range(count))
+        assert all(first % unit == 0 for first, last in shares if last > first)
+        assert all(first <= last <= count for first, last in shares if last > first)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("team", TEAMS)
+def test_shares_are_fair(team, unit):
+    """No share is more than one unit larger than another, but for a last unit that is cut short."""
+    for count in (64, 100, 784):
+        sizes = [last - first for first, last in (share(count, unit, t, team) for t in range(team))]
+        assert max(sizes) - min(sizes) <= 2 * unit - 1
+
+
+def test_samples_are_shared_out_in_units_whose_tiles_add_up_in_one_order():
+    """Tiles of fewer rows than a unit split their sums; those of a unit and more do not."""
+    assert max(K_SPLIT) < SAMPLES_UNIT
+    assert TILE_ROWS % SAMPLES_UNIT == 0

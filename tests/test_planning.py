@@ -1,0 +1,156 @@
+"""Choices of path, chunk, blocks and team: arithmetic on shapes, for which nothing is compiled."""
+
+import numpy as np
+import pytest
+
+from fastbp.engines import planning
+from fastbp.engines.planning import Planner, team_size
+from fastbp.kernels.machine import BLOCK_BYTES, SPARSE_COLUMNS
+from fastbp.model.layout import Layout
+
+WIDTHS = (16, 32, 64)  # bytes of a vector
+
+
+@pytest.fixture(params=WIDTHS)
+def plan_of(request, dtype):
+    """plan_of(sizes): the planner of a network, at each width of vectors."""
+
+    def make(sizes, kind=dtype):
+        lanes = request.param // np.dtype(kind).itemsize
+        return Planner(Layout(sizes, kind), lanes, logarithms=True)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("threads", "weights", "batch", "expected"),
+    [
+        (1, 10**9, 1000, 1),
+        (4, 10**9, 1000, 4),
+        (16, 10**9, 1000, 8),  # no more than cores
+        (8, 10**9, 1, 8),  # a first layer is shared even for one sample
+        (8, 2**17, 3, 3),  # than are worth it
+        (8, 2**12, 96, 3),
+        (8, 2**12, 95, 2),
+        (8, 10, 1000, 1),
+        (8, 2**16, 1, 1),
+    ],
+)
+def test_a_team_is_no_larger_than_it_pays(threads, weights, batch, expected, monkeypatch):
+    monkeypatch.setattr(planning, "available_cores", lambda: 8)
+    assert team_size(threads, weights, batch) == expected
+
+
+def test_what_is_worth_a_thread_depends_on_what_is_done(monkeypatch):
+    monkeypatch.setattr(planning, "available_cores", lambda: 8)
+    assert [team_size(8, 1000, 1000, work) for work in (10**6, 10**6 // 3, 1)] == [1, 3, 8]
+
+
+def test_there_is_a_core(monkeypatch):
+    assert planning.available_cores() >= 1
+    monkeypatch.setattr(planning.os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    monkeypatch.setattr(planning.os, "cpu_count", lambda: 8)
+    assert planning.available_cores() == 2  # those that this process may use
+
+
+def test_cores_are_counted_where_affinity_is_unknown(monkeypatch):
+    monkeypatch.delattr(planning.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(planning.os, "cpu_count", lambda: 3)
+    assert planning.available_cores() == 3
+    monkeypatch.setattr(planning.os, "cpu_count", lambda: None)
+    assert planning.available_cores() == 1
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "density", "batch", "path"),
+    [
+        ((784, 30, 10), 0.0, 1, "sparse"),
+        ((784, 30, 10), 0.2, 1, "sparse"),
+        ((784, 30, 10), 0.2, 10, "sparse"),
+        ((784, 30, 10), 1.0, 1, "dense"),
+        ((784, 30, 10), 1.0, 10, "dense"),
+        ((784, 300, 10), 1.0, 100, "dense"),
+        ((784, 300, 10), 0.05, 100, "sparse"),
+        ((24, 8, 2), 1.0, 200, "narrow"),
+        ((4, 3, 2), 1.0, 1000, "narrow"),
+    ],
+)
+def test_the_path_follows_density_and_shape(sizes, density, batch, path, plan_of):
+    assert plan_of(sizes, "float32").path(density, batch) == path
+
+
+def test_a_single_sample_has_no_other_lanes(plan_of):
+    for sizes in ((4, 3, 2), (784, 30, 10), (1, 1)):
+        for density in (0.0, 0.5, 1.0):
+            assert plan_of(sizes).path(density, 1) in ("dense", "sparse")
+        assert not plan_of(sizes).is_narrow(1)
+
+
+def test_weighted_samples_never_take_the_narrow_path(plan_of):
+    planner = plan_of((4, 3, 2))
+    assert planner.path(1.0, 1000) == "narrow"
+    assert planner.path(1.0, 1000, weighted=True) == "dense"
+
+
+def test_narrow_gradients_are_those_of_narrow_networks_in_large_batches(plan_of):
+    assert plan_of((4, 3, 2)).is_narrow(1000)
+    assert not plan_of((784, 300, 10)).is_narrow(1000)
+
+
+# -- blocks, chunks and places ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(784, 30, 10), (784, 300, 10), (5, 3), (70_000, 2), (1, 1000)])
+def test_blocks_of_inputs_fit_the_first_level_cache(sizes, plan_of):
+    planner = plan_of(sizes)
+    blocks = planner.blocks(10)
+    block = -(-sizes[0] // blocks)
+    columns = min(SPARSE_COLUMNS * planner.lanes, sizes[1])
+    assert block == 1 or block * columns * planner.itemsize <= BLOCK_BYTES
+    assert (blocks - 1) * block < sizes[0]  # none is empty
+    assert planner.blocks(1) == 1  # one sample passes the weights once anyway
+
+
+def test_scratch_has_room_for_what_is_used_and_no_more(plan_of):
+    """Weights of the first layer are never transposed: with many inputs that would be gigabytes."""
+    planner = plan_of((5000, 16, 8))
+    places = planner.places(8)
+    assert places.size < 2 * 8 * sum(planner.strides) + 3 * max(planner.strides)
+    for starts in (places.a, places.delta, places.transposed):
+        assert not any(start * planner.itemsize % 64 for start in starts)  # each starts on a line
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 64, 10_000])
+def test_places_in_the_scratch_do_not_overlap(batch, plan_of):
+    """Nor do they reach into the constants, or beyond the end."""
+    planner = plan_of((20, 17, 300, 4))
+    for narrow, places in ((False, planner.places(batch)), (True, planner.narrow_places())):
+        used = np.zeros(places.size, int)
+        used[:2] += 1  # the constants
+        for l, n in enumerate(planner.sizes):
+            row = places.chunk if narrow else planner.strides[l]
+            many = (
+                {"a": n + 1, "delta": n} if narrow else {"a": places.chunk, "delta": places.chunk}
+            )
+            if not l:
+                del many["delta"]
+            for name, count in many.items():
+                first = getattr(places, name)[l]
+                assert first + count * row <= places.size
+                used[first : first + count * row] += 1
+            if l > 1 and not narrow:
+                below, width = planner.strides[l - 1], planner.widths[l]
+                used[places.transposed[l] : places.transposed[l] + width * below] += 1
+        assert used.max() == 1
+
+
+@pytest.mark.parametrize("batch", [1, 8, 128, 10_000])
+def test_a_chunk_is_a_batch_or_as_much_as_the_scratch_holds(batch, plan_of):
+    planner = plan_of((784, 100, 10))
+    chunk = planner.places(batch).chunk
+    assert chunk == min(batch, planner.most_chunk)
+    assert 128 <= planner.most_chunk <= 1024
+    assert planner.narrow_places().chunk == 12 * planner.lanes
