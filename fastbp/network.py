@@ -101,6 +101,7 @@ class Network(Predictor):
         """Make a network whose parameters are zero."""
         super().__init__(config, backend)
         self.rng = rng
+        self._warned: set[str] = set()  # of what its user has been warned
 
     def __getstate__(self) -> dict[str, Any]:
         state = {"config": self._config.as_dict(), "backend": self.backend, "rng": self.rng}
@@ -152,6 +153,7 @@ class Network(Predictor):
             without y, an iterable of chunks (X, y), gone through anew for each epoch, with one
             chunk in memory at a time: each batch, and the order of `shuffle`, is of one chunk.
         y : (n,) integer labels, or (n, n_out) targets
+            As for `gradient`.
         epochs : int
         batch_size : int
             Each step follows the mean gradient of this many samples; a last, smaller batch, of the
@@ -218,6 +220,12 @@ class Network(Predictor):
         TypeError, ValueError
             If an argument does not fit, or `resume` is of another training; the network is left as
             it was, but for what it learnt from the chunks before one that does not fit.
+
+        Warns
+        -----
+        UserWarning
+            Once for each network, if with the quadratic loss targets lie where the output never
+            comes, such as 3.0 with a sigmoid: for regression take `output="identity"`.
         ModelFileError
             If `resume` is damaged, or no training checkpoint.
         OSError
@@ -246,8 +254,9 @@ class Network(Predictor):
     def _learner(self) -> training.Learner:
         """What the training is handed of this network."""
         return training.Learner(
-            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone
-        )
+            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone,
+            self._warned,
+        )  # fmt: skip
 
     def SGD(
         self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,
@@ -260,7 +269,7 @@ class Network(Predictor):
         training_data : (X, y)
         epochs, mini_batch_size : int
         eta : float, the learning rate
-        test_data : (X, labels), optional
+        test_data : (X, labels), optional, as for `evaluate`
             After each epoch, a line such as `Epoch 0: 9129 / 10000` goes to the logger "fastbp" at
             level INFO.
 
@@ -281,7 +290,7 @@ class Network(Predictor):
             X_test, labels = checks.pair("test_data", test_data)
             names = "test_data[0]", "test_data[1]"
             targets = checks.batch(X_test, labels, self._config, names)[1]
-            checks.classes(targets, labels, names[1])
+            checks.classes(targets, labels, self._kind, names[1])
             lines.append(BookLines(X_test, labels))
         return self.fit(
             X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta, callbacks=lines

@@ -193,6 +193,30 @@ LOSSES: dict[tuple[str, str], Callable[[Array, Array, Array], Any]] = {
 }
 
 
+# Where a loss has a least value: targets from the first to the second.
+DOMAINS = {
+    ("cross-entropy", "softmax"): (0.0, np.inf),  # counts of classes, or a distribution
+    ("cross-entropy", "sigmoid"): (0.0, 1.0),
+    ("poisson", "exp"): (0.0, np.inf),
+}
+# What an output comes to at most, where it does not come to every number.
+REACH = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf)}
+# What outputs stand for.
+LABEL, FLAGS, NUMBERS = "label", "flags", "numbers"
+
+
+def predicts(loss: str, activation: str, n_out: int) -> str:
+    """Return what outputs stand for: `LABEL`, `FLAGS` or `NUMBERS`.
+
+    A label is the place of the largest output. A flag is 1 where an output is above 1/2, else 0.
+    Several sigmoids are a label with the quadratic loss, as in Nielsen's book, ch. 1: their targets
+    are one-hot. The element-wise cross-entropy is that of independent yes-or-no answers.
+    """
+    if activation == "sigmoid":
+        return FLAGS if n_out == 1 or loss == "cross-entropy" else LABEL
+    return LABEL if activation == "softmax" else NUMBERS
+
+
 def output_delta(
     loss: str, activation: str, z: Array, y: Array, a: Array, delta: Array, losses: Array
 ) -> None:

@@ -25,10 +25,16 @@ class Targets(NamedTuple):
     labels: Array  # (n,) int64
     values: Array  # (n, n_out)
     weights: Array = np.empty(0)  # (n,), or empty: all samples count alike
+    flags: bool = False  # whether values are classes, 0 or 1 for each output
+
+    @property
+    def classes(self) -> bool:
+        """Whether a sample may be classified right or wrong."""
+        return self.flags or self.labels.size > 0
 
     def part(self, which: slice) -> "Targets":
         """Return the targets of some samples."""
-        return Targets(self.labels[which], self.values[which], self.weights[which])
+        return Targets(self.labels[which], self.values[which], self.weights[which], self.flags)
 
     def rows(self, indices: Array | slice, n_out: int) -> Array:
         """Return the targets of these samples as rows, one-hot where there are labels."""

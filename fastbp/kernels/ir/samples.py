@@ -54,6 +54,16 @@ class _Samples:
         """Return the sum over all outputs of what a step carried."""
         return self.combine(vec, Vec.__add__)
 
+    def hit_by_sides(self):
+        """Return 1.0 if all outputs are on their targets' side of 1/2, else 0.0."""
+
+        def body(v, inside, wrong):
+            values = self.load(v), self.target(v, inside)
+            above, wanted = (x.where(">", 0.5, 1.0, 0.0) for x in values)
+            return [wrong + double(abs(above - wanted).keep(inside, 0.0))]
+
+        return self.sums(1, body)[0].where("==", 0.0, 1.0, 0.0)
+
 
 class SampleRow(_Samples):
     """One sample, its outputs side by side: each step is a vector of them."""
@@ -108,7 +118,8 @@ class SampleRow(_Samples):
 
         (rivals,) = self.each([e.zero()], count)
         rivals = self.total(rivals).value
-        return b.select(b.fcmp_ordered("==", rivals, rivals.type(0.0)), DOUBLE(1.0), DOUBLE(0.0))
+        right = b.fcmp_ordered("==", rivals, rivals.type(0.0))
+        return e.vec(b.select(right, DOUBLE(1.0), DOUBLE(0.0)))
 
 
 class SampleLanes(_Samples):
