@@ -1,9 +1,9 @@
 """Checks of users' arguments: each returns its value, converted; errors say what was given."""
 
 import contextlib
+import inspect
 import mmap
 import numbers
-import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..reference import DOMAINS, FLAGS, LABEL, NUMBERS, Targets, predicts
+from ..reference import DOMAINS, Targets
+from ..reference.records import FLAGS, LABEL, NUMBERS, predicts
 
 NO_LABELS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 4096  # so that checks make no temporary as large as the data
@@ -22,8 +23,8 @@ Kind = tuple[str, str]  # of outputs: the loss and the activation
 
 def warn(message: str) -> None:
     """Warn at the line of the user's program that led here."""
-    frame, level, package = sys._getframe(1), 2, __name__.partition(".")[0]
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    frame, level, package = inspect.currentframe(), 1, __name__.partition(".")[0]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, level)
 
@@ -193,7 +194,8 @@ def value_at(name: str, array: Any, place: tuple[int, ...]) -> str:
     return f"{array[place]:g} at {name}[{', '.join(map(str, place))}]"
 
 
-def _in_domain(name: str, y: np.ndarray, kind: Kind, dtype: DTypeLike) -> None:
+def in_domain(name: str, y: np.ndarray, kind: Kind, dtype: DTypeLike = np.float64) -> None:
+    """Raise unless the loss is defined for all values, which are then finite."""
     low, high = DOMAINS[kind]
     if (place := outside(y, low - ROUNDING, high + ROUNDING)) is not None:
         finite(name, y, dtype)
@@ -230,7 +232,7 @@ def targets(
         if look:
             finite(name, given, dtype)
         if kind in DOMAINS:
-            _in_domain(name, given, kind, dtype)
+            in_domain(name, given, kind, dtype)
     with np.errstate(over="ignore"):  # without `look`, the caller checks later
         values = y if is_mapped(y) else y.astype(dtype, copy=look)
     return Targets(NO_LABELS, values, flags=flags)

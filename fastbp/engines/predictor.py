@@ -15,7 +15,8 @@ from .._support import checks
 from .._support.signals import Exclusive
 from ..model.config import Config
 from ..model.layout import Gradient, Layout, parts_of
-from ..reference import FLAGS, LABEL, Targets, predicts
+from ..reference import Targets
+from ..reference.records import FLAGS, LABEL, predicts
 from . import get_backend
 
 Array = np.ndarray

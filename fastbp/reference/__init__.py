@@ -201,20 +201,6 @@ DOMAINS = {
 }
 # What an output comes to at most, where it does not come to every number.
 REACH = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf)}
-# What outputs stand for.
-LABEL, FLAGS, NUMBERS = "label", "flags", "numbers"
-
-
-def predicts(loss: str, activation: str, n_out: int) -> str:
-    """Return what outputs stand for: `LABEL`, `FLAGS` or `NUMBERS`.
-
-    A label is the place of the largest output. A flag is 1 where an output is above 1/2, else 0.
-    Several sigmoids are a label with the quadratic loss, as in Nielsen's book, ch. 1: their targets
-    are one-hot. The element-wise cross-entropy is that of independent yes-or-no answers.
-    """
-    if activation == "sigmoid":
-        return FLAGS if n_out == 1 or loss == "cross-entropy" else LABEL
-    return LABEL if activation == "softmax" else NUMBERS
 
 
 def output_delta(

@@ -19,6 +19,22 @@ class Model(NamedTuple):
     scale: float  # inputs are multiplied by it
 
 
+# What outputs stand for.
+LABEL, FLAGS, NUMBERS = "label", "flags", "numbers"
+
+
+def predicts(loss: str, activation: str, n_out: int) -> str:
+    """Return what outputs stand for: `LABEL`, `FLAGS` or `NUMBERS`.
+
+    A label is the place of the largest output. A flag is 1 where an output is above 1/2, else 0.
+    Several sigmoids are a label with the quadratic loss, as in Nielsen's book, ch. 1: their targets
+    are one-hot. The element-wise cross-entropy is that of independent yes-or-no answers.
+    """
+    if activation == "sigmoid":
+        return FLAGS if n_out == 1 or loss == "cross-entropy" else LABEL
+    return LABEL if activation == "softmax" else NUMBERS
+
+
 class Targets(NamedTuple):
     """What is to be learnt: either class labels or rows of values; the other array is empty."""
 
