@@ -101,7 +101,6 @@ class Network(Predictor):
         """Make a network whose parameters are zero."""
         super().__init__(config, backend)
         self.rng = rng
-        self._warned: set[str] = set()  # of what its user has been warned
 
     def __getstate__(self) -> dict[str, Any]:
         state = {"config": self._config.as_dict(), "backend": self.backend, "rng": self.rng}
@@ -152,8 +151,7 @@ class Network(Predictor):
             skipped. Never modified. Of a `numpy.memmap`, a few MB are in memory at a time. Or,
             without y, an iterable of chunks (X, y), gone through anew for each epoch, with one
             chunk in memory at a time: each batch, and the order of `shuffle`, is of one chunk.
-        y : (n,) integer labels, or (n, n_out) targets
-            As for `gradient`.
+        y : (n,) integer labels, or (n, n_out) targets, as for `gradient`
         epochs : int
         batch_size : int
             Each step follows the mean gradient of this many samples; a last, smaller batch, of the
@@ -220,16 +218,16 @@ class Network(Predictor):
         TypeError, ValueError
             If an argument does not fit, or `resume` is of another training; the network is left as
             it was, but for what it learnt from the chunks before one that does not fit.
-
-        Warns
-        -----
-        UserWarning
-            Once for each network, if with the quadratic loss targets lie where the output never
-            comes, such as 3.0 with a sigmoid: for regression take `output="identity"`.
         ModelFileError
             If `resume` is damaged, or no training checkpoint.
         OSError
             If a file cannot be read or written.
+
+        Warns
+        -----
+        UserWarning
+            Once for each network, if targets of the quadratic loss lie where the output does not
+            come, such as 3.0 for a sigmoid: for regression take `output="identity"`.
 
         Examples
         --------
@@ -254,9 +252,8 @@ class Network(Predictor):
     def _learner(self) -> training.Learner:
         """What the training is handed of this network."""
         return training.Learner(
-            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone,
-            self._warned,
-        )  # fmt: skip
+            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone
+        )
 
     def SGD(
         self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,

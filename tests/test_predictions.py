@@ -1,5 +1,6 @@
 """What a network predicts and counts as right, and which targets it learns from."""
 
+import contextlib
 import math
 import warnings
 
@@ -76,7 +77,7 @@ def test_what_is_right_is_counted_as_it_is_predicted(case, backend, dtype, batch
     if classes is None:
         assert all(map(math.isnan, history.accuracy + history.val_accuracy))
         for call in (net.accuracy, net.evaluate):
-            with pytest.raises(ValueError, match="labels must be .* numbers look at `loss`"):
+            with pytest.raises(ValueError, match=r"labels must be .* numbers look at `loss`"):
                 call(X, y)
         return
     assert net.evaluate(X, y) == right_of(net, case)
@@ -104,7 +105,8 @@ def test_targets_that_are_no_classes_have_no_accuracy(backend):
         net = network(PREDICTIONS[name], backend)
         history = net.fit(X, y, epochs=1, batch_size=7, learning_rate=0.1)
         assert math.isnan(history.accuracy[0])
-        with pytest.raises(ValueError, match=rf"labels must be 0 or 1; got 0.9 at labels\[\d+{place}"):
+        message = rf"labels must be 0 or 1; got 0.9 at labels\[\d+{place}"
+        with pytest.raises(ValueError, match=message):
             net.accuracy(X, y)
     one = network(PREDICTIONS["one sigmoid"], backend)
     parts = [(X[:30], ONE[:30]), (X[30:], 0.9 * ONE[30:])]
@@ -174,19 +176,20 @@ def test_the_books_lines_and_the_command_line(tmp_path, capsys, caplog):
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "quadratic"])
 def test_softmax_of_one_output_is_refused(loss):
-    with pytest.raises(ValueError, match='softmax.*two outputs.*output="sigmoid".*\\[4, 1\\]'):
+    with pytest.raises(ValueError, match=r'softmax.*two outputs.*="sigmoid".*\[4, 1\]'):
         Network([4, 1], output="softmax", loss=loss)
 
 
 def test_softmax_of_one_output_is_refused_by_layers_and_files(tmp_path):
-    with pytest.raises(ValueError, match="x must be .* two scores"):
+    with pytest.raises(ValueError, match=r"x must be .* two scores"):
         SoftmaxWithLoss().forward(np.ones((3, 1)), [0, 0, 0])
-    with pytest.raises(ValueError, match="x must be .* two scores"):
+    with pytest.raises(ValueError, match=r"x must be .* two scores"):
         Sequential.mlp([4, 1], seed=0).gradient(X, ONE)
     Network([4, 1], output="sigmoid", loss="cross-entropy", seed=0).save(tmp_path / "a")
-    data = (tmp_path / "a").read_bytes().replace(b'\\"sigmoid\\", \\"loss', b'\\"softmax\\", \\"loss')
-    assert b"softmax" in data
-    (tmp_path / "b").write_bytes(data)
+    old, new = (rf"\"{name}\", \"loss".encode() for name in ("sigmoid", "softmax"))
+    data = (tmp_path / "a").read_bytes()
+    assert old in data
+    (tmp_path / "b").write_bytes(data.replace(old, new))
     with pytest.raises(fastbp.ModelFileError, match='output="sigmoid"'):
         fastbp.load(tmp_path / "b")
 
@@ -215,10 +218,8 @@ def test_targets_out_of_reach_bring_one_warning_at_the_users_line(name, fit, bac
     net = Network([4, y.shape[1]], output=output, seed=0, backend=backend)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with contextlib.suppress(ValueError):  # of the finder, where no rate helps
             FITS[fit](net, X, y)
-        except ValueError as error:  # the finder, where no rate helps: as it should
-            assert "learning rate" in str(error)
     (one,) = caught
     assert one.category is UserWarning
     assert limits in str(one.message)

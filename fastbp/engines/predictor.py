@@ -178,29 +178,24 @@ class Predictor:
     def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
         """Return what the network predicts for each sample: classes, or numbers.
 
-        Takes what `feedforward` takes. What is returned follows output and loss:
+        Takes what `feedforward` takes. Returns, by output and loss; for one sample, an entry of it:
 
-        ======================================  ===================================================
-        softmax; several sigmoids, quadratic    (batch,) integers: the class, which is the index of
-                                                the largest output
-        one sigmoid                             (batch,) integers: 1 for an output above 1/2, else 0
-        several sigmoids, cross-entropy         (batch, n_out) integers: the same of each output
-        any other                               (batch, n_out) floats, as `feedforward` does
-        ======================================  ===================================================
-
-        For one sample, an entry of that. The loss decides on several sigmoids: with the quadratic
-        one they are the classifier of Nielsen's book, whose targets are one-hot; the element-wise
-        cross-entropy makes each output an answer of its own, and several may be 1. Where classes
-        were learnt with another output, such as identity, they are `predict(X).argmax(axis=-1)`.
+        - softmax, or several sigmoids with the quadratic loss: (batch,) integers, the index of the
+          largest output. These are the classifiers of Nielsen's book, with one-hot targets;
+        - one sigmoid: (batch,) integers, 1 for an output above 1/2, else 0;
+        - several sigmoids with cross-entropy, its element-wise form: (batch, n_out) integers, the
+          same for each output, as each answers for itself and several may be 1;
+        - else numbers: (batch, n_out) floats, those of `feedforward`. Classes that were learnt so
+          are `predict(X).argmax(axis=-1)`.
 
         Examples
         --------
         >>> import fastbp, numpy as np
-        >>> X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [0, 0, 0, 1]
+        >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
         >>> net = fastbp.Network([2, 1], output="sigmoid", loss="cross-entropy", seed=0)
-        >>> history = net.fit(X, y, epochs=500, batch_size=4, learning_rate=1.0)
-        >>> net.predict(X), net.accuracy(X, y)
-        (array([0, 0, 0, 1]), 1.0)
+        >>> history = net.fit(X, [0, 0, 0, 1], epochs=500, batch_size=4, learning_rate=1.0)
+        >>> net.predict(X)
+        array([0, 0, 0, 1])
         """
         outputs = self.feedforward(X, threads)
         if self._predicts == LABEL:

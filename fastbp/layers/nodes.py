@@ -12,6 +12,8 @@ from .._support import checks
 from ..engines import get_backend
 from ..reference import Targets
 
+KIND = "cross-entropy", "softmax"  # of the loss below
+
 
 def floats(name: str, value: ArrayLike) -> np.ndarray:
     """Return value as a float32 or float64 array; integers become float64."""
@@ -27,8 +29,7 @@ def targets_of(y: ArrayLike, scores: np.ndarray, name: str = "y") -> Targets:
         wanted = f"integer labels of shape {leading} or targets of shape {scores.shape}"
         raise ValueError(f"{name} must be {wanted}; got {y.shape}")
     rows = y.reshape(-1, n_out) if y.ndim == scores.ndim else y.reshape(-1)
-    kind = SoftmaxWithLoss.kind
-    return checks.targets(rows, len(rows), n_out, scores.dtype, name, kind=kind)
+    return checks.targets(rows, len(rows), n_out, scores.dtype, name, kind=KIND)
 
 
 Dx = TypeVar("Dx")  # what `backward` returns
@@ -309,8 +310,6 @@ class SoftmaxWithLoss(BackendNode[np.ndarray]):
     [-0.25  0.25] [ 0.25 -0.25]
     """
 
-    kind = "cross-entropy", "softmax"
-
     def forward(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss of scores x, before softmax, against y.
 
@@ -326,7 +325,7 @@ class SoftmaxWithLoss(BackendNode[np.ndarray]):
         y = targets_of(y, x).rows(slice(None), n_out)
         rows = checks.finite("x", x.reshape(-1, n_out))
         backend = get_backend(self.backend)
-        _, delta, losses = backend.output_delta(*self.kind, rows, y)
+        _, delta, losses = backend.output_delta(*KIND, rows, y)
         self._out, self._seen = ((), np.float64), ((delta / len(delta)).reshape(x.shape),)
         return float(losses.mean())
 

@@ -66,22 +66,18 @@ def mistakes(net: Network, X: ArrayLike, labels: ArrayLike, most: int) -> Mistak
 def _outputs(net: Network, X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return an output for each class, and the labels; one sigmoid is of the classes 0 and 1."""
     rows = checks.samples(X, net.sizes[0])
-    targets = _targets(net, labels, rows.shape[0], "labels")
-    checks.classes(targets, labels, _kind(net))
-    outputs, true = net.feedforward(rows), targets.labels
+    net.evaluate(rows, labels)  # raises for what are no classes
+    targets, outputs = _targets(net, labels, rows.shape[0], "labels"), net.feedforward(rows)
     if net.sizes[-1] == 1:
-        outputs, true = np.hstack([1 - outputs, outputs]), targets.values[:, 0].astype(np.int64)
-    if not true.size:
+        return np.hstack([1 - outputs, outputs]), targets.values[:, 0].astype(np.int64)
+    if not targets.labels.size:
         raise ValueError("labels must be one class of each sample, (n,) integers; got rows")
-    return outputs, true
-
-
-def _kind(net: Network) -> checks.Kind:
-    return net.config["loss"], net.config["output"]
+    return outputs, targets.labels
 
 
 def _targets(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
-    return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=_kind(net))
+    kind = net.config["loss"], net.config["output"]
+    return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=kind)
 
 
 class Norms:

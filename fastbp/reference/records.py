@@ -19,17 +19,12 @@ class Model(NamedTuple):
     scale: float  # inputs are multiplied by it
 
 
-# What outputs stand for.
+# What outputs stand for: the place of the largest; a class 1 or 0 for each, by its side of 1/2.
 LABEL, FLAGS, NUMBERS = "label", "flags", "numbers"
 
 
 def predicts(loss: str, activation: str, n_out: int) -> str:
-    """Return what outputs stand for: `LABEL`, `FLAGS` or `NUMBERS`.
-
-    A label is the place of the largest output. A flag is 1 where an output is above 1/2, else 0.
-    Several sigmoids are a label with the quadratic loss, as in Nielsen's book, ch. 1: their targets
-    are one-hot. The element-wise cross-entropy is that of independent yes-or-no answers.
-    """
+    """Return what outputs stand for; see `Network.predict`."""
     if activation == "sigmoid":
         return FLAGS if n_out == 1 or loss == "cross-entropy" else LABEL
     return LABEL if activation == "softmax" else NUMBERS

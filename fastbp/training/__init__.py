@@ -84,9 +84,9 @@ def _validation(
 def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     """Take one step of plain SGD on a batch; go back if something is then not finite."""
     rows, targets = checks.batch(X, y, learner.config)
-    warn_out_of_reach(learner, targets.values, "y")
+    warn_out_of_reach(learner, targets.values, "y", ranks := Ranks())
     n = rows.shape[0]
     with learner.alone, learner.engine.trainer(learner.params, rows, targets, n) as trainer:
-        slices = Slices(learner.params, Ranks(), Steps(trainer))
+        slices = Slices(learner.params, ranks, Steps(trainer))
         for _ in slices.run(0, Stretch(np.arange(n), n, 0, 1, n, n), learning_rate, 0.0):
             pass

@@ -31,7 +31,6 @@ class Learner(NamedTuple):
     params: np.ndarray  # (layout.size,)
     rng: np.random.Generator
     alone: Any  # held while weights are written
-    warned: set[str]  # of what the user has been warned, so that it comes once
 
 
 class Data(NamedTuple):

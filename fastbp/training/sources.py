@@ -3,10 +3,12 @@
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
 from .._support import checks
+from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
 from ..reference import REACH, Targets
 from .ranks import Ranks, Shard
@@ -18,6 +20,7 @@ from .recipe import Data, Learner, Recipe
 WINDOW_BYTES = 2**23
 WINDOW_COPIES = 1  # of the parameters: a window costs one, and is no smaller
 FEW = 512  # samples from all over, by which a trainer chooses its path
+_warned: WeakSet[Any] = WeakSet()  # the networks of whose targets it was said
 
 
 class Stretch(NamedTuple):
@@ -67,28 +70,23 @@ def part(
     return X, targets
 
 
-def warn_out_of_reach(
-    learner: Learner, values: np.ndarray, name: str, ranks: Ranks | None = None
-) -> None:
+def warn_out_of_reach(learner: Learner, values: np.ndarray, name: str, ranks: Ranks) -> None:
     """Warn, once for each network, of targets that its output does not come to."""
-    config, ranks, found = learner.config, ranks or Ranks(), ""
-    if config.loss != "quadratic" or config.output not in REACH or "reach" in learner.warned:
+    output, found = learner.config.output, ""
+    if learner.config.loss != "quadratic" or output not in REACH or learner.net in _warned:
         return
-    low, high = REACH[config.output]
-    place = checks.outside(values, low - checks.ROUNDING, high + checks.ROUNDING)
-    if place is not None:
+    low, high = REACH[output]
+    if (place := checks.outside(values, low - ROUNDING, high + ROUNDING)) is not None:
         found = checks.value_at(name, values, place)
-    found = max(ranks.gather(found))
-    if not found:
+    if not (found := max(ranks.gather(found))):
         return
-    learner.warned.add("reach")
-    if ranks.rank:
-        return
-    limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
-    checks.warn(
-        f"targets out of reach: output {config.output!r} is {limits}, and y holds {found}. For "
-        'regression pass output="identity" to Network, or scale y'
-    )
+    _warned.add(learner.net)
+    if ranks.rank == 0:
+        limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+        checks.warn(
+            f"targets out of reach: output {output!r} is {limits}, and y holds {found}. For "
+            'regression pass output="identity" to Network, or scale y'
+        )
 
 
 def _rows(array: Any, rows: np.ndarray) -> Any:
@@ -98,8 +96,8 @@ def _rows(array: Any, rows: np.ndarray) -> Any:
 
 
 def _targets(targets: Targets, rows: np.ndarray) -> Targets:
-    *arrays, flags = targets
-    return Targets(*(_rows(array, rows) if array.size else array for array in arrays), flags)
+    labels, values, weights = (_rows(a, rows) if a.size else a for a in targets[:3])
+    return Targets(labels, values, weights, targets.flags)
 
 
 def _trainer(
@@ -178,7 +176,7 @@ class Chunks:
     fixed = False
 
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
-        self._learner, self._chunks = learner, recipe.chunks
+        self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks
         self._draw = learner.rng.permutation if recipe.shuffle else None
         self._batch, self.n = recipe.batch_size, 0  # until they are counted
         chunks = self._checked()
@@ -194,7 +192,7 @@ class Chunks:
             pair = checks.pair(f"chunk {number}", chunk)
             names = f"X of chunk {number}", f"y of chunk {number}"
             X, targets = checks.batch(*pair, self._learner.config, names)
-            warn_out_of_reach(self._learner, targets.values, names[1])
+            warn_out_of_reach(self._learner, targets.values, names[1], self._ranks)
             yield X, targets
 
     def epoch(self, number: int, position: int = 0) -> Iterator[Stretch]:
