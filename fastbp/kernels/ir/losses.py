@@ -7,11 +7,9 @@ whatever the dtype. All is done vector by vector; scalar loops took 60 to 100 ns
 
 from functools import partial
 
-from llvmlite import ir
-
 from ..jit import inner
 from .activations import EXP, FORMULAS, SIGMOID, SOFTMAX, activate, exponential
-from .samples import SampleLanes, SampleRow, double
+from .samples import DOUBLE, SampleLanes, SampleRow, double
 from .vectors import I64, Vec, emitted
 
 QUADRATIC, CROSS_ENTROPY, POISSON = range(3)
@@ -169,27 +167,13 @@ def _switch(e, loss, code, body):
     e.switch(both, {8 * l + f: partial(body, emit, f) for (l, f), emit in _LOSSES.items()})
 
 
-def _hit(b, samples, code, labelled):
-    """Return 1.0 where a sample is classified right; without labels, only sigmoids may be."""
-    with b.if_else(labelled) as (by_label, by_values):
-        with by_label:
-            hit, after_label = samples.hit().value, b.block
-        with by_values:
-            none = ir.Constant(hit.type, None)
-            sides = samples.hit_by_sides().value if code == SIGMOID else none
-            after_values = b.block
-    found = b.phi(hit.type)
-    found.add_incoming(hit, after_label)
-    found.add_incoming(sides, after_values)
-    return found
-
-
 @emitted()
 def output_rows(
     e, loss, code, rows, n, z, z_row, which, labels, values, labelled, delta, delta_row,
     losses, hits,
 ):  # fmt: skip
     """Replace z by a; write delta, loss and hit of each sample, from the targets of which[r]."""
+    # Without labels there are no hits but those of sigmoids, on the targets' side of 1/2.
     # z and delta: (rows, n), their rows z_row and delta_row apart. labels: (samples,), or values:
     # (samples, n), as `labelled` says. losses, hits: (rows,), in double precision.
     b = e.builder
@@ -204,7 +188,12 @@ def output_rows(
             z_r, delta_r = e.row(z, r, z_row), e.row(delta, r, delta_row)
             sample = SampleRow(e, n, z_r, delta_r, label, y)
             b.store(emit(sample).value, e.at(losses, r))
-            b.store(_hit(b, sample, f, labelled), e.at(hits, r))
+            b.store(DOUBLE(0.0), e.at(hits, r))
+            with b.if_then(labelled):
+                b.store(sample.hit(), e.at(hits, r))
+            if f == SIGMOID:
+                with b.if_then(b.not_(labelled)):
+                    b.store(sample.hit_by_sides().value, e.at(hits, r))
 
     _switch(e, loss, code, body)
 
@@ -220,13 +209,16 @@ def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
             inside = e.first_lanes(b.sub(m, s))
             places = (e.at(matrix, s) for matrix in (z, delta, targets))
             samples = SampleLanes(e, n, row, inside, *places)
-            loss, hit = emit(samples), e.vec(_hit(b, samples, f, labelled))
-            return [losses + loss.keep(inside, 0.0), hits + hit.keep(inside, 0.0)]
+            loss, hit = emit(samples).keep(inside, 0.0), samples.hit()
+            if f == SIGMOID:
+                hit = hit.keep(labelled, samples.hit_by_sides())
+            return [losses + loss, hits + hit.keep(inside, 0.0)]
 
         sums_of = e.loop(I64(0), m, e.lanes, [double(e.zero())] * 2, step)
         loss, hits = (x.fold(Vec.__add__).value for x in sums_of)
         b.store(loss, e.at(sums, 0))
-        b.store(hits, e.at(sums, 1))
+        counted = hits if f == SIGMOID else b.select(labelled, hits, DOUBLE(0.0))
+        b.store(counted, e.at(sums, 1))
 
     _switch(e, loss, code, body)
 

@@ -118,8 +118,7 @@ class SampleRow(_Samples):
 
         (rivals,) = self.each([e.zero()], count)
         rivals = self.total(rivals).value
-        right = b.fcmp_ordered("==", rivals, rivals.type(0.0))
-        return e.vec(b.select(right, DOUBLE(1.0), DOUBLE(0.0)))
+        return b.select(b.fcmp_ordered("==", rivals, rivals.type(0.0)), DOUBLE(1.0), DOUBLE(0.0))
 
 
 class SampleLanes(_Samples):
