@@ -77,7 +77,7 @@ def test_what_is_right_is_counted_as_it_is_predicted(case, backend, dtype, batch
     if classes is None:
         assert all(map(math.isnan, history.accuracy + history.val_accuracy))
         for call in (net.accuracy, net.evaluate):
-            with pytest.raises(ValueError, match=r"labels must be .* numbers look at `loss`"):
+            with pytest.raises(ValueError, match=r"labels must be .* numbers, look at `loss`"):
                 call(X, y)
         return
     assert net.evaluate(X, y) == right_of(net, case)

@@ -253,7 +253,7 @@ def batch(
 _CLASSES = {
     LABEL: "integers or one-hot rows",
     FLAGS: "0 or 1",
-    NUMBERS: "integers or one-hot rows, of two outputs or more: for numbers look at `loss`",
+    NUMBERS: "integers or one-hot rows, of two outputs or more (for numbers, look at `loss`)",
 }
 
 
