@@ -366,7 +366,7 @@ def test_arguments_that_do_not_fit_are_named(make_it, message):
         make_it()
 
 
-@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, Adam])
+@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, [SGD()]])
 def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, make, data):
     X, y = data(60)
     with pytest.raises(ValueError, match=r"optimizer .*sgd, momentum, nesterov, adam"):
