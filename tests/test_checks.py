@@ -93,7 +93,7 @@ def test_what_is_no_positive_float(value, error, dtype):
 
 @pytest.mark.parametrize("check", [checks.positive_int, checks.positive_float, checks.fraction])
 def test_a_duration_is_no_number(check):
-    with pytest.raises((TypeError, ValueError), match="must be a .*; got np.timedelta64"):
+    with pytest.raises((TypeError, ValueError), match=r"must be a .*; got np.timedelta64"):
         check("epochs", np.timedelta64(3, "s"))
 
 
@@ -185,7 +185,7 @@ MADE_NUMBERS = {
     ),
     "NumPy's scalars": (
         lambda: np.array([np.float32(0.1), np.True_], object),
-        [np.float32(0.1), 1],
+        np.array([0.1, 1], "f4"),
     ),
     "a list of both": (lambda: [[1, True], [0.5, np.int8(3)]], [[1, 1], [0.5, 3]]),
 }
