@@ -43,10 +43,10 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     by the sum of the sample weights of a batch. More in the original's documentation:
     https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
 
-    It differs from scikit-learn's in three points. The loss of a saturated wrong output is exact,
-    where scikit-learn clips probabilities at the precision of the dtype. Sample weights must be at
-    least 0, and a batch whose weights are all 0 is skipped. Training ends before weights become
-    non-finite, and keeps the last finite ones.
+    It differs from scikit-learn's in four points. Texts, dates and masked values are no numbers.
+    The loss of a saturated wrong output is exact, where scikit-learn clips probabilities at the
+    precision of the dtype. Sample weights must be at least 0, and a batch whose weights are all 0
+    is skipped. Training ends before weights become non-finite, and keeps the last finite ones.
 
     Parameters
     ----------
