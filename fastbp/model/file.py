@@ -91,6 +91,14 @@ def check_regular(path: _Path) -> None:
         raise ModelFileError(f"{path} is not a regular file")
 
 
+def check_head(path: _Path) -> None:
+    """Raise if a file is no model at all, such as a Git LFS pointer."""
+    with open(path, "rb") as file:
+        found = files.instead(file.read(99))
+    if found:
+        raise ModelFileError(f"{os.fspath(path)} is {found}")
+
+
 @contextlib.contextmanager
 def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
     """Open a safetensors file; damage found while it is read becomes a ModelFileError."""
@@ -101,6 +109,7 @@ def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
         with safetensors.safe_open(path, framework="np") as file:
             yield file, path
     except safetensors.SafetensorError as error:
+        check_head(path)
         words = f"{path} is damaged, or not a safetensors file: {error!s:.300}"
         raise ModelFileError(words) from error
 
