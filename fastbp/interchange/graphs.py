@@ -31,7 +31,10 @@ _Lengths = list[int]
 # Names of TensorProto: what arrays may hold, and what inputs must not.
 _KINDS = "FLOAT", "DOUBLE", "FLOAT16", "INT32", "INT64", "BOOL"
 _NO_NUMBERS = "UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"
-_ONE_FILE = "save it in one file, in PyTorch by torch.onnx.export(..., external_data=False)"
+_ONE_FILE = (
+    "put both into one folder, or save one file, in PyTorch by "
+    "torch.onnx.export(..., external_data=False)"
+)
 
 
 class Layers(NamedTuple):
@@ -187,9 +190,9 @@ class _Chain:
         place = Path(fields.get("location", ""))
         path, shown = (self.folder / place).resolve(), repr(said(place, 60))
         if ".." in place.parts or not path.is_relative_to(self.folder):
-            raise FileNotFoundError(f"{shown}, outside the model's folder, which is not read")
+            raise FileNotFoundError(f"{shown}, outside the model's folder")
         if not path.is_file():
-            raise FileNotFoundError(f"{shown}, which is not beside the model; copy it there")
+            raise FileNotFoundError(f"{shown}, which is not beside the model")
         check_head(path)
         dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
         size, start = math.prod(tensor.dims) * dtype.itemsize, int(fields.get("offset", 0))
@@ -201,7 +204,7 @@ class _Chain:
             self.files.add(path)
             file.seek(start)
             found = np.frombuffer(file.read(size), dtype).reshape(tensor.dims)
-        return found.astype(dtype.name, copy=False)
+        return np.asarray(found, dtype.name)
 
     def _charged(self, array: np.ndarray) -> np.ndarray:
         self.room -= array.nbytes
@@ -219,13 +222,11 @@ class _Chain:
         """Return an array as a number for each of n outputs, the same for all samples."""
         array = self._floats(name)
         try:
-            return np.broadcast_to(array, (1, n))[0]
+            row: np.ndarray = np.broadcast_to(array, (1, n))[0]
         except ValueError:
             got = f"array {said(name, 40)!r} of shape {array.shape}"
-            wanted = f"must be one row of {n} numbers"
-            raise ValueError(
-                f"what is added to the outputs of a layer {wanted}; got {got}"
-            ) from None
+            raise ValueError(f"biases must be one row of {n}, for all samples; got {got}") from None
+        return row
 
     # Constants made of others.
 
