@@ -185,8 +185,7 @@ def read_torch(
 
 def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Functions:
     """Return activation, output and loss: as given, else as in the file, if fastbp wrote it."""
-    marked = _MARK.items() <= metadata.items()
-    if not marked and (metadata.keys() != {"format", *_ALLOWED} or not _known(metadata)):
+    if not (_MARK.items() <= metadata.items() or _of_old(metadata)):
         metadata = {}  # other programs mean something else by these names
     found = {key: given[key] or metadata.get(key) for key in _ALLOWED}
     if given["loss"] and not given["output"] and given["loss"] != metadata.get("loss"):
@@ -204,8 +203,10 @@ def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Fu
     return found
 
 
-def _known(metadata: dict[str, str]) -> bool:
-    return all(metadata[key] in allowed for key, allowed in _ALLOWED.items())
+def _of_old(metadata: dict[str, str]) -> bool:
+    """Return whether `write_torch` of 0.2.0 may have written this."""
+    known = all(metadata.get(key) in allowed for key, allowed in _ALLOWED.items())
+    return len(metadata) == 1 + len(_ALLOWED) and metadata.get("format") == "pt" and known
 
 
 def _check_name(name: str) -> None:
