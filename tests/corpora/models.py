@@ -90,9 +90,6 @@ STATES = {
     "a matrix of a thousand names": state(
         {"0.weight": np.ones((2, 2), "f4")}, {f"{k}.weight": "0.weight" for k in range(1, 1000)}
     ),
-    "names in a circle": state(
-        {"0.weight": np.ones((2, 2), "f4")}, {"1.weight": "2.weight", "2.bias": "2.bias"}
-    ),
 }
 
 
