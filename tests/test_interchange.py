@@ -783,8 +783,11 @@ def test_torch_and_back(torch, tmp_path, rng, dtype, bias, assert_close):
 
 @pytest.mark.parametrize("dynamo", [True, False])
 @pytest.mark.parametrize("fixed", [True, False])
-def test_modules_of_torch_s_own_exporters_are_read(torch, tmp_path, dynamo, fixed, assert_close):
+def test_modules_of_torch_s_own_exporters_are_read(
+    torch, tmp_path, monkeypatch, dynamo, fixed, assert_close
+):
     pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else it stays set
     nn, X = torch.nn, torch.rand(5, 1, 2, 3)
     layers = (
         nn.Flatten(),
