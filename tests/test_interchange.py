@@ -881,6 +881,13 @@ def test_widths_give_the_order_where_names_do_not(tmp_path, names):
         np.testing.assert_array_equal(found, W)
 
 
+def test_many_widths_give_the_order_too(tmp_path):
+    names = [chr(97 + 7 * k % 26) for k in range(20)]
+    arrays = {f"{name}.weight": np.ones((k + 3, k + 2), "f4") for k, name in enumerate(names)}
+    path = save(tmp_path / "a.safetensors", {name: arrays[name] for name in sorted(arrays)})
+    assert interchange.read(path, **SAID).sizes == tuple(range(2, 23))
+
+
 @pytest.mark.parametrize("order", [["in", "mid", "out"], ("out", "in", "mid")])
 def test_an_order_can_be_given(tmp_path, order):
     arrays = {f"{name}.weight": SQUARE + i for i, name in enumerate(("in", "mid", "out"))}

@@ -1,10 +1,11 @@
 """PyTorch: the `state_dict` of a `torch.nn.Sequential`, in a safetensors file."""
 
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from itertools import islice, pairwise, permutations
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ _EXP = "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z
 _ALLOWED = {"activation": config.HIDDEN, "output": config.OUTPUT, "loss": config.LOSSES}
 _MARK = {"producer": "fastbp"}  # not in files of 0.2.0
 MOST_TIED = 64  # layers of the same array: a small file must not become a vast network
-MOST_TRIED = 8  # layers whose order is found by trying all
+MOST_TRIED, MOST_ORDERS = 64, 50_000  # layers, and orders of layers with equally many inputs
 _NORM = ("running_mean", "running_var", "num_batches_tracked")
 _Arrays: TypeAlias = dict[str, np.ndarray]
 _Functions: TypeAlias = dict[str, str | None]
@@ -266,18 +267,26 @@ def _in_order(weights: _Arrays, order: Sequence[str] | None) -> list[str]:
     one = varying.count(1) == len(varying) - 1 and len(names) in varying
     if len(names) < 2 or (len(stems) == 1 and one):
         return sorted(names, key=numbers.__getitem__)
-    tried = permutations(names) if len(names) <= MOST_TRIED else ()
-    fit = (
-        list(tried_one) for tried_one in tried
-        if all(weights[b].shape[1] == len(weights[a]) for a, b in pairwise(tried_one))
-    )  # fmt: skip
-    if len(chains := list(islice(fit, 2))) != 1:
+    alike = Counter(W.shape[1] for W in weights.values()).values()
+    few = len(names) <= MOST_TRIED and math.prod(map(math.factorial, alike)) <= MOST_ORDERS
+    chains = list(islice(_chains(weights, frozenset(names)), 2)) if few else []
+    if len(chains) != 1:
         wanted = "one number in their names, as in 0, 2, 4 or fc1, fc2, or by their widths alone"
         raise ValueError(
             f"the order of layers must be clear by {wanted}; got {_shown(names)}; "
             "name order=[...] (--order), inputs first"
         )
     return chains[0]
+
+
+def _chains(weights: _Arrays, left: frozenset[str], n_in: int = 0) -> Iterator[list[str]]:
+    """Yield all orders in which each layer takes what the one before gives."""
+    if not left:
+        yield []
+    for name in left:
+        n_out, width = weights[name].shape
+        if n_in in (0, width):
+            yield from ([name, *rest] for rest in _chains(weights, left - {name}, n_out))
 
 
 def _shown(names: list[str]) -> str:
