@@ -130,7 +130,9 @@ class Arrays:
                 recipe.data, self.shard.rows, learner.config, ("X", "y"), look=not ranks.alone
             )
         self.classes = all(ranks.gather(self.targets.classes))
-        warn_out_of_reach(learner, self.targets.values, "y", ranks)
+        rows = self.shard.rows
+        name = "y" if ranks.alone else f"y[{rows.start}:{rows.stop}]"  # as `part` names them
+        warn_out_of_reach(learner, self.targets.values, name, ranks)
         self._window = self._steps_at_once(learner, ranks, recipe)
         whole = self._window >= self.shard.steps
         # Whether all samples stay loaded, and are taken as they lie in every epoch.
