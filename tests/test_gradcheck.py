@@ -410,10 +410,10 @@ def test_how_much_is_checked_can_be_chosen(rng):
 
     params = rng.standard_normal(40)
     gradcheck((function, lambda p: p), params, max_entries=40)
-    assert 80 <= counted < 90
+    assert 80 <= counted < 110  # with calls to see whether the values stay the same
     counted = 0
     report = gradcheck((function, lambda p: p), params, max_entries=39, directions=3)
-    assert counted < 30
+    assert counted < 50
     assert report.layers[0].checked == "3 directions, 8"
 
 
@@ -448,8 +448,8 @@ def test_kinks_are_reported_or_avoided(at_zero):
     assert set(check.kinks) <= {(1,), (3,), (4,), (5,), (6,)}
     if at_zero != 0.5:  # half is the central difference itself
         assert (1,) in check.kinks
-        assert check.status == "kink"
-        assert "on kinks: " in str(report)
+        assert check.status == "undecided at a kink"
+        assert "undecided at a kink: (1,)" in str(report)
 
 
 @pytest.mark.parametrize("at_zero", [-0.5, 1.5, 10])
