@@ -124,9 +124,9 @@ class _Slopes(NamedTuple):
         changes = [self.sides[0] - self.sides[1], *np.diff(self.sides, append=np.nan)]
         apart = np.abs(changes)[:, :-1].max(axis=0)
         clear = np.flatnonzero(apart > CLEAR * self.rounding[:-1])
-        if not clear.size or clear[0] + 1 == len(apart) or 4 * apart[clear[0]] < apart[clear[0] + 1]:
-            return None
-        return int(clear[0]), float(apart[clear[0]])
+        k = int(clear[0]) if clear.size else len(apart)
+        growth = apart[k + 1 : k + 4] / apart[k : k + 3][: len(apart[k + 1 : k + 4])]
+        return (k, float(apart[k])) if (growth < 8).any() else None
 
 
 @dataclass
