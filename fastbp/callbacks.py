@@ -145,8 +145,8 @@ class StopOnDivergence(_Monitor):
 
     Training diverges if an epoch's loss exceeds `factor` times the smallest, or `fit` would raise
     `DivergenceError`. The network then gets the weights of the epoch with the smallest loss, or
-    those from before `fit` if no epoch was completed. Poisson's loss has no zero: there it is
-    `factor - 1` times as much as the loss has fallen so far, or as the smallest is away from zero.
+    those from before `fit` if no epoch was completed. Poisson's loss may be negative: it may rise
+    from its smallest by `factor - 1` times its fall so far, or times its size if that is more.
 
     Parameters
     ----------

@@ -211,14 +211,17 @@ class Comparison:
         """Return status, numerical slope and error where one step size left a doubt."""
         slopes = self._slopes(places, signs)
         numerical, uncertainty = slopes.best()
-        error = max(abs(analytic - numerical) - uncertainty, 0.0)
-        if error <= allowed and slopes.kink() is None:
+        error, crosses = (
+            max(abs(analytic - numerical) - uncertainty, 0.0),
+            slopes.kink() is not None,
+        )
+        if error <= allowed and not crosses:
             return "ok", numerical, error
         slopes = self._closely(places, signs, numerical, allowed / self.tolerance)
         if (kink := slopes.kink()) is None:
             numerical, uncertainty = slopes.best()
             error = max(abs(analytic - numerical) - uncertainty, 0.0)
-            fine = KINK if self.on_kink else "ok"
+            fine = KINK if self.on_kink and crosses else "ok"
             return fine if error <= allowed else "differs", numerical, error
         k, jump = kink
         limit, (low, high) = CLEAR * slopes.rounding, np.sort(slopes.sides, axis=0)

@@ -44,15 +44,13 @@ def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, 
 
 def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     learner, recipe = loop.learner, loop.recipe
-    callbacks = enumerate(recipe.callbacks)
+    callbacks = state.remembering(recipe.callbacks)
     facts = {
         "network": dict(learner.net.config), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": recipe.rule._asdict(), "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
-        "callbacks": [
-            settings(callback, f"callbacks[{i}]", strict=True)
-            for i, callback in callbacks if state.remembering([callback])
-        ],
+        "optimizer": recipe.rule._asdict(),
+        "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
+        "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
     }  # fmt: skip
     if ranks.alone:
@@ -97,6 +95,7 @@ class KeptInFile:
         snapshot, layout = self._loop.slices.snapshot, self._loop.learner.engine.layout
         start, (params, totals, slots, clock) = snapshot.start, snapshot.arrays
         assert start is not None
+        model_file.check_finite(*layout.views(params))
         rows = [layout.to_vector(slot) for slot in slots]
         arrays = {
             "parameters": layout.to_vector(params), "totals": totals, "optimizer.clock": clock,
@@ -107,7 +106,8 @@ class KeptInFile:
         arrays |= state.numbered(start.states, "states.")
         config = {
             "facts": self._facts, "rng": start.rng, "done": start.done,
-            "position": snapshot.position, "seconds": snapshot.seconds, "stopped": start.stopped,
+            "position": snapshot.position, "seconds": snapshot.seconds,
+            "stopped": str(start.stopped or ""),
         }  # fmt: skip
         recipe = self._loop.recipe
         model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING)

@@ -37,7 +37,10 @@ class _Reader:
         memory = thing.state() if hasattr(thing, "set_state") else None
         private: dict[str, Any] = {}
         for name, value in _attributes(thing):
-            if name[0] != "_" and (isinstance(value, (*_SCALARS, Best)) or name not in (memory or ())):
+            kept = (
+                memory is not None and name in memory and not isinstance(value, (*_SCALARS, Best))
+            )
+            if name[0] != "_" and not kept:
                 found[name] = self.value(value, f"{where}.{name}")
             elif memory is None:
                 private[name] = self.value(value, f"{where}.{name}")
@@ -91,8 +94,8 @@ class _Reader:
     def _unknown(self, value: Any, where: str) -> str:
         if self._strict:
             raise TypeError(
-                f"{where} is {reprlib.repr(value)}, of which a training checkpoint can keep nothing "
-                "that tells it from others: use numbers, texts, lists, dicts, arrays or functions "
+                f"{where} is {reprlib.repr(value)}: a training checkpoint can keep nothing of it "
+                "that tells it from others. Use numbers, texts, lists, dicts, arrays or functions "
                 "there, or train without checkpoint and resume"
             )
         return type(value).__qualname__
@@ -101,13 +104,13 @@ class _Reader:
 _NAMED = type, types.ModuleType, np.ufunc
 _SAID = (
     bytes, complex, range, slice, pathlib.PurePath, decimal.Decimal, fractions.Fraction,
-    datetime.date, datetime.time, datetime.timedelta, np.dtype,
+    datetime.date, datetime.time, datetime.timedelta, np.dtype, np.generic,
 )  # fmt: skip
 # How values are described, by their kinds.
 _KINDS: list[tuple[Any, Callable[[_Reader, Any, str], Any]]] = [
-    (np.generic, lambda to, x, where: to.value(x.item(), where) if x.dtype.kind in "buif" else repr(x)),
-    (float, lambda to, x, where: x if math.isfinite(x) else repr(x)),
+    (float, lambda to, x, where: float(x) if math.isfinite(x) else repr(float(x))),
     ((*_SCALARS, type(None)), lambda to, x, where: x),
+    (np.number | np.bool_, lambda to, x, where: to.value(x.item(), where)),
     (Best, lambda to, x, where: {"monitor": x.monitor, "min_delta": x.min_delta}),
     (Mapping, lambda to, x, where: to.pairs(x, where)),
     ((list, tuple), lambda to, x, where: to.each(x, where)),

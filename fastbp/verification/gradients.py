@@ -325,12 +325,12 @@ def _holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], 
     relus = [node for node in nodes if type(node) is ReLU]
     sides: dict[int, Any] = {}
 
-    def forward_of(number: int) -> Callable[[Any], Any]:
-        return lambda x: np.where(sides.setdefault(number, np.sign(x)) > 0, x, 0.0)[()]
+    def forward_of(l: int) -> Callable[[Any], Any]:
+        return lambda x: np.where(sides.setdefault(l, np.sign(x)) > 0, x, 0.0)[()]
 
     def held() -> Any:
-        for number, node in enumerate(relus):
-            vars(node)["forward"] = forward_of(number)
+        for l, node in enumerate(relus):
+            vars(node)["forward"] = forward_of(l)
         try:
             return function()
         finally:
