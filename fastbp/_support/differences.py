@@ -86,8 +86,8 @@ def steady(function: Callable[[], Any], *known: float) -> float:
     if max(values) - min(values) > SAME * max(map(abs, values)):
         raise ValueError(
             "the function gives different values for the same parameters, such as "
-            f"{min(values):.9g} and {max(values):.9g}: let each call seed its random numbers anew, "
-            "and leave out dropout"
+            f"{min(values)} and {max(values)}: let each call seed its random numbers anew, and "
+            "leave out dropout"
         )
     return values[0]
 
@@ -217,7 +217,8 @@ class Comparison:
         )
         if error <= allowed and not crosses:
             return "ok", numerical, error
-        slopes = self._closely(places, signs, numerical, allowed / self.tolerance)
+        scale = max(allowed / self.tolerance, float(np.abs(slopes.sides[:, -1]).max()))
+        slopes = self._closely(places, signs, numerical, scale)
         if (kink := slopes.kink()) is None:
             numerical, uncertainty = slopes.best()
             error = max(abs(analytic - numerical) - uncertainty, 0.0)

@@ -1,14 +1,10 @@
 """What schedules and callbacks were made with, as JSON holds it: to tell a training from others."""
 
-import datetime
-import decimal
-import fractions
-import functools
+import copyreg
 import hashlib
 import inspect
 import json
 import math
-import pathlib
 import reprlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -44,6 +40,9 @@ class _Reader:
                 found[name] = self.value(value, f"{where}.{name}")
             elif memory is None:
                 private[name] = self.value(value, f"{where}.{name}")
+        plain: Any = object.__reduce__
+        if type(thing).__reduce__ is not plain:  # it holds more than attributes
+            private["parts"] = self.each(_reduced(thing) or (), where)
         own = _definition(type(thing))
         if definition := private | {k: _Reader(False).value(v, k) for k, v in own.items()}:
             found["definition"] = _short(definition)
@@ -58,9 +57,8 @@ class _Reader:
             for kinds, describe in _KINDS:
                 if isinstance(value, kinds):
                     return _short(describe(self, value, where))
-            if hasattr(value, "__next__") or not (hasattr(value, "__dict__") or _slots(value)):
-                return self._unknown(value, where)
-            return _short(self.thing(value, where))
+            parts = _reduced(value)
+            return _short(self.each(parts, where)) if parts else self._unknown(value, where)
         finally:
             self._inside.pop()
 
@@ -102,10 +100,6 @@ class _Reader:
 
 
 _NAMED = type, types.ModuleType, np.ufunc
-_SAID = (
-    bytes, complex, range, slice, pathlib.PurePath, decimal.Decimal, fractions.Fraction,
-    datetime.date, datetime.time, datetime.timedelta, np.dtype, np.generic,
-)  # fmt: skip
 # How values are described, by their kinds.
 _KINDS: list[tuple[Any, Callable[[_Reader, Any, str], Any]]] = [
     (float, lambda to, x, where: float(x) if math.isfinite(x) else repr(float(x))),
@@ -116,20 +110,32 @@ _KINDS: list[tuple[Any, Callable[[_Reader, Any, str], Any]]] = [
     ((list, tuple), lambda to, x, where: to.each(x, where)),
     (Set, lambda to, x, where: sorted(map(json.dumps, to.each(x, where)))),
     (np.ndarray, lambda to, x, where: to.array(x, where)),
-    (np.random.Generator, lambda to, x, where: to.value(x.bit_generator.state, where)),
-    (np.random.RandomState, lambda to, x, where: to.value(x.get_state(), where)),
-    (functools.partial, lambda to, x, where: to.each([x.func, x.args, x.keywords], where)),
     (types.FunctionType, lambda to, x, where: to.function(x, where)),
     (types.MethodType, lambda to, x, where: to.each([x.__self__, x.__func__], where)),
     (types.BuiltinFunctionType, lambda to, x, where: to.builtin(x, where)),
     (_NAMED, lambda to, x, where: f"{getattr(x, '__module__', '')}.{x.__name__}"),
-    (_SAID, lambda to, x, where: repr(x)),
+    ((bytes, complex, range, slice, np.generic), lambda to, x, where: repr(x)),
 ]  # fmt: skip
 
 
 def settings(thing: Any, where: str = "", strict: bool = False) -> dict[str, Any]:
     """Return the class of a schedule or callback, and what it was made with."""
     return _Reader(strict).thing(thing, where)
+
+
+def _reduced(value: Any) -> list[Any]:
+    """Return what pickle would make a value of; nothing if it cannot, or reading uses it up."""
+    table: dict[Any, Callable[[Any], Any]] = copyreg.dispatch_table
+    reduce = table.get(type(value), lambda value: value.__reduce_ex__(4))
+    try:
+        parts = "" if hasattr(value, "__next__") else reduce(value)
+    except (TypeError, AttributeError):
+        return []
+    return (
+        [parts]
+        if isinstance(parts, str) and parts
+        else [list(part) if hasattr(part, "__next__") else part for part in parts]
+    )
 
 
 def _slots(thing: Any) -> list[str]:
