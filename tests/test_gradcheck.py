@@ -642,7 +642,7 @@ def test_functions_that_jump_or_know_fewer_digits_are_refused(rng):
     def scattered(p):
         return (p**2).sum() + 1e-3 * np.random.default_rng(list(p.tobytes())).random()
 
-    with pytest.raises(ValueError, match="the function jumps, by .* where params"):
+    with pytest.raises(ValueError, match=r"the function jumps, by .* where params"):
         gradcheck((scattered, lambda p: -50 * p), p)
     with pytest.raises(TypeError, match="no more digits than float32"):
         gradcheck((lambda p: float((p.astype(np.float32) ** 2).sum()), lambda p: 2 * p), p)

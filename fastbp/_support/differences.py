@@ -240,7 +240,8 @@ class Comparison:
         analytic = self.analytic[places]
         numerical, bends = np.array([self._central(i, 1.0) for i in places]).T
         error = np.abs(analytic - numerical)
-        scale = max(np.abs(self.analytic).max(), np.abs(numerical).max(), FLOOR * abs(self.centre))
+        slopes = np.abs(numerical) * (bends < np.abs(numerical))  # none of those across a kink
+        scale = max(np.abs(self.analytic).max(), slopes.max(), FLOOR * abs(self.centre))
         allowed = self.tolerance * scale
         doubtful, kinks = (error > allowed) | self._bent(bends, scale), np.zeros(len(places), bool)
         while doubtful.any():
