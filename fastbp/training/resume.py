@@ -93,8 +93,9 @@ class KeptInFile:
     def keep(self, net: Any, history: History) -> None:
         """Keep the newest snapshot."""
         snapshot, layout = self._loop.slices.snapshot, self._loop.learner.engine.layout
-        start, (params, totals, slots, clock) = snapshot.start, snapshot.arrays
-        assert start is not None
+        if (start := snapshot.start) is None:
+            return  # interrupted before the first snapshot: nothing was learned
+        params, totals, slots, clock = snapshot.arrays
         model_file.check_finite(*layout.views(params))
         rows = [layout.to_vector(slot) for slot in slots]
         arrays = {
