@@ -217,8 +217,10 @@ class Network(Predictor):
             If another thread is training this network, or with this optimiser object. Predictions
             may be made meanwhile: they read the weights of the moment.
         TypeError, ValueError
-            If an argument does not fit, or `resume` is of another training; the network is left as
-            it was, but for what it learnt from the chunks before one that does not fit.
+            If an argument does not fit, `resume` is of another training, or with `checkpoint` or
+            `resume` a schedule or callback has attributes of which a file can keep nothing that
+            tells them from others, such as generators; the network is left as it was, but for what
+            it learnt from the chunks before one that does not fit.
         ModelFileError
             If `resume` is damaged, or no training checkpoint.
         OSError
@@ -330,8 +332,10 @@ class Network(Predictor):
 
         Raises
         ------
+        ValueError
+            If a parameter is NaN or infinite, which `load` would refuse.
         OSError
-            If the file cannot be written; what was there before is still there.
+            If the file cannot be written. After either error, what was there is still there.
 
         Examples
         --------

@@ -223,6 +223,9 @@ def report(args: Namespace) -> Result:
 def gradcheck(args: Namespace) -> Result:
     """Compare back-propagation with central differences; exit code 1 if they differ.
 
+    The last line begins with the verdict: ok, NOT ok, or "undecided at a kink" if nothing differs
+    but for entries, named in the table, at which differences cannot decide (exit code 0).
+
     shell examples:
       fastbp gradcheck --sizes 10,20,5 --activation tanh --loss cross-entropy
       fastbp gradcheck fastbp-model.safetensors
@@ -234,7 +237,8 @@ def gradcheck(args: Namespace) -> Result:
     rng = np.random.default_rng(args.seed)
     X = rng.random((args.samples, net.sizes[0])) / net.config["input_scale"]
     found = verification.gradients.gradcheck(net, X, rng.integers(net.sizes[-1], size=args.samples))
-    return Result({"ok": found.ok, "max_error": found.max_error}, f"{net}\n{found}", found.ok)
+    facts = {"ok": found.ok, "verdict": found.verdict, "max_error": found.max_error}
+    return Result(facts, f"{net}\n{found}", found.ok)
 
 
 @command("--quick --json")
