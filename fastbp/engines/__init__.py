@@ -20,6 +20,8 @@ def get_backend(name: str) -> Any:
     ------
     ValueError
         If there is no such backend.
+    ImportError
+        If Numba cannot be imported, or ``NUMBA_DISABLE_JIT`` turns it off.
 
     Examples
     --------
@@ -32,7 +34,11 @@ def get_backend(name: str) -> Any:
     if name != "numba":
         raise ValueError(f"backend must be one of numba, numpy; got {name!r}")
     # Numba is imported when it is asked for: `import fastbp` took twice as long.
-    from .numba_engine import NumbaBackend
+    try:
+        from .numba_engine import NumbaBackend
+    except ImportError as error:
+        other = "the backend numpy needs no compiler"
+        raise ImportError(f"the numba backend cannot be used: {error}; {other}") from error
 
     return NumbaBackend()
 
