@@ -10,12 +10,8 @@ from functools import cache
 from inspect import signature
 
 import numba
-from numba.core.caching import (
-    CompileResultCacheImpl,
-    FunctionCache,
-    IndexDataCacheFile,
-    _CacheLocator,
-)
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.caching import _CacheLocator as CacheLocator
 from numba.core.runtime import rtsys
 
 from .cache import cache_dir, cache_folders, news, numba_config, stamp
@@ -23,7 +19,7 @@ from .cache import cache_dir, cache_folders, news, numba_config, stamp
 logger = logging.getLogger("fastbp")
 
 
-class _Locator(_CacheLocator):
+class _Locator(CacheLocator):
     def __init__(self, py_func, py_file):
         self._py_file = py_file
         self._lineno = py_func.__code__.co_firstlineno
@@ -68,7 +64,8 @@ class _KernelCache(FunctionCache):
         # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
         # compiling needs it, which does it again. Code that is loaded needs the runtime.
         rtsys.initialize(target_context)
-        for self._cache_file in self._open():
+        for file in self._open():
+            self._cache_file = file
             try:
                 with self._guard_against_spurious_io_errors():
                     if found := self._load_overload(sig, target_context):
@@ -111,7 +108,7 @@ def _check():
             FunctionCache.save_overload: 3,
             FunctionCache.flush: 1,
             FunctionCache._guard_against_spurious_io_errors: 1,
-            _CacheLocator.from_function: 2,
+            CacheLocator.from_function: 2,
             IndexDataCacheFile.__init__: 4,
             rtsys.initialize: 1,
         }

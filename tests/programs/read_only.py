@@ -1,4 +1,4 @@
-"""Runs a program on a file system that is read-only below $NUMBA_CACHE_DIR: read_only.py PROGRAM."""
+"""Runs a program where nothing below $NUMBA_CACHE_DIR can be written: read_only.py PROGRAM."""
 
 import errno
 import os

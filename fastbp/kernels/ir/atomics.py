@@ -40,19 +40,16 @@ def atomic_write(e, counters, slot, value):
     e.builder.store_atomic(value, e.at(counters, slot), "seq_cst", 8)
 
 
-@emitted()
-def pause(e):
+def emit_pause(e):
     """Tell the CPU that this thread spins."""
-    emit_pause(e.builder)
-
-
-def emit_pause(builder):
-    """Emit the instruction by which the CPU of the module's target waits a moment, if any."""
-    cpu = builder.module.triple.partition("-")[0]
+    cpu = e.builder.module.triple.partition("-")[0]
     if cpu == "x86_64":
-        call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
-    elif cpu in ("aarch64", "arm64"):  # `yield` does nothing on most of them
-        call(builder, "llvm.aarch64.isb", ir.VoidType(), [I32(15)])
+        call(e.builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+    elif cpu in ("aarch64", "arm64"):  # where `yield` mostly does nothing
+        call(e.builder, "llvm.aarch64.isb", ir.VoidType(), [I32(15)])
+
+
+pause = emitted()(emit_pause)
 
 
 @emitted(types.int64)
