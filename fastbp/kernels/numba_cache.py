@@ -6,7 +6,7 @@ this file raises an ImportError, and `jit.kernel` does with the public ones.
 
 import logging
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from inspect import signature
 
 import numba
@@ -46,25 +46,23 @@ class _KernelCache(FunctionCache):
     _impl_class = _CacheImpl
 
     def __init__(self, py_func):
-        self._waiting = py_func  # for the first call: import touches no disk
+        self._function = py_func
 
-    def _open(self):
-        """Return this kernel's files, best first; where there is a writable folder, its is last."""
+    @cached_property
+    def _files(self):  # at the first call: import touches no disk
+        """This kernel's files, best first; where there is a writable folder, its is last."""
         readable, _ = cache_folders()
-        if self._waiting is not None and readable:
+        if readable:
             with numba_config(CACHE_LOCATOR_CLASSES=""):  # the user's would choose other folders
-                super().__init__(self._waiting)
-            base = self._impl.filename_base
-            self._files = [IndexDataCacheFile(str(path), base, stamp()) for path in readable]
-            self._waiting = None
-        return self._files if readable else []
+                super().__init__(self._function)
+        return [IndexDataCacheFile(str(p), self._impl.filename_base, stamp()) for p in readable]
 
     def load_overload(self, sig, target_context):
         # Not super().load_overload: before it loads, it makes all of Numba's types and functions
         # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
         # compiling needs it, which does it again. Code that is loaded needs the runtime.
         rtsys.initialize(target_context)
-        for file in self._open():
+        for file in self._files:
             self._cache_file = file
             try:
                 with self._guard_against_spurious_io_errors():
