@@ -50,7 +50,7 @@ class _KernelCache(FunctionCache):
 
     @cached_property
     def _files(self):  # at the first call: import touches no disk
-        """This kernel's files, best first; where there is a writable folder, its is last."""
+        """Files of this kernel, best first; where there is a writable folder, its is last."""
         readable, _ = cache_folders()
         if readable:
             with numba_config(CACHE_LOCATOR_CLASSES=""):  # the user's would choose other folders
