@@ -271,4 +271,5 @@ def info(args: Namespace) -> Result:
         return Result(versions.facts()) if args.json else Result(text=versions.table())
     net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
-    return Result({**net.config, "layers": layers}, net.summary())
+    text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
+    return Result({**net.config, "layers": layers}, text)
