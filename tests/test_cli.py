@@ -949,6 +949,13 @@ def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
     assert run("gradcheck", "--json")[0] == 1
 
 
+@pytest.mark.slow
+def test_after_warmup_training_lacks_no_kernel(run_program, tmp_path):
+    """So that a folder that cannot be written later, as in an image, is enough."""
+    pytest.importorskip("matplotlib")
+    assert run_program("after_warmup.py", cwd=tmp_path).stdout == ""
+
+
 def test_warmup_compiles_what_is_asked_for(run, monkeypatch):
     asked = []
     monkeypatch.setattr(engines, "warmup", asked.append)

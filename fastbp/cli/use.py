@@ -87,7 +87,7 @@ def export(args: Namespace) -> Result:
       fastbp export fastbp-model.safetensors digits-torch.safetensors --to torch
     """
     _check_new(args.out, args.model, ".onnx" if args.to == "onnx" else ".safetensors")
-    net = load_model(args.model)
+    net = load_model(args.model, "numpy")  # nothing is computed
     if args.to == "onnx":
         interchange.write_onnx(net, args.out, inputs=args.inputs)
         kind = "uint8" if args.inputs == "uint8" else net.dtype
@@ -132,7 +132,7 @@ def convert(args: Namespace) -> Result:
 
 
 @command(
-    "kind files --data --data-dir --label --output --json",
+    "kind files --data --data-dir --label --backend --output --json",
     data={"help": f"for confusion and mistakes: {TEST_DATA['help']}"},
     output={"default": None, "help": "a .png, .svg or .pdf (default: fastbp-KIND.png)"},
 )
@@ -173,10 +173,10 @@ def plot(args: Namespace) -> Result:
             found: Any = records.read_rates(name)
             plots.learning_rates(found, path, title=name)
         case "weights":
-            net = load_model(name)
+            net = load_model(name, args.backend)
             plots.first_layer(net, path, title(net))
         case "confusion" | "mistakes":
-            net = load_model(name)
+            net = load_model(name, args.backend)
             data = load_data_for(net, args)
             draw = plots.mistakes if args.kind == "mistakes" else plots.confusion_matrix
             draw(net, data.X_test, data.y_test, path, f"{args.data}: {title(net)}")
@@ -185,7 +185,7 @@ def plot(args: Namespace) -> Result:
 
 
 @command(
-    "model --data --data-dir --label --output --json",
+    "model --data --data-dir --label --backend --output --json",
     data=TEST_DATA,
     output={"default": REPORT, "help": "the page"},
 )
@@ -200,7 +200,7 @@ def report(args: Namespace) -> Result:
       fastbp report mnist.safetensors --data mnist --output mnist.html
     """
     options.check_writable(args.output)
-    net = load_model(args.model)
+    net = load_model(args.model, args.backend)
     data = load_data_for(net, args)
     history = norms = None
     if records.beside(args.model).exists():
@@ -260,7 +260,8 @@ def verify(args: Namespace) -> Result:
 def warmup(args: Namespace) -> Result:
     """Compile the kernels, once per machine.
 
-    Training compiles what it needs at its first use. In an image or on a cluster, do it beforehand.
+    Training compiles what it needs at its first use. In an image or on a cluster, do it beforehand,
+    with NUMBA_CACHE_DIR set to a folder that all find there; it need not be writable later.
     """
     started = time.perf_counter()
     engines.warmup(("float32", "float64") if args.dtype == "both" else (args.dtype,))
@@ -276,6 +277,7 @@ def info(args: Namespace) -> Result:
     """Show versions, CPU, vector width, threads and cache, for bug reports; or a model's layers."""
     if not args.model:
         return Result(versions.facts()) if args.json else Result(text=versions.table())
-    net = load_model(args.model)
+    net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
-    return Result({**net.config, "layers": layers}, net.summary())
+    text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
+    return Result({**net.config, "layers": layers}, text)
