@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except EXPECTED as error:
-            message, code = f"error: {_one_line(error)}", WRONG
+            notes = getattr(error, "__notes__", [])  # by a training that ended
+            message, code = "; ".join([f"error: {_one_line(error)}", *notes]), WRONG
         else:
             return 0 if result.ok else FAILED
         print(f"fastbp: {message}", file=sys.stderr)

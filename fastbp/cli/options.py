@@ -15,12 +15,16 @@ import numpy as np
 
 from .. import datasets
 from ..callbacks import Callback, CSVLog, JSONLog, check_place
+from ..datasets.csv import read_samples
+from ..datasets.dialect import Dialect
+from ..datasets.loading import is_table
 from ..engines import versions
 from ..model import config
 from ..model.config import INITS
 from ..network import Network, load
 from ..schedules import Cosine, Exponential, OnPlateau, Schedule, Step
 
+TABLE = "--label --no-header --separator --decimal"  # what all that read tables take
 MODEL, CURVES = "fastbp-model.safetensors", "fastbp-curves.png"
 KINDS = "curves", "confusion", "mistakes", "weights", "norms", "learning-rate"
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -112,12 +116,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {"metavar": "OUT", "help": "the file to write: .safetensors, or .onnx for ONNX"},
     "--data": _value(
         "DATA", "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX "
-        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv with a header", "digits",
+        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv", "digits",
     ),
     "--data-dir": _value(
         "FOLDER", "of mnist and fashion-mnist, before $FASTBP_DATA, the user's and system's caches"
     ),
-    "--label": _value("NAME", "the column of a .csv that holds the classes, 0, 1, 2, ..."),
+    "--label": _value(
+        "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows it"
+    ),
+    "--no-header": {
+        "dest": "header", "action": "store_false",
+        "help": "the first line of a .csv is a sample; its columns are then named 1, 2, 3, ...",
+    },
+    "--separator": _value(
+        "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
+        type=lambda text: "\t" if text in ("tab", r"\t") else text,
+    ),
+    "--decimal": _choice(".,", "the decimal point of a .csv (default: found out)"),
     "--hidden": _value("N,N", "widths of hidden layers, as 100,100; '' for none", "100", _widths),
     "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
     "--activation": _choice(config.HIDDEN, "of the hidden layers", "relu"),
@@ -223,10 +238,14 @@ Pictures need matplotlib, ONNX files need onnx: pip install 'fastbp[plot,onnx]'.
     return parser
 
 
-def load_data(args: argparse.Namespace, mapped: bool = False) -> datasets.Dataset:
+def load_data(
+    args: argparse.Namespace, mapped: bool = False, notes: Mapping[str, Any] | None = None
+) -> datasets.Dataset:
     """Return the data set that --data names; a download shows a progress bar in a terminal."""
-    shows = shows_progress(args)
-    return datasets.load(args.data, args.data_dir, label=args.label, progress=shows, mapped=mapped)
+    return datasets.load(
+        args.data, args.data_dir, label=args.label, progress=shows_progress(args), mapped=mapped,
+        header=args.header, separator=args.separator, decimal=args.decimal, notes=notes,
+    )  # fmt: skip
 
 
 def shows_progress(args: argparse.Namespace) -> bool:
@@ -236,7 +255,7 @@ def shows_progress(args: argparse.Namespace) -> bool:
 
 def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
     """Return the data set that --data names, if its samples fit the network."""
-    data = load_data(args)
+    data = load_data(args, notes=net.notes)
     if (n_in := data.X_test.shape[1]) != net.sizes[0]:
         sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
         raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
@@ -245,8 +264,9 @@ def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
 
 def load_samples(net: Network, args: argparse.Namespace) -> np.ndarray:
     """Return all rows of a .npy or .csv file, or the test images of a data set."""
-    if args.data.lower().endswith(".csv"):
-        return datasets.read_csv(args.data, args.label)[0]
+    if is_table(args.data):
+        dialect = Dialect(args.header, args.separator, args.decimal)
+        return read_samples(args.data, args.label, dialect, net.notes)
     if args.data.endswith(".npy"):
         X = datasets.map_npy(args.data)
         return X.reshape(len(X), -1)

@@ -12,15 +12,17 @@ import numpy as np
 from .. import engines, interchange, plots, verification
 from .. import report as reports
 from .._support import files
+from .._support import notes as kept
 from ..engines import versions
 from ..model import summary
+from ..network import Network
 from . import options, records
-from .options import MODEL, TEST_DATA, Result, command, load_data_for, load_model, title
+from .options import MODEL, TABLE, TEST_DATA, Result, command, load_data_for, load_model, title
 
 REPORT = "fastbp-report.html"
 
 
-@command("model --data --data-dir --label --backend --json", data=TEST_DATA)
+@command(f"model --data --data-dir {TABLE} --backend --json", data=TEST_DATA)
 def evaluate(args: Namespace) -> Result:
     """Print a model's loss and accuracy on test images.
 
@@ -40,9 +42,9 @@ def evaluate(args: Namespace) -> Result:
 
 
 @command(
-    "model --data --data-dir --label --backend --proba --output",
+    f"model --data --data-dir {TABLE} --backend --proba --output",
     data={"help": f"all rows of a .npy or .csv file, or {TEST_DATA['help']}"},
-    label={"help": "a column of a .csv to leave out"},
+    label={"help": "a column of a .csv to leave out; that of the classes is, if it is there"},
     output={"default": None, "help": "the file to write (default: stdout)"},
 )
 def predict(args: Namespace) -> Result:
@@ -53,14 +55,26 @@ def predict(args: Namespace) -> Result:
       fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
       fastbp predict points.safetensors --data points.csv --label class
     """
+    options.check_writable(args.output)
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
     rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
+    if not args.proba and "classes" in net.notes:
+        rows, fmt = _names(net, X), "%s"
     text = io.StringIO()
     np.savetxt(sys.stdout if args.output is None else text, rows, fmt, delimiter=",")
     if args.output is not None:
         files.write_text(args.output, text.getvalue())
     return Result()
+
+
+def _names(net: Network, X: np.ndarray) -> np.ndarray:
+    """Return the name of the class of each row."""
+    names = np.array(kept.classes(net.notes, max(2, net.sizes[-1])), object)
+    outputs = net.feedforward(X)
+    one = net.sizes[-1] == 1
+    found: np.ndarray = names[(outputs[:, 0] > 0.5).astype(int) if one else outputs.argmax(axis=1)]
+    return found
 
 
 def _check_new(path: str, source: str, suffix: str) -> None:
@@ -128,7 +142,7 @@ def convert(args: Namespace) -> Result:
 
 
 @command(
-    "kind files --data --data-dir --label --output --json",
+    f"kind files --data --data-dir {TABLE} --output --json",
     data={"help": f"for confusion and mistakes: {TEST_DATA['help']}"},
     output={"default": None, "help": "a .png, .svg or .pdf (default: fastbp-KIND.png)"},
 )
@@ -181,7 +195,7 @@ def plot(args: Namespace) -> Result:
 
 
 @command(
-    "model --data --data-dir --label --output --json",
+    f"model --data --data-dir {TABLE} --output --json",
     data=TEST_DATA,
     output={"default": REPORT, "help": "the page"},
 )
@@ -270,4 +284,4 @@ def info(args: Namespace) -> Result:
         return Result(versions.facts()) if args.json else Result(text=versions.table())
     net = load_model(args.model)
     layers = [layer._asdict() for layer in summary.layers(net.config)]
-    return Result({**net.config, "layers": layers}, net.summary())
+    return Result({**net.config, "layers": layers, "notes": net.notes}, net.summary())

@@ -2,15 +2,17 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .._support import checks
 from . import arrays, download
 from .csv import read_and_split
+from .dialect import Dialect
 from .pickle import read_pickle
 from .untrusted import DataError, blaming
 
@@ -29,10 +31,20 @@ _Path: TypeAlias = str | os.PathLike[str]
 _Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-class Dataset(NamedTuple):
+class _Arrays(NamedTuple):
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+class Dataset(_Arrays):
     """Images and labels, for training and for testing; unpacks into four arrays.
 
-    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64.
+    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64. ``notes`` holds what
+    a table says beside its numbers: ``columns``, the names of the inputs; ``label``, the column of
+    the classes; ``classes``, the sorted labels that y numbers from 0. Assign a copy of it to
+    `Network.notes`, and the model's commands put the columns of other files in order.
 
     Examples
     --------
@@ -41,10 +53,7 @@ class Dataset(NamedTuple):
     (1442, 64)
     """
 
-    X_train: np.ndarray
-    y_train: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(
@@ -54,6 +63,10 @@ def load(
     label: str | None = None,
     progress: bool = False,
     mapped: bool = False,
+    header: bool = True,
+    separator: str | None = None,
+    decimal: str | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set by its name, or from a folder or file.
 
@@ -69,17 +82,23 @@ def load(
         - a folder of four IDX files, plain or ``.gz``.
         - an ``.npz`` file as of Keras: ``x_train, y_train, x_test, y_test``.
         - ``mnist.pkl.gz``, of which the training and the test part are returned.
-        - a ``.csv`` file with a header (needs pandas), every fifth line of each class for testing.
+        - a ``.csv`` or ``.tsv`` file (needs pandas), every fifth line of each class for testing.
     data_dir : str or os.PathLike, optional
         Where to look first for ``mnist`` and ``fashion-mnist``: a folder of the files, or of a
         subfolder with the data set's name. Then comes ``$FASTBP_DATA``, read in the same way, the
         user's cache, and for ``fashion-mnist`` Debian's package ``dataset-fashion-mnist``.
     label : str, optional
-        The column of a ``.csv`` file that holds the classes, 0, 1, 2, ...
+        The column of a ``.csv`` file that holds the classes: whole numbers or texts, two or more.
+        Sorted, they are 0, 1, 2, ... in y, and ``classes`` in the notes.
     progress : bool, default False
         Show a progress bar while downloading.
     mapped : bool, default False
         Read of uncompressed IDX files only what is used; they must not change meanwhile.
+    header, separator, decimal : optional
+        How a ``.csv`` file is written, as for `read_csv`.
+    notes : dict, optional
+        The notes of a model that is to take the samples: columns are put in the order of its inputs
+        and classes get the numbers of its outputs. They also name the label.
 
     Returns
     -------
@@ -105,15 +124,27 @@ def load(
     [(1442, 64), (1442,), (355, 64), (355,)]
     """
     path = _locate(name_or_path, data_dir, progress)
-    if label is not None and (path.suffix.lower() != ".csv" or path.is_dir()):
-        raise ValueError(f"label names a column of a .csv file; got {path}")
+    dialect, found = Dialect(header, separator, decimal), None
+    if not is_table(path) and (label is not None or dialect != Dialect()):
+        option = "label names a column" if label is not None else "header, separator, decimal are"
+        raise ValueError(f"{option} of a .csv file; got {path}")
     with blaming(path):
-        X_train, y_train, X_test, y_test = _read(path, label, mapped)
+        if is_table(path):
+            (X_train, y_train, X_test, y_test), found = read_and_split(path, label, dialect, notes)
+        else:
+            X_train, y_train, X_test, y_test = _read(path, mapped)
         train, test = _pair(X_train, y_train), _pair(X_test, y_test)
         a, b = (X.shape[1] for X, _ in (train, test))
         if a != b:
             raise ValueError(f"images must have one size; got {a} pixels to train, {b} to test")
-        return Dataset(*train, *test)
+        data = Dataset(*train, *test)
+        data.notes = found or {}
+        return data
+
+
+def is_table(path: _Path) -> bool:
+    """Return whether a path names a table."""
+    return Path(path).suffix.lower() in (".csv", ".tsv") and not os.path.isdir(path)
 
 
 def load_pickle(path: str | os.PathLike[str]) -> tuple[_Pair, _Pair, _Pair]:
@@ -242,11 +273,9 @@ def _folder(name: str, data_dir: _Path | None, progress: bool) -> Path:
     return cache
 
 
-def _read(path: Path, label: str | None, mapped: bool) -> Sequence[np.ndarray]:
+def _read(path: Path, mapped: bool) -> Sequence[np.ndarray]:
     if path.is_dir():
         return arrays.read_folder(path, mapped)
-    if path.suffix.lower() == ".csv":
-        return read_and_split(path, label)
     if path.name.lower().endswith(".npz"):
         return arrays.read_npz(path)
     if path.name.lower().endswith((".pkl", ".pkl.gz")):
