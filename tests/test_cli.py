@@ -518,7 +518,7 @@ BAD = {
     "no rows": (["predict", "small", "--data", "empty.npy"], "an array of shape (0, 3) is empty"),
     "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
     "rows that are text": (["predict", "small", "--data", "fake.npy"], "it is not a numeric array"),
-    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: cannot"),
+    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: its folder does not exist"),
     "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: expected a file"),
     "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
     "no kind": (["plot"], "the following arguments are required: KIND"),
@@ -584,6 +584,12 @@ BAD = {
     "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
     "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
+    "separator of images": (["train", "--separator", ";"], "separator, decimal are of a .csv file"),
+    "separator of two": (
+        ["train", "--data", "t.csv", "--label", "a", "--separator", ";;"], "must be one character",
+    ),
+    "one class": (["train", "--data", "one.csv", "--label", "b"], "'b' holds one class alone, 7"),
+    "no header": (["train", "--data", "n.csv", "--label", "b"], "pass --no-header"),
     "warmup": (["warmup", "--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
 }  # fmt: skip
 
@@ -601,6 +607,8 @@ def bad_files(folder):
 
     good.save("m.safetensors")
     (folder / "t.csv").write_text("a,b\n0,x\n1,2\n")
+    (folder / "one.csv").write_text("a,b\n" + "1,7\n" * 9)
+    (folder / "n.csv").write_text("1,0\n2,1\n" * 9)
     (folder / "m.pt").write_bytes(b"\x80\x04.")
     (folder / "damaged.onnx").write_bytes(bytes(99))
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
@@ -848,8 +856,149 @@ def test_a_table_is_trained_on_evaluated_and_predicted(run, digits):
     assert evaluated["samples"] == 355
     classes = [int(line) for line in run("predict", *table)[1].splitlines()]
     assert classes == net.predict(X).tolist()  # all rows, in their order
-    np.savetxt("x.csv", X, "%d", delimiter=",", header=",".join(map(str, range(64))), comments="")
+    names = ",".join(name for name in header.split(",") if name != "digit")
+    np.savetxt("x.csv", X, "%d", delimiter=",", header=names, comments="")
     assert run("predict", "--data", "x.csv")[1] == run("predict", *table)[1]
+
+
+def points(path, columns="a b cls", separator=",", header=True, names=("hi", "lo", "mid")):
+    """Write 150 points; the largest of three sums is their class."""
+    a, b = np.random.default_rng(0).normal(size=(2, 150)).round(3)
+    sums = np.column_stack([a + b, -a, a - b])
+    found = {"a": a, "b": b, "cls": [names[k] for k in sums.argmax(axis=1)], "rows": range(150)}
+    columns = columns.split()
+    lines = [separator.join(columns)] if header else []
+    lines += [separator.join(map(str, row)) for row in zip(*map(found.get, columns), strict=True)]
+    text = "\n".join(lines)
+    Path(path).write_text(text if separator == "," else text.replace(".", ","), "utf-8")
+    return found["cls"]
+
+
+SMALL = ["--hidden", "8", "--epochs", "20", "--quiet", "--json"]
+
+
+@pytest.fixture
+def of_table(run, folder):
+    """What training on a table says; the model knows its columns and classes."""
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    points("t.csv")
+    code, out, _ = run("train", "--data", "t.csv", "--label", "cls", *SMALL)
+    assert code == 0
+    return json.loads(out)
+
+
+def test_a_model_knows_the_columns_and_classes_of_its_table(run, of_table):
+    assert of_table["sizes"] == [2, 8, 3]
+    assert of_table["test_accuracy"] > 0.8
+    notes = {"columns": ["a", "b"], "label": "cls", "classes": ["hi", "lo", "mid"]}
+    assert fastbp.load(MODEL).notes == notes
+    assert json.loads(run("info", MODEL, "--json")[1])["notes"] == notes
+    classes = run("predict", "--data", "t.csv")[1].split()
+    truth = points("other.csv", "b cls a")  # in another order
+    assert np.mean([a == b for a, b in zip(classes, truth, strict=True)]) > 0.8
+    points("semicolons.csv", "b a", ";")
+    for path in ("other.csv", "semicolons.csv"):
+        assert run("predict", "--data", path)[1].split() == classes
+    for path in ("t.csv", "other.csv"):
+        found = json.loads(run("evaluate", "--data", path, "--json")[1])
+        assert found["test_accuracy"] == of_table["test_accuracy"]
+    points("no-header.csv", header=False)
+    options = "--data", "no-header.csv", "--no-header"
+    assert run("predict", *options, "--label", 3)[1].split() == classes
+    assert json.loads(run("evaluate", *options, "--label", 3, "--json")[1])["samples"] == 29
+
+
+def test_pictures_and_reports_put_columns_in_order_and_name_classes(run, of_table, folder):
+    plots.check()
+    points("other.csv", "b cls a", "\t", names=("hi", "lo", "mid"))
+    share = f"{100 * of_table['test_accuracy']:.2f} %"
+    assert run("report", "--data", "other.csv")[0] == 0
+    page = (folder / "fastbp-report.html").read_text("utf-8")
+    assert f"{share} of" in page
+    assert '<th scope="row">mid</th>' in page
+    assert run("plot", "confusion", "--data", "other.csv", "--output", "c.svg")[0] == 0
+    assert share in (folder / "c.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [((2019, 2020, 2021), [2019, 2020, 2021]), ((0, 1, 2), [0, 1, 2]), ((-1, 7, 7), [-1, 7])],
+)
+def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, classes):
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    points("n.csv", "cls a b", header=False, names=names)
+    table = "--data", "n.csv", "--no-header", "--label", "1"
+    out = run("train", *table, *SMALL)[1]
+    assert json.loads(out)["sizes"] == [2, 8, len(classes)]
+    assert set(map(int, run("predict", *table)[1].split())) == set(classes)
+    points("x.csv", "a b", header=False)
+    assert run("predict", "--data", "x.csv", "--no-header")[1] == run("predict", *table)[1]
+    assert "classes: " in run("train", *table, "--epochs", 1)[1] or classes == [0, 1, 2]
+    assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
+
+
+NOT_OF_THE_MODEL = {
+    "surplus": ("a rows b cls", {}, "has others ['rows']"),
+    "missing": ("b cls", {}, "lacks columns ['a']"),
+    "no header": ("a b cls", {"header": False}, "label must be one of the columns"),
+    "a new class": ("a b cls", {"names": ("hi", "lo", "new")}, "not of_table on, ['new']"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "written", "part"), NOT_OF_THE_MODEL.values(), ids=NOT_OF_THE_MODEL
+)
+def test_a_table_of_other_columns_or_classes_is_one_line(run, of_table, columns, written, part):
+    points("o.csv", columns, **written)
+    plots.check()
+    for command in (["evaluate"], ["report"], ["plot", "confusion"]):
+        assert part in complaint(*run(*command, "--data", "o.csv"))
+    if "new" not in part:  # which predict does not look at
+        part = "lacks columns ['a', 'b'] and has others" if "label" in part else part
+        assert part in complaint(*run("predict", "--data", "o.csv"))
+
+
+def test_samples_without_a_header_are_not_predicted_as_if_they_had_one(run, of_table, folder):
+    (folder / "x.csv").write_text("0.1,0.2\n" * 5)
+    line = complaint(*run("predict", "--data", "x.csv"))
+    assert "nothing but numbers" in line
+    assert "--no-header" in line
+    assert run("predict", "--data", "x.csv", "--no-header")[1].count("\n") == 5
+
+
+def test_notes_that_do_not_fit_are_one_line(run, model):
+    for notes in ({"classes": ["a"]}, {"classes": 5}, {"classes": [[]]}):
+        model.notes = notes
+        model.save(MODEL)
+        assert "notes['classes'] must " in complaint(*run("predict"))
+
+
+@pytest.mark.parametrize("raised", [MemoryError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", ["evaluate", "write", "learning_curves"])
+def test_what_fails_after_the_training_loses_no_model(run, folder, monkeypatch, raised, at):
+    owner = {"evaluate": fastbp.Network, "write": records, "learning_curves": plots}[at]
+
+    def fails(*_, **__):
+        raise raised("no room")
+
+    monkeypatch.setattr(owner, at, fails)
+    if at == "learning_curves":
+        plots.check()
+    code, _, err = run("train", "--quiet", *FAST)
+    assert code == (130 if raised is KeyboardInterrupt else 2)
+    assert len(err.splitlines()) == 1
+    assert err.endswith(f"the model is saved: {folder / MODEL}\n")
+    assert fastbp.load(MODEL).sizes == (64, 8, 10)
+
+
+def test_the_test_part_is_checked_before_the_training(run, folder, monkeypatch):
+    X, y = np.ones((20, 3)), np.arange(20) % 2
+    np.savez("d.npz", x_train=X, y_train=y, x_test=np.full((4, 3), np.nan), y_test=y[:4])
+    monkeypatch.setattr(fastbp.Network, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    complaint(*run("train", "--data", "d.npz", "--early-stopping", 3))
+    monkeypatch.setattr(fastbp.Network, "feedforward", lambda *_: pytest.fail("it was computed"))
+    fastbp.Network([64, 2], seed=0).save(MODEL)
+    assert "its folder does not exist" in complaint(*run("predict", "--output", "no/p.csv"))
 
 
 def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
@@ -967,9 +1116,9 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir label hidden activation loss epochs batch-size learning-rate schedule "
-        "early-stopping no-bias init dtype threads seed backend output checkpoint-every plot log "
-        "json quiet"
+        "data data-dir label no-header separator decimal hidden activation loss epochs batch-size "
+        "learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
+        "checkpoint-every plot log json quiet"
     ).split():
         assert f" --{option} " in text
     for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):

@@ -346,9 +346,12 @@ def test_a_table_gives_every_fifth_row_of_each_class_to_testing(tmp_path):
     path.write_text("\n".join(["a,class,b", *rows[:4]]))
     with pytest.raises(DataError, match="a class must have five lines or more"):
         load(path, label="class")
+    path.write_text("\n".join(["a,class", *["1,7"] * 5]))
+    with pytest.raises(DataError, match=r"t\.CSV: column 'class' holds one class alone, 7"):
+        load(path, label="class")
     path.write_text("\n".join(["a,class", *["1,65536"] * 5]))
     with pytest.raises(DataError, match=r"t\.CSV: labels must be from 0 to 65535; got 65536"):
-        load(path, label="class")
+        load(path, label="class", notes={})
 
 
 def test_only_tables_have_a_label(tmp_path):

@@ -300,5 +300,6 @@ def check_writable(*paths: str | None) -> None:
     """Raise now, not after an hour of training, if a file cannot be written."""
     for path in filter(None, paths):
         check_place(path)
-        if not os.access(Path(path).parent, os.W_OK):
+        device = os.path.exists(path) and not os.path.isfile(path)  # such as /dev/null
+        if not os.access(path if device else Path(path).parent, os.W_OK):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)

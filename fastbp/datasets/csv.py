@@ -123,19 +123,19 @@ class _Table:
     def __init__(self, path: _Path, label: str | None, dialect: Dialect, notes: _Notes) -> None:
         self.label, self.notes, self.header = label, notes, dialect.header
         self.where = " below the header" if dialect.header else ""
-        usual = kept.label(notes or {})
         self.classes = kept.listed(notes or {}, "classes") or []  # in order of outputs, once known
-        self.frame = _frame(path, dialect, {label, usual})
-        columns = list(self.frame.columns)
-        if not len(self.frame) or set(columns) <= {label, usual}:
-            raise ValueError("it must hold a header, at least one row, and one column of X")
+        with opened(path) as file, blaming(path, advice=""):
+            separator, columns = dialect.found(file)
         if label is not None and label not in columns:
             shown = reprlib.repr(columns)
             raise ValueError(f"label must be one of the columns {shown}; got {label!r}")
         self.names = [name for name in columns if name != label]  # of inputs, in order
         wanted = kept.listed(notes or {}, "columns")
         if wanted is not None:
-            self.names = _in_order(self.names, wanted, usual, self.header)
+            self.names = _in_order(self.names, wanted, kept.label(notes or {}), self.header)
+        self.frame = _frame(path, dialect._replace(separator=separator), columns, self.names)
+        if not len(self.frame) or not self.names:
+            raise ValueError("it must hold a header, at least one row, and one column of X")
 
     def inputs(self) -> np.ndarray:
         """Return X."""
@@ -214,7 +214,8 @@ def _in_order(found: list[str], wanted: list[Any], usual: str | None, header: bo
     if not header:
         inputs = found if len(found) == len(wanted) else [n for n in found if n != usual]
         if len(inputs) != len(wanted):
-            raise ValueError(f"it has {len(inputs)} columns of X; the model takes {len(wanted)}")
+            got = f"{len(inputs)}; name that of the classes by --label (label=)"
+            raise ValueError(f"the model takes {len(wanted)} columns, it has {got}")
         return inputs
     faults = {
         "lacks columns": [name for name in wanted if name not in set(found)],
@@ -227,17 +228,14 @@ def _in_order(found: list[str], wanted: list[Any], usual: str | None, header: bo
     return wanted
 
 
-def _frame(path: _Path, dialect: Dialect, texts: set[str | None]) -> Any:
-    """Return a table whose columns have their names; those of `texts` are not looked into."""
+def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]) -> Any:
+    """Return a table; of columns that are no numbers, the texts."""
     pandas = extras.required("pandas", "pandas", "CSV files", "csv")
-    with opened(path) as file, blaming(path, advice=""):
-        separator, names = dialect.found(file)
-    numbers = [name for name in names if name not in texts]
     read = partial(
-        pandas.read_csv, path, sep=separator, names=names, header=0 if dialect.header else None,
-        index_col=False, skipinitialspace=True, dtype=dict.fromkeys(texts & {*names}, str),
-        keep_default_na=False, na_values=dict.fromkeys(numbers, MISSING), low_memory=False,
-        encoding="utf-8-sig", compression=None,
+        pandas.read_csv, path, sep=dialect.separator, header=0 if dialect.header else None,
+        names=columns, index_col=False, skipinitialspace=True, low_memory=False,
+        dtype=dict.fromkeys({*columns}.difference(numbers), str), keep_default_na=False,
+        na_values=dict.fromkeys(numbers, MISSING), encoding="utf-8-sig", compression=None,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning

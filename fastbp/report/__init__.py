@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from .. import plots
 from .._support import files
+from .._support import notes as kept
 from ..plots import figures, metrics
 from ..plots.curves import FoundRates, LayerNorms
 
@@ -165,12 +166,12 @@ def _percent(share: float) -> str:
 def _classes(net: "Network", X: ArrayLike, labels: ArrayLike) -> str:
     counts = metrics.confusion(net, X, labels)
     wrong = counts - np.diag(counts.diagonal())
-    rows = []
+    rows, names = [], [escape(str(name)) for name in kept.classes(net.notes, len(counts))]
     for label, (samples, right, *shares) in enumerate(zip(*metrics.per_class(counts), strict=True)):
         other = int(wrong[label].argmax())
-        most = f"{other} ({wrong[label, other]:,} times)" if wrong[label, other] else "–"
+        most = f"{names[other]} ({wrong[label, other]:,} times)" if wrong[label, other] else "–"
         cells = "</td><td>".join([f"{samples:,}", f"{right:,}", *map(_percent, shares), most])
-        rows.append(f'<tr><th scope="row">{label}</th><td>{cells}</td></tr>\n')
+        rows.append(f'<tr><th scope="row">{names[label]}</th><td>{cells}</td></tr>\n')
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     table = f"<table>\n<tr>{head}</tr>\n{''.join(rows)}</table>"
     return f'<div class="wide">{table}</div>\n<p class="note">{_MEANINGS}</p>'
