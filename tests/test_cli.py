@@ -335,7 +335,7 @@ def test_the_finder_s_suggestion_learns_the_digits(run, folder, digits):
 def test_info_of_a_model_is_its_summary(run, model):
     assert run("info", MODEL) == (0, fastbp.load(MODEL).summary() + "\n", "")
     facts = json.loads(run("info", MODEL, "--json")[1])
-    assert {**facts, "layers": None} == {**model.config, "layers": None}
+    assert {**facts, "layers": None} == {**model.config, "layers": None, "notes": {}}
     assert [layer["parameters"] for layer in facts["layers"]] == [64 * 8 + 8, 8 * 10 + 10]
 
 
@@ -518,7 +518,7 @@ BAD = {
     "no rows": (["predict", "small", "--data", "empty.npy"], "an array of shape (0, 3) is empty"),
     "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
     "rows that are text": (["predict", "small", "--data", "fake.npy"], "it is not a numeric array"),
-    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: its folder does not exist"),
+    "no folder": (["predict", "small", "--output", "no/c"], "no/c: its folder does not exist"),
     "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: expected a file"),
     "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
     "no kind": (["plot"], "the following arguments are required: KIND"),
@@ -941,7 +941,7 @@ NOT_OF_THE_MODEL = {
     "surplus": ("a rows b cls", {}, "has others ['rows']"),
     "missing": ("b cls", {}, "lacks columns ['a']"),
     "no header": ("a b cls", {"header": False}, "label must be one of the columns"),
-    "a new class": ("a b cls", {"names": ("hi", "lo", "new")}, "not of_table on, ['new']"),
+    "a new class": ("a b cls", {"names": ("hi", "lo", "new")}, "not trained on, ['new']"),
 }
 
 

@@ -148,8 +148,8 @@ WITH_NOTES = {
     "columns twice": ("a,y\n1,2\n", {"notes": {"columns": ["a", "a"]}}, "anything twice"),
     "a label that is no text": (
         "a,y\n1,2\n",
-        {"notes": {"columns": ["a"], "label": 5}},
-        "must be a text",
+        {"notes": {"columns": ["a"], "label": [5]}, "label": None},
+        r"has others \['y'\]",
     ),
     "classes that are bools": ("a,y\n1,2\n", {"notes": {"classes": [True]}}, "must be a list"),
     "text for numbers": ("a,b,y\n1,2,no\n", {"notes": {}}, "'y' must hold classes 0, 1, 2"),

@@ -42,14 +42,6 @@ def listed(notes: Mapping[str, Any], name: str) -> list[Any] | None:
     return found
 
 
-def label(notes: Mapping[str, Any]) -> str | None:
-    """Return the column of the classes, None if it is not known."""
-    found = notes.get("label")
-    if found is not None and not isinstance(found, str):
-        raise ValueError(f"notes['label'] must be a text; got {found!r:.60}")
-    return found
-
-
 def classes(notes: Mapping[str, Any], n_out: int) -> list[Any]:
     """Return what the outputs of a network stand for: its classes, or else 0, 1, 2, ..."""
     found = listed(notes, "classes")

@@ -79,7 +79,7 @@ def _train(
         held_out = "" if X_val is data.X_test else f"{len(X_val):,} for validation, "
         counts = f"{len(X):,} samples for training, {held_out}{len(data.X_test):,} for testing"
         _say(args, f"{args.data}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
-        if (classes := net.notes.get("classes", range(0))) != list(range(len(classes))):
+        if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
             _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
     try:
         history = net.fit(

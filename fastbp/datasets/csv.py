@@ -101,7 +101,7 @@ def read_and_split(
     """
     dialect.checked()
     with blaming(path, advice=""):
-        label = kept.label(notes or {}) if label is None else label
+        label = (notes or {}).get("label") if label is None else label
         if label is None:
             raise ValueError("name the column that holds the classes, by --label (label=)")
         table = _Table(path, label, dialect, notes)
@@ -129,10 +129,8 @@ class _Table:
         if label is not None and label not in columns:
             shown = reprlib.repr(columns)
             raise ValueError(f"label must be one of the columns {shown}; got {label!r}")
-        self.names = [name for name in columns if name != label]  # of inputs, in order
-        wanted = kept.listed(notes or {}, "columns")
-        if wanted is not None:
-            self.names = _in_order(self.names, wanted, kept.label(notes or {}), self.header)
+        names = [name for name in columns if name != label]
+        self.names = _in_order(names, notes or {}, self.header)  # of inputs
         self.frame = _frame(path, dialect._replace(separator=separator), columns, self.names)
         if not len(self.frame) or not self.names:
             raise ValueError("it must hold a header, at least one row, and one column of X")
@@ -147,16 +145,15 @@ class _Table:
     def labels(self) -> np.ndarray:
         """Return the label of each row, as it stands."""
         codes, values = self._found()
-        labels: np.ndarray = np.array(values, object if type(values[0]) is str else np.int64)
-        return labels.take(codes)
+        return np.array(values, object if type(values[0]) is str else np.int64).take(codes)
 
     def outputs(self) -> np.ndarray:
         """Return the number of each row's class, among those of the notes or of the table."""
         codes, values = self._found()
-        if not self.classes and self.notes is not None:  # a model without names
+        if not self.classes and self.notes is not None:  # a model that knows no names
             if type(values[0]) is str:
                 got = f"column {self.label!r} must hold classes 0, 1, 2, ...; got {values[0]!r}"
-                raise ValueError(f"{got}, and the model has no names for its classes")
+                raise ValueError(f"{got}, of which the model knows nothing")
             return self.labels()
         self.classes = self.classes or sorted(set(values))
         number = {name: k for k, name in enumerate(self.classes)}
@@ -164,8 +161,7 @@ class _Table:
             what = f"column {self.label!r} holds classes that the model was not trained on"
             known = f"it knows {reprlib.repr(self.classes)}"
             raise ValueError(f"{what}, {reprlib.repr(unknown)}; {known}")
-        numbers: np.ndarray = np.array([number[value] for value in values], np.int64)
-        return numbers.take(codes)
+        return np.array([number[value] for value in values], np.int64).take(codes)
 
     def _found(self) -> tuple[np.ndarray, list[Any]]:
         """Return the place of each row's class among those of the column, and these."""
@@ -209,22 +205,26 @@ def _class(text: str) -> int | float | str:
     return int(number) if whole else number
 
 
-def _in_order(found: list[str], wanted: list[Any], usual: str | None, header: bool) -> list[str]:
+def _in_order(found: list[str], notes: Mapping[str, Any], header: bool) -> list[str]:
     """Return the columns that are a model's inputs, in their order: by name, if there are names."""
+    wanted, label = kept.listed(notes, "columns"), notes.get("label")
+    if wanted is None:
+        return found
     if not header:
-        inputs = found if len(found) == len(wanted) else [n for n in found if n != usual]
+        inputs = found if len(found) == len(wanted) else [name for name in found if name != label]
         if len(inputs) != len(wanted):
             got = f"{len(inputs)}; name that of the classes by --label (label=)"
             raise ValueError(f"the model takes {len(wanted)} columns, it has {got}")
         return inputs
+    both = set(found) & set(wanted)
     faults = {
-        "lacks columns": [name for name in wanted if name not in set(found)],
-        "has others": [name for name in found if name not in {*wanted, usual}],
+        "lacks columns": [name for name in wanted if name not in both],
+        "has others": [name for name in found if name not in both and name != label],
     }
-    if any(faults.values()):
-        words = (f"{what} {reprlib.repr(names)}" for what, names in faults.items() if names)
-        got = " and ".join(words)
-        raise ValueError(f"its columns must be those that the model was trained on; it {got}")
+    words = [f"{what} {reprlib.repr(names)}" for what, names in faults.items() if names]
+    if words:
+        it = "its columns must be those that the model was trained on; it"
+        raise ValueError(f"{it} {' and '.join(words)}")
     return wanted
 
 
