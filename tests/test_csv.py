@@ -175,6 +175,8 @@ BAD = {
     "no such label": ("a,b\n1,2\n", r"label .*\['a', 'b'\]"),
     "no header": ("1,2\n3,4\n", r"numbers, \['1', '2'\].* --no-header \(header=False\)"),
     "no header, decimal commas": ("5,1;3,5;0\n4,9;3,0;1\n", "nothing but numbers"),
+    "no header, but bools and gaps": ("1.5,True,?,,0\n4,False,1,2,0\n", "nothing but numbers"),
+    "a feature that is None": ("a,y\nNone,0\n", "column 'a' has no value in row 1"),
     "one column, no header": ("5\n4\n", "nothing but numbers"),
     "no header, text as label": ("1,y\n3,x\n4,y\n", "'y', row 2 .* --no-header"),
     "a header that pandas counted": ("0,1,2\n5,6,0\n", "nothing but numbers"),

@@ -14,11 +14,10 @@ import numpy as np
 from .._support import extras
 from .._support import notes as kept
 from .._support.texts import said
-from .dialect import Dialect, has_decimal_commas
+from .dialect import MISSING, Dialect, has_decimal_commas
 from .untrusted import DataError, blaming, opened
 
 MAX_NAME = 100  # characters of a class's name: what is longer is a text, not a class
-MISSING = ["", *"? NA N/A #N/A <NA> NaN nan -nan NULL null".split()]  # None may be a class
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _OTHER_NUMBER = re.compile(r"\s*[+-]?\d+([., '’]\d+)+\s*")  # 1.234,56 or 2,5
 _Path: TypeAlias = str | os.PathLike[str]
@@ -235,7 +234,7 @@ def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]
         pandas.read_csv, path, sep=dialect.separator, header=0 if dialect.header else None,
         names=columns, index_col=False, skipinitialspace=True, low_memory=False,
         dtype=dict.fromkeys({*columns}.difference(numbers), str), keep_default_na=False,
-        na_values=dict.fromkeys(numbers, MISSING), encoding="utf-8-sig", compression=None,
+        na_values=dict.fromkeys(numbers, [*MISSING, "None"]), encoding="utf-8-sig", compression=None,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning

@@ -12,6 +12,7 @@ from .._support import checks
 MAX_COLUMNS = 2**15  # a comma is a byte, a column of pandas takes 800: here, 26 MB
 SAMPLE = 100  # lines, by which the separator is found out
 SEPARATORS = ",;\t|"
+MISSING = ["", *"? NA N/A #N/A <NA> NaN nan -nan NULL null".split()]  # None may be a class
 OTHER_KINDS = {
     b"sep=": "its first line, sep=, is for Excel alone; remove it",
     b"\x1f\x8b": "it is compressed by gzip; unpack it first",
@@ -116,7 +117,8 @@ def _is_number(text: str) -> bool:
 
 def _names(first: list[str], rows: list[list[str]]) -> list[str]:
     names = [name.strip() for name in first]
-    if all(_is_number(name) for name in names if name) and any(names):
+    values = [name for name in names if name not in (*MISSING, "True", "False")]
+    if any(names) and all(map(_is_number, values)):
         raise ValueError(
             f"its first line holds nothing but numbers, {reprlib.repr(names)}: if it is a sample, "
             "pass --no-header (header=False); if it is a header, give the columns names"
