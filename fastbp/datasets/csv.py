@@ -230,11 +230,12 @@ def _in_order(found: list[str], notes: Mapping[str, Any], header: bool) -> list[
 def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]) -> Any:
     """Return a table; of columns that are no numbers, the texts."""
     pandas = extras.required("pandas", "pandas", "CSV files", "csv")
+    gaps = [*MISSING, "None"]
     read = partial(
         pandas.read_csv, path, sep=dialect.separator, header=0 if dialect.header else None,
         names=columns, index_col=False, skipinitialspace=True, low_memory=False,
         dtype=dict.fromkeys({*columns}.difference(numbers), str), keep_default_na=False,
-        na_values=dict.fromkeys(numbers, [*MISSING, "None"]), encoding="utf-8-sig", compression=None,
+        na_values={name: gaps for name in numbers}, encoding="utf-8-sig", compression=None,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import reprlib
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 from .._support import checks
@@ -88,7 +88,8 @@ def _split(lines: list[str], separator: str) -> list[list[str]]:
 
 def _separator(lines: list[str]) -> str:
     """Return what divides all lines into the same number of values, most of which are numbers."""
-    tables = {char: _split(lines, char) for char in SEPARATORS}
+    few = [char for char in SEPARATORS if max(map(str.count, lines, repeat(char))) < MAX_COLUMNS]
+    tables = {char: _split(lines, char) for char in few}
     several = {char: rows for char, rows in tables.items() if len(rows[0]) > 1}
     even = [char for char, rows in several.items() if len(set(map(len, rows))) == 1]
     if not even:  # a fault, of which the reader speaks
