@@ -1,8 +1,9 @@
 """Files are written whole or not at all, and what is no data and no model is called by its name.
 
-All files that this package writes go through here. The bytes go to a temporary file in the same folder, which is synchronised and then renamed: even
-after a power cut, there is the old file or the new one. Ctrl-C and SIGTERM wait meanwhile. A
-process that is killed may leave its temporary file, `.fastbp-*.tmp`; delete it by hand.
+All files that this package writes go through here. The bytes go to a temporary file in the same
+folder, which is synchronised and then renamed: even after a power cut, there is the old file or the
+new one. Ctrl-C and SIGTERM wait meanwhile. A process that is killed may leave its temporary file,
+`.fastbp-*.tmp`; delete it by hand.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import options, records
 from .options import CURVES, Result, command, load_data, title
+from .streams import say
 
 PROBE = 256  # samples on which the norms of each layer are recorded
 
@@ -101,7 +102,7 @@ def _check_places(args: Namespace) -> None:
 def _say(args: Namespace, line: str) -> None:
     """Print a line; with --json to stderr, or nowhere if --quiet is given too."""
     if not (args.json and args.quiet):
-        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+        say(line, sys.stderr if args.json else sys.stdout)
 
 
 def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -57,9 +56,10 @@ def predict(args: Namespace) -> Result:
     X = options.load_samples(net, args)
     rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
     text = io.StringIO()
-    np.savetxt(sys.stdout if args.output is None else text, rows, fmt, delimiter=",")
-    if args.output is not None:
-        files.write_text(args.output, text.getvalue())
+    np.savetxt(text, rows, fmt, delimiter=",")
+    if args.output is None:
+        return Result(text=text.getvalue().removesuffix("\n"))
+    files.write_text(args.output, text.getvalue())
     return Result()
 
 

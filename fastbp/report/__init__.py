@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from .. import plots
 from .._support import files
+from .._support.texts import writable
 from ..plots import figures, metrics
 from ..plots.curves import FoundRates, LayerNorms
 
@@ -99,7 +100,8 @@ def write(
     if rates is not None:
         sections["Learning-rate finder"] = lambda: plots.learning_rates(rates)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(title), sections="\n".join(map(_section, sections, sections.values())),
+        title=escape(writable(title)),
+        sections="\n".join(map(_section, sections, sections.values())),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         lead=f"{100 * right / samples:.2f} % of {samples:,} samples are classified right; "
         f"mean loss {loss:.6g}.",
