@@ -325,6 +325,8 @@ class Network(Predictor):
         ------
         OSError
             If the file cannot be written; what was there before is still there.
+        ValueError
+            If the name is that of another format, such as ``net.onnx``.
 
         Examples
         --------

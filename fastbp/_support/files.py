@@ -41,6 +41,22 @@ def instead(head: bytes) -> str | None:
     return next((words for start, words in _INSTEAD.items() if head.startswith(start)), None)
 
 
+# Ends of names that say what a file holds. Any other end, and none, is free to hold anything.
+_FORMATS = frozenset(
+    ".bmp .csv .gif .gz .h5 .hdf5 .htm .html .jpeg .jpg .joblib .json .jsonl .keras .mat .npy .npz "
+    ".onnx .parquet .pb .pdf .pickle .pkl .png .pt .pth .safetensors .svg .tflite .tsv .txt .xlsx "
+    ".xml .yaml .yml .zip".split()
+)
+
+
+def check_name(path: str | os.PathLike[str], *own: str, hint: str = "") -> None:
+    """Raise a ValueError if a name's end is that of another format than those to be written."""
+    end = os.path.splitext(path)[1].lower()
+    if end in _FORMATS and end not in own:
+        expected = f"the name must end in {' or '.join(own)}, as that is what is written"
+        raise ValueError(f"{os.fspath(path)}: {expected}; got {end}{hint}")
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import datasets
 from ..callbacks import Callback, CSVLog, JSONLog, check_place
+from ..datasets import loading
 from ..engines import versions
 from ..model import config
 from ..model.config import INITS
@@ -115,7 +116,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "files, a Keras-style .npz, mnist.pkl.gz, or a .csv with a header", "digits",
     ),
     "--data-dir": _value(
-        "FOLDER", "of mnist and fashion-mnist, before $FASTBP_DATA, the user's and system's caches"
+        "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by default "
+        "$FASTBP_DATA, then the caches of the user and the system"
     ),
     "--label": _value("NAME", "the column of a .csv that holds the classes, 0, 1, 2, ..."),
     "--hidden": _value("N,N", "widths of hidden layers, as 100,100; '' for none", "100", _widths),
@@ -225,8 +227,17 @@ Pictures need matplotlib, ONNX files need onnx: pip install 'fastbp[plot,onnx]'.
 
 def load_data(args: argparse.Namespace, mapped: bool = False) -> datasets.Dataset:
     """Return the data set that --data names; a download shows a progress bar in a terminal."""
-    shows = shows_progress(args)
-    return datasets.load(args.data, args.data_dir, label=args.label, progress=shows, mapped=mapped)
+    return datasets.load(find_data(args), label=args.label, mapped=mapped)
+
+
+def find_data(args: argparse.Namespace) -> str | Path:
+    """Return the path that --data names, also as `args.data_path`; for the digits, their name."""
+    args.data_path = None
+    if args.data == "digits" and args.data_dir is None:
+        return "digits"
+    path = loading.locate(args.data, args.data_dir, shows_progress(args))
+    args.data_path = os.path.abspath(path)
+    return path
 
 
 def shows_progress(args: argparse.Namespace) -> bool:
@@ -247,8 +258,8 @@ def load_samples(net: Network, args: argparse.Namespace) -> np.ndarray:
     """Return all rows of a .npy or .csv file, or the test images of a data set."""
     if args.data.lower().endswith(".csv"):
         return datasets.read_csv(args.data, args.label)[0]
-    if args.data.endswith(".npy"):
-        X = datasets.map_npy(args.data)
+    if args.data.lower().endswith(".npy"):
+        X = datasets.map_npy(find_data(args))
         return X.reshape(len(X), -1)
     return load_data_for(net, args).X_test
 
@@ -276,9 +287,18 @@ def title(net: Network) -> str:
     return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
 
 
-def check_writable(*paths: str | None) -> None:
-    """Raise now, not after an hour of training, if a file cannot be written."""
+def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:
+    """Raise now, not after an hour of training, if a file cannot be written, or is one of others.
+
+    Those are the other files to be written, and those that are `read`.
+    """
+    taken = {os.path.realpath(path) for path in filter(None, read) if path not in datasets.NAMES}
     for path in filter(None, paths):
         check_place(path)
         if not os.access(Path(path).parent, os.W_OK):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ValueError(f"{path}: the command uses this file already; name another")
+        if os.path.isfile(place) or not os.path.exists(place):  # no device such as /dev/null
+            taken.add(place)

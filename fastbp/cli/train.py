@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import callbacks, datasets, lr_finder, plots
 from ..history import History
+from ..model import file as model_file
 from ..network import Network
 from ..plots.metrics import Norms
 from ..schedules import Cosine
@@ -74,7 +75,9 @@ def _train(
     if not args.quiet:
         held_out = "" if X_val is data.X_test else f"{len(X_val):,} for validation, "
         counts = f"{len(X):,} samples for training, {held_out}{len(data.X_test):,} for testing"
-        _say(args, f"{args.data}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
+        named = args.data_path and args.data in datasets.NAMES
+        where = f"{args.data} in {args.data_path}" if named else args.data
+        _say(args, f"{where}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
     try:
         history = net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
@@ -94,7 +97,11 @@ def _train(
 
 def _check_places(args: Namespace) -> None:
     history, log = os.fspath(records.beside(args.output)), args.log and args.log.path
-    options.check_writable(args.output, history, args.plot or CURVES, log, args.checkpoint)
+    kept = args.checkpoint
+    read = args.data, None if args.resume == kept else args.resume
+    for path in filter(None, (args.output, kept)):
+        model_file.check_name(path)
+    options.check_writable(args.output, history, args.plot or CURVES, log, kept, read=read)
     if args.plot:
         plots.check(args.plot)
 
@@ -170,6 +177,7 @@ def _finish(
         "test_accuracy": correct / tested, "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
+        "data_path": args.data_path,
         "backend": net.backend, "threads": args.threads, "dtype": str(net.dtype),
         "learning_rate": history.learning_rate[-1], "stopped": history.stopped, "model": model,
         "history": recorded, "plot": _draw(args, history, title(net)),

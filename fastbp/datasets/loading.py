@@ -320,4 +320,5 @@ def _one_hot(y: np.ndarray) -> np.ndarray:
     if wrong.any():
         got = f"{y.shape}, with row {wrong.argmax()} {reprlib.repr(y[wrong][0].tolist())}"
         raise ValueError(f"labels must have shape (n,), or be one-hot rows; got {got}")
-    return np.argmax(y, axis=1)
+    places: np.ndarray = y.argmax(axis=1)
+    return places

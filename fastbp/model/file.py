@@ -47,8 +47,14 @@ def write(path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORM
     write_arrays(path, arrays, metadata)
 
 
+def check_name(path: _Path) -> None:
+    """Raise a ValueError if a name says that the file is none of safetensors."""
+    files.check_name(path, ".safetensors", hint=" (`fastbp export` makes ONNX of a model)")
+
+
 def write_arrays(path: _Path, arrays: _Arrays, metadata: dict[str, str]) -> None:
     """Write arrays and any metadata to a safetensors file."""
+    check_name(path)
     dense = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")

@@ -74,7 +74,7 @@ def write(
     ImportError, OSError
         If matplotlib is missing, or the file cannot be written.
     TypeError, ValueError
-        If samples or labels do not fit the network.
+        If samples or labels do not fit the network, or the file is named as another format.
 
     Examples
     --------
@@ -85,6 +85,7 @@ def write(
     >>> path = os.path.join(tempfile.mkdtemp(), "report.html")
     >>> fastbp.report.write(path, net, X, y, history=history, title="digits")
     """
+    files.check_name(path, ".html", ".htm")
     figures.check()
     right, loss, samples = net.evaluate(X, labels), net.loss(X, labels), np.shape(X)[0]
     sections: dict[str, Callable[[], str | Figure]] = {
