@@ -63,30 +63,22 @@ __all__ = [
     "verify",
 ]
 
-# Imported at first use: a program waits for what it needs alone, and the command line is there to
-# answer Ctrl-C before anything else is loaded.
-_LAZY: dict[str, list[str]] = {
-    "callbacks": [],
-    "datasets": [],
+# Imported at first use, as all modules are: a program waits for what it needs alone, and the
+# command line is there to answer Ctrl-C before anything else is loaded.
+_LAZY = {
     "engines": ["get_backend"],
+    "engines.versions": ["show_versions"],
     "errors": ["DivergenceError", "ModelFileError", "RankError"],
-    "estimator": [],
     "history": ["History"],
-    "interchange": [],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "layers.sequential": ["Sequential"],
     "lr_finder": ["find_learning_rate"],
-    "model": [],
     "model.layout": ["Gradient"],
     "network": ["Network", "load"],
     "optimizers": ["SGD", "Adam"],
-    "plots": [],
     "plots.metrics": ["Norms"],
-    "report": [],
-    "schedules": [],
     "verification": ["verify"],
     "verification.gradients": ["gradcheck"],
-    "engines.versions": ["show_versions"],
 }
 
 
@@ -94,9 +86,14 @@ def __getattr__(name: str) -> "Any":
     from importlib import import_module
 
     for path, names in _LAZY.items():
-        if name == path or name in names:
-            module = import_module(f".{path}", __name__)
-            return module if name == path else getattr(module, name)
+        if name in names:
+            return getattr(import_module(f".{path}", __name__), name)
+    if name[:2] != "__":
+        try:
+            return import_module(f".{name}", __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":  # an extra
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -33,6 +33,12 @@ _INSTEAD = {
 }
 
 
+def head(path: str | os.PathLike[str]) -> bytes:
+    """Return the first bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read(99)
+
+
 def instead(head: bytes) -> str | None:
     """Return what a file is that begins so, if it is no data and no model; and what to do."""
     head = head.lstrip().lower()

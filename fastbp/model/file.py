@@ -99,9 +99,7 @@ def check_regular(path: _Path) -> None:
 
 def check_head(path: _Path) -> None:
     """Raise if a file is no model at all, such as a Git LFS pointer."""
-    with open(path, "rb") as file:
-        found = files.instead(file.read(99))
-    if found:
+    if found := files.instead(files.head(path)):
         raise ModelFileError(f"{os.fspath(path)} is {found}")
 
 
