@@ -332,7 +332,8 @@ class Network(Predictor):
         OSError
             If the file cannot be written; what was there before is still there.
         TypeError, ValueError
-            If JSON cannot hold the notes, or they take more than 2**20 characters.
+            If the name is that of another format, such as ``net.onnx``; if JSON cannot hold the
+            notes, or they take more than 2**20 characters.
 
         Examples
         --------

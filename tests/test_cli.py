@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import fastbp
+from corpora.idx import write_folder
 from fastbp import engines, kernels, plots, schedules, verification
-from fastbp.cli import COMMANDS, main, records
+from fastbp.cli import main, records
 from fastbp.cli.options import CURVES, MODEL
+from fastbp.cli.program import COMMANDS
 from fastbp.cli.use import REPORT
 from fastbp.model import file as checkpoint
 from fastbp.verification import tolerances
@@ -32,7 +34,8 @@ with contextlib.suppress(ImportError):
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
     "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
-    "model", "history", "plot", "data", "backend", "threads", "dtype", "learning_rate", "stopped",
+    "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
+    "learning_rate",
 }  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def test_the_same_seed_gives_the_same_file_on_any_number_of_threads(run, folder)
 def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engine):
     calls = fitted(monkeypatch)
     code, out, _ = run(
-        "train", "--data", "digits", "--data-dir", folder, "--hidden", "6,5", "--activation",
+        "train", "--data", "digits", "--hidden", "6,5", "--activation",
         "tanh", "--loss", "quadratic", "--epochs", 1, "--batch-size", 7, "--learning-rate", 0.1,
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
@@ -471,6 +474,32 @@ BAD = {
     "log of another kind": (
         ["train", "--log", "log.txt"], "--log: expected a file .csv or .jsonl; got 'log.txt'",
     ),
+    **{
+        f"model named {end}": (
+            ["train", "--output", f"m{end}"], f"m{end}: the name must end in .safetensors, as that",
+        )
+        for end in (".onnx", ".ONNX", ".npz", ".pt", ".pth", ".pkl", ".h5", ".csv", ".jsonl")
+    },
+    "checkpoint named npz": (["train", "--checkpoint", "c.npz"], "c.npz: the name must end"),
+    "page named pdf": (["report", "small", "--output", "r.pdf"], "must end in .html or .htm, as"),
+    "rows named npy": (
+        ["predict", "small", "--data", "three.npy", "--output", "p.npy"], "must end in .csv or",
+    ),
+    "log over the table": (
+        ["train", "--data", "t.csv", "--label", "a", "--log", "./t.csv"], "uses this file already",
+    ),
+    "one file twice": (["train", "--output", "m", "--checkpoint", "./m"], "./m: the command uses"),
+    "history as the log": (
+        ["train", "--output", "m", "--log", "m.history.jsonl"], "jsonl: the command uses this file",
+    ),
+    "model over its checkpoint": (
+        ["train", "--resume", "small", "--output", "small"], "small: the command uses this file",
+    ),
+    "rows over the table": (
+        ["predict", "small", "--data", "t.csv", "--output", "t.csv"], "t.csv: the command uses",
+    ),
+    "rows over the model": (["predict", "small", "--output", "small"], "small: the command uses"),
+    "page over the model": (["report", "small", "--output", "small"], "small: the command uses"),
     "log nowhere": (["train", "--log", "no/log.csv"], "no/log.csv: its folder does not exist"),
     "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
@@ -510,15 +539,22 @@ BAD = {
     "model of another width": (["evaluate", "small"], "takes samples of 3 numbers, those"),
     "images to predict": (["predict", "small"], "takes samples of 3 numbers, those of digits"),
     "another layout": (["evaluate", "other.onnx"], "`fastbp convert` makes a model of it"),
+    "a folder for the digits": (["train", "--data-dir", "."], "is for mnist and fashion-mnist"),
+    "a folder for rows": (
+        ["predict", "small", "--data", "three.npy", "--data-dir", "."], "is for mnist and fashion",
+    ),
+    "a folder without mnist": (
+        ["train", "--data", "mnist", "--data-dir", "."], "mnist was not found in .; put train-im",
+    ),
     "rows of another width": (["predict", "small", "--data", "rows.npy"], "X must be (batch, 3)"),
     "rows of text": (["predict", "small", "--data", "text.npy"], "'U1' is not a plain bool"),
     "rows of objects": (["predict", "small", "--data", "objects.npy"], "'O' is not a plain bool"),
     "rows of terabytes": (["predict", "small", "--data", "vast.npy"], "vast.npy: it has 176"),
     "a scalar": (["predict", "small", "--data", "scalar.npy"], "an array's shape must be a"),
     "no rows": (["predict", "small", "--data", "empty.npy"], "an array of shape (0, 3) is empty"),
-    "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
+    "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: no such file"),
     "rows that are text": (["predict", "small", "--data", "fake.npy"], "it is not a numeric array"),
-    "no folder": (["predict", "small", "--output", "no/c"], "no/c: its folder does not exist"),
+    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: its fo"),
     "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: expected a file"),
     "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
     "no kind": (["plot"], "the following arguments are required: KIND"),
@@ -530,7 +566,7 @@ BAD = {
     "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
     "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
-    "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it holds no epoch"),
+    "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it is empty"),
     "history without norms": (["plot", "norms", "plain.jsonl"], "norms must hold at least one"),
     "images of another width": (["plot", "mistakes", "small"], "of digits have 64; pass the data"),
     "matrix of another width": (["plot", "confusion", "small"], "pass the data it was trained on"),
@@ -1190,19 +1226,130 @@ def test_ctrl_c_ends_the_process_with_130_and_no_traceback(folder, engine):
     assert not (folder / MODEL).exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
-def test_a_reader_that_leaves_is_no_error(folder):
-    argv = ["train", "--epochs", "10000000", "--backend", "numpy"]
-    with process(*argv, cwd=folder) as child:
+POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX shells, signals and file names")
+SMALL = "train --hidden 4 --epochs 2 --backend numpy"
+
+
+def shell(folder, line, **variables):
+    """Exit code, stdout and stderr of a line in which $F is the command; no traceback ever."""
+    line = f"F='{sys.executable} -m fastbp'; set -o pipefail; {line}"
+    environment = {**ENVIRONMENT, **variables}
+    command = ["bash", "-c", os.fsencode(line)]
+    done = subprocess.run(command, capture_output=True, cwd=folder, env=environment, timeout=120)
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert b"Exception ignored" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize("streams", [
+    ">&-", "2>&- >/dev/null", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full --json", "| head -1",
+    "--json 2>&1 >/dev/null | head -1",
+])  # fmt: skip
+def test_a_training_ends_well_whatever_becomes_of_its_words(folder, streams):
+    code, _, err = shell(folder, f"$F {SMALL} {streams}")
+    assert (code, err) == (0, b"")
+    assert fastbp.load(folder / MODEL).sizes == (64, 4, 10)
+    assert len(records.read(folder / MODEL).history) == 2
+    assert (folder / CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+@POSIX
+@pytest.mark.parametrize(("line", "code"), [
+    ("$F info >&-", 0), ("$F info >&- 2>&-", 0), ("$F --help >&-", 0), ("$F info --json 2>&-", 0),
+    ("$F fly >&- 2>&-", 2), ("$F fly 2>/dev/full", 2),
+    ("$F info >/dev/full", 2), (f"$F {SMALL} --quiet --json >/dev/full", 2),
+    ("$F predict | true", 141),
+])  # fmt: skip
+def test_closed_and_full_streams(folder, model, line, code):
+    """Only a result that cannot be printed is an error, of one line."""
+    found, _, err = shell(folder, line)
+    assert found == code
+    full = b"fastbp: error: stdout: cannot print the result, No space left on device\n"
+    assert err == (full if ">/dev/full" in line.replace("2>", "") else b"")
+    assert (folder / MODEL).exists()
+
+
+@POSIX
+def test_a_reader_that_leaves_ends_no_training(folder):
+    with process(*SMALL.split(), "--epochs", "200", cwd=folder) as child:
         assert child.stdout.readline().startswith("digits: ")
         child.stdout.close()
-        assert "Traceback" not in child.stderr.read()
-    assert child.returncode == 141
+        assert child.stderr.read() == ""
+    assert child.returncode == 0
+    assert len(records.read(folder / MODEL).history) == 200
+
+
+COMMANDS_IN_A_ROW = """
+import sys
+from fastbp.cli import main
+sys.exit(max(main(line.split()) for line in sys.argv[1:]))
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("name", [b"\xff\xe9", "\N{GREEK SMALL LETTER ALPHA}\N{SNOWMAN}".encode()])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_name_of_a_file_is_written_and_shown(folder, digits, encoding, name):
+    """Of bytes that are no UTF-8, and of letters that the terminal lacks."""
+    name = os.fsdecode(name)
+    with open(f"{name}.npz", "wb") as file:
+        np.savez(file, X_train=digits[0], y_train=digits[1], X_test=digits[2], y_test=digits[3])
+    data = f"--data {name}.npz"
+    lines = (
+        f"{SMALL} {data} --output {name}.model --plot {name}.svg --log {name}.csv "
+        f"--checkpoint {name}.run", f"evaluate {name}.model {data} --json",
+        f"predict {name}.model {data} --output {name}.txt", f"info {name}.model",
+        f"report {name}.model {data} --output {name}.html",
+        f"plot curves {name}.model {name}.model --output {name}.png",
+        f"plot confusion {name}.model {data}",
+        f"export {name}.model {name}.safetensors --to torch",
+    )  # fmt: skip
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", COMMANDS_IN_A_ROW]
+    run = partial(subprocess.run, capture_output=True, env=environment, timeout=120)
+    done = run([*command, *lines])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"/" + name.encode(encoding, "backslashreplace") + b".model" in done.stdout
+    assert Path(f"{name}.html").read_text("utf-8").startswith("<!")
+    assert fastbp.load(f"{name}.model").sizes == (64, 4, 10)
+    done = run([*command, f"info no{name}"])
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@POSIX
+def test_ctrl_c_while_modules_load_is_one_line_and_130(folder):
+    """At any time once `main` runs; before, it is Python that answers."""
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    slow = folder / "numpy.py"  # in the place of the first large module
+    slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    path = f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"
+    for program in ("-m fastbp", "-c 'import sys, fastbp.cli as c; sys.exit(c.main())'"):
+        command = ["bash", "-c", f"exec {sys.executable} {program} info"]
+        environment = {**ENVIRONMENT, "PYTHONPATH": path}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, preexec_fn=heeded, **pipes) as child:
+            assert child.stdout.readline() == b"loading\n"
+            child.send_signal(signal.SIGINT)
+            assert child.communicate(timeout=60)[1] == b"fastbp: interrupted\n"
+        assert child.returncode == 130
+
+
+def test_the_path_of_a_named_data_set_is_said(run, folder, digits):
+    raw = folder / "MNIST" / "raw"
+    write_folder(raw, [np.asarray(part, "u1") for part in digits])
+    code, out, _ = run("train", *FAST, "--data", "mnist", "--data-dir", folder)
+    assert code == 0
+    assert out.startswith(f"mnist in {folder / 'MNIST'}: 1,442 samples for training, 355 for")
+    for command in (["train", *FAST, "--quiet"], ["evaluate"]):
+        out = run(*command, "--json", "--data", "mnist", "--data-dir", folder)[1]
+        assert json.loads(out)["data_path"] == str(folder / "MNIST")
+    assert json.loads(run("evaluate", "--json")[1])["data_path"] is None
 
 
 def test_import_brings_no_extras(run_program):
-    modules = run_program("modules.py", "fastbp.cli").stdout.split()
-    assert "fastbp.cli" in modules
+    modules = run_program("modules.py", "fastbp.cli.program").stdout.split()
+    assert "fastbp.cli.train" in modules
     assert not {"matplotlib", "onnx", "pandas", "pooch", "sklearn", "tqdm"} & set(modules)
 
 

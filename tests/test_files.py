@@ -202,7 +202,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one(tmp_path, run_program):
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
 def test_a_pipe_by_the_name_of_a_device_is_written_to():
-    program = "import fastbp; fastbp._support.files.write_text('/dev/stdout', 'grüße')"
+    program = "from fastbp._support import files; files.write_text('/dev/stdout', 'grüße')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("grüße".encode(), b"")
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import datasets
 from ..callbacks import Callback, CSVLog, JSONLog, check_place
+from ..datasets import loading
 from ..datasets.csv import read_samples
 from ..datasets.dialect import Dialect
-from ..datasets.loading import is_table
 from ..engines import versions
 from ..model import config
 from ..model.config import INITS
@@ -119,7 +119,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "files, a Keras-style .npz, mnist.pkl.gz, or a .csv", "digits",
     ),
     "--data-dir": _value(
-        "FOLDER", "of mnist and fashion-mnist, before $FASTBP_DATA, the user's and system's caches"
+        "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by default "
+        "$FASTBP_DATA, then the caches of the user and the system"
     ),
     "--label": _value(
         "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows it"
@@ -243,9 +244,19 @@ def load_data(
 ) -> datasets.Dataset:
     """Return the data set that --data names; a download shows a progress bar in a terminal."""
     return datasets.load(
-        args.data, args.data_dir, label=args.label, progress=shows_progress(args), mapped=mapped,
-        header=args.header, separator=args.separator, decimal=args.decimal, notes=notes,
+        find_data(args), label=args.label, mapped=mapped, header=args.header,
+        separator=args.separator, decimal=args.decimal, notes=notes,
     )  # fmt: skip
+
+
+def find_data(args: argparse.Namespace) -> str | Path:
+    """Return the path that --data names, also as `args.data_path`; for the digits, their name."""
+    args.data_path = None
+    if args.data == "digits" and args.data_dir is None:
+        return "digits"
+    path = loading.locate(args.data, args.data_dir, shows_progress(args))
+    args.data_path = os.path.abspath(path)
+    return path
 
 
 def shows_progress(args: argparse.Namespace) -> bool:
@@ -264,11 +275,11 @@ def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
 
 def load_samples(net: Network, args: argparse.Namespace) -> np.ndarray:
     """Return all rows of a .npy or .csv file, or the test images of a data set."""
-    if is_table(args.data):
+    if loading.is_table(args.data):
         dialect = Dialect(args.header, args.separator, args.decimal)
-        return read_samples(args.data, args.label, dialect, net.notes)
-    if args.data.endswith(".npy"):
-        X = datasets.map_npy(args.data)
+        return read_samples(find_data(args), args.label, dialect, net.notes)
+    if args.data.lower().endswith(".npy"):
+        X = datasets.map_npy(find_data(args))
         return X.reshape(len(X), -1)
     return load_data_for(net, args).X_test
 
@@ -296,10 +307,19 @@ def title(net: Network) -> str:
     return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
 
 
-def check_writable(*paths: str | None) -> None:
-    """Raise now, not after an hour of training, if a file cannot be written."""
+def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:
+    """Raise now, not after an hour of training, if a file cannot be written, or is one of others.
+
+    Those are the other files to be written, and those that are `read`.
+    """
+    taken = {os.path.realpath(path) for path in filter(None, read) if path not in datasets.NAMES}
     for path in filter(None, paths):
         check_place(path)
         device = os.path.exists(path) and not os.path.isfile(path)  # such as /dev/null
         if not os.access(path if device else Path(path).parent, os.W_OK):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ValueError(f"{path}: the command uses this file already; name another")
+        if os.path.isfile(place) or not os.path.exists(place):  # no device such as /dev/null
+            taken.add(place)

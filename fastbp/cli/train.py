@@ -13,6 +13,7 @@ import numpy as np
 from .. import callbacks, datasets, lr_finder, plots
 from .._support import notes as kept
 from ..history import History
+from ..model import file as model_file
 from ..network import Network
 from ..plots.metrics import Norms
 from ..schedules import Cosine
@@ -20,6 +21,7 @@ from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import options, records
 from .options import CURVES, TABLE, Result, command, load_data, title
+from .streams import say
 
 PROBE = 256  # samples on which the norms of each layer are recorded
 
@@ -78,7 +80,9 @@ def _train(
     if not args.quiet:
         held_out = "" if X_val is data.X_test else f"{len(X_val):,} for validation, "
         counts = f"{len(X):,} samples for training, {held_out}{len(data.X_test):,} for testing"
-        _say(args, f"{args.data}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
+        named = args.data_path and args.data in datasets.NAMES
+        where = f"{args.data} in {args.data_path}" if named else args.data
+        _say(args, f"{where}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
         if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
             _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
     try:
@@ -110,7 +114,11 @@ def _saved(args: Namespace, data: datasets.Dataset, net: Network, *trained: Any)
 
 def _check_places(args: Namespace) -> None:
     history, log = os.fspath(records.beside(args.output)), args.log and args.log.path
-    options.check_writable(args.output, history, args.plot or CURVES, log, args.checkpoint)
+    checkpoint = args.checkpoint
+    read = args.data, None if args.resume == checkpoint else args.resume
+    for path in filter(None, (args.output, checkpoint)):
+        model_file.check_name(path)
+    options.check_writable(args.output, history, args.plot or CURVES, log, checkpoint, read=read)
     if args.plot:
         plots.check(args.plot)
 
@@ -118,7 +126,7 @@ def _check_places(args: Namespace) -> None:
 def _say(args: Namespace, line: str) -> None:
     """Print a line; with --json to stderr, or nowhere if --quiet is given too."""
     if not (args.json and args.quiet):
-        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+        say(line, sys.stderr if args.json else sys.stdout)
 
 
 def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]:
@@ -189,6 +197,7 @@ def _finish(
         "test_accuracy": correct / tested, "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
+        "data_path": args.data_path,
         "backend": net.backend, "threads": args.threads, "dtype": str(net.dtype),
         "learning_rate": history.learning_rate[-1], "stopped": history.stopped, "model": model,
         "history": recorded, "plot": _draw(args, history, title(net)),

@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -35,7 +34,8 @@ def evaluate(args: Namespace) -> Result:
     loss, correct, samples = net.loss(*test), net.evaluate(*test), len(test[0])
     facts = {
         "test_accuracy": correct / samples, "test_loss": loss, "correct": correct,
-        "samples": samples, "data": args.data, "model": os.path.abspath(args.model),
+        "samples": samples, "data": args.data, "data_path": args.data_path,
+        "model": os.path.abspath(args.model),
     }  # fmt: skip
     accuracy = f"test accuracy {correct / samples:.4f} ({correct:,} of {samples:,})"
     return Result(facts, f"{accuracy}\ntest loss     {loss:.6f}")
@@ -55,16 +55,19 @@ def predict(args: Namespace) -> Result:
       fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
       fastbp predict points.safetensors --data points.csv --label class
     """
-    options.check_writable(args.output)
+    options.check_writable(args.output, read=(args.model, args.data))
+    if args.output:
+        files.check_name(args.output, ".csv", ".txt")
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
     rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
     if not args.proba and "classes" in net.notes:
         rows, fmt = _names(net, X), "%s"
     text = io.StringIO()
-    np.savetxt(sys.stdout if args.output is None else text, rows, fmt, delimiter=",")
-    if args.output is not None:
-        files.write_text(args.output, text.getvalue())
+    np.savetxt(text, rows, fmt, delimiter=",")
+    if args.output is None:
+        return Result(text=text.getvalue().removesuffix("\n"))
+    files.write_text(args.output, text.getvalue())
     return Result()
 
 
@@ -165,7 +168,7 @@ def plot(args: Namespace) -> Result:
       fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json
     """
     path = args.output or f"fastbp-{args.kind}.png"
-    options.check_writable(path)
+    options.check_writable(path, read=(*args.files, args.data))
     plots.check(path)
     if args.kind == "learning-rate" and not args.files:
         writer = "`fastbp find-learning-rate --json > rates.json`"
@@ -209,7 +212,8 @@ def report(args: Namespace) -> Result:
       fastbp report                                 the model that `fastbp train` wrote
       fastbp report mnist.safetensors --data mnist --output mnist.html
     """
-    options.check_writable(args.output)
+    options.check_writable(args.output, read=(args.model, args.data))
+    files.check_name(args.output, ".html", ".htm")
     net = load_model(args.model)
     data = load_data_for(net, args)
     history = norms = None

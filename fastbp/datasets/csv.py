@@ -4,7 +4,7 @@ import os
 import re
 import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -91,13 +91,10 @@ def read_samples(path: _Path, label: str | None, dialect: Dialect, notes: _Notes
         return _Table(path, label, dialect.checked(), notes).inputs()
 
 
-def read_and_split(
+def read_numbered(
     path: Path, label: str | None, dialect: Dialect, notes: _Notes
-) -> tuple[Sequence[np.ndarray], dict[str, Any]]:
-    """Read a table; every fifth line of each class is for testing, as for the digits.
-
-    Returns four arrays, and the notes of a model that is trained on them.
-    """
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Return X, the numbers of the classes, and the notes of a model that is trained on them."""
     dialect.checked()
     with blaming(path, advice=""):
         label = (notes or {}).get("label") if label is None else label
@@ -108,14 +105,7 @@ def read_and_split(
         if notes is None and len(table.classes) < 2:
             only = f"column {label!r} holds one class alone, {table.classes[0]!r}"
             raise ValueError(f"{only}; to train takes two or more")
-        counts = np.unique(y, return_counts=True)[1]
-        place = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)  # in its class
-        test = np.zeros(len(y), bool)
-        test[np.argsort(y, kind="stable")] = place % 5 == 4
-        if not test.any():
-            raise ValueError("a class must have five lines or more: every fifth is for testing")
-        found = {"columns": table.names, "label": label, "classes": table.classes}
-        return (X[~test], y[~test], X[test], y[test]), found
+        return X, y, {"columns": table.names, "label": label, "classes": table.classes}
 
 
 class _Table:

@@ -66,6 +66,7 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     'softmax'
     """
     checks.one_of("inputs", inputs, ("float", "uint8"))
+    files.check_name(path, ".onnx")
     onnx, size = extras.required(*_REQUIRED), net.to_vector().nbytes
     if size > MAX_BYTES:
         raise ValueError(f"net must have at most {MAX_BYTES:,} bytes for ONNX; got {size:,}")

@@ -50,8 +50,14 @@ def write(
     write_arrays(path, arrays, metadata | more)
 
 
+def check_name(path: _Path) -> None:
+    """Raise a ValueError if a name says that the file is none of safetensors."""
+    files.check_name(path, ".safetensors", hint=" (`fastbp export` makes ONNX of a model)")
+
+
 def write_arrays(path: _Path, arrays: _Arrays, metadata: dict[str, str]) -> None:
     """Write arrays and any metadata to a safetensors file."""
+    check_name(path)
     dense = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")
@@ -101,6 +107,12 @@ def check_regular(path: _Path) -> None:
         raise ModelFileError(f"{path} is not a regular file")
 
 
+def check_head(path: _Path) -> None:
+    """Raise if a file is no model at all, such as a Git LFS pointer."""
+    if found := files.instead(files.head(path)):
+        raise ModelFileError(f"{os.fspath(path)} is {found}")
+
+
 @contextlib.contextmanager
 def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
     """Open a safetensors file; damage found while it is read becomes a ModelFileError."""
@@ -111,6 +123,7 @@ def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
         with safetensors.safe_open(path, framework="np") as file:
             yield file, path
     except safetensors.SafetensorError as error:
+        check_head(path)
         words = f"{path} is damaged, or not a safetensors file: {error!s:.300}"
         raise ModelFileError(words) from error
 

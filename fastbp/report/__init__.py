@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from .. import plots
 from .._support import files
 from .._support import notes as kept
+from .._support.texts import writable
 from ..plots import figures, metrics
 from ..plots.curves import FoundRates, LayerNorms
 
@@ -74,7 +75,7 @@ def write(
     ImportError, OSError
         If matplotlib is missing, or the file cannot be written.
     TypeError, ValueError
-        If samples or labels do not fit the network.
+        If samples or labels do not fit the network, or the file is named as another format.
 
     Examples
     --------
@@ -85,6 +86,7 @@ def write(
     >>> path = os.path.join(tempfile.mkdtemp(), "report.html")
     >>> fastbp.report.write(path, net, X, y, history=history, title="digits")
     """
+    files.check_name(path, ".html", ".htm")
     figures.check()
     right, loss, samples = net.evaluate(X, labels), net.loss(X, labels), np.shape(X)[0]
     sections: dict[str, Callable[[], str | Figure]] = {
@@ -100,7 +102,8 @@ def write(
     if rates is not None:
         sections["Learning-rate finder"] = lambda: plots.learning_rates(rates)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(title), sections="\n".join(map(_section, sections, sections.values())),
+        title=escape(writable(title)),
+        sections="\n".join(map(_section, sections, sections.values())),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         lead=f"{100 * right / samples:.2f} % of {samples:,} samples are classified right; "
         f"mean loss {loss:.6g}.",
