@@ -119,9 +119,9 @@ def figures(data_dir):
     package, numba, step = (seconds_of(code) - empty for code in starts)
     lines += [
         "",
-        f"`from fastbp import Network` takes {package:.2f} s; `import numba`, which the first network "
-        f"with kernels does, {numba:.2f} s. From the start of both to the end of the first step, with "
-        f"kernels from the cache, {step:.2f} s.",
+        f"`from fastbp import Network` takes {package:.2f} s; `import numba`, which the first "
+        f"network with kernels does, {numba:.2f} s. From the start of both to the end of the first "
+        f"step, with kernels from the cache, {step:.2f} s.",
     ]
     return "\n".join(lines) + "\n"
 
