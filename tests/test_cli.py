@@ -1340,10 +1340,10 @@ def test_the_path_of_a_named_data_set_is_said(run, folder, digits):
     write_folder(raw, [np.asarray(part, "u1") for part in digits])
     code, out, _ = run("train", *FAST, "--data", "mnist", "--data-dir", folder)
     assert code == 0
-    assert out.startswith(f"mnist in {folder / 'MNIST'}: 1,442 samples for training, 355 for")
+    assert out.startswith(f"mnist in {raw}: 1,442 samples for training, 355 for")
     for command in (["train", *FAST, "--quiet"], ["evaluate"]):
         out = run(*command, "--json", "--data", "mnist", "--data-dir", folder)[1]
-        assert json.loads(out)["data_path"] == str(folder / "MNIST")
+        assert json.loads(out)["data_path"] == str(raw)
     assert json.loads(run("evaluate", "--json")[1])["data_path"] is None
 
 

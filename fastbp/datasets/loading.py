@@ -298,7 +298,7 @@ def _folder(name: str, data_dir: _Path | None, progress: bool) -> Path:
         if not missing or (len(missing) < len(arrays.FILES) and folder != cache):
             if named and folder not in named:
                 logger.warning("%s is not in $FASTBP_DATA, %s; reading %s", name, root, folder)
-            return folder
+            return next(iter(arrays.sets_in(folder)[""].values())).parent
     places = "".join(f"\n  {folder} and {folder / 'raw'}" for folder in folders)
     places = places or " no folder at all"
     files = ", ".join(f"{stem}-ubyte" for stem in arrays.FILES)
