@@ -874,7 +874,7 @@ def points(path, columns="a b cls", separator=",", header=True, names=("hi", "lo
     return found["cls"]
 
 
-SMALL = ["--hidden", "8", "--epochs", "20", "--quiet", "--json"]
+OF_POINTS = ["--hidden", "8", "--epochs", "20", "--quiet", "--json"]
 
 
 @pytest.fixture
@@ -882,8 +882,8 @@ def of_table(run, folder):
     """What training on a table says; the model knows its columns and classes."""
     pytest.importorskip("pandas", reason="the extra csv is not installed")
     points("t.csv")
-    code, out, _ = run("train", "--data", "t.csv", "--label", "cls", *SMALL)
-    assert code == 0
+    code, out, err = run("train", "--data", "t.csv", "--label", "cls", *OF_POINTS)
+    assert code == 0, err
     return json.loads(out)
 
 
@@ -928,7 +928,7 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
     pytest.importorskip("pandas", reason="the extra csv is not installed")
     points("n.csv", "cls a b", header=False, names=names)
     table = "--data", "n.csv", "--no-header", "--label", "1"
-    out = run("train", *table, *SMALL)[1]
+    out = run("train", *table, *OF_POINTS)[1]
     assert json.loads(out)["sizes"] == [2, 8, len(classes)]
     assert set(map(int, run("predict", *table)[1].split())) == set(classes)
     points("x.csv", "a b", header=False)
