@@ -91,8 +91,19 @@ def _read(path: _Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     with _opened(path) as (file, path):
         metadata = file.metadata() or {}
         config = _config(metadata, path, kind)
-        notes = _json_object(metadata.get("notes", "{}"), path, "its text of notes")
+        notes = notes_in(metadata, path)
         return {name: _array(file, name, path) for name in file.keys()}, config, notes
+
+
+def notes_in(metadata: Mapping[str, str], path: _Path) -> dict[str, Any]:
+    """Return the notes in a file's metadata."""
+    return _json_object(metadata.get("notes", "{}"), os.fspath(path), "its text of notes")
+
+
+def with_notes(metadata: dict[str, str], notes: dict[str, Any]) -> dict[str, str]:
+    """Return metadata that hold a network's notes, if it has any."""
+    text = kept.text(notes)
+    return metadata if text == "{}" else {**metadata, "notes": text}
 
 
 def read_arrays(
@@ -211,8 +222,8 @@ def write_model(
     path: _Path, config: Config, arrays: Sequence[np.ndarray], notes: dict[str, Any]
 ) -> None:
     """Write a network: its arrays in the order of `config.shapes()`."""
-    more = {"notes": text} if (text := kept.text(notes)) != "{}" else {}
-    write(path, dict(zip(config.shapes(), arrays, strict=True)), config.as_dict(), **more)
+    named = dict(zip(config.shapes(), arrays, strict=True))
+    write(path, named, config.as_dict(), **with_notes({}, notes))
 
 
 def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
