@@ -1067,7 +1067,7 @@ def test_export_to_torch_and_back(run, model, digits):
     X = digits.X_test
     back = fastbp.load("back.safetensors")
     np.testing.assert_array_equal(back.feedforward(X), model.feedforward(X))  # 1/16 is exact
-    arrays = fastbp.model.file.read_arrays("t.safetensors")[0]
+    arrays = fastbp.model.file.read_arrays("t.safetensors", str)[0]
     checkpoint.write_arrays("bare.safetensors", arrays, {})
     said = "--activation", "tanh", "--output-activation", "sigmoid", "--loss", "quadratic"
     assert run("convert", "bare.safetensors", "b.safetensors", *said, "--input-scale", 0.5)[0] == 0
@@ -1075,6 +1075,13 @@ def test_export_to_torch_and_back(run, model, digits):
     assert (config["activation"], config["output"], config["loss"], config["input_scale"]) == (
         "tanh", "sigmoid", "quadratic", 0.5,
     )  # fmt: skip
+    squares = {f"{name}.weight": np.eye(3) + k for k, name in enumerate(("in", "out"))}
+    checkpoint.write_arrays("words.safetensors", squares, {"loss": "0.3"})
+    code, _, err = run("convert", "words.safetensors", "c.safetensors", *said)
+    assert code == 2
+    assert "--order" in err
+    assert run("convert", "words.safetensors", "c.safetensors", *said, "--order", "out,in")[0] == 0
+    np.testing.assert_array_equal(fastbp.load("c.safetensors").weights[0], squares["out.weight"])
 
 
 @pytest.mark.parametrize("options", [

@@ -12,7 +12,7 @@ import os
 import reprlib
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,19 @@ FORMAT_VERSION = 1  # of both
 _KINDS = {
     FORMAT: ("model", "fastbp.load reads it"),
     TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
+}
+# By their first bytes, beside what `files.instead` knows.
+_PICKLE = (
+    "a pickle, as torch.save writes, which can run any code; write the file by "
+    "safetensors.torch.save_file(model.state_dict(), PATH)"
+)
+_OTHERS = {
+    b"PK\3\4": f"a zip archive; perhaps {_PICKLE}",
+    b"\x80\2\x8a\nl\xfc\x9cF": _PICKLE,  # of older PyTorch
+    b"\x80\4\x95": _PICKLE,
+    b"\x80\5\x95": _PICKLE,
+    b"\x1f\x8b": "compressed by gzip, which is not read; unpack it",
+    b"\x89HDF": "HDF5, as older Keras writes; export the model as ONNX",
 }
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 # Characters, enough for a hundred thousand layers. As Python objects JSON takes some twenty times
@@ -84,14 +97,34 @@ def _read(path: _Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     with _opened(path) as (file, path):
         metadata = file.metadata() or {}
         config = _config(metadata, path, kind)
-        notes = _json_object(metadata.get("notes", "{}"), path, "its text of notes")
+        notes = notes_in(metadata, path)
         return {name: _array(file, name, path) for name in file.keys()}, config, notes
 
 
-def read_arrays(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the arrays and the metadata of any safetensors file."""
+def notes_in(metadata: Mapping[str, str], path: _Path) -> dict[str, Any]:
+    """Return the notes in a file's metadata."""
+    return _json_object(metadata.get("notes", "{}"), os.fspath(path), "its text of notes")
+
+
+def with_notes(metadata: dict[str, str], notes: dict[str, Any]) -> dict[str, str]:
+    """Return metadata that hold a network's notes, if it has any."""
+    text = kept.text(notes)
+    return metadata if text == "{}" else {**metadata, "notes": text}
+
+
+def read_arrays(
+    path: _Path, check: Callable[[str], object]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of any safetensors file, once their names are checked."""
     with _opened(path) as (file, path):
-        return {name: _array(file, name, path) for name in file.keys()}, file.metadata() or {}
+        metadata = file.metadata() or {}
+        if metadata.get("format") in _KINDS:
+            found, reader = _KINDS[metadata["format"]]
+            raise ModelFileError(f"{path} is a {found} of fastbp already: {reader}")
+        names = list(file.keys())
+        for name in names:
+            check(name)
+        return {name: _array(file, name, path) for name in names}, metadata
 
 
 def check_regular(path: _Path) -> None:
@@ -109,7 +142,9 @@ def check_regular(path: _Path) -> None:
 
 def check_head(path: _Path) -> None:
     """Raise if a file is no model at all, such as a Git LFS pointer."""
-    if found := files.instead(files.head(path)):
+    head = files.head(path)
+    other = next((words for start, words in _OTHERS.items() if head.startswith(start)), None)
+    if found := files.instead(head) or other:
         raise ModelFileError(f"{os.fspath(path)} is {found}")
 
 
@@ -192,8 +227,8 @@ def write_model(
     path: _Path, config: Config, arrays: Sequence[np.ndarray], notes: dict[str, Any]
 ) -> None:
     """Write a network: its arrays in the order of `config.shapes()`."""
-    more = {"notes": text} if (text := kept.text(notes)) != "{}" else {}
-    write(path, dict(zip(config.shapes(), arrays, strict=True)), config.as_dict(), **more)
+    named = dict(zip(config.shapes(), arrays, strict=True))
+    write(path, named, config.as_dict(), **with_notes({}, notes))
 
 
 def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
