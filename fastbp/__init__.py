@@ -10,23 +10,21 @@ True
 (20, True)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from . import datasets, schedules
-from .engines import get_backend
-from .errors import DivergenceError, ModelFileError, RankError
-from .history import History
-from .model.layout import Gradient
-from .network import Network, load
-from .optimizers import SGD, Adam
-
+TYPE_CHECKING = False  # that of `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
-    from . import callbacks, interchange, plots, report
+    from typing import Any
+
+    from . import callbacks, datasets, interchange, plots, report, schedules
+    from .engines import get_backend
     from .engines.versions import show_versions
+    from .errors import DivergenceError, ModelFileError, RankError
+    from .history import History
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .layers.sequential import Sequential
     from .lr_finder import find_learning_rate
+    from .model.layout import Gradient
+    from .network import Network, load
+    from .optimizers import SGD, Adam
     from .plots.metrics import Norms
     from .verification import verify
     from .verification.gradients import gradcheck
@@ -65,28 +63,37 @@ __all__ = [
     "verify",
 ]
 
-# Imported at first use, so that `import fastbp` takes no longer than `import numba`.
-_LAZY: dict[str, list[str]] = {
-    "callbacks": [],
-    "estimator": [],
-    "interchange": [],
+# Imported at first use, as all modules are: a program waits for what it needs alone, and the
+# command line is there to answer Ctrl-C before anything else is loaded.
+_LAZY = {
+    "engines": ["get_backend"],
+    "engines.versions": ["show_versions"],
+    "errors": ["DivergenceError", "ModelFileError", "RankError"],
+    "history": ["History"],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "layers.sequential": ["Sequential"],
     "lr_finder": ["find_learning_rate"],
-    "plots": [],
+    "model.layout": ["Gradient"],
+    "network": ["Network", "load"],
+    "optimizers": ["SGD", "Adam"],
     "plots.metrics": ["Norms"],
-    "report": [],
     "verification": ["verify"],
     "verification.gradients": ["gradcheck"],
-    "engines.versions": ["show_versions"],
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     for path, names in _LAZY.items():
-        if name == path or name in names:
-            module = import_module(f".{path}", __name__)
-            return module if name == path else getattr(module, name)
+        if name in names:
+            return getattr(import_module(f".{path}", __name__), name)
+    if name[:2] != "__":
+        try:
+            return import_module(f".{name}", __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":  # an extra
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

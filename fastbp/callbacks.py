@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ._support import checks
+from ._support import checks, files
 from .history import NAMES, Best, History
+from .model import file as model_file
 from .network import Network
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "StopOnDivergence"]
@@ -244,7 +245,7 @@ class Checkpoint(_Monitor):
         self._folder = Path(folder)
         self.every = checks.positive_int("every", every)
         self.best = self._best = None if monitor is None else Best(monitor)
-        self.path(1)
+        model_file.check_name(self.path(1))
 
     def path(self, epoch: int) -> Path:
         """Return the file of an epoch."""
@@ -287,10 +288,12 @@ def _finite(value: float) -> float | None:
 
 class _Log(Callback):
     _head = ""
+    _ends: tuple[str, ...]
     _line: Callable[[History, int], str]
 
     def __init__(self, path: FilePath) -> None:
         self.path = _file_path(path)
+        files.check_name(self.path, *self._ends)
 
     def on_fit_begin(self, net: Network, history: History) -> None:
         earlier = (self._line(history, epoch) for epoch in range(len(history)))
@@ -316,8 +319,9 @@ class CSVLog(_Log):
 
     Raises
     ------
-    TypeError, OSError
-        If `path` is not a path; from `fit`, before training, if the file cannot be written.
+    TypeError, ValueError, OSError
+        If `path` is not a path, or is named as another format; from `fit`, before training, if the
+        file cannot be written.
 
     Examples
     --------
@@ -330,6 +334,7 @@ class CSVLog(_Log):
     """
 
     _head = ",".join(["epoch", *NAMES]) + "\n"
+    _ends = (".csv", ".txt")
 
     @staticmethod
     def _line(history: History, epoch: int) -> str:
@@ -348,7 +353,7 @@ class JSONLog(_Log):
 
     Raises
     ------
-    TypeError, OSError
+    TypeError, ValueError, OSError
         As for `CSVLog`.
 
     Examples
@@ -361,6 +366,7 @@ class JSONLog(_Log):
     True
     """
 
+    _ends = (".jsonl", ".json", ".txt")
     _line = staticmethod(json_line)
 
 

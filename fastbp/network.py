@@ -66,6 +66,10 @@ class Network(Predictor):
         makes another one like it.
     rng : numpy.random.Generator
         Draws the order of samples.
+    notes : dict, {} at first
+        What the network remembers beside its numbers, in JSON values; `save` keeps it, nothing
+        computes with it. With the `notes` of `datasets.load`, a model knows the columns and classes
+        of its table.
 
     Raises
     ------
@@ -101,14 +105,16 @@ class Network(Predictor):
         """Make a network whose parameters are zero."""
         super().__init__(config, backend)
         self.rng = rng
+        self.notes: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         state = {"config": self._config.as_dict(), "backend": self.backend, "rng": self.rng}
-        return {**state, "vector": self.to_vector()}
+        return {**state, "vector": self.to_vector(), "notes": self.notes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._build(Config.checked(**state["config"]), state["backend"], state["rng"])
         self._layout.from_vector(state["vector"], self.params)
+        self.notes = state.get("notes", {})
 
     def __repr__(self) -> str:
         c = {**self.config, "backend": self.backend}
@@ -323,7 +329,7 @@ class Network(Predictor):
         return summary.summary(self.config, self.backend, self.params.nbytes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file: dense arrays and the configuration.
+        """Write the network to a safetensors file: dense arrays, configuration and notes.
 
         Parameters
         ----------
@@ -332,10 +338,12 @@ class Network(Predictor):
 
         Raises
         ------
-        ValueError
-            If a parameter is NaN or infinite, which `load` would refuse.
         OSError
-            If the file cannot be written. After either error, what was there is still there.
+            If the file cannot be written. After any error, what was there is still there.
+        TypeError, ValueError
+            If a parameter is NaN or infinite, which `load` would refuse; if the name is that of
+            another format, such as ``net.onnx``; if JSON cannot hold the notes, or they take more
+            than 2**20 characters.
 
         Examples
         --------
@@ -345,7 +353,7 @@ class Network(Predictor):
         >>> os.path.exists(path)
         True
         """
-        file.write_model(path, self._config, (*self.weights, *self.biases))
+        file.write_model(path, self._config, (*self.weights, *self.biases), self.notes)
 
 
 def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
@@ -375,7 +383,10 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     (3, 2)
     """
     backend = _backend(backend)
-    return from_arrays(*file.read_model(path), backend)
+    config, arrays, notes = file.read_model(path)
+    net = from_arrays(config, arrays, backend)
+    net.notes = notes
+    return net
 
 
 def from_arrays(

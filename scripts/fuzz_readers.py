@@ -210,6 +210,7 @@ def _tables():
     rows = "\n".join(f"{k},{k / 2},{k % 2}" for k in range(12))
     yield f"a,b,class\n{rows}\n".encode()
     yield f"\ufeffclass,b,c\r\n{rows}".encode()
+    yield "\n".join(["a;b;class", *(f"{k},5;{k};c{k % 2}" for k in range(12))]).encode()
     yield b'a,"b ""c""",class\n1e300,,1\nnan,-inf,x\n'
 
 

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import fastbp
+from corpora.idx import write_folder
 from fastbp import engines, kernels, plots, schedules, verification
-from fastbp.cli import COMMANDS, main, records
+from fastbp.cli import main, records
 from fastbp.cli.options import CURVES, MODEL
+from fastbp.cli.program import COMMANDS
 from fastbp.cli.use import REPORT
 from fastbp.model import file as checkpoint
 from fastbp.verification import tolerances
@@ -32,7 +34,8 @@ with contextlib.suppress(ImportError):
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
     "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
-    "model", "history", "plot", "data", "backend", "threads", "dtype", "learning_rate", "stopped",
+    "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
+    "learning_rate",
 }  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def test_the_same_seed_gives_the_same_file_on_any_number_of_threads(run, folder)
 def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engine):
     calls = fitted(monkeypatch)
     code, out, _ = run(
-        "train", "--data", "digits", "--data-dir", folder, "--hidden", "6,5", "--activation",
+        "train", "--data", "digits", "--hidden", "6,5", "--activation",
         "tanh", "--loss", "quadratic", "--epochs", 1, "--batch-size", 7, "--learning-rate", 0.1,
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
@@ -335,7 +338,7 @@ def test_the_finder_s_suggestion_learns_the_digits(run, folder, digits):
 def test_info_of_a_model_is_its_summary(run, model):
     assert run("info", MODEL) == (0, fastbp.load(MODEL).summary() + "\n", "")
     facts = json.loads(run("info", MODEL, "--json")[1])
-    assert {**facts, "layers": None} == {**model.config, "layers": None}
+    assert {**facts, "layers": None} == {**model.config, "layers": None, "notes": {}}
     assert [layer["parameters"] for layer in facts["layers"]] == [64 * 8 + 8, 8 * 10 + 10]
 
 
@@ -474,6 +477,32 @@ BAD = {
     "log of another kind": (
         ["train", "--log", "log.txt"], "--log: expected a file .csv or .jsonl; got 'log.txt'",
     ),
+    **{
+        f"model named {end}": (
+            ["train", "--output", f"m{end}"], f"m{end}: the name must end in .safetensors, as that",
+        )
+        for end in (".onnx", ".ONNX", ".npz", ".pt", ".pth", ".pkl", ".h5", ".csv", ".jsonl")
+    },
+    "checkpoint named npz": (["train", "--checkpoint", "c.npz"], "c.npz: the name must end"),
+    "page named pdf": (["report", "small", "--output", "r.pdf"], "must end in .html or .htm, as"),
+    "rows named npy": (
+        ["predict", "small", "--data", "three.npy", "--output", "p.npy"], "must end in .csv or",
+    ),
+    "log over the table": (
+        ["train", "--data", "t.csv", "--label", "a", "--log", "./t.csv"], "uses this file already",
+    ),
+    "one file twice": (["train", "--output", "m", "--checkpoint", "./m"], "./m: the command uses"),
+    "history as the log": (
+        ["train", "--output", "m", "--log", "m.history.jsonl"], "jsonl: the command uses this file",
+    ),
+    "model over its checkpoint": (
+        ["train", "--resume", "small", "--output", "small"], "small: the command uses this file",
+    ),
+    "rows over the table": (
+        ["predict", "small", "--data", "t.csv", "--output", "t.csv"], "t.csv: the command uses",
+    ),
+    "rows over the model": (["predict", "small", "--output", "small"], "small: the command uses"),
+    "page over the model": (["report", "small", "--output", "small"], "small: the command uses"),
     "log nowhere": (["train", "--log", "no/log.csv"], "no/log.csv: its folder does not exist"),
     "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
@@ -513,15 +542,22 @@ BAD = {
     "model of another width": (["evaluate", "small"], "takes samples of 3 numbers, those"),
     "images to predict": (["predict", "small"], "takes samples of 3 numbers, those of digits"),
     "another layout": (["evaluate", "other.onnx"], "`fastbp convert` makes a model of it"),
+    "a folder for the digits": (["train", "--data-dir", "."], "is for mnist and fashion-mnist"),
+    "a folder for rows": (
+        ["predict", "small", "--data", "three.npy", "--data-dir", "."], "is for mnist and fashion",
+    ),
+    "a folder without mnist": (
+        ["train", "--data", "mnist", "--data-dir", "."], "mnist was not found in .; put train-im",
+    ),
     "rows of another width": (["predict", "small", "--data", "rows.npy"], "X must be (batch, 3)"),
     "rows of text": (["predict", "small", "--data", "text.npy"], "'U1' is not a plain bool"),
     "rows of objects": (["predict", "small", "--data", "objects.npy"], "'O' is not a plain bool"),
     "rows of terabytes": (["predict", "small", "--data", "vast.npy"], "vast.npy: it has 176"),
     "a scalar": (["predict", "small", "--data", "scalar.npy"], "an array's shape must be a"),
     "no rows": (["predict", "small", "--data", "empty.npy"], "an array of shape (0, 3) is empty"),
-    "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: No such file"),
+    "missing rows": (["predict", "small", "--data", "no.npy"], "no.npy: no such file"),
     "rows that are text": (["predict", "small", "--data", "fake.npy"], "it is not a numeric array"),
-    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: cannot"),
+    "no folder": (["predict", "small", "--data", "three.npy", "--output", "no/c"], "no/c: its fo"),
     "history a folder": (["train", "--output", "taken"], "taken.history.jsonl: expected a file"),
     "a folder's history": (["plot", "curves", "."], ".history.jsonl: there is no such file"),
     "no kind": (["plot"], "the following arguments are required: KIND"),
@@ -533,7 +569,7 @@ BAD = {
     "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
     "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
-    "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it holds no epoch"),
+    "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it is empty"),
     "history without norms": (["plot", "norms", "plain.jsonl"], "norms must hold at least one"),
     "images of another width": (["plot", "mistakes", "small"], "of digits have 64; pass the data"),
     "matrix of another width": (["plot", "confusion", "small"], "pass the data it was trained on"),
@@ -587,6 +623,12 @@ BAD = {
     "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
     "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
+    "separator of images": (["train", "--separator", ";"], "separator, decimal are of a .csv file"),
+    "separator of two": (
+        ["train", "--data", "t.csv", "--label", "a", "--separator", ";;"], "must be one character",
+    ),
+    "one class": (["train", "--data", "one.csv", "--label", "b"], "'b' holds one class alone, 7"),
+    "no header": (["train", "--data", "n.csv", "--label", "b"], "pass --no-header"),
     "warmup": (["warmup", "--dtype", "int8"], "--dtype: invalid choice: 'int8'"),
 }  # fmt: skip
 
@@ -604,6 +646,8 @@ def bad_files(folder):
 
     good.save("m.safetensors")
     (folder / "t.csv").write_text("a,b\n0,x\n1,2\n")
+    (folder / "one.csv").write_text("a,b\n" + "1,7\n" * 9)
+    (folder / "n.csv").write_text("1,0\n2,1\n" * 9)
     (folder / "m.pt").write_bytes(b"\x80\x04.")
     (folder / "damaged.onnx").write_bytes(bytes(99))
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
@@ -854,8 +898,149 @@ def test_a_table_is_trained_on_evaluated_and_predicted(run, digits):
     assert evaluated["samples"] == 355
     classes = [int(line) for line in run("predict", *table)[1].splitlines()]
     assert classes == net.predict(X).tolist()  # all rows, in their order
-    np.savetxt("x.csv", X, "%d", delimiter=",", header=",".join(map(str, range(64))), comments="")
+    names = ",".join(name for name in header.split(",") if name != "digit")
+    np.savetxt("x.csv", X, "%d", delimiter=",", header=names, comments="")
     assert run("predict", "--data", "x.csv")[1] == run("predict", *table)[1]
+
+
+def points(path, columns="a b cls", separator=",", header=True, names=("hi", "lo", "mid")):
+    """Write 150 points; the largest of three sums is their class."""
+    a, b = np.random.default_rng(0).normal(size=(2, 150)).round(3)
+    sums = np.column_stack([a + b, -a, a - b])
+    found = {"a": a, "b": b, "cls": [names[k] for k in sums.argmax(axis=1)], "rows": range(150)}
+    columns = columns.split()
+    lines = [separator.join(columns)] if header else []
+    lines += [separator.join(map(str, row)) for row in zip(*map(found.get, columns), strict=True)]
+    text = "\n".join(lines)
+    Path(path).write_text(text if separator == "," else text.replace(".", ","), "utf-8")
+    return found["cls"]
+
+
+OF_POINTS = ["--hidden", "8", "--epochs", "20", "--quiet", "--json"]
+
+
+@pytest.fixture
+def of_table(run, folder):
+    """What training on a table says; the model knows its columns and classes."""
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    points("t.csv")
+    code, out, err = run("train", "--data", "t.csv", "--label", "cls", *OF_POINTS)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_a_model_knows_the_columns_and_classes_of_its_table(run, of_table):
+    assert of_table["sizes"] == [2, 8, 3]
+    assert of_table["test_accuracy"] > 0.8
+    notes = {"columns": ["a", "b"], "label": "cls", "classes": ["hi", "lo", "mid"]}
+    assert fastbp.load(MODEL).notes == notes
+    assert json.loads(run("info", MODEL, "--json")[1])["notes"] == notes
+    classes = run("predict", "--data", "t.csv")[1].split()
+    truth = points("other.csv", "b cls a")  # in another order
+    assert np.mean([a == b for a, b in zip(classes, truth, strict=True)]) > 0.8
+    points("semicolons.csv", "b a", ";")
+    for path in ("other.csv", "semicolons.csv"):
+        assert run("predict", "--data", path)[1].split() == classes
+    for path in ("t.csv", "other.csv"):
+        found = json.loads(run("evaluate", "--data", path, "--json")[1])
+        assert found["test_accuracy"] == of_table["test_accuracy"]
+    points("no-header.csv", header=False)
+    options = "--data", "no-header.csv", "--no-header"
+    assert run("predict", *options, "--label", 3)[1].split() == classes
+    assert json.loads(run("evaluate", *options, "--label", 3, "--json")[1])["samples"] == 29
+
+
+def test_pictures_and_reports_put_columns_in_order_and_name_classes(run, of_table, folder):
+    plots.check()
+    points("other.csv", "b cls a", "\t", names=("hi", "lo", "mid"))
+    share = f"{100 * of_table['test_accuracy']:.2f} %"
+    assert run("report", "--data", "other.csv")[0] == 0
+    page = (folder / "fastbp-report.html").read_text("utf-8")
+    assert f"{share} of" in page
+    assert '<th scope="row">mid</th>' in page
+    assert run("plot", "confusion", "--data", "other.csv", "--output", "c.svg")[0] == 0
+    assert share in (folder / "c.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [((2019, 2020, 2021), [2019, 2020, 2021]), ((0, 1, 2), [0, 1, 2]), ((-1, 7, 7), [-1, 7])],
+)
+def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, classes):
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    points("n.csv", "cls a b", header=False, names=names)
+    table = "--data", "n.csv", "--no-header", "--label", "1"
+    out = run("train", *table, *OF_POINTS)[1]
+    assert json.loads(out)["sizes"] == [2, 8, len(classes)]
+    assert set(map(int, run("predict", *table)[1].split())) == set(classes)
+    points("x.csv", "a b", header=False)
+    assert run("predict", "--data", "x.csv", "--no-header")[1] == run("predict", *table)[1]
+    assert "classes: " in run("train", *table, "--epochs", 1)[1] or classes == [0, 1, 2]
+    assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
+
+
+NOT_OF_THE_MODEL = {
+    "surplus": ("a rows b cls", {}, "has others ['rows']"),
+    "missing": ("b cls", {}, "lacks columns ['a']"),
+    "no header": ("a b cls", {"header": False}, "label must be one of the columns"),
+    "a new class": ("a b cls", {"names": ("hi", "lo", "new")}, "not trained on, ['new']"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "written", "part"), NOT_OF_THE_MODEL.values(), ids=NOT_OF_THE_MODEL
+)
+def test_a_table_of_other_columns_or_classes_is_one_line(run, of_table, columns, written, part):
+    points("o.csv", columns, **written)
+    plots.check()
+    for command in (["evaluate"], ["report"], ["plot", "confusion"]):
+        assert part in complaint(*run(*command, "--data", "o.csv"))
+    if "new" not in part:  # which predict does not look at
+        part = "lacks columns ['a', 'b'] and has others" if "label" in part else part
+        assert part in complaint(*run("predict", "--data", "o.csv"))
+
+
+def test_samples_without_a_header_are_not_predicted_as_if_they_had_one(run, of_table, folder):
+    (folder / "x.csv").write_text("0.1,0.2\n" * 5)
+    line = complaint(*run("predict", "--data", "x.csv"))
+    assert "nothing but numbers" in line
+    assert "--no-header" in line
+    assert run("predict", "--data", "x.csv", "--no-header")[1].count("\n") == 5
+
+
+def test_notes_that_do_not_fit_are_one_line(run, model):
+    for notes in ({"classes": ["a"]}, {"classes": 5}, {"classes": [[]]}):
+        model.notes = notes
+        model.save(MODEL)
+        assert "notes['classes'] must " in complaint(*run("predict"))
+
+
+@pytest.mark.parametrize("raised", [MemoryError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", ["evaluate", "write", "learning_curves"])
+def test_what_fails_after_the_training_loses_no_model(run, folder, monkeypatch, raised, at):
+    owner = {"evaluate": fastbp.Network, "write": records, "learning_curves": plots}[at]
+
+    def fails(*_, **__):
+        raise raised("no room")
+
+    monkeypatch.setattr(owner, at, fails)
+    if at == "learning_curves":
+        plots.check()
+    code, _, err = run("train", "--quiet", *FAST)
+    assert code == (130 if raised is KeyboardInterrupt else 2)
+    assert len(err.splitlines()) == 1
+    assert err.endswith(f"the model is saved: {folder / MODEL}\n")
+    assert fastbp.load(MODEL).sizes == (64, 8, 10)
+
+
+def test_the_test_part_is_checked_before_the_training(run, folder, monkeypatch):
+    X, y = np.ones((20, 3)), np.arange(20) % 2
+    np.savez("d.npz", x_train=X, y_train=y, x_test=np.full((4, 3), np.nan), y_test=y[:4])
+    monkeypatch.setattr(fastbp.Network, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    complaint(*run("train", "--data", "d.npz", "--early-stopping", 3))
+    monkeypatch.setattr(fastbp.Network, "feedforward", lambda *_: pytest.fail("it was computed"))
+    fastbp.Network([64, 2], seed=0).save(MODEL)
+    assert "its folder does not exist" in complaint(*run("predict", "--output", "no/p.csv"))
 
 
 def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
@@ -998,9 +1183,9 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir label hidden activation loss epochs batch-size learning-rate schedule "
-        "early-stopping no-bias init dtype threads seed backend output checkpoint-every plot log "
-        "json quiet"
+        "data data-dir label no-header separator decimal hidden activation loss epochs batch-size "
+        "learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
+        "checkpoint-every plot log json quiet"
     ).split():
         assert f" --{option} " in text
     for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):
@@ -1072,19 +1257,130 @@ def test_ctrl_c_ends_the_process_with_130_and_no_traceback(folder, engine):
     assert not (folder / MODEL).exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
-def test_a_reader_that_leaves_is_no_error(folder):
-    argv = ["train", "--epochs", "10000000", "--backend", "numpy"]
-    with process(*argv, cwd=folder) as child:
+POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX shells, signals and file names")
+SMALL = "train --hidden 4 --epochs 2 --backend numpy"
+
+
+def shell(folder, line, **variables):
+    """Exit code, stdout and stderr of a line in which $F is the command; no traceback ever."""
+    line = f"F='{sys.executable} -m fastbp'; set -o pipefail; {line}"
+    environment = {**ENVIRONMENT, **variables}
+    command = ["bash", "-c", os.fsencode(line)]
+    done = subprocess.run(command, capture_output=True, cwd=folder, env=environment, timeout=120)
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert b"Exception ignored" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize("streams", [
+    ">&-", "2>&- >/dev/null", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full --json", "| head -1",
+    "--json 2>&1 >/dev/null | head -1",
+])  # fmt: skip
+def test_a_training_ends_well_whatever_becomes_of_its_words(folder, streams):
+    code, _, err = shell(folder, f"$F {SMALL} {streams}")
+    assert (code, err) == (0, b"")
+    assert fastbp.load(folder / MODEL).sizes == (64, 4, 10)
+    assert len(records.read(folder / MODEL).history) == 2
+    assert (folder / CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+@POSIX
+@pytest.mark.parametrize(("line", "code"), [
+    ("$F info >&-", 0), ("$F info >&- 2>&-", 0), ("$F --help >&-", 0), ("$F info --json 2>&-", 0),
+    ("$F fly >&- 2>&-", 2), ("$F fly 2>/dev/full", 2),
+    ("$F info >/dev/full", 2), (f"$F {SMALL} --quiet --json >/dev/full", 2),
+    ("$F predict | true", 141),
+])  # fmt: skip
+def test_closed_and_full_streams(folder, model, line, code):
+    """Only a result that cannot be printed is an error, of one line."""
+    found, _, err = shell(folder, line)
+    assert found == code
+    full = b"fastbp: error: stdout: cannot print the result, No space left on device\n"
+    assert err == (full if ">/dev/full" in line.replace("2>", "") else b"")
+    assert (folder / MODEL).exists()
+
+
+@POSIX
+def test_a_reader_that_leaves_ends_no_training(folder):
+    with process(*SMALL.split(), "--epochs", "200", cwd=folder) as child:
         assert child.stdout.readline().startswith("digits: ")
         child.stdout.close()
-        assert "Traceback" not in child.stderr.read()
-    assert child.returncode == 141
+        assert child.stderr.read() == ""
+    assert child.returncode == 0
+    assert len(records.read(folder / MODEL).history) == 200
+
+
+COMMANDS_IN_A_ROW = """
+import sys
+from fastbp.cli import main
+sys.exit(max(main(line.split()) for line in sys.argv[1:]))
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("name", [b"\xff\xe9", "\N{GREEK SMALL LETTER ALPHA}\N{SNOWMAN}".encode()])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_name_of_a_file_is_written_and_shown(folder, digits, encoding, name):
+    """Of bytes that are no UTF-8, and of letters that the terminal lacks."""
+    name = os.fsdecode(name)
+    with open(f"{name}.npz", "wb") as file:
+        np.savez(file, X_train=digits[0], y_train=digits[1], X_test=digits[2], y_test=digits[3])
+    data = f"--data {name}.npz"
+    lines = (
+        f"{SMALL} {data} --output {name}.model --plot {name}.svg --log {name}.csv "
+        f"--checkpoint {name}.run", f"evaluate {name}.model {data} --json",
+        f"predict {name}.model {data} --output {name}.txt", f"info {name}.model",
+        f"report {name}.model {data} --output {name}.html",
+        f"plot curves {name}.model {name}.model --output {name}.png",
+        f"plot confusion {name}.model {data}",
+        f"export {name}.model {name}.safetensors --to torch",
+    )  # fmt: skip
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", COMMANDS_IN_A_ROW]
+    run = partial(subprocess.run, capture_output=True, env=environment, timeout=120)
+    done = run([*command, *lines])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"/" + name.encode(encoding, "backslashreplace") + b".model" in done.stdout
+    assert Path(f"{name}.html").read_text("utf-8").startswith("<!")
+    assert fastbp.load(f"{name}.model").sizes == (64, 4, 10)
+    done = run([*command, f"info no{name}"])
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@POSIX
+def test_ctrl_c_while_modules_load_is_one_line_and_130(folder):
+    """At any time once `main` runs; before, it is Python that answers."""
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    slow = folder / "numpy.py"  # in the place of the first large module
+    slow.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    path = f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"
+    for program in ("-m fastbp", "-c 'import sys, fastbp.cli as c; sys.exit(c.main())'"):
+        command = ["bash", "-c", f"exec {sys.executable} {program} info"]
+        environment = {**ENVIRONMENT, "PYTHONPATH": path}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, preexec_fn=heeded, **pipes) as child:
+            assert child.stdout.readline() == b"loading\n"
+            child.send_signal(signal.SIGINT)
+            assert child.communicate(timeout=60)[1] == b"fastbp: interrupted\n"
+        assert child.returncode == 130
+
+
+def test_the_path_of_a_named_data_set_is_said(run, folder, digits):
+    raw = folder / "MNIST" / "raw"
+    write_folder(raw, [np.asarray(part, "u1") for part in digits])
+    code, out, _ = run("train", *FAST, "--data", "mnist", "--data-dir", folder)
+    assert code == 0
+    assert out.startswith(f"mnist in {raw}: 1,442 samples for training, 355 for")
+    for command in (["train", *FAST, "--quiet"], ["evaluate"]):
+        out = run(*command, "--json", "--data", "mnist", "--data-dir", folder)[1]
+        assert json.loads(out)["data_path"] == str(raw)
+    assert json.loads(run("evaluate", "--json")[1])["data_path"] is None
 
 
 def test_import_brings_no_extras(run_program):
-    modules = run_program("modules.py", "fastbp.cli").stdout.split()
-    assert "fastbp.cli" in modules
+    modules = run_program("modules.py", "fastbp.cli.program").stdout.split()
+    assert "fastbp.cli.train" in modules
     assert not {"matplotlib", "onnx", "pandas", "pooch", "sklearn", "tqdm"} & set(modules)
 
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fastbp
 from corpora import MIB, TERA
 from corpora.datasets import CORPUS, write_attack
 from corpora.idx import IDX_CODES, IDX_NAMES, arrays, idx, write_folder
@@ -162,6 +163,152 @@ def test_pickle_of_today(tmp_path, protocol, dtype):
     expect(load(path), four)
 
 
+# --- Names and labels of other data sets --------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [
+    ("X_train", "Y_train", "X_test", "Y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST, with val_
+    ("training_images", "training_labels", "testing_images", "testing_labels"),
+    ("train-images", "train-labels", "t10k-images", "t10k-labels"),
+    ("xtrain", "ytrain", "xtest", "ytest"),
+    ("train_x", "train_y", "test_x", "test_y"),
+    ("trainX", "trainY", "testX", "testY"),
+    ("train_data", "train_target", "test_data", "test_target"),
+    ("images_train", "labels_train", "images_test", "labels_test"),
+    ("arr_0", "arr_1", "arr_2", "arr_3"),
+])  # fmt: skip
+def test_npz_under_usual_names(tmp_path, keys):
+    four = arrays()
+    more = {} if keys[0] == "arr_0" else {"val_images": four[2], "val_labels": four[3]}
+    np.savez(tmp_path / "a.npz", **more, **dict(zip(keys, four, strict=True)))
+    expect(load(tmp_path / "a.npz"), four)
+
+
+def test_npz_without_names_as_scikit_learn_splits(tmp_path):
+    X_train, y_train, X_test, y_test = four = arrays()
+    np.savez(tmp_path / "a.npz", X_train, X_test, y_train, y_test)
+    expect(load(tmp_path / "a.npz"), four)
+
+
+@pytest.mark.parametrize(
+    "keys", [("X", "y"), ("images", "labels"), ("data", "target"), ("x", "Y"), ("arr_0", "arr_1")]
+)
+@pytest.mark.parametrize("shape", [(64,), (8, 8), (8, 8, 1), (1, 8, 8)])
+def test_npz_without_a_test_part_is_divided_as_the_digits_are(tmp_path, digits, keys, shape):
+    X = np.zeros((20, *shape), "u1")
+    X.reshape(20, -1)[:, 0] = range(20)
+    y = np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", **dict(zip(keys, (X, y), strict=True)))
+    data = load(tmp_path / "a.npz")
+    assert data.X_test[:, 0].tolist() == [8, 9, 18, 19]
+    assert data.y_test.tolist() == [0, 1, 0, 1]
+    assert data.X_train[:, 0].tolist() == [n for n in range(20) if n not in (8, 9, 18, 19)]
+    assert data.X_train.shape == (16, 64)
+    np.savez(tmp_path / "b.npz", **dict(zip(keys, (X[:8], y[:8]), strict=True)))
+    with pytest.raises(DataError, match="a class must have five samples or more"):
+        load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    (("a", "b", "c", "d"), "one array 'x_train' .*; got .'a', 'b', 'c', 'd'."),
+    (("images", "data"), "one array 'x' .*; got .'images', 'data'."),
+    (("train_images", "train_labels", "X_train", "test_images"), "'x_train' .*images', 'X_train'"),
+    (("X_train", "y_train", "X_val", "y_val"), "one array 'x_test' .*; got"),
+    (("X",), "one array 'y' "),
+    (("arr_0", "arr_1", "arr_2"), "one array 'x_train'"),
+])  # fmt: skip
+def test_npz_under_unknown_names_says_what_there_is(tmp_path, keys, words):
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(keys, np.ones((4, 2))))
+    with pytest.raises(DataError, match=words) as caught:
+        load(tmp_path / "a.npz")
+    assert "intact copy" not in str(caught.value)
+
+
+def letters(folder, names, four=None, packed=False):
+    all_names = [name.replace("images-idx3", kind) for name in names for kind in KINDS]
+    return write_folder(folder, four or arrays(), all_names, packed)
+
+
+KINDS = "images-idx3", "labels-idx1"
+EMNIST = "emnist-{}-train-images-idx3-ubyte", "emnist-{}-test-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("below", ["", "raw"])
+def test_emnist_is_turned_upright(tmp_path, packed, below):
+    X_train, _, X_test, _ = arrays(rows=5, cols=5)
+    y_train, y_test = np.arange(1, 7, dtype="u1"), np.array([1, 26, 3], "u1")
+    upright = X_train, y_train, X_test, y_test
+    turned = X_train.swapaxes(1, 2), y_train, X_test.swapaxes(1, 2), y_test
+    folder = tmp_path / below
+    letters(folder, [name.format("letters") for name in EMNIST], turned, packed)
+    for path in (tmp_path, tmp_path / "emnist-letters"):
+        for mapped in (False, True):
+            expect(map(np.array, load(path, mapped=mapped)), upright)
+    letters(folder, [name.format("digits") for name in EMNIST], turned, packed)
+    choices = f"{tmp_path / 'emnist-digits'}, {tmp_path / 'emnist-letters'}"
+    with pytest.raises(DataError, match=re.escape(f"several data sets; name one: {choices}")):
+        load(tmp_path)
+    expect(load(tmp_path / "emnist-digits"), upright)
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        load(tmp_path / "emnist-balanced")
+    next(folder.glob("emnist-letters-test-labels*")).unlink()
+    with pytest.raises(FileNotFoundError, match="lacks y_test of emnist-letters"):
+        load(tmp_path / "emnist-letters")
+    expect(load(tmp_path), upright)  # the one that is whole
+
+
+def test_mnist_s_names_go_before_others(tmp_path):
+    letters(tmp_path, [name.format("mnist") for name in EMNIST])
+    expect(load(write_folder(tmp_path, arrays())), arrays())
+
+
+@pytest.mark.parametrize("names", [
+    ["kmnist-train-imgs", "kmnist-train-labels", "kmnist-test-imgs", "kmnist-test-labels"],
+    ["k49-train-imgs", "k49-train-labels", "k49-test-imgs", "k49-test-labels"],
+    ["x_train", "y_train", "x_test", "y_test"], ["train_X", "train_Y", "test_X", "test_Y"],
+])  # fmt: skip
+def test_kmnist_s_four_files_of_one_array(tmp_path, names):
+    (tmp_path / "kmnist_classmap.csv").write_text("index,codepoint,char\n")
+    for name, array in zip(names, arrays(), strict=True):
+        np.savez_compressed(tmp_path / f"{name}.npz", array)
+    expect(load(tmp_path), arrays())
+    for name, array in zip(names, arrays(), strict=True):
+        (tmp_path / f"{name}.npz").unlink()
+        np.save(tmp_path / f"{name}.npy", array)
+    expect(load(tmp_path), arrays())
+    np.savez(tmp_path / f"{names[0]}.npz", *arrays())
+    (tmp_path / f"{names[0]}.npy").unlink()
+    with pytest.raises(DataError, match=r"it must hold one array; got .'arr_0', "):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["npz", "IDX", "pickle"])
+@pytest.mark.parametrize("as_labels", {
+    "float32": lambda y: y.astype("f4"), "float64": lambda y: y.astype("f8"),
+    "one-hot bytes": lambda y: np.eye(10, dtype="u1")[y], "one-hot floats": lambda y: np.eye(10)[y],
+    "a column": lambda y: y[:, None], "a float column": lambda y: y[:, None].astype("f4"),
+}.values())  # fmt: skip
+def test_labels_of_any_kind_become_integers(tmp_path, written, as_labels):
+    X, y, X_test, y_test = arrays()
+    four = X, as_labels(y), X_test, as_labels(y_test)
+    path = tmp_path / {"npz": "a.npz", "IDX": "", "pickle": "a.pkl"}[written]
+    if written == "npz":
+        np.savez(path, **dict(zip(KEYS, four, strict=True)))
+    elif written == "IDX":
+        write_folder(path, four)
+    else:
+        path.write_bytes(pickle.dumps((four[:2], four[:2], four[2:]), 4))
+    expect(load(path), (X, y, X_test, y_test))
+
+
+def test_labels_that_are_true_or_false(tmp_path):
+    X, y, *_ = arrays()
+    np.savez(tmp_path / "a.npz", **dict(zip(KEYS, (X, y > 4) * 2, strict=True)))
+    expect(load(tmp_path / "a.npz"), (X, (y > 4).astype(int)) * 2)
+
+
 # --- Real data ----------------------------------------------------------------------------------
 
 
@@ -220,8 +367,60 @@ def test_search_order(nowhere, monkeypatch):
     assert found(given) == 5
     assert found(numbered(given / "fashion-mnist", 6)) == 6
     assert found(given) == 6
-    (nowhere / "empty").mkdir()
-    assert found(nowhere / "empty") == 4
+
+
+def test_a_named_folder_without_the_files_is_an_error(nowhere, monkeypatch):
+    """No other copy is read, and nothing is downloaded: an error says where it looked."""
+    monkeypatch.setattr(loading.download, "fetch", lambda *_: pytest.fail("a download"))
+    numbered(nowhere / "cache" / "fastbp" / "mnist", 1)
+    monkeypatch.setenv("FASTBP_DATA", str(numbered(nowhere / "env", 2)))
+    (empty := nowhere / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="mnist was not found in ") as caught:
+        load("mnist", empty)
+    for part in (*IDX_NAMES, f"{empty / 'mnist'} and ", str(empty / "MNIST" / "raw")):
+        assert part in str(caught.value)
+    for variable in (str(nowhere / "typo"), str(empty / "file")):
+        monkeypatch.setenv("FASTBP_DATA", variable)
+        with pytest.raises(FileNotFoundError, match=r"\$FASTBP_DATA must be a folder; got"):
+            load("mnist")
+    for other in ("digits", numbered(nowhere / "folder", 3)):
+        with pytest.raises(ValueError, match="is for mnist and fashion-mnist; got it for"):
+            load(other, empty)
+
+
+def test_another_copy_than_that_of_the_variable_is_named(nowhere, monkeypatch, caplog):
+    cache = numbered(nowhere / "cache" / "fastbp" / "mnist", 1)
+    monkeypatch.setenv("FASTBP_DATA", str(nowhere))
+    assert load("mnist").X_train[0, 0] == 1
+    assert caplog.messages == [f"mnist is not in $FASTBP_DATA, {nowhere}; reading {cache}"]
+    (nowhere / "mnist").symlink_to(numbered(nowhere / "x", 2))
+    assert load("mnist").X_train[0, 0] == 2
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("name", "torchvision"), [
+    ("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"),
+])  # fmt: skip
+@pytest.mark.parametrize("packed", [False, True])
+def test_torchvision_s_layout(nowhere, monkeypatch, name, torchvision, packed):
+    for folder in ("MNIST", "FashionMNIST", "KMNIST", "QMNIST"):
+        X, y = np.full((2, 3, 3), len(folder), "u1"), np.zeros(2, "u1")
+        write_folder(nowhere / folder / "raw", (X, y, X, y), packed=packed)
+    (nowhere / "home").mkdir()
+    monkeypatch.setenv("HOME", str(nowhere / "home"))
+    (nowhere / "home" / "data").symlink_to(nowhere)
+    monkeypatch.chdir(nowhere)
+    right = nowhere / torchvision
+    for data_dir in (nowhere, ".", right, right / "raw", "~/data", f"~/data/{torchvision}/"):
+        assert load(name, data_dir).X_train[0, 0] == len(torchvision), data_dir
+        assert loading.locate(name, data_dir).samefile(right / "raw")
+    monkeypatch.setenv("FASTBP_DATA", str(nowhere))
+    assert load(name).X_train[0, 0] == len(torchvision)
+    assert load(right).X_train[0, 0] == len(torchvision)
+    for folder in {"MNIST", "FashionMNIST", "KMNIST", "QMNIST"} - {torchvision}:
+        for wrong in (nowhere / folder, nowhere / folder / "raw"):
+            with pytest.raises(FileNotFoundError, match=f"{name} was not found in"):
+                load(name, wrong)
 
 
 def test_mnist_is_not_taken_for_fashion_mnist(nowhere, monkeypatch):
@@ -236,10 +435,11 @@ def test_mnist_is_not_taken_for_fashion_mnist(nowhere, monkeypatch):
 
 def test_not_found_says_what_to_do(nowhere, monkeypatch):
     monkeypatch.setenv("FASTBP_DATA", str(nowhere / "env"))
+    (nowhere / "env").mkdir()
     with pytest.raises(FileNotFoundError) as caught:
-        load("mnist", nowhere)
+        load("mnist")
     message = str(caught.value)
-    folders = nowhere, nowhere / "mnist", nowhere / "env", nowhere / "cache" / "fastbp" / "mnist"
+    folders = nowhere / "env", nowhere / "env" / "mnist", nowhere / "cache" / "fastbp" / "mnist"
     for part in (*IDX_NAMES, "--data-dir", "$FASTBP_DATA", *map(str, folders)):
         assert part in message
 
@@ -344,17 +544,73 @@ def test_a_table_gives_every_fifth_row_of_each_class_to_testing(tmp_path):
     with pytest.raises(DataError, match=r"label must be one of .*'a', 'class', 'b'.*'klass'"):
         load(path, label="klass")
     path.write_text("\n".join(["a,class,b", *rows[:4]]))
-    with pytest.raises(DataError, match="a class must have five lines or more"):
+    with pytest.raises(DataError, match="a class must have five samples or more"):
+        load(path, label="class")
+    path.write_text("\n".join(["a,class", *["1,7"] * 5]))
+    with pytest.raises(DataError, match=r"t\.CSV: column 'class' holds one class alone, 7"):
         load(path, label="class")
     path.write_text("\n".join(["a,class", *["1,65536"] * 5]))
     with pytest.raises(DataError, match=r"t\.CSV: labels must be from 0 to 65535; got 65536"):
-        load(path, label="class")
+        load(path, label="class", notes={})
 
 
 def test_only_tables_have_a_label(tmp_path):
     for source in ("digits", write_folder(tmp_path / "d", arrays())):
         with pytest.raises(ValueError, match=r"label names .*\.csv"):
             load(source, label="class")
+
+
+# --- What is no data at all ---------------------------------------------------------------------
+
+OTHERS = {
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run `git lfs pull`"),
+    "git-annex": (b"/annex/objects/MD5E-s3--0.npz\n", "run `git annex get`"),
+    "page": (b"\n<!DOCTYPE html>\n<title>404</title>", "a page of a web site"),
+    "page of HTML": (b"<html lang=en>", "a page of a web site"),
+    "xz": (b"\xfd7zXZ\0\0", "compressed by xz"),
+    "zst": (b"\x28\xb5\x2f\xfd\0", "compressed by Zstandard"),
+    "bz2": (b"BZh91AY&SY", "compressed by bzip2"),
+    "nothing": (b"", "empty"),
+    "blanks": (b" \n", "empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.pkl.gz", "a.csv", IDX_NAMES[0], "a.npy", "a.model"])
+@pytest.mark.parametrize(("content", "words"), OTHERS.values(), ids=OTHERS)
+def test_what_is_no_data_is_called_by_its_name(tmp_path, name, content, words):
+    if name.endswith(".csv"):
+        pytest.importorskip("pandas", reason="the extra csv is not installed")
+    readers = {
+        ".npy": datasets.map_npy, ".model": fastbp.load,
+        ".csv": functools.partial(load, label="y"),
+    }  # fmt: skip
+    read = readers.get(Path(name).suffix, load)
+    path = write_attack(tmp_path, name, content)
+    with pytest.raises((DataError, fastbp.ModelFileError), match=words) as caught:
+        read(path)
+    assert "damaged" not in str(caught.value)
+    assert "Get an intact" not in str(caught.value)
+
+
+def test_an_intact_copy_is_advised_where_a_copy_is_damaged(tmp_path):
+    """And there alone: not where a file is of another kind, or holds something else."""
+    np.savez_compressed(tmp_path / "a.npz", **dict(zip(KEYS, arrays(), strict=True)))
+    blob = (tmp_path / "a.npz").read_bytes()
+    gz = gzip.compress(PYTHON2_PICKLE)
+    damaged = {"a.npz": [blob[:-9], blob[:99] + b"!!" + blob[101:]], "a.pkl.gz": [gz[:-9]]}
+    for name, contents in damaged.items():
+        for content in contents:
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(DataError, match="Get an intact copy, or name another file"):
+                load(tmp_path / name)
+    np.save(tmp_path / "x.npy", np.ones((2, 2)))
+    npy = (tmp_path / "x.npy").read_bytes()
+    objects = pickle.dumps({"x": [1]}, 4)
+    for name, content in (("a.npz", gz), ("a.npz", npy), ("a.pkl", npy), ("b.pkl", objects)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            load(tmp_path / name)
+        assert "Get an intact" not in str(caught.value)
 
 
 # --- Attacks ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Network, interchange, plots, report
+from fastbp import Network, callbacks, interchange, plots, report
 from fastbp._support import files
 from fastbp.cli import main, records
 from fastbp.history import History
@@ -204,7 +204,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one(tmp_path, run_program):
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
 def test_a_pipe_by_the_name_of_a_device_is_written_to():
-    program = "import fastbp; fastbp._support.files.write_text('/dev/stdout', 'grüße')"
+    program = "from fastbp._support import files; files.write_text('/dev/stdout', 'grüße')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("grüße".encode(), b"")
 
@@ -212,3 +212,46 @@ def test_a_pipe_by_the_name_of_a_device_is_written_to():
 def test_text_is_written_as_it_is(tmp_path):
     files.write_text(tmp_path / "t", "a\r\nb\nä")
     assert (tmp_path / "t").read_bytes() == "a\r\nb\nä".encode()
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def trained(**options):
+    X, y = np.eye(2, 3), [0, 1]
+    Network([3, 2], backend="numpy", seed=0).fit(
+        X, y, epochs=1, batch_size=2, learning_rate=0.1, **options
+    )
+
+
+def written(path):
+    """What writes one format, by the end that its files may have, and another format's."""
+    net = Network([3, 2], loss="cross-entropy", seed=0)
+    return {
+        "save": (lambda: net.save(path), ".safetensors"),
+        "write_torch": (lambda: interchange.write_torch(net, path), ".safetensors"),
+        "write_onnx": (lambda: interchange.write_onnx(net, path), ".onnx"),
+        "report": (lambda: report.write(path, net, np.eye(2, 3), [0, 1]), ".html"),
+        "checkpoint": (lambda: trained(checkpoint=path), ".safetensors"),
+        "Checkpoint": (lambda: trained(callbacks=[callbacks.Checkpoint(path)]), ".safetensors"),
+        "CSVLog": (lambda: trained(callbacks=[callbacks.CSVLog(path)]), ".csv"),
+        "JSONLog": (lambda: trained(callbacks=[callbacks.JSONLog(path)]), ".jsonl"),
+    }
+
+
+@pytest.mark.parametrize("what", written(None))
+def test_what_is_written_is_what_the_name_says(tmp_path, what):
+    needs = {"write_onnx": "onnx", "report": "matplotlib"}
+    if what in needs:
+        pytest.importorskip(needs[what], reason="an extra")
+    own = written(None)[what][1]
+    for end in (".onnx", ".NPZ", ".pt", ".pkl", ".png", ".safetensors", ".csv", ".jsonl", ".html"):
+        write = written(tmp_path / f"file{end}")[what][0]
+        if end != own:
+            with pytest.raises(ValueError, match=f"must end in .*{own}.*; got {end.lower()}"):
+                write()
+            assert not os.listdir(tmp_path)
+    for end in (own, "", ".1", ".mine"):
+        written(tmp_path / f"file{end}")[what][0]()
+        assert os.listdir(tmp_path) == [f"file{end}"]
+        (tmp_path / f"file{end}").unlink()

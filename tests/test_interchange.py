@@ -1220,3 +1220,19 @@ def test_every_layout_agrees_with_every_other(sklearn, onnx, tmp_path, rng, asse
     ]  # fmt: skip
     for one, other in itertools.pairwise(found):
         assert_same_network(one, other)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_notes_go_along_and_come_back(tmp_path, suffix):
+    if suffix == ".onnx":
+        pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    net, path = fastbp.Network([2, 3], loss="cross-entropy", seed=0), tmp_path / f"net{suffix}"
+    write = interchange.write_onnx if suffix == ".onnx" else interchange.write_torch
+    write(net, path)
+    assert interchange.read(path).notes == {}
+    net.notes = {"columns": ["a", "β"], "classes": ["x", "y", "z"]}
+    write(net, path)
+    assert interchange.read(path).notes == net.notes
+    path.write_bytes(path.read_bytes().replace(b"columns", b"classes"))
+    with pytest.raises(ModelFileError, match="its text of notes is not JSON: a name appears twice"):
+        interchange.read(path)

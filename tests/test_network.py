@@ -1212,3 +1212,50 @@ def test_a_network_is_freed_when_nobody_has_it(backend, digits, make):
         assert [reference() for reference in found] == [None, None]
     finally:
         gc.enable()
+
+
+# -- notes ---------------------------------------------------------------------------------------
+
+NOTES = {"columns": ["β", "b"], "classes": [1, "x"], "mine": {"a": [1.5, None, True, {}]}}
+
+
+def test_notes_are_kept_and_nothing_computes_with_them(tmp_path):
+    net = Network([2, 2], seed=0)
+    assert net.notes == {}
+    net.save(tmp_path / "without")
+    net.notes = dict(NOTES)
+    net.save(tmp_path / "with")
+    copies = [fastbp.load(tmp_path / "with"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    for other in copies:
+        assert other.notes == NOTES
+        np.testing.assert_array_equal(other.params, net.params)
+        assert other.notes is not net.notes
+    net.fit(np.eye(2), [0, 1], epochs=1, batch_size=1, learning_rate=0.1)
+    assert net.notes == NOTES
+    assert fastbp.load(tmp_path / "without").notes == {}
+    assert b"notes" not in (tmp_path / "without").read_bytes()  # the file is that of 0.2.0
+    state = net.__getstate__()
+    del state["notes"]  # of an old pickle
+    other = Network.__new__(Network)
+    other.__setstate__(state)
+    assert other.notes == {}
+
+
+@pytest.mark.parametrize(
+    ("notes", "part"),
+    [
+        ([1], "notes must be a dict; got list"),
+        ({1: "a"}, "notes: 1 must be what JSON holds"),
+        ({"a": (1, 2)}, "notes: 'a' .*a tuple"),
+        ({"a": {1: 2}}, "notes: 'a' "),
+        ({"a": float("nan")}, "notes: 'a' .*JSON compliant"),
+        ({"a": np.int64(1)}, "notes: 'a' .*int64"),
+        ({"a": "x" * 2**20}, "notes must take at most 1,048,576 characters"),
+    ],
+)
+def test_notes_that_a_file_cannot_hold_are_named(tmp_path, notes, part):
+    net = Network([2, 2], seed=0)
+    net.notes = notes
+    with pytest.raises((TypeError, ValueError), match=part):
+        net.save(tmp_path / "net")
+    assert not (tmp_path / "net").exists()

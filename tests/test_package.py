@@ -63,9 +63,10 @@ def words_of(run_program):
 
 def test_what_training_does_not_need_is_imported_when_asked_for(words_of):
     names = "callbacks cli estimator interchange layers lr_finder plots report verification".split()
-    modules = words_of("modules.py", "fastbp")
-    assert "fastbp.network" in modules
+    modules = words_of("modules.py", "fastbp.network")
+    assert "fastbp.training.loop" in modules
     assert not {f"fastbp.{name}" for name in names} & set(modules)
+    assert not {"numpy", "numba", "typing"} & set(words_of("modules.py", "fastbp.cli"))
     assert "verify" in dir(fastbp)
     with pytest.raises(AttributeError, match="no attribute 'verified'"):
         fastbp.verified  # noqa: B018

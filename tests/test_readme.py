@@ -12,8 +12,8 @@ import pytest
 
 import fastbp
 from fastbp import cli
-from fastbp.cli import COMMANDS
 from fastbp.cli.options import parser
+from fastbp.cli.program import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -76,7 +76,7 @@ def test_the_history_lies_beside_its_model(tmp_path, model, history):
 
 
 BAD = {
-    "empty": (b"", "it holds no epoch"),
+    "empty": (b"", "it is empty"),
     "no JSON": (b"loss 0.5\n", "line 1 is not JSON"),
     "cut off": (b'{"loss": 1}\n{"lo', "line 2 is not JSON"),
     "no text": (b"\xff\xfe\x00\x01", "line 1 is not JSON"),
@@ -140,7 +140,7 @@ def test_rates_are_read(tmp_path):
         ('{"rates": 1, "losses": [], "suggestion": 1}', "rates must be a list of numbers; got 1"),
         ('{"rates": [], "losses": ["a"], "suggestion": 1}', "losses must be a number or null"),
         ('{"rates": [], "losses": [], "suggestion": "x"}', "suggestion must be a number or null"),
-        ("", "the file is not JSON"),
+        ("", "it is empty"),
     ],
 )
 def test_a_file_that_holds_no_rates_is_named(tmp_path, content, part):

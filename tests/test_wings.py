@@ -95,7 +95,8 @@ def reached_into(source):
 
 
 def is_private(name):
-    return name.startswith("_") and not name.startswith("__") and name != "_support"
+    public = name.startswith("__") or name in ("_support", "_exit")  # os._exit is documented
+    return name.startswith("_") and not public
 
 
 # What belongs to libraries, which have no public name for it; each module says why.

@@ -14,10 +14,10 @@ class Startup:
     timeout = 300
 
     def timeraw_import(self):
-        return "import fastbp"
+        return "from fastbp import Network"  # a bare `import fastbp` imports nothing yet
 
     def timeraw_import_numba(self):
-        """What `import fastbp` is measured against."""
+        """What it is measured against."""
         return "import numba"
 
     def timeraw_first_step_cached(self):

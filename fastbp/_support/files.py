@@ -2,8 +2,8 @@
 
 All files that this package writes go through here. The bytes go to a temporary file in the same
 folder, which is synchronised and then renamed: even after a power cut, there is the old file or the
-new one. Ctrl-C and SIGTERM wait meanwhile. A
-process that is killed may leave its temporary file, `.fastbp-*.tmp`; delete it by hand.
+new one. Ctrl-C and SIGTERM wait meanwhile. A process that is killed may leave its temporary file,
+`.fastbp-*.tmp`; delete it by hand.
 """
 
 import contextlib
@@ -33,12 +33,34 @@ _INSTEAD = {
 }
 
 
+def head(path: str | os.PathLike[str]) -> bytes:
+    """Return the first bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read(99)
+
+
 def instead(head: bytes) -> str | None:
     """Return what a file is that begins so, if it is no data and no model; and what to do."""
     head = head.lstrip().lower()
     if not head:
         return "empty; write or download it again"
     return next((words for start, words in _INSTEAD.items() if head.startswith(start)), None)
+
+
+# Ends of names that say what a file holds. Any other end, and none, is free to hold anything.
+_FORMATS = frozenset(
+    ".bmp .csv .gif .gz .h5 .hdf5 .htm .html .jpeg .jpg .joblib .json .jsonl .keras .mat .npy .npz "
+    ".onnx .parquet .pb .pdf .pickle .pkl .png .pt .pth .safetensors .svg .tflite .tsv .txt .xlsx "
+    ".xml .yaml .yml .zip".split()
+)
+
+
+def check_name(path: str | os.PathLike[str], *own: str, hint: str = "") -> None:
+    """Raise a ValueError if a name's end is that of another format than those to be written."""
+    end = os.path.splitext(path)[1].lower()
+    if end in _FORMATS and end not in own:
+        expected = f"the name must end in {' or '.join(own)}, as that is what is written"
+        raise ValueError(f"{os.fspath(path)}: {expected}; got {end}{hint}")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -15,12 +15,16 @@ import numpy as np
 
 from .. import datasets
 from ..callbacks import Callback, CSVLog, JSONLog, check_place
+from ..datasets import loading
+from ..datasets.csv import read_samples
+from ..datasets.dialect import Dialect
 from ..engines import versions
 from ..model import config
 from ..model.config import INITS
 from ..network import Network, load
 from ..schedules import Cosine, Exponential, OnPlateau, Schedule, Step
 
+TABLE = "--label --no-header --separator --decimal"  # what all that read tables take
 MODEL, CURVES = "fastbp-model.safetensors", "fastbp-curves.png"
 KINDS = "curves", "confusion", "mistakes", "weights", "norms", "learning-rate"
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -116,12 +120,24 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {"metavar": "OUT", "help": "the file to write: .safetensors, or .onnx for ONNX"},
     "--data": _value(
         "DATA", "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX "
-        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv with a header", "digits",
+        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv", "digits",
     ),
     "--data-dir": _value(
-        "FOLDER", "of mnist and fashion-mnist, before $FASTBP_DATA, the user's and system's caches"
+        "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by default "
+        "$FASTBP_DATA, then the caches of the user and the system"
     ),
-    "--label": _value("NAME", "the column of a .csv that holds the classes, 0, 1, 2, ..."),
+    "--label": _value(
+        "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows it"
+    ),
+    "--no-header": {
+        "dest": "header", "action": "store_false",
+        "help": "the first line of a .csv is a sample; its columns are then named 1, 2, 3, ...",
+    },
+    "--separator": _value(
+        "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
+        type=lambda text: "\t" if text in ("tab", r"\t") else text,
+    ),
+    "--decimal": _choice(".,", "the decimal point of a .csv (default: found out)"),
     "--hidden": _value("N,N", "widths of hidden layers, as 100,100; '' for none", "100", _widths),
     "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
     "--activation": _choice(config.HIDDEN, "of the hidden layers", "relu"),
@@ -228,10 +244,24 @@ Pictures need matplotlib, ONNX files need onnx: pip install 'fastbp[plot,onnx]'.
     return parser
 
 
-def load_data(args: argparse.Namespace, mapped: bool = False) -> datasets.Dataset:
+def load_data(
+    args: argparse.Namespace, mapped: bool = False, notes: Mapping[str, Any] | None = None
+) -> datasets.Dataset:
     """Return the data set that --data names; a download shows a progress bar in a terminal."""
-    shows = shows_progress(args)
-    return datasets.load(args.data, args.data_dir, label=args.label, progress=shows, mapped=mapped)
+    return datasets.load(
+        find_data(args), label=args.label, mapped=mapped, header=args.header,
+        separator=args.separator, decimal=args.decimal, notes=notes,
+    )  # fmt: skip
+
+
+def find_data(args: argparse.Namespace) -> str | Path:
+    """Return the path that --data names, also as `args.data_path`; for the digits, their name."""
+    args.data_path = None
+    if args.data == "digits" and args.data_dir is None:
+        return "digits"
+    path = loading.locate(args.data, args.data_dir, shows_progress(args))
+    args.data_path = os.path.abspath(path)
+    return path
 
 
 def shows_progress(args: argparse.Namespace) -> bool:
@@ -241,7 +271,7 @@ def shows_progress(args: argparse.Namespace) -> bool:
 
 def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
     """Return the data set that --data names, if its samples fit the network."""
-    data = load_data(args)
+    data = load_data(args, notes=net.notes)
     if (n_in := data.X_test.shape[1]) != net.sizes[0]:
         sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
         raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
@@ -250,10 +280,11 @@ def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
 
 def load_samples(net: Network, args: argparse.Namespace) -> np.ndarray:
     """Return all rows of a .npy or .csv file, or the test images of a data set."""
-    if args.data.lower().endswith(".csv"):
-        return datasets.read_csv(args.data, args.label)[0]
-    if args.data.endswith(".npy"):
-        X = datasets.map_npy(args.data)
+    if loading.is_table(args.data):
+        dialect = Dialect(args.header, args.separator, args.decimal)
+        return read_samples(find_data(args), args.label, dialect, net.notes)
+    if args.data.lower().endswith(".npy"):
+        X = datasets.map_npy(find_data(args))
         return X.reshape(len(X), -1)
     return load_data_for(net, args).X_test
 
@@ -281,9 +312,19 @@ def title(net: Network) -> str:
     return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
 
 
-def check_writable(*paths: str | None) -> None:
-    """Raise now, not after an hour of training, if a file cannot be written."""
+def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:
+    """Raise now, not after an hour of training, if a file cannot be written, or is one of others.
+
+    Those are the other files to be written, and those that are `read`.
+    """
+    taken = {os.path.realpath(path) for path in filter(None, read) if path not in datasets.NAMES}
     for path in filter(None, paths):
         check_place(path)
-        if not os.access(Path(path).parent, os.W_OK):
+        device = os.path.exists(path) and not os.path.isfile(path)  # such as /dev/null
+        if not os.access(path if device else Path(path).parent, os.W_OK):
             raise PermissionError(errno.EACCES, "its folder is not writable", path)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ValueError(f"{path}: the command uses this file already; name another")
+        if os.path.isfile(place) or not os.path.exists(place):  # no device such as /dev/null
+            taken.add(place)

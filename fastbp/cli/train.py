@@ -1,6 +1,7 @@
 """Training, and the search for its learning rate."""
 
 import os
+import reprlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -11,22 +12,26 @@ import numpy as np
 
 from .. import callbacks, datasets, lr_finder, plots
 from .._support import checks
+from .._support import notes as kept
 from ..history import History
+from ..model import file as model_file
 from ..network import Network
 from ..plots.metrics import Norms
 from ..schedules import Cosine
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import options, records
-from .options import CURVES, Result, command, load_data, title
+from .options import CURVES, TABLE, Result, command, load_data, title
+from .streams import say
 
 PROBE = 256  # samples on which the norms of each layer are recorded
 
 
 @command(
-    "--data --data-dir --label --hidden --activation --loss --epochs --batch-size --learning-rate "
-    "--schedule --early-stopping --no-bias --init --dtype --threads --seed --backend --distributed "
-    "--sync-every --output --checkpoint --resume --checkpoint-every --plot --log --json --quiet"
+    f"--data --data-dir {TABLE} --hidden --activation --loss --epochs --batch-size "
+    "--learning-rate --schedule --early-stopping --no-bias --init --dtype --threads --seed "
+    "--backend --distributed --sync-every --output --checkpoint --resume --checkpoint-every --plot "
+    "--log --json --quiet"
 )
 def train(args: Namespace) -> Result:
     r"""Train a network, save it, draw its curves.
@@ -68,13 +73,19 @@ def _train(
     with ranks.agreed():
         X, y, X_val, y_val = _hold_out(args, data)
         net = _network(args, data, scale)
+        if X_val is not data.X_test:  # what is wrong with it is found now, not after an hour
+            net.evaluate(data.X_test, data.y_test)
         probe = slice(None, None, -(-len(X) // PROBE))
         norms = Norms(X[probe], y[probe])
         learning_rate, called = _learning_rate(args), [norms, *_callbacks(args, progress)]
     if not args.quiet:
         held_out = "" if X_val is data.X_test else f"{len(X_val):,} for validation, "
         counts = f"{len(X):,} samples for training, {held_out}{len(data.X_test):,} for testing"
-        _say(args, f"{args.data}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
+        named = args.data_path and args.data in datasets.NAMES
+        where = f"{args.data} in {args.data_path}" if named else args.data
+        _say(args, f"{where}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
+        if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
+            _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
     try:
         history = net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
@@ -88,13 +99,27 @@ def _train(
         go_on = f"to continue, run it again with --resume {args.checkpoint}"
         stop.add_note(go_on if saved else nothing)
         raise
-    result: Result = ranks.call_first(lambda: _finish(args, data, net, history, norms, len(X)))
+    result: Result = ranks.call_first(lambda: _saved(args, data, net, history, norms, len(X)))
     return result
+
+
+def _saved(args: Namespace, data: datasets.Dataset, net: Network, *trained: Any) -> Result:
+    """Save the network, then evaluate, record and draw, where something may fail."""
+    net.save(args.output)
+    try:
+        return _finish(args, data, net, *trained)
+    except BaseException as stop:
+        stop.add_note(f"the model is saved: {os.path.abspath(args.output)}")
+        raise
 
 
 def _check_places(args: Namespace) -> None:
     history, log = os.fspath(records.beside(args.output)), args.log and args.log.path
-    options.check_writable(args.output, history, args.plot or CURVES, log, args.checkpoint)
+    checkpoint = args.checkpoint
+    read = args.data, None if args.resume == checkpoint else args.resume
+    for path in filter(None, (args.output, checkpoint)):
+        model_file.check_name(path)
+    options.check_writable(args.output, history, args.plot or CURVES, log, checkpoint, read=read)
     if args.plot:
         plots.check(args.plot)
 
@@ -102,7 +127,7 @@ def _check_places(args: Namespace) -> None:
 def _say(args: Namespace, line: str) -> None:
     """Print a line; with --json to stderr, or nowhere if --quiet is given too."""
     if not (args.json and args.quiet):
-        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+        say(line, sys.stderr if args.json else sys.stdout)
 
 
 def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]:
@@ -117,7 +142,10 @@ def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]
 def _network(args: Namespace, data: datasets.Dataset, scale: float) -> Network:
     classes = int(max(data.y_train.max(), data.y_test.max())) + 1
     sizes = [data.X_train.shape[1], *args.hidden, classes]
-    return options.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
+    net = options.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
+    net.notes = dict(data.notes)
+    kept.text(net.notes)  # now, not when it is saved
+    return net
 
 
 def _input_scale(X: np.ndarray) -> float:
@@ -157,20 +185,21 @@ def _callbacks(args: Namespace, progress: bool) -> Iterator[Any]:
 def _finish(
     args: Namespace, data: datasets.Dataset, net: Network, history: History, norms: Norms, n: int
 ) -> Result:
-    correct, tested = net.evaluate(data.X_test, data.y_test), len(data.X_test)
-    _say(args, f"test accuracy {correct / tested:.4f} ({correct:,} of {tested:,})")
-    net.save(args.output)
     model, recorded = os.path.abspath(args.output), None
-    _say(args, f"model:  {model}")
     if os.path.isfile(args.output):  # not beside a device such as /dev/null
         recorded = os.path.abspath(records.beside(args.output))
         records.write(recorded, history, norms)
+    correct, tested = net.evaluate(data.X_test, data.y_test), len(data.X_test)
+    _say(args, f"test accuracy {correct / tested:.4f} ({correct:,} of {tested:,})")
+    _say(args, f"model:  {model}")
+    if recorded:
         _say(args, f"history: {recorded}")
     seconds, epochs = sum(history.seconds), len(history)
     return Result({
         "test_accuracy": correct / tested, "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
+        "data_path": args.data_path,
         "backend": net.backend, "threads": args.threads, "dtype": str(net.dtype),
         "learning_rate": history.learning_rate[-1], "stopped": history.stopped, "model": model,
         "history": recorded, "plot": _draw(args, history, title(net)),
@@ -191,7 +220,7 @@ def _draw(args: Namespace, history: History, net: str) -> str | None:
 
 
 @command(
-    "--data --data-dir --label --hidden --activation --loss --batch-size --no-bias --init "
+    f"--data --data-dir {TABLE} --hidden --activation --loss --batch-size --no-bias --init "
     "--dtype --threads --seed --backend --json"
 )
 def find_learning_rate(args: Namespace) -> Result:

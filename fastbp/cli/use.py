@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -12,15 +11,17 @@ import numpy as np
 from .. import engines, interchange, plots, verification
 from .. import report as reports
 from .._support import files
+from .._support import notes as kept
 from ..engines import versions
 from ..model import summary
+from ..network import Network
 from . import options, records
-from .options import MODEL, TEST_DATA, Result, command, load_data_for, load_model, title
+from .options import MODEL, TABLE, TEST_DATA, Result, command, load_data_for, load_model, title
 
 REPORT = "fastbp-report.html"
 
 
-@command("model --data --data-dir --label --backend --json", data=TEST_DATA)
+@command(f"model --data --data-dir {TABLE} --backend --json", data=TEST_DATA)
 def evaluate(args: Namespace) -> Result:
     """Print a model's loss and accuracy on test images.
 
@@ -33,16 +34,17 @@ def evaluate(args: Namespace) -> Result:
     loss, correct, samples = net.loss(*test), net.evaluate(*test), len(test[0])
     facts = {
         "test_accuracy": correct / samples, "test_loss": loss, "correct": correct,
-        "samples": samples, "data": args.data, "model": os.path.abspath(args.model),
+        "samples": samples, "data": args.data, "data_path": args.data_path,
+        "model": os.path.abspath(args.model),
     }  # fmt: skip
     accuracy = f"test accuracy {correct / samples:.4f} ({correct:,} of {samples:,})"
     return Result(facts, f"{accuracy}\ntest loss     {loss:.6f}")
 
 
 @command(
-    "model --data --data-dir --label --backend --proba --output",
+    f"model --data --data-dir {TABLE} --backend --proba --output",
     data={"help": f"all rows of a .npy or .csv file, or {TEST_DATA['help']}"},
-    label={"help": "a column of a .csv to leave out"},
+    label={"help": "a column of a .csv to leave out; that of the classes is, if it is there"},
     output={"default": None, "help": "the file to write (default: stdout)"},
 )
 def predict(args: Namespace) -> Result:
@@ -56,15 +58,30 @@ def predict(args: Namespace) -> Result:
       fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
       fastbp predict points.safetensors --data points.csv --label class
     """
+    options.check_writable(args.output, read=(args.model, args.data))
+    if args.output:
+        files.check_name(args.output, ".csv", ".txt")
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
     rows = net.feedforward(X) if args.proba else net.predict(X)
     fmt = "%d" if rows.dtype.kind == "i" else "%.9g"
+    if not args.proba and "classes" in net.notes:
+        rows, fmt = _names(net, X), "%s"
     text = io.StringIO()
-    np.savetxt(sys.stdout if args.output is None else text, rows, fmt, delimiter=",")
-    if args.output is not None:
-        files.write_text(args.output, text.getvalue())
+    np.savetxt(text, rows, fmt, delimiter=",")
+    if args.output is None:
+        return Result(text=text.getvalue().removesuffix("\n"))
+    files.write_text(args.output, text.getvalue())
     return Result()
+
+
+def _names(net: Network, X: np.ndarray) -> np.ndarray:
+    """Return the name of the class of each row."""
+    names = np.array(kept.classes(net.notes, max(2, net.sizes[-1])), object)
+    outputs = net.feedforward(X)
+    one = net.sizes[-1] == 1
+    found: np.ndarray = names[(outputs[:, 0] > 0.5).astype(int) if one else outputs.argmax(axis=1)]
+    return found
 
 
 def _check_new(path: str, source: str, suffix: str) -> None:
@@ -132,7 +149,7 @@ def convert(args: Namespace) -> Result:
 
 
 @command(
-    "kind files --data --data-dir --label --backend --output --json",
+    f"kind files --data --data-dir {TABLE} --backend --output --json",
     data={"help": f"for confusion and mistakes: {TEST_DATA['help']}"},
     output={"default": None, "help": "a .png, .svg or .pdf (default: fastbp-KIND.png)"},
 )
@@ -155,7 +172,7 @@ def plot(args: Namespace) -> Result:
       fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json
     """
     path = args.output or f"fastbp-{args.kind}.png"
-    options.check_writable(path)
+    options.check_writable(path, read=(*args.files, args.data))
     plots.check(path)
     if args.kind == "learning-rate" and not args.files:
         writer = "`fastbp find-learning-rate --json > rates.json`"
@@ -185,7 +202,7 @@ def plot(args: Namespace) -> Result:
 
 
 @command(
-    "model --data --data-dir --label --backend --output --json",
+    f"model --data --data-dir {TABLE} --backend --output --json",
     data=TEST_DATA,
     output={"default": REPORT, "help": "the page"},
 )
@@ -199,7 +216,8 @@ def report(args: Namespace) -> Result:
       fastbp report                                 the model that `fastbp train` wrote
       fastbp report mnist.safetensors --data mnist --output mnist.html
     """
-    options.check_writable(args.output)
+    options.check_writable(args.output, read=(args.model, args.data))
+    files.check_name(args.output, ".html", ".htm")
     net = load_model(args.model, args.backend)
     data = load_data_for(net, args)
     history = norms = None
@@ -280,4 +298,4 @@ def info(args: Namespace) -> Result:
     net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
     text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
-    return Result({**net.config, "layers": layers}, text)
+    return Result({**net.config, "layers": layers, "notes": net.notes}, text)

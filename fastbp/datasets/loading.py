@@ -1,19 +1,26 @@
 """Where data sets lie, the reader of each file, and checks of what it returns."""
 
+import logging
 import os
+import re
+import reprlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .._support import checks
 from . import arrays, download
-from .csv import read_and_split
+from .csv import read_numbered
+from .dialect import Dialect
 from .pickle import read_pickle
 from .untrusted import DataError, blaming
+
+logger = logging.getLogger("fastbp")
 
 MAX_LABEL = 65_535  # a label sizes a network's output layer: one wild value must not ask for GiB
 
@@ -23,6 +30,14 @@ SYSTEM_FOLDERS: dict[str, tuple[Path, ...]] = {
     "fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"),),  # Debian: dataset-fashion-mnist
 }
 NAMES = ("digits", *SYSTEM_FOLDERS)
+# Where their files may lie below a folder that the user names; and, as torchvision has it, in `raw`
+# below that.
+_LAYOUTS = {
+    "mnist": ("mnist", "MNIST", ""),
+    "fashion-mnist": ("fashion-mnist", "FashionMNIST", ""),
+}
+# Folders of these names, but for letters' case and "-", hold other images in files of equal names.
+_ALIKE = ("mnist", "fashionmnist", "fashion", "kmnist", "kuzushijimnist", "qmnist", "emnist")
 # The variable that names the cache folder, and its default below the home folder, by sys.platform.
 # Not `pooch.os_cache`: files in the cache are found without pooch, and on Windows it has others.
 _CACHES = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
@@ -30,10 +45,20 @@ _Path: TypeAlias = str | os.PathLike[str]
 _Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-class Dataset(NamedTuple):
+class _Arrays(NamedTuple):
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+class Dataset(_Arrays):
     """Images and labels, for training and for testing; unpacks into four arrays.
 
-    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64.
+    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64. ``notes`` holds what
+    a table says beside its numbers: ``columns``, the names of the inputs; ``label``, the column of
+    the classes; ``classes``, the sorted labels that y numbers from 0. Assign a copy of it to
+    `Network.notes`, and the model's commands put the columns of other files in order.
 
     Examples
     --------
@@ -42,10 +67,7 @@ class Dataset(NamedTuple):
     (1442, 64)
     """
 
-    X_train: np.ndarray
-    y_train: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(
@@ -55,6 +77,10 @@ def load(
     label: str | None = None,
     progress: bool = False,
     mapped: bool = False,
+    header: bool = True,
+    separator: str | None = None,
+    decimal: str | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set by its name, or from a folder or file.
 
@@ -67,37 +93,51 @@ def load(
           fifth image of each class is for testing.
         - ``"mnist"`` or ``"fashion-mnist"``: four IDX files. If they are not on the machine, they
           are downloaded to the folder ``fastbp/<name>`` of the user's cache (needs pooch).
-        - a folder of four IDX files, plain or ``.gz``.
-        - an ``.npz`` file as of Keras: ``x_train, y_train, x_test, y_test``.
+        - a folder of four IDX files, plain or ``.gz``; or of four ``.npy`` or ``.npz`` files of one
+          array each. They are known by their names, as of MNIST, EMNIST and KMNIST, or
+          ``x_train.npy`` and so on. Of a folder with several sets, name one by its prefix, as
+          ``folder/emnist-letters``. EMNIST's images are turned upright, its letters are 1 to 26.
+        - an ``.npz`` file as of Keras: ``x_train, y_train, x_test, y_test``, or other usual names
+          (``train_images``, ``X_test``, ``arr_0`` to ``arr_3``); or without a test part (``X, y``,
+          ``images, labels``, ``data, target``), every fifth of each class then being for testing.
         - ``mnist.pkl.gz``, of which the training and the test part are returned.
-        - a ``.csv`` file with a header (needs pandas), every fifth line of each class for testing.
+        - a ``.csv`` or ``.tsv`` file (needs pandas), every fifth line of each class for testing.
     data_dir : str or os.PathLike, optional
-        Where to look first for ``mnist`` and ``fashion-mnist``: a folder of the files, or of a
-        subfolder with the data set's name. Then comes ``$FASTBP_DATA``, read in the same way, the
+        The folder that holds ``mnist`` or ``fashion-mnist``: the files, or a subfolder with the
+        data set's name, or ``MNIST/raw`` or ``FashionMNIST/raw`` as of torchvision. No other copy
+        is read. Without it, ``$FASTBP_DATA`` is searched in the same way; then, with a warning, the
         user's cache, and for ``fashion-mnist`` Debian's package ``dataset-fashion-mnist``.
     label : str, optional
-        The column of a ``.csv`` file that holds the classes, 0, 1, 2, ...
+        The column of a ``.csv`` file that holds the classes: whole numbers or texts, two or more.
+        Sorted, they are 0, 1, 2, ... in y, and ``classes`` in the notes.
     progress : bool, default False
         Show a progress bar while downloading.
     mapped : bool, default False
         Read of uncompressed IDX files only what is used; they must not change meanwhile.
+    header, separator, decimal : optional
+        How a ``.csv`` file is written, as for `read_csv`.
+    notes : dict, optional
+        The notes of a model that is to take the samples: columns are put in the order of its inputs
+        and classes get the numbers of its outputs. They also name the label.
 
     Returns
     -------
     Dataset
         Pixels are not scaled and keep their dtype: uint8 in IDX, float32 in ``mnist.pkl.gz``; bool
-        becomes uint8.
+        becomes uint8. Labels may be whole numbers of any dtype, or one-hot rows.
 
     Raises
     ------
     FileNotFoundError, PermissionError
-        There is no such file and it could not be downloaded, or it may not be read.
+        There is no such file, or not in `data_dir`, and it could not be downloaded; or it may not
+        be read.
     DataError
         A file is damaged or of another kind. It is a ValueError.
     ImportError
         pandas, which reads ``.csv``, is missing.
     ValueError
-        The name is unknown and not a path; or ``label`` is missing, or not for a ``.csv`` file.
+        The name is unknown and not a path; or ``label`` is missing, or not for a ``.csv`` file; or
+        `data_dir` is given for another data set.
 
     Examples
     --------
@@ -105,22 +145,41 @@ def load(
     >>> [array.shape for array in datasets.load("digits")]
     [(1442, 64), (1442,), (355, 64), (355,)]
     """
-    if name_or_path == "digits":  # which may lie in a zip
+    dialect = Dialect(header, separator, decimal)
+    if name_or_path == "digits" and data_dir is None:  # which may lie in a zip
         with resources.as_file(resources.files("fastbp.datasets") / "digits.npz") as path:
-            return _load(path, label, mapped)
-    return _load(_locate(name_or_path, data_dir, progress), label, mapped)
+            return _load(path, label, dialect, notes, mapped)
+    return _load(locate(name_or_path, data_dir, progress), label, dialect, notes, mapped)
 
 
-def _load(path: Path, label: str | None, mapped: bool) -> Dataset:
-    if label is not None and (path.suffix.lower() != ".csv" or path.is_dir()):
-        raise ValueError(f"label names a column of a .csv file; got {path}")
+def _load(
+    path: Path, label: str | None, dialect: Dialect, notes: Mapping[str, Any] | None, mapped: bool
+) -> Dataset:
+    noted: dict[str, Any] = {}
+    if not is_table(path) and (label is not None or dialect != Dialect()):
+        option = "label names a column" if label is not None else "header, separator, decimal are"
+        raise ValueError(f"{option} of a .csv file; got {path}")
     with blaming(path):
-        X_train, y_train, X_test, y_test = _read(path, label, mapped)
-        train, test = _pair(X_train, y_train), _pair(X_test, y_test)
+        if is_table(path):
+            *found, noted = read_numbered(path, label, dialect, notes)
+        else:
+            found = [*_read(path, mapped)]
+        if len(found) == 2:
+            X, y = _pair(*found)
+            chosen = arrays.testing(y)
+            found = [X[~chosen], y[~chosen], X[chosen], y[chosen]]
+        train, test = _pair(*found[:2]), _pair(*found[2:])
         a, b = (X.shape[1] for X, _ in (train, test))
         if a != b:
             raise ValueError(f"images must have one size; got {a} pixels to train, {b} to test")
-        return Dataset(*train, *test)
+        data = Dataset(*train, *test)
+        data.notes = noted
+        return data
+
+
+def is_table(path: _Path) -> bool:
+    """Return whether a path names a table."""
+    return Path(path).suffix.lower() in (".csv", ".tsv") and not os.path.isdir(path)
 
 
 def load_pickle(path: str | os.PathLike[str]) -> tuple[_Pair, _Pair, _Pair]:
@@ -193,11 +252,17 @@ def hold_out(
     return X[~drawn], y[~drawn], X[drawn], y[drawn]
 
 
-def _locate(name_or_path: _Path, data_dir: _Path | None, progress: bool) -> Path:
+def locate(name_or_path: _Path, data_dir: _Path | None = None, progress: bool = False) -> Path:
+    """Return the file or folder that `load` reads; a data set that is nowhere is downloaded."""
     if isinstance(name_or_path, str) and name_or_path in SYSTEM_FOLDERS:
         return _folder(name_or_path, data_dir, progress)
-    path = Path(name_or_path)
-    if path.exists():
+    if data_dir is not None:
+        known = " and ".join(SYSTEM_FOLDERS)
+        raise ValueError(f"--data-dir (data_dir=) is for {known}; got it for {name_or_path}")
+    if name_or_path == "digits":
+        return Path(__file__).with_name("digits.npz")
+    path = Path(os.path.expanduser(name_or_path))
+    if path.exists() or path.name.lower() in arrays.sets_in(path.parent):
         return path
     expected = f"expected a path or one of {', '.join(NAMES)}"
     if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
@@ -217,29 +282,43 @@ def cache_folder(name: str) -> Path | None:
     return cache / "fastbp" / name
 
 
+def _below(name: str, root: Path) -> list[Path]:
+    """Return the folders below a root in which a data set may lie."""
+    parts = [re.sub("[-_ ]", "", part).lower() for part in Path(os.path.realpath(root)).parts[-2:]]
+    inner = parts[0] if parts[-1] == "raw" else parts[-1]
+    other = inner in _ALIKE and not name.replace("-", "").startswith(inner)
+    return [root / place for place in _LAYOUTS[name] if place or not other]
+
+
 def _folder(name: str, data_dir: _Path | None, progress: bool) -> Path:
     """Return the first folder that holds a data set; download it if there is none."""
-    if data_dir is not None and not os.path.isdir(data_dir):
-        raise FileNotFoundError(f"data_dir must be a folder; got {os.fspath(data_dir)!r}")
-    roots = [Path(root) for root in (data_dir, os.environ.get("FASTBP_DATA")) if root]
-    folders = [folder for root in roots for folder in (root / name, root)]
-    # A root called mnist that holds the files itself must not be taken for fashion-mnist.
-    others = set(SYSTEM_FOLDERS) - {name}
-    folders = [f for f in folders if os.path.basename(os.path.realpath(f)) not in others]
+    root = os.environ.get("FASTBP_DATA", "") if data_dir is None else os.fspath(data_dir)
+    root = os.path.expanduser(root)
+    if (root or data_dir is not None) and not os.path.isdir(root):
+        what = "$FASTBP_DATA" if data_dir is None else "data_dir"
+        raise FileNotFoundError(f"{what} must be a folder; got {root!r}")
+    named = _below(name, Path(root)) if root else []
     cache = cache_folder(name)
-    folders += filter(None, (cache, *SYSTEM_FOLDERS[name]))
+    others = [] if data_dir is not None else filter(None, (cache, *SYSTEM_FOLDERS[name]))
+    folders = [*named, *others]
     for folder in folders:
         missing = arrays.missing(folder)
         # A cache that holds some of the files had its download interrupted: get the rest.
         if not missing or (len(missing) < len(arrays.FILES) and folder != cache):
-            return folder
+            if named and folder not in named:
+                logger.warning("%s is not in $FASTBP_DATA, %s; reading %s", name, root, folder)
+            return next(iter(arrays.sets_in(folder)[""].values())).parent
+    places = "".join(f"\n  {folder} and {folder / 'raw'}" for folder in folders)
+    places = places or " no folder at all"
+    files = ", ".join(f"{stem}-ubyte" for stem in arrays.FILES)
+    if data_dir is not None:
+        hint = f"put {files} (or .gz) there, or name another folder"
+        raise FileNotFoundError(f"{name} was not found in {root}; {hint}. Looked in:{places}")
     try:
         if cache is None:
             raise download.DownloadError("there is no home folder to download it to")
         download.fetch(name, cache, arrays.missing(cache), progress)
     except (download.DownloadError, ImportError) as error:
-        places = "".join(f"\n  {folder}" for folder in folders) or " no folder at all"
-        files = ", ".join(f"{stem}-ubyte" for stem in arrays.FILES)
         raise FileNotFoundError(
             f"{name} was not found, and could not be downloaded: {error}. Put {files} (or .gz) "
             f"into a folder named by --data-dir (data_dir=) or $FASTBP_DATA. Looked in:{places}"
@@ -247,11 +326,9 @@ def _folder(name: str, data_dir: _Path | None, progress: bool) -> Path:
     return cache
 
 
-def _read(path: Path, label: str | None, mapped: bool) -> Sequence[np.ndarray]:
-    if path.is_dir():
+def _read(path: Path, mapped: bool) -> Sequence[np.ndarray]:
+    if path.is_dir() or not path.exists():
         return arrays.read_folder(path, mapped)
-    if path.suffix.lower() == ".csv":
-        return read_and_split(path, label)
     if path.name.lower().endswith(".npz"):
         return arrays.read_npz(path)
     if path.name.lower().endswith((".pkl", ".pkl.gz")):
@@ -263,11 +340,24 @@ def _read(path: Path, label: str | None, mapped: bool) -> Sequence[np.ndarray]:
 
 def _pair(X: np.ndarray, y: np.ndarray) -> _Pair:
     """Check that images and labels fit; flatten the images and make the labels int64."""
-    if X.ndim < 2 or y.shape not in ((len(X),), (len(X), 1)):
+    if X.ndim < 2 or y.ndim not in (1, 2) or len(y) != len(X):
         raise ValueError(f"images must have shape (n, ...), labels (n,); got {X.shape}, {y.shape}")
-    if y.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers; got {y.dtype}")
-    if y.min() < 0 or y.max() > MAX_LABEL:
-        raise ValueError(f"labels must be from 0 to {MAX_LABEL}; got {y.min()} to {y.max()}")
+    labels = _one_hot(y) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
+    if labels.dtype.kind == "f" and (wrong := labels != np.rint(labels)).any():
+        got = f"{labels[wrong][0]} at sample {wrong.argmax()}"
+        raise ValueError(f"labels must be whole numbers; got {got}")
+    if labels.min() < 0 or labels.max() > MAX_LABEL:
+        got = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"labels must be from 0 to {MAX_LABEL}; got {got}")
     X = np.ascontiguousarray(X.reshape(len(X), -1), dtype=X.dtype.newbyteorder("="))
-    return X, y.reshape(-1).astype(np.int64)
+    return X, labels.astype(np.int64)
+
+
+def _one_hot(y: np.ndarray) -> np.ndarray:
+    """Return the place of the 1 in each row."""
+    wrong = ((y == 1).sum(axis=1) != 1) | ((y != 0).sum(axis=1) != 1)
+    if wrong.any():
+        got = f"{y.shape}, with row {wrong.argmax()} {reprlib.repr(y[wrong][0].tolist())}"
+        raise ValueError(f"labels must have shape (n,), or be one-hot rows; got {got}")
+    places: np.ndarray = y.argmax(axis=1)
+    return places

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .untrusted import PIECE, as_array, expect_end, plain_dtype, read_exactly, unpacked
+from .untrusted import PIECE, Damage, as_array, expect_end, plain_dtype, read_exactly, unpacked
 
 _MAX_READS = 10_000  # mnist.pkl.gz takes some 600
 
@@ -90,7 +90,7 @@ class _PickleStream:
         line: bytes = self.stream.readline(min(256, self.limit))
         self.limit -= len(line)
         if not line.endswith(b"\n"):
-            raise ValueError("the pickle has a name or number without an end")
+            raise Damage("the pickle has a name or number without an end")
         return line
 
 

@@ -33,26 +33,34 @@ class DataError(ValueError):
     >>> import tempfile
     >>> from fastbp import datasets
     >>> try:
-    ...     datasets.map_npy(tempfile.mkstemp(".npy")[1])  # an empty file
+    ...     datasets.map_npy(tempfile.mkstemp(".npy")[1])
     ... except datasets.DataError as error:
-    ...     print("not a numeric array" in str(error))
+    ...     print("it is empty" in str(error))
     True
     """
+
+
+class Damage(ValueError):
+    """The bytes of a file are not those that were written."""
 
 
 @contextmanager
 def blaming(
     path: str | os.PathLike[str], advice: str = " Get an intact copy, or name another file."
 ) -> Iterator[None]:
-    """Turn whatever a file makes go wrong inside into a DataError that names `path`."""
+    """Turn whatever a file makes go wrong inside into a DataError; `advice` is for damaged ones."""
     try:
         yield
     # A file that makes us ask for too much memory is a defect of ours.
     except (DataError, FileNotFoundError, PermissionError, MemoryError, ImportError):
         raise
     except Exception as error:  # gzip, zipfile and pickle raise a dozen kinds on damaged input
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise DataError(f"{path}: {kind}{said(error, 500)}.{advice}") from error
+        # A ValueError is ours: the file is of another kind. Of others, these say nothing of damage.
+        kind = "" if type(error) in (ValueError, Damage) else f"{type(error).__name__}: "
+        fine = isinstance(error, (OSError, RuntimeError)) and type(error) is not gzip.BadGzipFile
+        whole = type(error) is ValueError or fine
+        words = f"{path}: {kind}{said(error, 500)}"
+        raise DataError(words if whole else f"{words}.{advice}") from error
 
 
 class _PieceReader(BufferedReader):
@@ -61,7 +69,7 @@ class _PieceReader(BufferedReader):
         if size is None or size < 0:
             size = PIECE  # zipfile: "to the end", from at most 64 KiB before it
         if size > PIECE:
-            raise ValueError(f"the file makes its reader ask for {size:,} bytes at once")
+            raise Damage(f"the file makes its reader ask for {size:,} bytes at once")
         return super().read(size)
 
 
@@ -93,12 +101,13 @@ def read_exactly(stream: Any, size: int, limit: int) -> bytearray:
     """Read exactly `size` bytes, growing only with what arrives."""
     if size > limit:
         most = f"at most {limit:,} can follow ({MAX_UNPACKED:,} in compressed files: unpack larger)"
-        raise ValueError(f"it declares {size:,} bytes where {most}")
+        error = ValueError if limit == MAX_UNPACKED else Damage
+        raise error(f"it declares {size:,} bytes where {most}")
     data = bytearray()
     while len(data) < size:
         piece = stream.read(min(size - len(data), PIECE))
         if not piece:
-            raise ValueError(f"it ends after {len(data):,} of {size:,} declared bytes")
+            raise Damage(f"it ends after {len(data):,} of {size:,} declared bytes")
         data += piece
     return data
 
@@ -106,7 +115,7 @@ def read_exactly(stream: Any, size: int, limit: int) -> bytearray:
 def expect_end(stream: Any) -> None:
     """Refuse trailing bytes; reaching the end also makes gzip and zip verify their checksum."""
     if stream.read(1):
-        raise ValueError("there are bytes after the end of the data")
+        raise Damage("there are bytes after the end of the data")
 
 
 def read_array(stream: Any, dtype: np.dtype, shape: Any, limit: int, fortran: bool) -> np.ndarray:
@@ -135,5 +144,5 @@ def byte_count(shape: Any, dtype: np.dtype) -> int:
 def as_array(data: bytearray, dtype: np.dtype, shape: Any, fortran: bool) -> np.ndarray:
     """View bytes as an array, if they are exactly as many as dtype and shape say."""
     if len(data) != byte_count(shape, dtype):
-        raise ValueError(f"{len(data):,} bytes of data do not make shape {shape} of {dtype}")
+        raise Damage(f"{len(data):,} bytes of data do not make shape {shape} of {dtype}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -10,7 +10,7 @@ import numpy as np
 from .._support import checks, extras, files
 from .._support.texts import said
 from ..model import config
-from ..model.file import check_finite, check_head, check_regular
+from ..model.file import check_finite, check_head, check_regular, notes_in, with_notes
 from ..network import Network
 from .graphs import OPERATORS, layers
 from .parts import functions_of_layers, naming, network
@@ -63,6 +63,7 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     'softmax'
     """
     checks.one_of("inputs", inputs, ("float", "uint8"))
+    files.check_name(path, ".onnx")
     check_finite(net.weights, net.biases)
     onnx, size = extras.required(*_REQUIRED), net.to_vector().nbytes
     if size > MAX_BYTES:
@@ -102,7 +103,7 @@ def _model(onnx: Any, net: Network, inputs: str) -> Any:
     )  # fmt: skip
     versions = {"ir_version": IR_VERSION, "opset_imports": [make.make_opsetid("", OPSET)]}
     model = make.make_model(graph, producer_name=PRODUCER, **versions)
-    make.set_model_props(model, {"loss": net.config["loss"]})
+    make.set_model_props(model, with_notes({"loss": net.config["loss"]}, net.notes))
     return model
 
 
@@ -166,13 +167,16 @@ def read_onnx(
         if len(set(hidden)) > 1:
             got = " and ".join(dict.fromkeys(hidden))
             raise ValueError(f"hidden layers must have the same activation; got {got}")
-        if loss is None and model.producer_name == PRODUCER:  # others may mean something else
-            loss = {prop.key: prop.value for prop in model.metadata_props}.get("loss")
+        ours = model.producer_name == PRODUCER  # others may mean something else
+        props = {prop.key: prop.value for prop in model.metadata_props if ours}
+        loss = props.get("loss") if loss is None else loss
         output = _output(last, output, loss, [len(W) for W in found.parts[0]][-1:] == [1])
         usual = {"softmax": "cross-entropy", "exp": "poisson"}.get(output, "quadratic")
         functions = {"activation": (hidden or ["sigmoid"])[0], "output": output}
         functions["loss"] = loss or usual
-        return network(found.parts, input_scale=found.input_scale, **functions)
+        net = network(found.parts, input_scale=found.input_scale, **functions)
+        net.notes = notes_in(props, path)
+        return net
 
 
 def _output(last: str, given: str | None, loss: str | None, one: bool) -> str:

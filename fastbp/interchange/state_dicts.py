@@ -13,7 +13,7 @@ import numpy as np
 from .._support import checks
 from .._support.texts import said
 from ..model import config
-from ..model.file import read_arrays, write_arrays
+from ..model.file import notes_in, read_arrays, with_notes, write_arrays
 from ..network import Network
 from .parts import Parts, check_matrix, folded, functions_of_layers, naming, network
 
@@ -75,7 +75,7 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     arrays = {f"{2 * l}.weight": W for l, W in enumerate(weights)}
     arrays |= {f"{2 * l}.bias": b for l, b in enumerate(biases)}
     functions = {key: str(net.config[key]) for key in _ALLOWED}
-    write_arrays(path, arrays, {"format": "pt"} | _MARK | functions)
+    write_arrays(path, arrays, with_notes({"format": "pt"} | _MARK | functions, net.notes))
 
 
 def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
@@ -182,7 +182,9 @@ def read_torch(
         _tie(arrays, metadata)
         names, parts = _layers(arrays, order)
         functions = _functions(metadata, given, hidden=len(names) > 1)
-        return network(parts, names, input_scale=input_scale, **functions)
+        net = network(parts, names, input_scale=input_scale, **functions)
+        net.notes = notes_in(metadata if _MARK.items() <= metadata.items() else {}, path)
+        return net
 
 
 def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Functions:

@@ -1,8 +1,8 @@
 """Files of models and of trainings: arrays and a configuration, written and read.
 
-The format is `safetensors`; its metadata holds `format`, `format_version` and the configuration as
-one JSON string. Nothing in a file is trusted when it is read: it can run no code, nor allocate more
-than a small multiple of its size.
+The format is `safetensors`; its metadata holds `format`, `format_version` and, as JSON, the
+configuration and a model's notes, if it has any. Nothing in a file is trusted when it is read: it
+can run no code, nor allocate more than a small multiple of its size.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from .._support import files
+from .._support import notes as kept
 from .._support.texts import said
 from ..errors import ModelFileError
 from .config import Config
@@ -51,17 +52,25 @@ _Path = str | os.PathLike[str]
 _Arrays = Mapping[str, np.ndarray]
 
 
-def write(path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT) -> None:
-    """Write arrays of floats and a configuration; the same ones give the same bytes."""
+def write(
+    path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT, **more: str
+) -> None:
+    """Write arrays of floats, a configuration and more metadata; the same give the same bytes."""
     text = json.dumps(config, allow_nan=False)
     if len(text) > MOST_CONFIG:
         raise ValueError(f"config must be at most {MOST_CONFIG} characters; got {len(text)}")
     metadata = {"format": kind, "format_version": str(FORMAT_VERSION), "config": text}
-    write_arrays(path, arrays, metadata)
+    write_arrays(path, arrays, metadata | more)
+
+
+def check_name(path: _Path) -> None:
+    """Raise a ValueError if a name says that the file is none of safetensors."""
+    files.check_name(path, ".safetensors", hint=" (`fastbp export` makes ONNX of a model)")
 
 
 def write_arrays(path: _Path, arrays: _Arrays, metadata: dict[str, str]) -> None:
     """Write arrays and any metadata to a safetensors file."""
+    check_name(path)
     dense = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")
@@ -80,9 +89,27 @@ def write_arrays(path: _Path, arrays: _Arrays, metadata: dict[str, str]) -> None
 
 def read(path: _Path, kind: str = FORMAT) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write` wrote; the caller checks the contents of arrays and configuration."""
+    return _read(path, kind)[:2]
+
+
+def _read(path: _Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """Return arrays, configuration and notes."""
     with _opened(path) as (file, path):
-        config = _config(file.metadata() or {}, path, kind)
-        return {name: _array(file, name, path) for name in file.keys()}, config
+        metadata = file.metadata() or {}
+        config = _config(metadata, path, kind)
+        notes = notes_in(metadata, path)
+        return {name: _array(file, name, path) for name in file.keys()}, config, notes
+
+
+def notes_in(metadata: Mapping[str, str], path: _Path) -> dict[str, Any]:
+    """Return the notes in a file's metadata."""
+    return _json_object(metadata.get("notes", "{}"), os.fspath(path), "its text of notes")
+
+
+def with_notes(metadata: dict[str, str], notes: dict[str, Any]) -> dict[str, str]:
+    """Return metadata that hold a network's notes, if it has any."""
+    text = kept.text(notes)
+    return metadata if text == "{}" else {**metadata, "notes": text}
 
 
 def read_arrays(
@@ -115,8 +142,7 @@ def check_regular(path: _Path) -> None:
 
 def check_head(path: _Path) -> None:
     """Raise if a file is no model at all, such as a Git LFS pointer."""
-    with open(path, "rb") as file:
-        head = file.read(99)
+    head = files.head(path)
     other = next((words for start, words in _OTHERS.items() if head.startswith(start)), None)
     if found := files.instead(head) or other:
         raise ModelFileError(f"{os.fspath(path)} is {found}")
@@ -159,16 +185,19 @@ def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
             f"this fastbp reads up to {FORMAT_VERSION}. Upgrade with: pip install -U fastbp"
         )
-    text = metadata.get("config", "")
+    return _json_object(metadata.get("config", ""), path, "its configuration")
+
+
+def _json_object(text: str, path: str, what: str) -> dict[str, Any]:
     if len(text) > MOST_CONFIG:
-        raise _damaged(path, f"its configuration has more than {MOST_CONFIG} characters")
+        raise _damaged(path, f"{what} has more than {MOST_CONFIG} characters")
     try:
-        config = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"its configuration is not JSON: {error!s:.300}") from error
-    if not isinstance(config, dict):
-        raise _damaged(path, "its configuration is not a JSON object")
-    return config
+        raise _damaged(path, f"{what} is not JSON: {error!s:.300}") from error
+    if not isinstance(found, dict):
+        raise _damaged(path, f"{what} is not a JSON object")
+    return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -194,11 +223,14 @@ def _array(file: Any, name: str, path: str) -> np.ndarray:
         raise _damaged(path, f"array {said(name, 40)!r}: {error!s:.300}") from error
 
 
-def write_model(path: _Path, config: Config, arrays: Sequence[np.ndarray]) -> None:
-    """Write a network's configuration and its arrays, in the order of `config.shapes()`."""
+def write_model(
+    path: _Path, config: Config, arrays: Sequence[np.ndarray], notes: dict[str, Any]
+) -> None:
+    """Write a network: its arrays in the order of `config.shapes()`."""
     layers = len(config.sizes) - 1
     check_finite(arrays[:layers], arrays[layers:])
-    write(path, dict(zip(config.shapes(), arrays, strict=True)), config.as_dict())
+    named = dict(zip(config.shapes(), arrays, strict=True))
+    write(path, named, config.as_dict(), **with_notes({}, notes))
 
 
 def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
@@ -213,9 +245,9 @@ def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) ->
                 )
 
 
-def read_model(path: _Path) -> tuple[Config, list[np.ndarray]]:
-    """Read what `write_model` wrote."""
-    arrays, described = read(path)
+def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
+    """Return what `write_model` wrote."""
+    arrays, described, notes = _read(path, FORMAT)
     try:
         config = Config.checked(**described)
     except (TypeError, ValueError) as error:
@@ -231,4 +263,4 @@ def read_model(path: _Path) -> tuple[Config, list[np.ndarray]]:
             )
         if arrays[name].dtype != config.dtype or not np.isfinite(arrays[name]).all():
             raise ModelFileError(f"{path}: array {name} must hold finite {config.dtype} values")
-    return config, [arrays[name] for name in shapes]
+    return config, [arrays[name] for name in shapes], notes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._support import extras, files
+from .._support.texts import writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def new_figure(size: tuple[float, float], title: str | None) -> "Figure":
     from matplotlib.figure import Figure
 
     (width, height), lines = size, []
-    for line in (title or "").splitlines():
+    for line in writable(title or "").splitlines():
         lines += textwrap.wrap(line, int(width * LETTERS_PER_INCH))
     height += TITLE_INCHES * max(0, len(lines) - 1)
     figure = Figure((width, height), DOTS_PER_INCH, layout="constrained")
@@ -121,7 +122,7 @@ def gaps_in_words(gaps: np.ndarray, of: str) -> str:
 
 def _plain(label: object) -> str:
     # matplotlib hides names that begin with `_`, and shows what is between `$` as a formula.
-    name = " ".join(str(label).split()) or "(no name)"
+    name = " ".join(writable(label).split()) or "(no name)"
     if len(name) > LONGEST_NAME:
         name = f"{name[: LONGEST_NAME // 3]}…{name[-LONGEST_NAME * 2 // 3 :]}"
     name = name.replace("$", r"\$")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
+from .._support import notes as kept
 from ..network import Network
 from . import figures, metrics
 from .figures import MaybePath
@@ -72,7 +73,11 @@ def confusion_matrix(
         axes.text(predicted, true, count or "·", fontsize=9 if classes <= 12 else 7, **words)
     step = 1 if classes <= MOST_WRITTEN else 10 ** math.floor(math.log10(classes / 2))
     ticks, total = range(0, classes, step), counts.sum()
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks)
+    names = [f"{name!s:.20}" for name in kept.classes(net.notes, classes)[::step]]
+    written: dict[str, Any] = {"labels": names, "parse_math": False}
+    axes.set_xticks(ticks, rotation=90 if max(map(len, names)) > 4 else 0, **written)
+    axes.set_yticks(ticks, **written)
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{100 * counts.trace() / total:.2f} % of {total:,} samples are right")
     return figures.save(figure, path)
 
@@ -111,8 +116,9 @@ def mistakes(
     rows: Any = checks.samples(X, net.sizes[0])[found.indices]
     images = np.asarray(rows.toarray() if checks.is_sparse(rows) else rows).reshape(-1, side, side)
     softmax, total, samples = net.config["output"] == "softmax", found.total, np.shape(X)[0]
+    names = kept.classes(net.notes, max(2, net.sizes[-1]))
     captions = [
-        f"{label} taken for {predicted}\n"
+        f"{names[label]!s:.20} taken for {names[predicted]!s:.20}\n".replace("$", r"\$")
         + (f"{100 * value:.2f} % sure" if softmax else f"output {value:.3f}")
         for label, predicted, value in zip(*found[1:4], strict=True)
     ]

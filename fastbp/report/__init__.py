@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from .. import plots
 from .._support import files
+from .._support import notes as kept
+from .._support.texts import writable
 from ..plots import figures, metrics
 from ..plots.curves import FoundRates, LayerNorms
 
@@ -73,7 +75,7 @@ def write(
     ImportError, OSError
         If matplotlib is missing, or the file cannot be written.
     TypeError, ValueError
-        If samples or labels do not fit the network.
+        If samples or labels do not fit the network, or the file is named as another format.
 
     Examples
     --------
@@ -84,6 +86,7 @@ def write(
     >>> path = os.path.join(tempfile.mkdtemp(), "report.html")
     >>> fastbp.report.write(path, net, X, y, history=history, title="digits")
     """
+    files.check_name(path, ".html", ".htm")
     figures.check()
     right, loss, samples = net.evaluate(X, labels), net.loss(X, labels), np.shape(X)[0]
     sections: dict[str, Callable[[], str | Figure]] = {
@@ -99,7 +102,8 @@ def write(
     if rates is not None:
         sections["Learning-rate finder"] = lambda: plots.learning_rates(rates)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(title), sections="\n".join(map(_section, sections, sections.values())),
+        title=escape(writable(title)),
+        sections="\n".join(map(_section, sections, sections.values())),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         lead=f"{100 * right / samples:.2f} % of {samples:,} samples are classified right; "
         f"mean loss {loss:.6g}.",
@@ -165,12 +169,12 @@ def _percent(share: float) -> str:
 def _classes(net: "Network", X: ArrayLike, labels: ArrayLike) -> str:
     counts = metrics.confusion(net, X, labels)
     wrong = counts - np.diag(counts.diagonal())
-    rows = []
+    rows, names = [], [escape(str(name)) for name in kept.classes(net.notes, len(counts))]
     for label, (samples, right, *shares) in enumerate(zip(*metrics.per_class(counts), strict=True)):
         other = int(wrong[label].argmax())
-        most = f"{other} ({wrong[label, other]:,} times)" if wrong[label, other] else "–"
+        most = f"{names[other]} ({wrong[label, other]:,} times)" if wrong[label, other] else "–"
         cells = "</td><td>".join([f"{samples:,}", f"{right:,}", *map(_percent, shares), most])
-        rows.append(f'<tr><th scope="row">{label}</th><td>{cells}</td></tr>\n')
+        rows.append(f'<tr><th scope="row">{names[label]}</th><td>{cells}</td></tr>\n')
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     table = f"<table>\n<tr>{head}</tr>\n{''.join(rows)}</table>"
     return f'<div class="wide">{table}</div>\n<p class="note">{_MEANINGS}</p>'

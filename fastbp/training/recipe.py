@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import optimizers, schedules
 from .._support import checks
+from ..model import file as model_file
 from ..reference.records import Memory, Rule
 from .ranks import Ranks
 
@@ -115,6 +116,8 @@ def _refuse_what_does_not_apply(y: Any, given: Given) -> None:
 def _path(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be a path; got {value!r}")
+    if value is not None and name == "checkpoint":
+        model_file.check_name(value)
     return value
 
 

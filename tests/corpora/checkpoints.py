@@ -75,6 +75,12 @@ METADATA = {
     "config infinite": ({"config": '{"a": -Infinity}'}, "-Infinity"),
     "config digits": ({"config": '{"a": ' + "9" * 5000 + "}"}, "not JSON"),
     "config long": ({"config": json.dumps(HUGE)}, "more than 1048576"),
+    "notes empty": ({"notes": ""}, "notes is not JSON"),
+    "notes list": ({"notes": "[1]"}, "notes is not a JSON object"),
+    "notes deep": ({"notes": '{"a":' * 100_000}, "notes is not JSON: .*recursion"),
+    "notes twice": ({"notes": '{"a": 1, "a": 2}'}, "twice"),
+    "notes NaN": ({"notes": '{"a": NaN}'}, "NaN"),
+    "notes long": ({"notes": json.dumps(HUGE)}, "notes has more than 1048576"),
 }
 METADATA = {
     name: ({"__metadata__": metadata(**changes), "a": tensor()}, part)

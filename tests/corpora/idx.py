@@ -41,7 +41,7 @@ def write_folder(folder, four, names=IDX_NAMES, packed=False):
 
 
 IDX_ATTACKS = {
-    "nothing": (b"", "declares 4 bytes|ends after 0 of 4 "),
+    "nothing": (b"", "empty|ends after 0 of 4 "),
     "half a header": (idx_header(8, 6, 5, 4)[:9], "declares 12 bytes|ends after"),
     "no IDX": (b"hello, world", "magic number .*0x68656c6c"),
     "unknown dtype": (idx_header(10, 6, 5, 4) + bytes(120), "magic number .*0x00000a03"),
@@ -61,8 +61,13 @@ IDX_ATTACKS = {
     "images of another size": (idx(np.zeros((6, 5, 5), "u1")), "25 pixels.* 20"),
 }
 LABEL_ATTACKS = {
-    "float labels": (idx(np.zeros(6, "f4")), "labels must be integers; got >f4"),
+    "fractions for labels": (idx(np.full(6, 0.5, "f4")), "whole numbers; got 0.5 at sample 0"),
+    "NaN for labels": (idx(np.full(6, np.nan, "f4")), "whole numbers; got nan"),
+    "infinite labels": (idx(np.full(6, np.inf, "f4")), "got inf to inf"),
     "labels below zero": (idx(np.full(6, -1, "i1")), "got -1 to -1"),
     "a label of two milliards": (idx(np.full(6, 2**31 - 1, "i4")), "2147483647"),
-    "images for labels": (idx(np.zeros((6, 2), "u1")), "must have shape"),
+    "images for labels": (
+        idx(np.zeros((6, 2), "u1")),
+        r"one-hot rows; got .6, 2., with row 0 .0, 0",
+    ),
 }

@@ -11,11 +11,11 @@ from fastbp import Network
 CONFIG = {**Network([3, 2], seed=0).config}
 
 
-def model(arrays=None, config=None, **changes):
+def model(arrays=None, config=None, more=None, **changes):
     """A model file that is right but for what is changed."""
     config = {**CONFIG, **(config or {}), **changes}
     arrays = arrays or {"layers.0.weight": np.ones((2, 3), "f4"), "layers.0.bias": np.ones(2, "f4")}
-    return state(arrays, metadata(config=json.dumps(config)))
+    return state(arrays, metadata(config=json.dumps(config), **(more or {})))
 
 
 def state(arrays, said=None):
@@ -65,6 +65,11 @@ MODELS = {
     "one array too few": model({"layers.0.weight": np.ones((2, 3), "f4")}),
     "names like paths": model({"../../layers.0.weight": np.ones((2, 3), "f4")}),
     "ten thousand arrays": state({f"{k}": np.ones(1, "f4") for k in range(10_000)}, metadata()),
+    "notes that are no object": model(more={"notes": "5"}),
+    "notes of text without end": model(more={"notes": '{"classes": ["' + "x" * MIB}),
+    "notes deep in lists": model(more={"notes": '{"a": ' + "[" * 99_999}),
+    "notes deep in objects": model(more={"notes": '{"a":' * 99_999}),
+    "notes of many digits": model(more={"notes": '{"a": ' + "9" * 5000 + "}"}),
     "config deep in lists": file_of({"__metadata__": metadata(config="[" * MIB)}),
     "config deep in objects": file_of({"__metadata__": metadata(config='{"a":' * 99_999)}),
 }  # fmt: skip

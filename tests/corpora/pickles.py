@@ -173,7 +173,10 @@ PICKLES = {
     "numbers for arrays": (three(b"K\1"), "three tuples"),
     "trailing bytes": (three() + b"N", "after the end"),
     "protocol of the future": (b"\x80\x63" + three()[2:], "protocol"),
-    "float labels": (three(y=array_of(shape_of(2), data=blob(bytes(8)))), "must be integers"),
+    "fractions for labels": (
+        three(y=array_of(shape_of(2), data=blob(struct.pack("<2f", 0, 0.5)))),
+        "got 0.5 at sample 1",
+    ),
     "no pickle": (b"world", "opcode 'w'"),
-    "nothing": (b"", "declares 1 bytes|ends after 0 of 1 "),
+    "nothing": (b"", "empty|ends after 0 of 1 "),
 }

@@ -33,6 +33,15 @@ TABLES = {
     "no classes": b"a,b\n1,2\n",
     "half a mebibyte of line ends": b"\n" * (MIB // 2),
     "half a mebibyte of commas": b"a,class\n" + b"," * (MIB // 2),
+    "half a mebibyte of semicolons": b"a;class\n" + b";" * (MIB // 2),
+    "half a mebibyte of quotes": b"a,class\n" + b'"' * (MIB // 2) + ROWS,
+    "a class with a name of a mebibyte": b"a,class\n" + (b"1," + b"x" * MIB + b"\n") * 2,
+    "a hundred thousand classes": b"a,class\n" + b"".join(b"1,x%d\n" % k for k in range(100_000)),
+    "a class of many digits": b"a,class\n" + (b"1," + b"9" * 5000 + b"\n") * 6,
+    "a separator that is anything": b"a;b,class|d\tx;y,z|w\tq\n" * 9,
+    "decimal commas without end": b"a;class\n" + (b"1" * MIB + b",5;0\n") + b"1,5;1\n" * 9,
+    "one class alone": b"a,class\n" + b"1,0\n" * 6,
+    "Excel's first line": b"sep=;\na;class\n1;0\n",
 }
 HISTORIES = {
     "nothing": b"",

@@ -1,0 +1,52 @@
+"""What a model remembers of its data: a dict of JSON values, with which nothing computes.
+
+A table leaves `columns`, the names of the inputs in order; `label`, the column of the classes; and
+`classes`, the labels in the order of the outputs.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .texts import said
+
+MOST = 2**20  # characters as JSON
+
+
+def text(notes: Any) -> str:
+    """Return notes as JSON; raise, and name the entry, if JSON does not give them back as given."""
+    if not isinstance(notes, dict):
+        raise TypeError(f"notes must be a dict; got {type(notes).__name__}")
+    for name, value in notes.items():
+        try:
+            if json.loads(json.dumps({name: value}, allow_nan=False)) != {name: value}:
+                raise TypeError("JSON gives it back as something else, such as a tuple as a list")
+        except (TypeError, ValueError, RecursionError) as error:
+            wanted = "must be what JSON holds, with texts as names"
+            raise TypeError(f"notes: {said(repr(name), 60)} {wanted}: {said(error)}") from None
+    written = json.dumps(notes)
+    if len(written) > MOST:
+        raise ValueError(f"notes must take at most {MOST:,} characters; got {len(written):,}")
+    return written
+
+
+def listed(notes: Mapping[str, Any], name: str) -> list[Any] | None:
+    """Return the distinct names or integers that an entry lists, None if there is no such entry."""
+    found = notes.get(name)
+    if found is None:
+        return None
+    if not (isinstance(found, list) and all(type(one) in (str, int) for one in found)):
+        raise ValueError(f"notes[{name!r}] must be a list of texts or integers; got {found!r:.60}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"notes[{name!r}] must not hold anything twice")
+    return found
+
+
+def classes(notes: Mapping[str, Any], n_out: int) -> list[Any]:
+    """Return what the outputs of a network stand for: its classes, or else 0, 1, 2, ..."""
+    found = listed(notes, "classes")
+    if found is None:
+        return list(range(n_out))
+    if len(found) != n_out:
+        raise ValueError(f"notes['classes'] must name all {n_out} outputs; it has {len(found)}")
+    return found
