@@ -918,7 +918,7 @@ def test_export_to_torch_and_back(run, model, digits):
     X = digits.X_test
     back = fastbp.load("back.safetensors")
     np.testing.assert_array_equal(back.feedforward(X), model.feedforward(X))  # 1/16 is exact
-    arrays = fastbp.model.file.read_arrays("t.safetensors")[0]
+    arrays = fastbp.model.file.read_arrays("t.safetensors", str)[0]
     checkpoint.write_arrays("bare.safetensors", arrays, {})
     said = "--activation", "tanh", "--output-activation", "sigmoid", "--loss", "quadratic"
     assert run("convert", "bare.safetensors", "b.safetensors", *said, "--input-scale", 0.5)[0] == 0
@@ -926,6 +926,13 @@ def test_export_to_torch_and_back(run, model, digits):
     assert (config["activation"], config["output"], config["loss"], config["input_scale"]) == (
         "tanh", "sigmoid", "quadratic", 0.5,
     )  # fmt: skip
+    squares = {f"{name}.weight": np.eye(3) + k for k, name in enumerate(("in", "out"))}
+    checkpoint.write_arrays("words.safetensors", squares, {"loss": "0.3"})
+    code, _, err = run("convert", "words.safetensors", "c.safetensors", *said)
+    assert code == 2
+    assert "--order" in err
+    assert run("convert", "words.safetensors", "c.safetensors", *said, "--order", "out,in")[0] == 0
+    np.testing.assert_array_equal(fastbp.load("c.safetensors").weights[0], squares["out.weight"])
 
 
 @pytest.mark.parametrize("options", [
@@ -1145,7 +1152,7 @@ def test_any_name_of_a_file_is_written_and_shown(folder, digits, encoding, name)
     """Of bytes that are no UTF-8, and of letters that the terminal lacks."""
     name = os.fsdecode(name)
     with open(f"{name}.npz", "wb") as file:
-        np.savez(file, X_train=digits[0], y_train=digits[1], X_test=digits[2], y_test=digits[3])
+        np.savez(file, x_train=digits[0], y_train=digits[1], x_test=digits[2], y_test=digits[3])
     data = f"--data {name}.npz"
     lines = (
         f"{SMALL} {data} --output {name}.model --plot {name}.svg --log {name}.csv "

@@ -12,7 +12,7 @@ import os
 import reprlib
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,19 @@ FORMAT_VERSION = 1  # of both
 _KINDS = {
     FORMAT: ("model", "fastbp.load reads it"),
     TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
+}
+# By their first bytes, beside what `files.instead` knows.
+_PICKLE = (
+    "a pickle, as torch.save writes, which can run any code; write the file by "
+    "safetensors.torch.save_file(model.state_dict(), PATH)"
+)
+_OTHERS = {
+    b"PK\3\4": f"a zip archive; perhaps {_PICKLE}",
+    b"\x80\2\x8a\nl\xfc\x9cF": _PICKLE,  # of older PyTorch
+    b"\x80\4\x95": _PICKLE,
+    b"\x80\5\x95": _PICKLE,
+    b"\x1f\x8b": "compressed by gzip, which is not read; unpack it",
+    b"\x89HDF": "HDF5, as older Keras writes; export the model as ONNX",
 }
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 # Characters, enough for a hundred thousand layers. As Python objects JSON takes some twenty times
@@ -78,10 +91,19 @@ def read(path: _Path, kind: str = FORMAT) -> tuple[dict[str, np.ndarray], dict[s
         return {name: _array(file, name, path) for name in file.keys()}, config
 
 
-def read_arrays(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the arrays and the metadata of any safetensors file."""
+def read_arrays(
+    path: _Path, check: Callable[[str], object]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of any safetensors file, once their names are checked."""
     with _opened(path) as (file, path):
-        return {name: _array(file, name, path) for name in file.keys()}, file.metadata() or {}
+        metadata = file.metadata() or {}
+        if metadata.get("format") in _KINDS:
+            found, reader = _KINDS[metadata["format"]]
+            raise ModelFileError(f"{path} is a {found} of fastbp already: {reader}")
+        names = list(file.keys())
+        for name in names:
+            check(name)
+        return {name: _array(file, name, path) for name in names}, metadata
 
 
 def check_regular(path: _Path) -> None:
@@ -99,7 +121,9 @@ def check_regular(path: _Path) -> None:
 
 def check_head(path: _Path) -> None:
     """Raise if a file is no model at all, such as a Git LFS pointer."""
-    if found := files.instead(files.head(path)):
+    head = files.head(path)
+    other = next((words for start, words in _OTHERS.items() if head.startswith(start)), None)
+    if found := files.instead(head) or other:
         raise ModelFileError(f"{os.fspath(path)} is {found}")
 
 
