@@ -147,11 +147,12 @@ class Network(Predictor):
         Parameters
         ----------
         X : (n, n_in) array
-            Any real dtype; uint8 is taken as it is. Or a sparse matrix of SciPy's, whose zeros are
-            skipped. Never modified. Of a `numpy.memmap`, a few MB are in memory at a time. Or,
-            without y, an iterable of chunks (X, y), gone through anew for each epoch, with one
-            chunk in memory at a time: each batch, and the order of `shuffle`, is of one chunk.
-        y : (n,) integer labels, or (n, n_out) targets
+            Any real dtype; uint8 is taken as it is. Or a table of numbers and bools, as of pandas,
+            or a sparse matrix of SciPy's, whose zeros are skipped. Never modified. Of a
+            `numpy.memmap`, a few MB are in memory at a time. Or, without y, an iterable of chunks
+            (X, y), gone through anew for each epoch, with one chunk in memory at a time: each
+            batch, and the order of `shuffle`, is of one chunk.
+        y : (n,) integer labels, or (n, n_out) targets, as for `gradient`
         epochs : int
         batch_size : int
             Each step follows the mean gradient of this many samples; a last, smaller batch, of the
@@ -223,6 +224,12 @@ class Network(Predictor):
         OSError
             If a file cannot be read or written.
 
+        Warns
+        -----
+        UserWarning
+            Once for each network, if targets of the quadratic loss lie where the output does not
+            come, such as 3.0 for a sigmoid: for regression take `output="identity"`.
+
         Examples
         --------
         >>> import fastbp, numpy as np
@@ -260,7 +267,7 @@ class Network(Predictor):
         training_data : (X, y)
         epochs, mini_batch_size : int
         eta : float, the learning rate
-        test_data : (X, labels), optional
+        test_data : (X, labels), optional, as for `evaluate`
             After each epoch, a line such as `Epoch 0: 9129 / 10000` goes to the logger "fastbp" at
             level INFO.
 
@@ -281,7 +288,7 @@ class Network(Predictor):
             X_test, labels = checks.pair("test_data", test_data)
             names = "test_data[0]", "test_data[1]"
             targets = checks.batch(X_test, labels, self._config, names)[1]
-            checks.classes(targets, labels, names[1])
+            checks.classes(targets, labels, self._kind, names[1])
             lines.append(BookLines(X_test, labels))
         return self.fit(
             X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta, callbacks=lines

@@ -463,6 +463,9 @@ BAD = {
         "--early-stopping: patience must be a positive integer",
     ),
     "half a patience": (["train", "--early-stopping", "0.5"], "--early-stopping: invalid int val"),
+    "a gap, by its row in the file": (
+        ["train", "--data", "gap.npz", "--early-stopping", "3"], "got nan at X[37, 2]",
+    ),
     "none to hold out": (
         ["train", "--data", "one.npz", "--batch-size", "1", "--early-stopping", "3"],
         "X and y must ",
@@ -643,6 +646,9 @@ def bad_files(folder):
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
     np.savez("nan.npz", x_train=X, y_train=y, x_test=np.zeros((4, 3)), y_test=y)
+    X, y = np.zeros((60, 3)), np.arange(60) % 2
+    X[37, 2] = np.nan
+    np.savez("gap.npz", x_train=X, y_train=y, x_test=X[:4], y_test=y[:4])
     X, y = np.ones((1, 3), "f4"), np.zeros(1, int)
     np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class

@@ -1,18 +1,34 @@
 """Checks of users' arguments: each returns its value, converted; errors say what was given."""
 
 import contextlib
+import decimal
+import inspect
 import mmap
 import numbers
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..reference import Targets
+from ..reference import DOMAINS, Targets
+from ..reference.records import FLAGS, LABEL, NUMBERS, predicts
+from .texts import said
 
 NO_LABELS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 4096  # so that checks make no temporary as large as the data
+ROUNDING = 1e-6  # by which values computed as targets may pass a limit: sums of float32, say
+
+Kind = tuple[str, str]  # of outputs: the loss and the activation
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's program that led here."""
+    frame, level, package = inspect.currentframe(), 1, __name__.partition(".")[0]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, level)
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
@@ -34,7 +50,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def positive_int(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if not is_real(value, numbers.Integral):
         raise TypeError(f"{name} must be a positive integer; got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be a positive integer; got {value}")
@@ -56,12 +72,14 @@ def not_negative_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> 
     return _real(name, value, "a finite number, at least 0", 0.0, dtype)
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def is_real(value: Any, kind: type = numbers.Real) -> bool:
+    """Return whether value is a number of Python's or NumPy's, and no bool."""
+    # NumPy counts its timedelta64 among the integers.
+    return isinstance(value, kind) and not isinstance(value, (bool, np.timedelta64))
 
 
 def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -> float:
-    if not _is_real(value):
+    if not is_real(value):
         raise TypeError(f"{name} must be {wanted}; got {value!r}")
     with contextlib.suppress(OverflowError):  # of an int beyond float64
         if lowest <= (number := float(value)) <= float(np.finfo(dtype).max):
@@ -70,7 +88,7 @@ def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -
 
 
 def fraction(name: str, value: Any) -> float:
-    if not (_is_real(value) and 0.0 < float(value) < 1.0):
+    if not (is_real(value) and 0.0 < float(value) < 1.0):
         raise ValueError(f"{name} must be a number above 0 and below 1; got {value!r}")
     return float(value)
 
@@ -78,7 +96,7 @@ def fraction(name: str, value: Any) -> float:
 def seed(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+    if not is_real(value, numbers.Integral) or value < 0:
         raise ValueError(f"{name} must be a non-negative integer or None; got {value!r}")
     return int(value)
 
@@ -108,12 +126,8 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     """Return value as an array of bools, integers or floats in native byte order."""
     if type(value) is np.ndarray and value.dtype in _USUAL:
         return value  # a shortcut: a call on one sample takes 2 us in all
-    if np.ma.is_masked(value):  # asarray would show the values below the mask
-        raise ValueError(f"{name} must not be masked: fill the gaps, or leave out their samples")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of unequal lengths
-        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    not_masked(name, value)
+    array = _asarray(name, value)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
     if is_mapped(array):
@@ -122,6 +136,60 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
         with np.errstate(over="ignore"):  # `finite` reports values that are too large
             array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def not_masked(name: str, value: Any) -> None:
+    """Raise ValueError for masked entries: `numpy.asarray` would show the values below the mask."""
+    rows = value if isinstance(value, (list, tuple)) else [value]
+    maskable = any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, rows)))
+    if maskable and any(map(np.ma.is_masked, rows)):
+        raise ValueError(f"{name} must not be masked: fill the gaps, or leave out their samples")
+
+
+def _asarray(name: str, value: Any) -> np.ndarray:
+    """Return what `numpy.asarray` does, but numbers where it makes objects of them."""
+    if hasattr(value, "iloc"):  # of pandas; of bools beside floats NumPy makes objects, slowly
+        dtypes = value.dtypes if value.ndim == 2 else [value.dtype]
+        kinds = {dtype.kind if isinstance(dtype, np.dtype) else "pandas" for dtype in dtypes}
+        if value.ndim == 2 and not (kinds <= set("uif") or kinds == {"b"}):
+            return _by_columns(name, value.items())
+        if "pandas" in kinds and (gaps := np.asarray(value.isna())).any():
+            raise _no_number(name, None, (gaps.argmax(),))
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    if array.dtype.kind != "O":
+        return array
+    if array.ndim == 2 and hasattr(value, "columns"):  # of Polars or Arrow
+        names = getattr(value, "column_names", value.columns)
+        return _by_columns(name, ((label, value[label]) for label in names))
+    return _of_objects(name, array)
+
+
+def _by_columns(name: str, columns: Iterable[tuple[Any, Any]]) -> np.ndarray:
+    return np.column_stack([numbers_array(f"{name}[{label!r}]", part) for label, part in columns])
+
+
+def _of_objects(name: str, objects: np.ndarray) -> np.ndarray:
+    """Return an array of Python's numbers in the dtype that NumPy gives to a list of them."""
+    with contextlib.suppress(ValueError):  # of lists of unequal lengths
+        array = np.array(objects.tolist())
+        if array.shape == objects.shape and array.dtype.kind in "buif":
+            return array
+    for place, value in np.ndenumerate(objects):
+        if not (is_real(value) or isinstance(value, (bool, np.bool_, decimal.Decimal))):
+            raise _no_number(name, value, place)
+    try:
+        return objects.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} must hold finite numbers: {error}") from None
+
+
+def _no_number(name: str, value: Any, place: tuple[Any, ...]) -> TypeError:
+    where = f" at {name}[{', '.join(map(str, place))}]: make it a number, or leave it out"
+    got = f"{said(repr(value), 80)}{where if place else ''}"
+    return TypeError(f"{name} must hold numbers; got {got}")
 
 
 def is_mapped(array: Any) -> bool:
@@ -158,26 +226,52 @@ def finite(
     if array.dtype.kind != "f":
         return array
     limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
-    for first in range(0, len(array), ROWS_AT_ONCE):
-        part = array[first : first + ROWS_AT_ONCE]
-        with np.errstate(invalid="ignore"):
-            fine = part.size == 0 or (part.min() >= -limit and part.max() <= limit)
-        if not fine:
-            place = np.argwhere(~(np.abs(part) <= limit))[0]
-            place[0] += first
-            got = f"{array[tuple(place)]:g} at {name}[{', '.join(map(str, place))}]"
-            raise ValueError(f"{name} must be finite, at most {limit:.3g} in size; got {got}")
+    if (place := outside(array, -limit, limit)) is not None:
+        got = value_at(name, array, place)
+        raise ValueError(f"{name} must be finite, at most {limit:.3g} in size; got {got}")
     return array
 
 
+def outside(array: np.ndarray, low: float, high: float) -> tuple[int, ...] | None:
+    """Return the place of the first value that is not from low to high, or NaN, if there is one."""
+    for first in range(0, len(array), ROWS_AT_ONCE):
+        part = array[first : first + ROWS_AT_ONCE]
+        with np.errstate(invalid="ignore"):
+            if part.size and not (part.min() >= low and part.max() <= high):
+                place = np.argwhere(~((part >= low) & (part <= high)))[0]
+                return first + int(place[0]), *map(int, place[1:])
+    return None
+
+
+def value_at(name: str, array: Any, place: tuple[int, ...]) -> str:
+    """Return in words which value is where."""
+    return f"{array[place]:g} at {name}[{', '.join(map(str, place))}]"
+
+
+def in_domain(name: str, y: np.ndarray, kind: Kind, dtype: DTypeLike = np.float64) -> None:
+    """Raise unless the loss is defined for all values, which are then finite."""
+    low, high = DOMAINS[kind]
+    if (place := outside(y, low - ROUNDING, high + ROUNDING)) is not None:
+        finite(name, y, dtype)
+        limits = f"at least {low:g}" + ("" if high == np.inf else f" and at most {high:g}")
+        got = value_at(name, y, place)
+        if y[place] == -1 and kind[0] == "cross-entropy":
+            got += ". If -1 and 1 are classes, pass (y + 1) / 2"
+        what = f"loss {kind[0]!r} with output {kind[1]!r}"
+        raise ValueError(f"{name} must be {limits} for {what}; got {got}")
+
+
 def targets(
-    y: Any, n: int, n_out: int, dtype: DTypeLike, name: str = "y", look: bool = True
-) -> Targets:
+    y: Any, n: int, n_out: int, dtype: DTypeLike, name: str = "y", look: bool = True,
+    kind: Kind = ("", ""),
+) -> Targets:  # fmt: skip
     """Return the targets of n samples: integer labels, also for one-hot rows, or rows of values."""
     # Without `look`, values are neither checked for NaN and infinity nor copied, if dtype allows.
+    # Where each output answers for itself, one-hot rows are like any rows of 0 and 1.
     y = numbers_array(name, y)
     if len(y) != n if y.ndim else True:
         raise ValueError(f"{name} must have one entry per sample, {n}; got shape {y.shape}")
+    given, flags = y, predicts(*kind, n_out) == FLAGS
     if y.ndim == 1 and n_out == 1:
         y = y[:, None]
     if y.ndim == 1:
@@ -186,12 +280,16 @@ def targets(
         raise ValueError(
             f"{name} must be ({n},) integer labels or ({n}, {n_out}) rows; got {y.shape}"
         )
-    if n_out > 1 and _is_one_hot(y):
+    if n_out > 1 and not flags and _all(_is_one_hot, y):
         return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
-    if look:
-        finite(name, y, dtype)
+    if not (flags := flags and _all(_is_flags, y)):
+        if look:
+            finite(name, given, dtype)
+        if kind in DOMAINS:
+            in_domain(name, given, kind, dtype)
     with np.errstate(over="ignore"):  # without `look`, the caller checks later
-        return Targets(NO_LABELS, y if is_mapped(y) else y.astype(dtype, copy=look))
+        values = y if is_mapped(y) else y.astype(dtype, copy=look)
+    return Targets(NO_LABELS, values, flags=flags)
 
 
 def batch(
@@ -201,25 +299,43 @@ def batch(
     X = samples(X, config.sizes[0], names[0])
     if look:
         finite(names[0], X, config.dtype, config.input_scale)
-    return X, targets(y, X.shape[0], config.sizes[-1], config.dtype, names[1])
+    n, n_out = X.shape[0], config.sizes[-1]
+    return X, targets(y, n, n_out, config.dtype, names[1], kind=(config.loss, config.output))
 
 
-def classes(targets: Targets, y: Any, name: str = "labels") -> Targets:
+# By what a network predicts: what labels must be for it to be right or wrong.
+_CLASSES = {
+    LABEL: "integers or one-hot rows",
+    FLAGS: "0 or 1",
+    NUMBERS: "integers or one-hot rows, of two outputs or more (for numbers, look at `loss`)",
+}
+
+
+def classes(targets: Targets, y: Any, kind: Kind, name: str = "labels") -> Targets:
     """Return the targets, which were made of y, if they are classes."""
-    if targets.labels.size:
+    if targets.classes:
         return targets
-    got = f"{np.shape(y)} for {targets.values.shape[1]} outputs"
-    raise ValueError(f"{name} must be integers or one-hot rows, of two outputs or more; got {got}")
+    values = targets.values
+    predicted, got = predicts(*kind, values.shape[1]), f"{np.shape(y)}, output {kind[1]!r}"
+    if predicted == FLAGS:
+        wrong = np.argwhere((values != 0) & (values != 1))[0]
+        got = value_at(name, values.reshape(np.shape(y)), tuple(wrong[: np.ndim(y)]))
+    raise ValueError(f"{name} must be {_CLASSES[predicted]}; got {got}")
 
 
-def _is_one_hot(y: np.ndarray) -> bool:
+def _all(test: Callable[[np.ndarray], Any], y: np.ndarray) -> bool:
+    """Return whether rows, a part of them at a time, pass a test of values 0 and 1."""
     if y.item(0) not in (0, 1):  # decides nearly always
         return False
-    parts = (y[first : first + ROWS_AT_ONCE] for first in range(0, len(y), ROWS_AT_ONCE))
-    return all(
-        ((part == 0) | (part == 1)).all() and (np.count_nonzero(part, axis=1) == 1).all()
-        for part in parts
-    )
+    return all(test(y[first : first + ROWS_AT_ONCE]) for first in range(0, len(y), ROWS_AT_ONCE))
+
+
+def _is_flags(rows: np.ndarray) -> Any:
+    return ((rows == 0) | (rows == 1)).all()
+
+
+def _is_one_hot(rows: np.ndarray) -> Any:
+    return _is_flags(rows) and (np.count_nonzero(rows, axis=1) == 1).all()
 
 
 def _labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:
@@ -252,12 +368,21 @@ def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray
     return weights.astype(dtype)
 
 
+def instance(name: str, value: Any) -> Any:
+    """Return value, if it is no class."""
+    if isinstance(value, type):
+        made = f"an object, such as {value.__name__}(...)"
+        raise TypeError(f"{name} must be {made}; got {value!r}: call the class")
+    return value
+
+
 def callbacks(callbacks: Any) -> tuple[Any, ...]:
     try:
         found: tuple[Any, ...] = tuple(callbacks)
     except TypeError:
-        raise TypeError(f"callbacks must be a sequence; got {callbacks!r}") from None
+        advice = ": put it into a list" if hasattr(callbacks, "on_epoch_end") else ""
+        raise TypeError(f"callbacks must be a sequence; got {callbacks!r}{advice}") from None
     for callback in found:
-        if not callable(getattr(callback, "on_epoch_end", None)):
+        if not callable(getattr(instance("a callback", callback), "on_epoch_end", None)):
             raise TypeError(f"callbacks must have a method on_epoch_end; got {callback!r}")
     return found

@@ -46,7 +46,10 @@ def evaluate(args: Namespace) -> Result:
     output={"default": None, "help": "the file to write (default: stdout)"},
 )
 def predict(args: Namespace) -> Result:
-    """Print the class of each image, one per line.
+    """Print the class of each image, one per line; or numbers, if the model predicts these.
+
+    Of several sigmoids with cross-entropy each is a class, 0 or 1. Models whose output is identity,
+    tanh, relu or exp predict numbers. Several in a line are separated by commas.
 
     shell examples:
       fastbp predict | head
@@ -58,7 +61,8 @@ def predict(args: Namespace) -> Result:
         files.check_name(args.output, ".csv", ".txt")
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
-    rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
+    rows = net.feedforward(X) if args.proba else net.predict(X)
+    fmt = "%d" if rows.dtype.kind == "i" else "%.9g"
     text = io.StringIO()
     np.savetxt(text, rows, fmt, delimiter=",")
     if args.output is None:

@@ -62,7 +62,7 @@ def write(
     path : str or os.PathLike
         The file to write; replaced atomically if it exists.
     net : fastbp.Network
-        With two outputs or more.
+        One that predicts classes: `Network.evaluate` says which do.
     X, labels
         As for `plots.confusion_matrix`; of samples that the network was not trained on.
     history, norms, rates : optional
