@@ -644,7 +644,7 @@ def bad_files(folder):
     (folder / "damaged.onnx").write_bytes(bytes(99))
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
-    X, y = np.full((4, 3), np.nan), np.zeros(4, int)
+    X, y = np.full((4, 3), np.nan), np.arange(4) % 2
     np.savez("nan.npz", x_train=X, y_train=y, x_test=np.zeros((4, 3)), y_test=y)
     X, y = np.zeros((60, 3)), np.arange(60) % 2
     X[37, 2] = np.nan
