@@ -517,7 +517,7 @@ BAD = {
         "did the loss fall, so that there is none to suggest: scale the inputs",
     ),
     "layers of nothing": (["info", "m"], "m: there is no such file; `fastbp train` writes one"),
-    "layers of damage": (["info", "damaged.npz"], "damaged.npz is damaged, or not a safetensors"),
+    "layers of damage": (["info", "damaged.npz"], "damaged.npz is a zip archive"),
     "no threads": (["train", "--threads", "0"], "threads must be a positive integer"),
     "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
     "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
@@ -534,7 +534,7 @@ BAD = {
     "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
     "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
     "no default model": (["evaluate"], f"{MODEL}: there is no such file"),
-    "damaged model": (["predict", "damaged.npz"], "damaged.npz is damaged, or not a safetensors"),
+    "damaged model": (["predict", "damaged.npz"], "damaged.npz is a zip archive"),
     "foreign model": (["gradcheck", "foreign"], "foreign is not a model of fastbp"),
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
@@ -652,7 +652,7 @@ def bad_files(folder):
     (folder / "damaged.onnx").write_bytes(bytes(99))
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign")
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
-    X, y = np.full((4, 3), np.nan), np.zeros(4, int)
+    X, y = np.full((4, 3), np.nan), np.arange(4) % 2
     np.savez("nan.npz", x_train=X, y_train=y, x_test=np.zeros((4, 3)), y_test=y)
     X, y = np.zeros((60, 3)), np.arange(60) % 2
     X[37, 2] = np.nan
@@ -1325,7 +1325,7 @@ def test_any_name_of_a_file_is_written_and_shown(folder, digits, encoding, name)
     """Of bytes that are no UTF-8, and of letters that the terminal lacks."""
     name = os.fsdecode(name)
     with open(f"{name}.npz", "wb") as file:
-        np.savez(file, X_train=digits[0], y_train=digits[1], X_test=digits[2], y_test=digits[3])
+        np.savez(file, x_train=digits[0], y_train=digits[1], x_test=digits[2], y_test=digits[3])
     data = f"--data {name}.npz"
     lines = (
         f"{SMALL} {data} --output {name}.model --plot {name}.svg --log {name}.csv "

@@ -606,7 +606,7 @@ def test_an_intact_copy_is_advised_where_a_copy_is_damaged(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((2, 2)))
     npy = (tmp_path / "x.npy").read_bytes()
     objects = pickle.dumps({"x": [1]}, 4)
-    for name, content in (("a.npz", gz), ("a.npz", npy), ("a.pkl", npy), ("b.pkl", objects)):
+    for name, content in (("a.npz", gz), ("a.npz", npy), ("a.pkl", blob), ("b.pkl", objects)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError) as caught:
             load(tmp_path / name)
