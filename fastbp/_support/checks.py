@@ -145,6 +145,8 @@ def samples(X: Any, n_in: int, name: str = "X") -> Any:
         raise ValueError(f"{name} must be (batch, {n_in}): samples are rows; got {got}")
     if not X.shape[0]:
         raise ValueError(f"{name} must hold at least one sample; got shape {X.shape}")
+    if is_sparse(X):
+        X.check_format()  # ValueError for indices beyond the columns, which nobody checks later
     return X
 
 

@@ -17,7 +17,9 @@ from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
 from ..reference import ELEMENTWISE, Model, Targets
 from . import planning
-from .numba_data import Workspace, contiguous, dense_rows, density, kernel_targets, read_only
+from .numba_data import (
+    Workspace, contiguous, density, inputs, kernel_targets, part_of, read_only,
+)  # fmt: skip
 from .numba_trainer import NumbaTrainer
 
 Array = np.ndarray
@@ -75,18 +77,19 @@ class NumbaEngine:
 
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> Any:
         """Return the outputs of rows X, and whether all inputs were surely finite."""
-        X, out = dense_rows(X, self.dtype), np.empty((len(X), self.n_out), self.dtype)
+        n = X.shape[0]
+        X, out = inputs(X, self.model.scale, self.dtype), np.empty((n, self.n_out), self.dtype)
         if threads != 1:
             work = machine.CALL_PER_THREAD
-            threads = planning.team_size(threads, self.layout.size, len(X), work)
+            threads = planning.team_size(threads, self.layout.size, n, work)
         if threads == 1:
             return out, self._forward(params, X, out)
         # Of whole tiles: the bits of a row do not depend on the part it is in.
-        rows = -(-len(X) // (threads * machine.PARTS_PER_THREAD))
-        parts = iter(parts_of(len(X), planning.rounded_up(rows, machine.TILE_ROWS)))
+        rows = -(-n // (threads * machine.PARTS_PER_THREAD))
+        parts = iter(parts_of(n, planning.rounded_up(rows, machine.TILE_ROWS)))
 
         def forward() -> bool:
-            return all([self._forward(params, X[part], out[part]) for part in parts])
+            return all([self._forward(params, part_of(X, part), out[part]) for part in parts])
 
         # This thread takes parts like any other: were there one more, two would begin on one core.
         others = [_helpers().submit(forward) for _ in range(1, threads)]
@@ -102,7 +105,7 @@ class NumbaEngine:
     def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:
         """Return the sum of the losses and the count of right classes."""
         space, (labels, values, *_) = self._workspace, kernel_targets(targets, self.dtype)
-        X, work = dense_rows(X, self.dtype), space.acquire()
+        X, work = inputs(X, self.model.scale, self.dtype), space.acquire()
         kernels.evaluate(space.plan, params, X, labels, values, *work[:3])
         totals = work.sums[0], int(work.sums[1])
         space.release(work)
@@ -113,15 +116,16 @@ class NumbaEngine:
     ) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
         labels, values, _, weights = kernel_targets(targets, self.dtype)
-        chosen = weights is None and self.planner.is_narrow(len(X))
+        n, rows = X.shape[0], not is_sparse(X)
+        chosen = rows and weights is None and self.planner.is_narrow(n)
         narrow = path == "narrow" if path else chosen
         space = self._narrow_workspace if narrow else self._workspace
         kernel = kernels.narrow_gradient if narrow else kernels.gradient
         counts = () if narrow else (weights,)
-        X, grads = dense_rows(X, self.dtype), np.empty(self.layout.size, self.dtype)
-        work = space.acquire()
+        X = inputs(X, self.model.scale, self.dtype)
+        grads, work = np.empty(self.layout.size, self.dtype), space.acquire()
         fine = kernel(space.plan, params, X, labels, values, *counts, *work[:3], grads)
-        loss = work.sums[0] / len(X)
+        loss = work.sums[0] / n
         space.release(work)
         return grads, loss, fine
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .._support.checks import is_sparse
 from ..model.layout import Layout
 from ..reference import Model, Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
@@ -42,16 +43,15 @@ class NumpyTrainer(Trainer):
 
     def load(self, X: Any, targets: Targets) -> None:
         """Take other samples."""
-        self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
-        self.targets = targets
+        self.X, self.targets = X, targets
 
     def forget(self) -> None:
         """Release the samples."""
         del self.X, self.targets
 
-    def rows(self, which: Any) -> Array:
+    def rows(self, which: Any) -> Any:
         """Return some of the samples."""
-        return self.X[which]  # type: ignore[no-any-return]
+        return self.X[which]
 
     def run(self, order: Array, first: int, last: int, rate: float, epochs: int = 1) -> None:
         """Train on the batches that start at first <= position < last of the order, once."""
@@ -126,14 +126,14 @@ class NumpyEngine:
 
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> tuple[Array, bool]:
         """Return the outputs of rows X, and whether all inputs are finite."""
-        out = np.empty((len(X), self.model.sizes[-1]), self.layout.dtype)
+        out = np.empty((X.shape[0], self.model.sizes[-1]), self.layout.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
             fine = self._is_finite(X)
             reference.feedforward(self.model, *self.layout.views(params), X, out)
         return out, fine
 
-    def _is_finite(self, X: Array) -> bool:
-        dtype = self.layout.dtype
+    def _is_finite(self, X: Any) -> bool:
+        dtype, X = self.layout.dtype, X.data if is_sparse(X) else X
         return bool(np.isfinite(X.astype(dtype) * np.asarray(self.model.scale, dtype)).all())
 
     def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:

@@ -136,8 +136,7 @@ def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tup
     last = len(model.sizes) - 1
     with np.errstate(over="ignore", invalid="ignore"):
         weights, biases = layout.views(before[0])
-        rows = X.toarray() if hasattr(X, "toarray") else X
-        a, z = reference.forward(model, weights, biases, rows)
+        a, z = reference.forward(model, weights, biases, X)
         for l, values in enumerate([*a[1:-1], z], 1):
             if not np.isfinite(values).all():
                 return "activations were", l
