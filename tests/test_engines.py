@@ -171,7 +171,13 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     # Steps that the kernels fuse.
     only_there = {"forward", "backprop", "sgd_step", "optimizer_step"}
     # What zero-skipping needs, and more twins for lanes over the batch.
-    only_here = {"index_rows", "narrow_epoch", "narrow_gradient", "narrow_optimizer_epoch"}
+    only_here = {
+        "index_rows",
+        "index_entries",
+        "narrow_epoch",
+        "narrow_gradient",
+        "narrow_optimizer_epoch",
+    }
     only_here |= {"part_gradient", "narrow_part_gradient", "rule_step"}  # training in halves
     public = {
         name

@@ -1,9 +1,8 @@
 """The kernels as a backend: the operations of one layer, and whole networks."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property, partial, partialmethod
+from functools import cache, cached_property, partialmethod
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from ..kernels.ir.activations import ACTIVATION_CODES
 from ..kernels.ir.losses import LOSS_CODES
 from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
-from ..reference import ELEMENTWISE, Model, Targets
+from ..reference import Model, Targets
 from . import planning
-from .numba_data import (
-    Workspace, contiguous, density, inputs, kernel_targets, part_of, read_only,
-)  # fmt: skip
+from .numba_data import Workspace, contiguous, density, inputs, kernel_targets, part_of
 from .numba_trainer import NumbaTrainer
+from .operations import Operations
 
 Array = np.ndarray
 
@@ -140,60 +138,48 @@ def _padded(x: Array, dtype: np.dtype) -> Array:
     return out
 
 
-class NumbaBackend:
-    """Operations on the kernels: logical arrays in, new arrays out."""
+class NumbaBackend(Operations):
+    """Operations on the kernels."""
 
     name, engine = "numba", NumbaEngine
 
-    def __getattr__(self, name: str) -> Callable[[Array], Array]:
-        if name not in ELEMENTWISE:
-            raise AttributeError(name)
-        return partial(self._map, getattr(kernels, name))
-
-    def _map(self, kernel: Any, z: Array) -> Array:
-        z = np.ascontiguousarray(z)
-        out = np.empty_like(z)
-        kernel(read_only(z).reshape(-1), out.reshape(-1))
+    def _elementwise(self, name: str, z: Array) -> Array:
+        out = np.empty(z.shape, z.dtype)
+        getattr(kernels, name)(contiguous(z).reshape(-1), out.reshape(-1))
         return out
 
-    def softmax(self, z: Array) -> Array:
-        """Return softmax of each row."""
+    def _softmax(self, z: Array) -> Array:
         out = np.empty((len(z), stride(z.shape[1], z.dtype)), z.dtype)
         kernels.softmax(contiguous(z), out)
         return out[:, : z.shape[1]].copy()
 
-    def affine(self, x: Array, W: Array, b: Array) -> Array:
-        """Return x W^T + b."""
+    def _affine(self, x: Array, W: Array, b: Array) -> Array:
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
         out = np.empty((len(x), len(bias)), W.dtype)
         kernels.affine(contiguous(x), storage, bias, out)
         return out[:, : len(W)].copy()
 
-    def backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
-        """Return the delta of the layer below."""
+    def _backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
         storage, deltas, below = (_padded(x, W_next.dtype) for x in (W_next.T, delta_next, a))
         out, scratch = np.empty_like(below), aligned(storage.shape[1] * below.shape[1], below.dtype)
         code = ACTIVATION_CODES[activation]
         kernels.backprop_delta(storage, deltas, below, code, out, scratch)
         return out[:, : a.shape[1]].copy()
 
-    def weight_gradient(self, a_prev: Array, delta: Array) -> Array:
-        """Return delta^T a_prev / batch."""
+    def _weight_gradient(self, a_prev: Array, delta: Array) -> Array:
         deltas = _padded(delta, delta.dtype)
         dW = np.empty((a_prev.shape[1], deltas.shape[1]), delta.dtype)
         kernels.weight_gradient(contiguous(a_prev), deltas, dW)
         return dW[:, : delta.shape[1]].T.copy()
 
-    def bias_gradient(self, delta: Array) -> Array:
-        """Return the mean of delta over the batch."""
+    def _bias_gradient(self, delta: Array) -> Array:
         db = np.empty(delta.shape[1], delta.dtype)
         kernels.bias_gradient(contiguous(delta), db)
         return db
 
-    def output_delta(
+    def _output_delta(
         self, loss: str, activation: str, z: Array, y: Array
     ) -> tuple[Array, Array, Array]:
-        """Return output, delta and losses of the last layer."""
         batch, n = z.shape
         a = np.empty((batch, stride(n, z.dtype)), z.dtype)
         delta, losses = np.empty_like(a), np.empty(2 * batch)
@@ -203,7 +189,7 @@ class NumbaBackend:
 
     # Steps in place, which the kernels take on copies in storage rows.
 
-    def _update(
+    def _learn(
         self, name: str, W: Array, b: Array, a_prev: Array, delta: Array, learning_rate: float
     ) -> None:
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
@@ -212,27 +198,16 @@ class NumbaBackend:
         getattr(kernels, name)(storage, bias, contiguous(a_prev), deltas, rate)
         W[...], b[...] = storage[:, : len(W)].T, bias[: len(W)]
 
-    outer_update = partialmethod(_update, "outer_update")
-    batch_update = partialmethod(_update, "batch_update")
+    _outer_update = partialmethod(_learn, "outer_update")
+    _batch_update = partialmethod(_learn, "batch_update")
 
-    def _step(self, kernel: Any, arrays: tuple[Array, ...], *numbers: float) -> None:
+    def _follow(self, name: str, *arguments: Any) -> None:
+        arrays = [x for x in arguments if isinstance(x, np.ndarray)]
         flat = [array.flatten() for array in arrays]
-        kernel(*flat, *numbers)
+        getattr(kernels, name)(*flat, *arguments[len(arrays) :])
         for array, new in zip(arrays[:-1], flat[:-1], strict=True):  # all but the gradient
             array[...] = new.reshape(array.shape)
 
-    def _momentum(
-        self, name: str, p: Array, velocity: Array, g: Array, learning_rate: float, momentum: float
-    ) -> None:
-        self._step(getattr(kernels, name), (p, velocity, g), learning_rate, momentum)
-
-    momentum_update = partialmethod(_momentum, "momentum_update")
-    nesterov_update = partialmethod(_momentum, "nesterov_update")
-
-    def adam_update(
-        self, p: Array, first: Array, second: Array, g: Array,
-        learning_rate: float, beta_1: float, beta_2: float, epsilon: float, t: float,
-    ) -> None:  # fmt: skip
-        """Take a step of Adam, in place."""
-        numbers = learning_rate, beta_1, beta_2, epsilon, float(t)
-        self._step(kernels.adam_update, (p, first, second, g), *numbers)
+    _momentum_update = partialmethod(_follow, "momentum_update")
+    _nesterov_update = partialmethod(_follow, "nesterov_update")
+    _adam_update = partialmethod(_follow, "adam_update")

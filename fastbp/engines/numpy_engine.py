@@ -1,7 +1,7 @@
 """The reference as a backend: the operations of one layer, and whole networks."""
 
 from collections.abc import Callable, Iterator
-from functools import partial, partialmethod
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from .._support.checks import is_sparse
 from ..model.layout import Layout
 from ..reference import Model, Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
+from .operations import Operations
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
@@ -157,55 +158,44 @@ class NumpyEngine:
     trainer = partialmethod(NumpyTrainer)  # on this engine
 
 
-class NumpyBackend:
+class NumpyBackend(Operations):
     """Operations on the reference."""
 
     name, engine = "numpy", NumpyEngine
     # In place as they are: (W, b, a_prev, delta, learning_rate), (p, velocity, g, ...) and so on.
-    outer_update = staticmethod(reference.outer_update)
-    batch_update = staticmethod(reference.batch_update)
-    momentum_update = staticmethod(reference.momentum_update)
-    nesterov_update = staticmethod(reference.nesterov_update)
-    adam_update = staticmethod(reference.adam_update)
+    _outer_update = staticmethod(reference.outer_update)
+    _batch_update = staticmethod(reference.batch_update)
+    _momentum_update = staticmethod(reference.momentum_update)
+    _nesterov_update = staticmethod(reference.nesterov_update)
+    _adam_update = staticmethod(reference.adam_update)
 
-    def __getattr__(self, name: str) -> Callable[[Array], Array]:
-        if name not in reference.ELEMENTWISE:
-            raise AttributeError(name)
-        return partial(self._map, getattr(reference, name))
-
-    def _map(self, function: Callable[..., None], z: Array) -> Array:
-        return self._fill(np.empty_like(z, order="C"), function, z)
+    def _elementwise(self, name: str, z: Array) -> Array:
+        return self._fill(np.empty_like(z, order="C"), getattr(reference, name), z)
 
     def _fill(self, out: Array, function: Callable[..., None], *arguments: Any) -> Array:
         function(*arguments, out)
         return out
 
-    def softmax(self, z: Array) -> Array:
-        """Return softmax of each row."""
-        return self._map(reference.softmax, z)
+    def _softmax(self, z: Array) -> Array:
+        return self._elementwise("softmax", z)
 
-    def affine(self, x: Array, W: Array, b: Array) -> Array:
-        """Return x W^T + b."""
+    def _affine(self, x: Array, W: Array, b: Array) -> Array:
         return self._fill(np.empty((len(x), len(W)), W.dtype), reference.affine, x, W, b)
 
-    def backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
-        """Return the delta of the layer below."""
+    def _backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
         out, back = np.empty_like(a, order="C"), reference.backprop_delta
         return self._fill(out, back, W_next, delta_next, a, activation)
 
-    def weight_gradient(self, a_prev: Array, delta: Array) -> Array:
-        """Return delta^T a_prev / batch."""
+    def _weight_gradient(self, a_prev: Array, delta: Array) -> Array:
         dW = np.empty((delta.shape[1], a_prev.shape[1]), delta.dtype)
         return self._fill(dW, reference.weight_gradient, a_prev, delta)
 
-    def bias_gradient(self, delta: Array) -> Array:
-        """Return the mean of delta over the batch."""
+    def _bias_gradient(self, delta: Array) -> Array:
         return self._fill(np.empty(delta.shape[1], delta.dtype), reference.bias_gradient, delta)
 
-    def output_delta(
+    def _output_delta(
         self, loss: str, activation: str, z: Array, y: Array
     ) -> tuple[Array, Array, Array]:
-        """Return output, delta and losses of the last layer."""
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
         reference.output_delta(loss, activation, z, y, a, delta, losses)
         return a, delta, losses

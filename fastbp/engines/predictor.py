@@ -29,7 +29,8 @@ VALUES = 2**24  # inputs evaluated in a call, which may need a copy in another d
 def _entries(X: Any) -> int:
     """Return how many inputs of a sample are looked at, on average."""
     n, n_in = X.shape
-    return max(1, int(X.nnz) // n) if checks.is_sparse(X) else int(n_in)
+    count: int = max(1, X.nnz // n) if checks.is_sparse(X) else n_in
+    return count
 
 
 def _rows_at_once(engine: Any, X: Any) -> int:
