@@ -81,6 +81,8 @@ class Optimizer:
             raise ValueError(f"state must hold arrays of the shapes {wanted}; got {got}")
         self._remembered, self._shape = rule, (layout.sizes, layout.dtype, layout.bias)
         self._memory = Memory(**{name: np.array(x, order="C") for name, x in state.items()})
+        for slot in self._memory.slots:
+            layout.clear_padding(slot)
 
 
 @dataclass(eq=False)

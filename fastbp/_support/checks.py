@@ -119,7 +119,7 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     if is_mapped(array):
         return array  # its reader converts it, part by part
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        with np.errstate(over="ignore"):  # `finite` reports values that are too large
+        with np.errstate(all="ignore"):  # `finite` reports values that are too large
             array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -162,7 +162,7 @@ def finite(
     limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
     for first in range(0, len(array), ROWS_AT_ONCE):
         part = array[first : first + ROWS_AT_ONCE]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             fine = part.size == 0 or (part.min() >= -limit and part.max() <= limit)
         if not fine:
             place = np.argwhere(~(np.abs(part) <= limit))[0]
@@ -192,7 +192,7 @@ def targets(
         return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
     if look:
         finite(name, y, dtype)
-    with np.errstate(over="ignore"):  # without `look`, the caller checks later
+    with np.errstate(all="ignore"):  # without `look`, the caller checks later
         return Targets(NO_LABELS, y if is_mapped(y) else y.astype(dtype, copy=look))
 
 
@@ -251,7 +251,8 @@ def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray
     if (weights < 0).any() or not weights.any():
         at = (weights < 0).argmax()
         raise ValueError(f"{name} must be at least 0, not all 0; got {weights[at]} at {name}[{at}]")
-    return weights.astype(dtype)
+    with np.errstate(all="ignore"):
+        return weights.astype(dtype)
 
 
 def callbacks(callbacks: Any) -> tuple[Any, ...]:

@@ -31,7 +31,8 @@ def _writable(array: Array, dtype: np.dtype) -> Array:
     """Return the array if it is as kernels take targets, else a copy that is."""
     if array.dtype == dtype and array.flags.carray:
         return array
-    return np.array(array, dtype, order="C")
+    with np.errstate(all="ignore"):
+        return np.array(array, dtype, order="C")
 
 
 def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
@@ -44,7 +45,7 @@ def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
 def dense_rows(X: Array, dtype: np.dtype) -> Array:
     """Return X as kernels take it: contiguous, uint8 or the network's dtype."""
     if X.dtype is not dtype and X.dtype not in (dtype, np.uint8):
-        with np.errstate(over="ignore"):  # callers look at X if the kernels saw infinity
+        with np.errstate(all="ignore"):  # callers look at X if the kernels saw infinity
             X = X.astype(dtype)
     flags = X.flags
     if type(X) is np.ndarray and flags.carray:
@@ -68,6 +69,7 @@ def _grown(array: Array, size: int) -> Array:
     return longer
 
 
+@np.errstate(all="ignore")  # of bytes times the scale
 def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[records.Sparse, bool]:
     """Return X as compressed rows, cut into blocks of inputs, and whether all of it is finite."""
     n, n_in = X.shape
@@ -119,6 +121,7 @@ def _index_entries(
     return position, value, fine
 
 
+@np.errstate(all="ignore")
 def in_order(X: Any, dtype: np.dtype) -> Any:
     """Return a sparse matrix as kernels take it: entries in order, no place twice."""
     if not X.has_canonical_format:

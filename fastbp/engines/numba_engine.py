@@ -123,7 +123,7 @@ class NumbaEngine:
         X = inputs(X, self.model.scale, self.dtype)
         grads, work = np.empty(self.layout.size, self.dtype), space.acquire()
         fine = kernel(space.plan, params, X, labels, values, *counts, *work[:3], grads)
-        loss = work.sums[0] / n
+        loss = float(work.sums[0]) / n
         space.release(work)
         return grads, loss, fine
 

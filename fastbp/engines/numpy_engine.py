@@ -58,7 +58,7 @@ class NumpyTrainer(Trainer):
         """Train on the batches that start at first <= position < last of the order, once."""
         batches = -(-(min(len(order), last) - first) // self.batch_size)
         order = order[first : first + batches * self.batch_size]
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+        with np.errstate(all="ignore"):  # the loop reports divergence
             for batch, losses, outputs, penalty in self._steps(order, rate):
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
@@ -94,18 +94,18 @@ class NumpyTrainer(Trainer):
         weights = self.targets.weights[batch] if self.targets.weights.size else None
         y = self.targets.rows(batch, model.sizes[-1])
         args = model, *views(self.params), self.X[batch], y
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+        with np.errstate(all="ignore"):  # the loop reports divergence
             outputs = reference.evaluate(*args)[1]
             losses = reference.gradient(*args, *views(self.grads), weights)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
             self.grads *= self.grads.dtype.type(share * weight)
-        self.tail[:3] = losses.mean() * weight, _hits(outputs, self.targets, batch), weight
+            self.tail[:3] = losses.mean() * weight, _hits(outputs, self.targets, batch), weight
 
     def step(self, samples: int, share: float, learning_rate: float) -> float:
         """Step along the gradient of a batch of so many samples; return the penalty."""
         views, clock = self.engine.layout.views, self.memory.clock
         clock[0] += 1
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             penalty: float = reference.optimizer_step(
                 self.rule, int(clock[0]), *views(self.params), *views(self.grads),
                 [views(slot) for slot in self.memory.slots], 1 / share if share else 0.0,
@@ -128,7 +128,7 @@ class NumpyEngine:
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> tuple[Array, bool]:
         """Return the outputs of rows X, and whether all inputs are finite."""
         out = np.empty((X.shape[0], self.model.sizes[-1]), self.layout.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+        with np.errstate(all="ignore"):  # callers check X if it is not finite
             fine = self._is_finite(X)
             reference.feedforward(self.model, *self.layout.views(params), X, out)
         return out, fine
@@ -140,20 +140,21 @@ class NumpyEngine:
     def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:
         """Return the sum of the losses and the count of right classes."""
         y = targets.rows(slice(None), self.model.sizes[-1])
-        losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
-        return losses.sum(), _hits(outputs, targets, slice(None))
+        with np.errstate(all="ignore"):
+            losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
+            return losses.sum(), _hits(outputs, targets, slice(None))
 
     def gradient(self, params: Array, X: Array, targets: Targets) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
         grads = self.layout.zeros()
         y = targets.rows(slice(None), self.model.sizes[-1])
-        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+        with np.errstate(all="ignore"):  # callers check X if it is not finite
             fine = self._is_finite(X) and bool(np.isfinite(y).all())
             losses = reference.gradient(
                 self.model, *self.layout.views(params), X, y, *self.layout.views(grads),
                 targets.weights if targets.weights.size else None,
             )  # fmt: skip
-        return grads, losses.mean(), fine
+            return grads, losses.mean(), fine
 
     trainer = partialmethod(NumpyTrainer)  # on this engine
 

@@ -29,14 +29,14 @@ VALUES = 2**24  # inputs evaluated in a call, which may need a copy in another d
 def _entries(X: Any) -> int:
     """Return how many inputs of a sample are looked at, on average."""
     n, n_in = X.shape
-    count: int = max(1, X.nnz // n) if checks.is_sparse(X) else n_in
-    return count
+    return int(max(1, X.nnz // n) if checks.is_sparse(X) else n_in)
 
 
 def _rows_at_once(engine: Any, X: Any) -> int:
     """Return how many samples make a call that is short enough for Ctrl-C."""
-    skipped = (X.shape[1] - _entries(X)) * engine.layout.sizes[1]
-    return max(1, WORK // (int(engine.layout.num_parameters) - skipped) // TILE) * TILE
+    layout = engine.layout
+    parameters = int(layout.num_parameters - (X.shape[1] - _entries(X)) * layout.sizes[1])
+    return max(1, WORK // parameters // TILE) * TILE
 
 
 def evaluate(engine: Any, params: Array, X: Any, targets: Targets) -> tuple[float, int]:
@@ -113,6 +113,7 @@ class Predictor:
         """
         return self._layout.to_vector(self.params)
 
+    @np.errstate(all="ignore")
     def from_vector(self, v: ArrayLike) -> None:
         """Set all parameters from a vector in the order of `to_vector`.
 
@@ -167,7 +168,7 @@ class Predictor:
             threads = checks.positive_int("threads", threads)
         if single:  # without a call more: this takes 2 us in all
             rows = rows[None]
-            out, fine = self._engine.feedforward(self._params, rows, threads)
+            out, fine = self._engine.feedforward(self._sound(), rows, threads)
         else:
             rows = checks.samples(rows, self._sample_shape[0])
             out, fine = self._outputs(rows, threads)
@@ -185,7 +186,7 @@ class Predictor:
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""
         rows, targets = checks.batch(X, y, self._config)
-        return evaluate(self._engine, self._params, rows, targets)[0] / int(rows.shape[0])
+        return evaluate(self._engine, self._sound(), rows, targets)[0] / int(rows.shape[0])
 
     def evaluate(self, X: ArrayLike, labels: ArrayLike) -> int:
         """Return the number of samples classified right.
@@ -239,10 +240,12 @@ class Predictor:
         if counts is not None:
             weights = checks.sample_weight("sample_weight", counts, n, self.dtype)
             targets = targets._replace(weights=weights)
-        grads, loss, fine = self._engine.gradient(self._params, X, targets)
+        grads, loss, fine = self._engine.gradient(self._sound(), X, targets)
         if not fine:
             checks.finite(names[0], X, self.dtype, self._config.input_scale)
             checks.finite(names[1], y, self.dtype)
+            self._layout.clear_padding(self._params)  # infinity times zero is NaN there
+            grads, loss, _ = self._engine.gradient(self._params, X, targets)
         return Gradient(self._layout, grads, float(loss))
 
     def backprop(self, x: ArrayLike, y: ArrayLike) -> tuple[Arrays, Arrays]:
@@ -270,13 +273,20 @@ class Predictor:
         """Return how many samples are classified right, and how many there are."""
         rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
         checks.classes(targets, labels)
-        return evaluate(self._engine, self._params, rows, targets)[1], rows.shape[0]
+        return evaluate(self._engine, self._sound(), rows, targets)[1], rows.shape[0]
+
+    def _sound(self) -> Array:
+        """Return the parameters, without what was written where a network has no biases."""
+        # Other padding does not show in outputs.
+        if not self._config.bias:
+            self._layout.clear_padding(self._params)
+        return self._params
 
     def _outputs(self, X: Any, threads: int) -> tuple[Array, bool]:
         """Return the outputs of rows, and whether all inputs, and sums of them, are finite."""
         if type(X) is np.ndarray and len(X) <= TILE:  # a shortcut for small batches
-            return self._engine.feedforward(self._params, X, threads)  # type: ignore[no-any-return]
+            return self._engine.feedforward(self._sound(), X, threads)  # type: ignore[no-any-return]
         call, parts = self._engine.feedforward, parts_of(X.shape[0], _rows_at_once(self._engine, X))
-        found = [call(self._params, X[part], threads) for part in parts]
+        found = [call(self._sound(), X[part], threads) for part in parts]
         outputs, fine = zip(*found, strict=True)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs), all(fine)

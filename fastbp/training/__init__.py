@@ -70,6 +70,7 @@ def _validation(
         if rows.start < rows.stop:
             share = part(data, rows, learner.config, VALIDATION)
 
+    @np.errstate(all="ignore")
     def validate() -> tuple[float, float]:
         sums = np.zeros(3)  # of losses and hits, and of shares that hold no classes
         if share is not None:
@@ -85,6 +86,7 @@ def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     """Take one step of plain SGD on a batch; go back if something is then not finite."""
     rows, targets = checks.batch(X, y, learner.config)
     n = rows.shape[0]
+    learner.engine.layout.clear_padding(learner.params)
     with learner.alone, learner.engine.trainer(learner.params, rows, targets, n) as trainer:
         slices = Slices(learner.params, Ranks(), Steps(trainer))
         for _ in slices.run(0, Stretch(np.arange(n), n, 0, 1, n, n), learning_rate, 0.0):
