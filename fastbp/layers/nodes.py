@@ -45,6 +45,7 @@ class Node(Generic[Dx]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    @np.errstate(all="ignore")
     def backward(self, dout: ArrayLike = 1) -> Dx:
         """Return the gradient with respect to the inputs of the last `forward`: `dx`, `dy`.
 
@@ -79,6 +80,7 @@ class Arithmetic(Node[tuple[Any, Any]]):
     _value: Callable[[np.ndarray, np.ndarray], Any]
     _partials: Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]  # d out / dx and d out / dy
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike, y: ArrayLike) -> Any:
         """Return the value of the node, a float or an array, for numbers or arrays x and y.
 
@@ -261,6 +263,7 @@ class Affine(BackendNode[np.ndarray]):
         n_in, n_out = self.W.shape
         return f"Affine({n_in} to {n_out}, {self.W.dtype}, backend={self.backend!r})"
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike) -> np.ndarray:
         """Return x @ W + b, a (..., n_out) array of the dtype of W.
 
@@ -326,6 +329,7 @@ class SoftmaxWithLoss(BackendNode[np.ndarray]):
     [-0.25  0.25] [ 0.25 -0.25]
     """
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss of scores x, before softmax, against y.
 

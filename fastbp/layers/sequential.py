@@ -30,6 +30,7 @@ class _Parameters(MutableMapping[str, np.ndarray]):
         array: np.ndarray = getattr(*self._places[key])
         return array
 
+    @np.errstate(all="ignore")
     def __setitem__(self, key: str, new: ArrayLike) -> None:
         if key not in self._places:
             raise KeyError(f"params has the keys {', '.join(self)}; got {key!r}")
@@ -108,6 +109,7 @@ class Sequential:
         _check_chain(self.layers, self.loss_layer)
 
     @classmethod
+    @np.errstate(all="ignore")
     def mlp(
         cls, sizes: Sequence[int], activation: str = "relu", weight_init_std: float = 0.01,
         dtype: DTypeLike = "float64", backend: str = "numba",
@@ -186,6 +188,7 @@ class Sequential:
             dout = layer.backward(dout)
         return self.params.gradients()
 
+    @np.errstate(all="ignore")
     def numerical_gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
         """Return what `gradient` does, by central differences; `params` are left as they were.
 
