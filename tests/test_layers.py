@@ -491,7 +491,7 @@ def test_what_is_assigned_to_a_layer_and_can_be_used_is(kind, backend, rng):
         "list": np.ndarray.tolist, "Fortran": np.asfortranarray, "read-only": frozen,
     }.get(kind, lambda array: array.astype(kind))  # fmt: skip
     layer = Affine(np.zeros((3, 2)), np.zeros(2), backend)
-    layer.W, layer.b = change(W), change(b)
+    layer.W, layer.b = change(W.copy()), change(b.copy())
     assert layer.forward(x) == pytest.approx(x @ W + b)
     assert layer.backward(np.ones((5, 2))) == pytest.approx(np.ones((5, 2)) @ W.T)
     assert layer.dW.dtype == layer.W.dtype == np.float64
