@@ -178,7 +178,7 @@ class NumbaBackend(Operations):
         return db
 
     def _output_delta(
-        self, loss: str, activation: str, z: Array, y: Array
+        self, z: Array, y: Array, loss: str, activation: str
     ) -> tuple[Array, Array, Array]:
         batch, n = z.shape
         a = np.empty((batch, stride(n, z.dtype)), z.dtype)
@@ -189,6 +189,7 @@ class NumbaBackend(Operations):
 
     # Steps in place, which the kernels take on copies in storage rows.
 
+    @np.errstate(all="ignore")  # of the rate
     def _learn(
         self, name: str, W: Array, b: Array, a_prev: Array, delta: Array, learning_rate: float
     ) -> None:
@@ -201,13 +202,13 @@ class NumbaBackend(Operations):
     _outer_update = partialmethod(_learn, "outer_update")
     _batch_update = partialmethod(_learn, "batch_update")
 
-    def _follow(self, name: str, *arguments: Any) -> None:
-        arrays = [x for x in arguments if isinstance(x, np.ndarray)]
+    def _follow(self, name: str, count: int, *arguments: Any) -> None:
+        arrays = arguments[:count]
         flat = [array.flatten() for array in arrays]
-        getattr(kernels, name)(*flat, *arguments[len(arrays) :])
+        getattr(kernels, name)(*flat, *arguments[count:])
         for array, new in zip(arrays[:-1], flat[:-1], strict=True):  # all but the gradient
             array[...] = new.reshape(array.shape)
 
-    _momentum_update = partialmethod(_follow, "momentum_update")
-    _nesterov_update = partialmethod(_follow, "nesterov_update")
-    _adam_update = partialmethod(_follow, "adam_update")
+    _momentum_update = partialmethod(_follow, "momentum_update", 3)
+    _nesterov_update = partialmethod(_follow, "nesterov_update", 3)
+    _adam_update = partialmethod(_follow, "adam_update", 4)

@@ -15,6 +15,7 @@ from .operations import Operations
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
+_quiet = np.errstate(all="ignore")  # whatever the caller has: kernels have no such state
 
 
 def _hits(outputs: Array, targets: Targets, indices: Any) -> int:
@@ -164,15 +165,16 @@ class NumpyBackend(Operations):
 
     name, engine = "numpy", NumpyEngine
     # In place as they are: (W, b, a_prev, delta, learning_rate), (p, velocity, g, ...) and so on.
-    _outer_update = staticmethod(reference.outer_update)
-    _batch_update = staticmethod(reference.batch_update)
-    _momentum_update = staticmethod(reference.momentum_update)
-    _nesterov_update = staticmethod(reference.nesterov_update)
-    _adam_update = staticmethod(reference.adam_update)
+    _outer_update = staticmethod(_quiet(reference.outer_update))
+    _batch_update = staticmethod(_quiet(reference.batch_update))
+    _momentum_update = staticmethod(_quiet(reference.momentum_update))
+    _nesterov_update = staticmethod(_quiet(reference.nesterov_update))
+    _adam_update = staticmethod(_quiet(reference.adam_update))
 
     def _elementwise(self, name: str, z: Array) -> Array:
         return self._fill(np.empty_like(z, order="C"), getattr(reference, name), z)
 
+    @_quiet
     def _fill(self, out: Array, function: Callable[..., None], *arguments: Any) -> Array:
         function(*arguments, out)
         return out
@@ -194,8 +196,9 @@ class NumpyBackend(Operations):
     def _bias_gradient(self, delta: Array) -> Array:
         return self._fill(np.empty(delta.shape[1], delta.dtype), reference.bias_gradient, delta)
 
+    @_quiet
     def _output_delta(
-        self, loss: str, activation: str, z: Array, y: Array
+        self, z: Array, y: Array, loss: str, activation: str
     ) -> tuple[Array, Array, Array]:
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
         reference.output_delta(loss, activation, z, y, a, delta, losses)

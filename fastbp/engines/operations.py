@@ -7,8 +7,9 @@ TypeError or ValueError, before a kernel makes a pointer of it.
 
 import math
 import numbers
-from collections.abc import Callable
-from functools import lru_cache, partial
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,61 @@ from .. import reference
 from .._support import checks
 
 Array = np.ndarray
+MOST = sys.float_info.max
 _FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # of native byte order
-# The dimensions of arguments. Those of `p` and what is kept for it are all as those of the first.
+# The arrays of each operation, and how many of the first it changes in place.
+_ARRAYS = {
+    "softmax": (("z",), 0),
+    "affine": (("x", "W", "b"), 0),
+    "backprop_delta": (("W_next", "delta_next", "a"), 0),
+    "weight_gradient": (("a_prev", "delta"), 0),
+    "bias_gradient": (("delta",), 0),
+    "output_delta": (("z", "y"), 0),
+    "outer_update": (("W", "b", "a_prev", "delta"), 2),
+    "batch_update": (("W", "b", "a_prev", "delta"), 2),
+    "momentum_update": (("p", "velocity", "g"), 2),
+    "nesterov_update": (("p", "velocity", "g"), 2),
+    "adam_update": (("p", "first", "second", "g"), 3),
+}
+# The dimensions of arrays; others have the shape of the first, whatever it is.
 _SHAPES = {
     **dict.fromkeys(("x", "a_prev"), ("batch", "n_in")),
     **dict.fromkeys(("z", "a", "y", "delta"), ("batch", "n_out")),
     "W": ("n_out", "n_in"), "b": ("n_out",),
     "W_next": ("n_next", "n_out"), "delta_next": ("batch", "n_next"),
 }  # fmt: skip
-_ONE_SAMPLE = {"a_prev": ("n_in",), "delta": ("n_out",)}
+_ONE_SAMPLE = {**_SHAPES, "a_prev": ("n_in",), "delta": ("n_out",)}  # of `outer_update`
+# Operations with types, shapes and dtypes that fit as they are: small ones take a few microseconds.
+_FITTING: set[tuple[Any, ...]] = set()
+_MOST_FITTING = 1024
 
 
-@lru_cache(maxsize=1024)
-def _check_shapes(names: tuple[str, ...], one_sample: bool, *shapes: tuple[int, ...]) -> None:
-    """Raise ValueError unless the arrays of an operation have shapes that fit together."""
+def numbers_of(name: str, value: Any) -> Array:
+    """Return value as an array of integers, float32 or float64."""
+    array = checks.numbers_array(name, value)
+    if array.dtype.kind == "f" and array.dtype not in _FLOATS:  # as it stands in a file
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
+    return array
+
+
+def _floats(names: Sequence[str], arrays: list[Array]) -> list[Array]:
+    """Return arrays of one dtype; integers take any, and are float64 among themselves."""
+    dtypes = {array.dtype for array in arrays if array.dtype.kind == "f"}
+    if len(dtypes) > 1:
+        got = ", ".join(str(array.dtype) for array in arrays)
+        raise TypeError(f"{', '.join(names)} must be of one dtype, float32 or float64; got {got}")
+    dtype = dtypes.pop() if dtypes else _FLOATS[1]
+    return [array.astype(dtype, copy=False) for array in arrays]
+
+
+def _check_shapes(operation: str, names: Sequence[str], arrays: list[Array]) -> None:
+    table = _ONE_SAMPLE if operation == "outer_update" else _SHAPES
     known: dict[str, tuple[int, str]] = {}
-    for name, shape in zip(names, shapes, strict=True):
-        dims = (one_sample and _ONE_SAMPLE.get(name)) or _SHAPES.get(name)
+    for name, shape in ((name, array.shape) for name, array in zip(names, arrays, strict=True)):
+        dims = table.get(name)
         if dims is None:
-            if shape != shapes[0]:
-                wanted = f"of the shape of {names[0]}, {shapes[0]}"
+            if shape != arrays[0].shape:
+                wanted = f"of the shape of {names[0]}, {arrays[0].shape}"
                 raise ValueError(f"{name} must be {wanted}; got {shape}")
             continue
         wanted = f"({', '.join(dims)}{',' * (len(dims) == 1)})"
@@ -49,55 +85,46 @@ def _check_shapes(names: tuple[str, ...], one_sample: bool, *shapes: tuple[int, 
                 raise ValueError(f"{name} must be {wanted}, {as_there}; got {shape}")
 
 
-@lru_cache(maxsize=256)
-def _common(names: tuple[str, ...], *dtypes: np.dtype) -> np.dtype:
-    """Return the dtype of an operation; integers, which take any, are float64 among themselves."""
-    floats = {dtype for dtype in dtypes if dtype.kind == "f"}
-    if len(floats) > 1:
-        got = ", ".join(map(str, dtypes))
-        raise TypeError(f"{', '.join(names)} must be of one dtype, float32 or float64; got {got}")
-    return floats.pop() if floats else _FLOATS[1]
-
-
-def numbers_of(name: str, value: Any) -> Array:
-    """Return value as an array of integers, float32 or float64."""
-    array = checks.numbers_array(name, value)
-    if array.dtype.kind == "f" and array.dtype not in _FLOATS:  # as it stands in a file
-        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
-    return array
-
-
 def _in_place(name: str, value: Any) -> Array:
     """Return what an operation changes, as a plain array."""
     if not isinstance(value, np.ndarray) or value.dtype not in _FLOATS:
         got = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{name} is changed in place: a float32 or float64 array; got {got}")
-    if not value.flags.writeable:
-        raise ValueError(f"{name} is changed in place, and must be writable; got a read-only array")
     return value.view(np.ndarray)
 
 
-def _fitting(given: dict[str, Any], written: int, one_sample: bool = False) -> list[Array]:
-    """Return the arrays of an operation, of which the first are `written`, if they fit together."""
-    names = tuple(given)
+def _checked(operation: str, values: tuple[Any, ...]) -> list[Array]:
+    """Return the arrays of an operation, if they fit together."""
+    names, written = _ARRAYS[operation]
     arrays = [
-        _in_place(name, value) if i < written else numbers_of(name, value)
-        for i, (name, value) in enumerate(given.items())
+        (_in_place if i < written else numbers_of)(name, value)
+        for i, (name, value) in enumerate(zip(names, values, strict=True))
     ]
-    _check_shapes(names, one_sample, *[array.shape for array in arrays])
-    dtype = _common(names, *[array.dtype for array in arrays])
+    _check_shapes(operation, names, arrays)
+    return _floats(names, arrays)
+
+
+def _check_places(operation: str, arrays: Sequence[Array], written: int) -> None:
+    """Check that what is changed in place can be, and is nothing else's place."""
+    names = _ARRAYS[operation][0]
     for i in range(written):
+        one = arrays[i]
+        if not one.flags.writeable:
+            raise ValueError(f"{names[i]} is changed in place, and must be writable")
         for j in range(i + 1, len(arrays)):
-            if np.shares_memory(arrays[i], arrays[j]):
+            other = arrays[j]
+            owners = one.base is None and other.base is None  # of their memory
+            if one is other if owners else np.shares_memory(one, other):
                 raise ValueError(f"{names[i]} and {names[j]} must be different arrays: got one")
-    return [array.astype(dtype, copy=False) for array in arrays]
 
 
-def number(name: str, value: Any, lowest: float = -math.inf, below: float = math.inf) -> float:
+def number(name: str, value: Any, lowest: float = -MOST, below: float = math.inf) -> float:
     """Return a finite number, lowest <= value < below."""
+    if type(value) is float and lowest <= value < below:
+        return value
     real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-    if not (real and math.isfinite(value) and lowest <= value < below):
-        ends = f", from {lowest:g}" * (lowest > -math.inf) + f", below {below:g}" * (below < 1e300)
+    if not (real and lowest <= value < below):
+        ends = f", from {lowest:g}" * (lowest > -MOST) + f", below {below:g}" * (below < MOST)
         raise ValueError(f"{name} must be a finite number{ends}; got {value!r}")
     return float(value)
 
@@ -107,6 +134,17 @@ class Operations:
 
     name: str
     _elementwise: Callable[[str, Array], Array]
+    _softmax: Callable[..., Array]
+    _affine: Callable[..., Array]
+    _backprop_delta: Callable[..., Array]
+    _weight_gradient: Callable[..., Array]
+    _bias_gradient: Callable[..., Array]
+    _output_delta: Callable[..., Any]  # of z, y, loss and activation
+    _outer_update: Callable[..., None]
+    _batch_update: Callable[..., None]
+    _momentum_update: Callable[..., None]
+    _nesterov_update: Callable[..., None]
+    _adam_update: Callable[..., None]
 
     def __getattr__(self, name: str) -> Callable[[Any], Array]:
         if name not in reference.ELEMENTWISE:
@@ -114,40 +152,54 @@ class Operations:
         return partial(self._map, name)
 
     def _map(self, name: str, z: Any) -> Array:
-        (z,) = _fitting({"p": z}, 0)  # of any shape
-        with np.errstate(all="ignore"):
-            return self._elementwise(name, z)
+        if type(z) is not np.ndarray or z.dtype not in _FLOATS:
+            (z,) = _floats(("z",), [numbers_of("z", z)])
+        return self._elementwise(name, z)
 
     def _run(
-        self, name: str, given: dict[str, Any], *others: Any, before: Any = (), written: int = 0
-    ) -> Array:
-        """Check the arrays that are `given` by their names, and compute with what else there is."""
-        arrays = _fitting(given, written, name == "outer_update")
-        with np.errstate(all="ignore"):  # whatever the caller has: kernels have no such state
-            return getattr(self, f"_{name}")(*before, *arrays, *others)  # type: ignore[no-any-return]
+        self, name: str, compute: Callable[..., Any], arrays: Sequence[Any], *others: Any
+    ) -> Any:
+        """Compute with arrays that fit together, and what else there is."""
+        try:
+            key = (name, *[(type(x), x.shape, x.dtype) for x in arrays])
+        except AttributeError:
+            key = ()
+        if key not in _FITTING:
+            given, arrays = arrays, _checked(name, tuple(arrays))
+            if key and all(type(x) is np.ndarray and x.dtype in _FLOATS for x in given):
+                if len(_FITTING) >= _MOST_FITTING:
+                    _FITTING.clear()
+                _FITTING.add(key)
+        if written := _ARRAYS[name][1]:
+            _check_places(name, arrays, written)
+        return compute(*arrays, *others)
 
     def softmax(self, z: Any) -> Array:
         """Return softmax of each row."""
-        return self._run("softmax", {"z": z})
+        out: Array = self._run("softmax", self._softmax, (z,))
+        return out
 
     def affine(self, x: Any, W: Any, b: Any) -> Array:
         """Return x W^T + b."""
-        return self._run("affine", {"x": x, "W": W, "b": b})
+        out: Array = self._run("affine", self._affine, (x, W, b))
+        return out
 
     def backprop_delta(self, W_next: Any, delta_next: Any, a: Any, activation: str) -> Array:
         """Return the delta of the layer below."""
         checks.one_of("activation", activation, reference.DERIVATIVES)
-        given = {"W_next": W_next, "delta_next": delta_next, "a": a}
-        return self._run("backprop_delta", given, activation)
+        arrays = W_next, delta_next, a
+        out: Array = self._run("backprop_delta", self._backprop_delta, arrays, activation)
+        return out
 
     def weight_gradient(self, a_prev: Any, delta: Any) -> Array:
         """Return delta^T a_prev / batch."""
-        given = {"a_prev": a_prev, "delta": delta}
-        return self._run("weight_gradient", given)
+        dW: Array = self._run("weight_gradient", self._weight_gradient, (a_prev, delta))
+        return dW
 
     def bias_gradient(self, delta: Any) -> Array:
         """Return the mean of delta over the batch."""
-        return self._run("bias_gradient", {"delta": delta})
+        db: Array = self._run("bias_gradient", self._bias_gradient, (delta,))
+        return db
 
     def output_delta(
         self, loss: str, activation: str, z: Any, y: Any
@@ -157,38 +209,35 @@ class Operations:
             known = ", ".join(map(" with ".join, reference.LOSSES))
             got = f"{loss!r} with {activation!r}"
             raise ValueError(f"loss and activation must be one of {known}; got {got}")
-        before, given = (loss, activation), {"z": z, "y": y}
-        return self._run("output_delta", given, before=before)  # type: ignore[return-value]
+        out: tuple[Array, Array, Array]
+        out = self._run("output_delta", self._output_delta, (z, y), loss, activation)
+        return out
 
     # In place.
 
     def outer_update(self, W: Any, b: Any, a_prev: Any, delta: Any, learning_rate: float) -> None:
         """Learn from one sample, in place."""
-        self._update("outer_update", W, b, a_prev, delta, learning_rate)
+        rate = number("learning_rate", learning_rate)
+        self._run("outer_update", self._outer_update, (W, b, a_prev, delta), rate)
 
     def batch_update(self, W: Any, b: Any, a_prev: Any, delta: Any, learning_rate: float) -> None:
         """Learn from the mean over a batch, in place."""
-        self._update("batch_update", W, b, a_prev, delta, learning_rate)
-
-    def _update(self, name: str, W: Any, b: Any, a_prev: Any, delta: Any, rate: float) -> None:
-        given = {"W": W, "b": b, "a_prev": a_prev, "delta": delta}
-        self._run(name, given, number("learning_rate", rate), written=2)
+        rate = number("learning_rate", learning_rate)
+        self._run("batch_update", self._batch_update, (W, b, a_prev, delta), rate)
 
     def momentum_update(
         self, p: Any, velocity: Any, g: Any, learning_rate: float, momentum: float
     ) -> None:
         """Take a step with momentum, in place."""
-        self._step("momentum_update", p, velocity, g, learning_rate, momentum)
+        others = number("learning_rate", learning_rate), number("momentum", momentum)
+        self._run("momentum_update", self._momentum_update, (p, velocity, g), *others)
 
     def nesterov_update(
         self, p: Any, velocity: Any, g: Any, learning_rate: float, momentum: float
     ) -> None:
         """Take a step with Nesterov's momentum, in place."""
-        self._step("nesterov_update", p, velocity, g, learning_rate, momentum)
-
-    def _step(self, name: str, p: Any, velocity: Any, g: Any, rate: float, momentum: float) -> None:
-        others = number("learning_rate", rate), number("momentum", momentum)
-        self._run(name, {"p": p, "velocity": velocity, "g": g}, *others, written=2)
+        others = number("learning_rate", learning_rate), number("momentum", momentum)
+        self._run("nesterov_update", self._nesterov_update, (p, velocity, g), *others)
 
     def adam_update(
         self, p: Any, first: Any, second: Any, g: Any,
@@ -199,5 +248,4 @@ class Operations:
             number("learning_rate", learning_rate), number("beta_1", beta_1, 0, 1),
             number("beta_2", beta_2, 0, 1), number("epsilon", epsilon, 0), number("t", t, 1),
         )  # fmt: skip
-        given = {"p": p, "first": first, "second": second, "g": g}
-        self._run("adam_update", given, *others, written=3)
+        self._run("adam_update", self._adam_update, (p, first, second, g), *others)
