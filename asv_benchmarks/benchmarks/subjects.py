@@ -221,8 +221,9 @@ def indexing_entries(dtype):
     room = len(rows) + 3 * len(X)
     out = np.zeros(len(X) + 1, np.int64), np.empty(room, np.uint16), np.empty(room, dtype)
     given = [contiguous(x) for x in (first, columns, X[rows, columns])]
-    index = partial(kernels.index_entries, *given, X.dtype.type(1), X.shape[1], *out)
-    return Subject(index, X.nonzero)
+    arguments = *given, X.dtype.type(1), X.shape[1], *out
+    fast = direct("index_entries", lambda: lambda: kernels.index_entries(*arguments))
+    return Subject(fast, X.nonzero)
 
 
 SUBJECTS = {

@@ -110,7 +110,8 @@ class Norms:
     def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
         rows: Any = X if checks.is_sparse(X) else checks.numbers_array("X", X)
         self._X = checks.samples(rows, rows.shape[-1] if rows.ndim else 1).copy()
-        self._y, n = checks.numbers_array("y", y).copy(), self._X.shape[0]
+        self._y = checks.numbers_array("y", y).copy()
+        n = self._X.shape[0]
         if self._y.shape[:1] != (n,):
             raise ValueError(f"y must have one entry per sample, {n}; got shape {self._y.shape}")
         self.activations: list[tuple[float, ...]] = []
