@@ -148,10 +148,11 @@ class Network(Predictor):
         Parameters
         ----------
         X : (n, n_in) array
-            Any real dtype; uint8 is taken as it is. Or a sparse matrix of SciPy's, whose zeros are
-            skipped. Never modified. Of a `numpy.memmap`, a few MB are in memory at a time. Or,
-            without y, an iterable of chunks (X, y), gone through anew for each epoch, with one
-            chunk in memory at a time: each batch, and the order of `shuffle`, is of one chunk.
+            Any real dtype; uint8 is taken as it is. Or a table of numbers and bools, as of pandas,
+            or a sparse matrix of SciPy's, whose zeros are skipped. Never modified. Of a
+            `numpy.memmap`, a few MB are in memory at a time. Or, without y, an iterable of chunks
+            (X, y), gone through anew for each epoch, with one chunk in memory at a time: each
+            batch, and the order of `shuffle`, is of one chunk.
         y : (n,) integer labels, or (n, n_out) targets
         epochs : int
         batch_size : int

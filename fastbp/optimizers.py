@@ -13,14 +13,14 @@ from .reference.records import Memory, Rule, new_memory
 
 
 def _share(name: str, value: Any, most: str = "below 1") -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and (0 <= value < 1 or (most == "1" and value == 1))):
+    if not (checks.is_real(value) and (0 <= value < 1 or (most == "1" and value == 1))):
         raise ValueError(f"{name} must be a number from 0 to {most}; got {value!r}")
     return float(value)
 
 
 def _positive_or_none(name: str, value: Any) -> float:
-    return 0.0 if value is None or value == 0 else checks.positive_float(name, value)
+    nothing = value is None or (np.ndim(value) == 0 and value == 0)
+    return 0.0 if nothing else checks.positive_float(name, value)
 
 
 class Optimizer:
@@ -179,8 +179,8 @@ NAMES: dict[str, Callable[[], Optimizer]] = {
 
 def optimizer(value: Any) -> Optimizer:
     """Return an optimiser: a new one for a name, or the one given."""
-    if isinstance(value, Optimizer):
-        return value
+    if isinstance(checks.instance("optimizer", value), Optimizer):
+        return value  # type: ignore[no-any-return]
     if isinstance(value, str) and value in NAMES:
         return NAMES[value]()
     known = f"{', '.join(NAMES)}, or fastbp.SGD(...) or fastbp.Adam(...)"

@@ -221,7 +221,7 @@ class OnPlateau:
 
 def schedule(name: str, value: Any, dtype: Any) -> Schedule:
     """Return a schedule: the one given, or a `Constant` for a number that is finite in dtype."""
-    if callable(getattr(value, "rate", None)) and not isinstance(value, type):
+    if callable(getattr(checks.instance(name, value), "rate", None)):
         found: Schedule = value
         return found
     try:

@@ -1,5 +1,6 @@
 """The checks of what users pass: what comes through, and what each error says."""
 
+import decimal
 import fractions
 
 import numpy as np
@@ -90,6 +91,12 @@ def test_what_is_no_positive_float(value, error, dtype):
     assert says(message, "init", "positive number", value), message
 
 
+@pytest.mark.parametrize("check", [checks.positive_int, checks.positive_float, checks.fraction])
+def test_a_duration_is_no_number(check):
+    with pytest.raises((TypeError, ValueError), match=r"must be a .*; got np.timedelta64"):
+        check("epochs", np.timedelta64(3, "s"))
+
+
 @pytest.mark.parametrize("value", [1e39, 1e-39, 1e300])
 def test_a_positive_float_is_one_in_its_dtype(value):
     assert checks.positive_float("init", value, np.float64) == value
@@ -124,6 +131,134 @@ def test_numbers_come_back_in_a_native_dtype(dtype, expected):
     assert array.dtype == np.dtype(expected)
     assert array.dtype.isnative
     np.testing.assert_array_equal(array, [0, 1])
+
+
+class Table:
+    """What Polars and Arrow have in common: columns by name, and objects where these differ."""
+
+    def __init__(self, **columns):
+        self.columns, self._found = list(columns), columns
+
+    def __getitem__(self, name):
+        return self._found[name]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([*map(list, self._found.values())], object).T
+
+
+def table(**columns):
+    return pytest.importorskip("pandas").DataFrame(columns)
+
+
+def column(values, dtype=None):
+    return pytest.importorskip("pandas").Series(values, dtype=dtype)
+
+
+MADE_NUMBERS = {
+    "bools beside floats": (lambda: table(a=[0.1, 2], b=[True, False]), [[0.1, 1], [2, 0]]),
+    "bools beside bytes": (
+        lambda: table(a=np.array([3, 4], "u1"), b=[True, False]),
+        np.array([[3, 1], [4, 0]], "u1"),
+    ),
+    "bools alone": (lambda: table(a=[True], b=[False]), [[True, False]]),
+    "nullable": (
+        lambda: table(a=column([1, 2], "Int8"), b=column([0.1, 2], "Float64")),
+        [[1, 0.1], [2, 2.0]],
+    ),
+    "one name twice": (
+        lambda: table(a=[0.5], b=[True]).set_axis(["a", "a"], axis=1),
+        [[0.5, 1]],
+    ),
+    "categories of numbers": (lambda: column([3, 5, 3], "category"), [3, 5, 3]),
+    "nullable integers": (lambda: column([3, 5], "Int64"), [3, 5]),
+    "objects beside floats": (
+        lambda: table(a=[0.1, 2], b=column([1, 2], object)),
+        [[0.1, 1], [2, 2]],
+    ),
+    "a table of others": (lambda: Table(a=[0.5, 2], b=[True, False]), [[0.5, 1], [2, 0]]),
+    "floats": (lambda: np.array([[0.1, 2], [3, True]], object), [[0.1, 2], [3, 1]]),
+    "integers": (lambda: np.array([2**53 + 1, 3], object), [2**53 + 1, 3]),
+    "long integers": (lambda: np.array([10**30, 0], object), [1e30, 0]),
+    "fractions": (
+        lambda: [decimal.Decimal("0.1"), fractions.Fraction(1, 3), True],
+        [0.1, 1 / 3, 1],
+    ),
+    "NumPy's scalars": (
+        lambda: np.array([np.float32(0.1), np.True_], object),
+        np.array([0.1, 1], "f4"),
+    ),
+    "a list of both": (lambda: [[1, True], [0.5, np.int8(3)]], [[1, 1], [0.5, 3]]),
+}
+
+
+@pytest.mark.parametrize("kind", MADE_NUMBERS)
+def test_what_holds_numbers_is_the_array_of_these(kind):
+    make, expected = MADE_NUMBERS[kind]
+    found, expected = checks.numbers_array("X", make()), np.array(expected)
+    assert (found.tobytes(), found.shape) == (expected.tobytes(), expected.shape)
+    assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("kind", ["int64", "double", "bool"])
+def test_arrow_dtypes_are_numbers(kind):
+    pytest.importorskip("pyarrow")
+    plain = table(a=[1, 0], b=[1, 1])
+    found = checks.numbers_array("X", plain.astype(f"{kind}[pyarrow]"))
+    np.testing.assert_array_equal(found, plain)
+    gap = plain.astype(f"{kind}[pyarrow]").mask(plain == 0)
+    assert "at X['a'][1]" in message_of(TypeError, checks.numbers_array, "X", gap)
+
+
+def test_polars_tables_are_numbers(monkeypatch):
+    monkeypatch.setenv("_RJEM_MALLOC_CONF", "")  # the import sets it
+    polars = pytest.importorskip("polars")
+    found = checks.numbers_array("X", polars.DataFrame({"a": [0.5, 2], "b": [True, False]}))
+    np.testing.assert_array_equal(found, [[0.5, 1], [2, 0]])
+    wrong = polars.DataFrame({"a": [0.5, 2], "b": ["x", "y"]})
+    assert "X['b'] must hold" in message_of(TypeError, checks.numbers_array, "X", wrong)
+
+
+NO_NUMBERS = {
+    "texts": (lambda: table(a=[1.0, 2], city=["Rome", "Oslo"]), "X['city']", "'Rome' at", "[0]"),
+    "digits": (lambda: table(a=[True, False], b=["1", "2"]), "X['b']", "'1' at X['b'][0]"),
+    "categories": (lambda: table(a=column(["u", "v"], "category")), "X['a']", "'u' at"),
+    "dates": (
+        lambda: table(a=[1.0], when=np.array(["2020"], "M8[s]")), "X['when']", "datetime64",
+    ),
+    "dates alone": (lambda: table(when=np.array([3], "M8[s]")), "X['when']", "datetime64"),
+    "durations": (lambda: table(a=[1.0], t=np.array([3], "m8[s]")), "X['t']", "timedelta64"),
+    "complex": (lambda: table(a=[1.0], b=[1j]), "X['b']", "complex128"),
+    "a gap": (lambda: table(a=[True], b=column([None], "Int64")), "None at X['b'][0]"),
+    "a gap in a column": (lambda: column([1, None], "Int64"), "None at X[1]", "leave it out"),
+    "text in a table of others": (lambda: Table(a=[0.5, 2], b=["x", "y"]), "X['b']", "<U1"),
+    "None": (lambda: [[1, 2], [3, None]], "None at X[1, 1]"),
+    "text among objects": (lambda: np.array([1, "2"], object), "'2' at X[1]"),
+    "durations among objects": (
+        lambda: np.array([np.timedelta64(1, "s"), 2], object), "timedelta64(1,'s') at X[0]"
+    ),
+    "complex among objects": (lambda: np.array([1, 1j], object), "1j at X[1]"),
+    "lists among objects": (lambda: column([[1, 2], [3, 4]]), "[1, 2] at X[0]"),
+    "lists of two lengths": (lambda: column([[1, 2], [3]]), "[1, 2] at X[0]"),
+    "a generator": (lambda: (n for n in range(3)), "got <generator"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_number_is_shown_with_its_place(kind):
+    make, *parts = NO_NUMBERS[kind]
+    message = message_of(TypeError, checks.numbers_array, "X", make())
+    assert says(message, "must hold numbers", *parts), message
+
+
+def test_integers_that_no_float_holds():
+    message = message_of(ValueError, checks.numbers_array, "X", [10**400])
+    assert says(message, "X must hold finite numbers", "too large"), message
+
+
+def test_a_column_may_have_any_name():
+    """pandas makes attributes of names, and NumPy would take one of them for a mask."""
+    found = checks.numbers_array("X", table(_mask=[1, 2]))
+    np.testing.assert_array_equal(found, [[1], [2]])
 
 
 def test_an_array_that_fits_is_not_copied():

@@ -460,6 +460,9 @@ BAD = {
         "--early-stopping: patience must be a positive integer",
     ),
     "half a patience": (["train", "--early-stopping", "0.5"], "--early-stopping: invalid int val"),
+    "a gap, by its row in the file": (
+        ["train", "--data", "gap.npz", "--early-stopping", "3"], "got nan at X[37, 2]",
+    ),
     "none to hold out": (
         ["train", "--data", "one.npz", "--batch-size", "1", "--early-stopping", "3"],
         "X and y must ",
@@ -607,6 +610,9 @@ def bad_files(folder):
     safetensors.numpy.save_file({"a": np.zeros(2)}, "foreign.safetensors")
     X, y = np.full((4, 3), np.nan), np.zeros(4, int)
     np.savez("nan.npz", x_train=X, y_train=y, x_test=np.zeros((4, 3)), y_test=y)
+    X, y = np.zeros((60, 3)), np.arange(60) % 2
+    X[37, 2] = np.nan
+    np.savez("gap.npz", x_train=X, y_train=y, x_test=X[:4], y_test=y[:4])
     X, y = np.ones((1, 3), "f4"), np.zeros(1, int)
     np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class
@@ -882,7 +888,7 @@ def test_export_to_torch_and_back(run, model, digits):
     X = digits.X_test
     back = fastbp.load("back.safetensors")
     np.testing.assert_array_equal(back.feedforward(X), model.feedforward(X))  # 1/16 is exact
-    arrays = fastbp.model.file.read_arrays("t.safetensors")[0]
+    arrays = fastbp.model.file.read_arrays("t.safetensors", str)[0]
     checkpoint.write_arrays("bare.safetensors", arrays, {})
     said = "--activation", "tanh", "--output-activation", "sigmoid", "--loss", "quadratic"
     assert run("convert", "bare.safetensors", "b.safetensors", *said, "--input-scale", 0.5)[0] == 0
@@ -890,6 +896,13 @@ def test_export_to_torch_and_back(run, model, digits):
     assert (config["activation"], config["output"], config["loss"], config["input_scale"]) == (
         "tanh", "sigmoid", "quadratic", 0.5,
     )  # fmt: skip
+    squares = {f"{name}.weight": np.eye(3) + k for k, name in enumerate(("in", "out"))}
+    checkpoint.write_arrays("words.safetensors", squares, {"loss": "0.3"})
+    code, _, err = run("convert", "words.safetensors", "c.safetensors", *said)
+    assert code == 2
+    assert "--order" in err
+    assert run("convert", "words.safetensors", "c.safetensors", *said, "--order", "out,in")[0] == 0
+    np.testing.assert_array_equal(fastbp.load("c.safetensors").weights[0], squares["out.weight"])
 
 
 @pytest.mark.parametrize("options", [

@@ -661,6 +661,329 @@ def test_bad_values_of_these_parameters(options, words, X):
         ours.MLPClassifier(**options).fit(X, X[:, 0] > 0)
 
 
+# -- subclasses ------------------------------------------------------------------------------------
+
+
+class Mixed:
+    def __init__(self, mixed=3, **more):
+        super().__init__(**more)
+        self.mixed = mixed
+
+
+def subclasses(base):
+    """Classes as users derive them."""
+
+    class Added(base):
+        def __init__(self, extra=1, alpha=0.1, max_iter=3, random_state=0):
+            super().__init__(alpha=alpha, max_iter=max_iter, random_state=random_state)
+            self.extra = extra
+
+    class AnyMore(base):
+        def __init__(self, extra=1, **more):
+            super().__init__(**{"random_state": 0, "max_iter": 3, **more})
+            self.extra = extra
+
+    class Fixed(base):
+        def __init__(self, hidden_layer_sizes=(5,), random_state=0):
+            super().__init__(
+                hidden_layer_sizes=hidden_layer_sizes, activation="tanh", max_iter=2,
+                random_state=random_state,
+            )  # fmt: skip
+
+    class Bare(base):
+        def __init__(self, extra=1):
+            self.extra = extra
+            super().__init__()
+            self.max_iter, self.random_state = 2, 0
+
+    class Second(Added):
+        def __init__(self, more=2, extra=1, max_iter=3, random_state=0):
+            super().__init__(extra=extra, max_iter=max_iter, random_state=random_state)
+            self.more = more
+
+    class WithMixin(Mixed, base):
+        def __init__(self, mixed=3, max_iter=3, random_state=0):
+            super().__init__(mixed=mixed, max_iter=max_iter, random_state=random_state)
+
+    class Named(base):
+        """By the names of what our constructors have inside."""
+
+        def __init__(self, settings=None, name=1, max_iter=3, random_state=0):
+            base.__init__(self, max_iter=max_iter, random_state=random_state)
+            self.settings, self.name = settings, name
+
+    class Computed(base):
+        def __init__(self, level=0.1, max_iter=3, random_state=0):
+            super().__init__(max_iter=max_iter, random_state=random_state)
+            self.level = level
+
+        @property
+        def alpha(self):
+            return self.level * 2
+
+        @alpha.setter
+        def alpha(self, value):
+            """What the base class sets is not used."""
+
+    found = Added, AnyMore, Fixed, Bare, Second, WithMixin, Named, Computed
+    return {cls.__name__: cls for cls in found}
+
+
+@pytest.mark.parametrize("kind", subclasses(object))
+@pytest.mark.parametrize("name", ours.__all__)
+def test_subclasses_have_parameters_of_their_own(name, kind, X, assert_close):
+    one, other = (subclasses(getattr(module, name))[kind]() for module in (ours, theirs))
+    y = X[:, 0] > 0
+    assert one.get_params() == other.get_params()
+    assert repr(one) == repr(other)
+    assert_same(one.fit(X, y), other.fit(X, y), X, assert_close)
+    params = {"extra": 5, "mixed": 5, "level": 0.5, "name": 5, "random_state": 1}
+    changed = {k: value for k, value in params.items() if k in one.get_params()}
+    if kind not in ("AnyMore", "Bare"):  # whose other parameters no clone keeps
+        one, other = (clone(m.set_params(**changed)).fit(X, y) for m in (one, other))
+        assert_same(one, other, X, assert_close)
+        grid = {"random_state": [0, 1]}
+        searches = [
+            GridSearchCV(m, grid, cv=2, error_score="raise").fit(X, y) for m in (one, other)
+        ]
+        assert_close(*(search.cv_results_["mean_test_score"] for search in searches))
+        assert searches[0].best_params_ == searches[1].best_params_
+    assert one.get_params() == other.get_params()
+    twin = copy.deepcopy(one)
+    np.testing.assert_array_equal(twin.predict(X), one.predict(X))
+    assert {k: getattr(twin, k) for k in changed} == {k: getattr(one, k) for k in changed}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "words"),
+    [
+        ({"activation": "gelu"}, "The 'activation' parameter of Fixed must be"),
+        ({"loss": (5,)}, "The 'loss' parameter of Fixed must be"),
+        ({"max_iter": 0}, "The 'max_iter' parameter of Fixed must be"),
+    ],
+)
+def test_what_a_subclass_fixes_is_checked(fixed, words, X):
+    class Fixed(ours.MLPRegressor):
+        def __init__(self, alpha=1.0):
+            super().__init__(alpha=alpha, **fixed)
+
+    with pytest.raises(ValueError, match=words):
+        Fixed().fit(X, X[:, 0])
+
+
+# -- what is set by hand ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["identity", "logistic", "softmax", "tanh", "relu", "exp"])
+@pytest.mark.parametrize("title", ["multiclass", "multilabel", "multi-output"])
+def test_an_output_set_by_hand_is_what_predicts(title, output, X, rng, assert_close):
+    name, y, more = task_of(title, rng)
+    one, other = (m.fit(X, y) for m in pair(name, max_iter=3, **more))
+    for model in (one, other):
+        model.out_activation_ = output
+    assert_close(predictions(one, X), predictions(other, X))
+    np.testing.assert_array_equal(one.predict(X).shape, other.predict(X).shape)
+    assert_close(predictions(pickle.loads(pickle.dumps(one)), X), predictions(other, X))
+
+
+def test_other_names_set_by_hand_are_refused(X):
+    model = ours.MLPRegressor(hidden_layer_sizes=[5], max_iter=2).fit(X, X[:, 0])
+    model.out_activation_ = "sigmoid"
+    with pytest.raises(ValueError, match=r"out_activation_ must be one of .*logistic.*'sigmoid'"):
+        model.predict(X)
+    model = (
+        ours.MLPRegressor(hidden_layer_sizes=[5], max_iter=2)
+        .fit(X, X[:, 0])
+        .set_params(activation="gelu")
+    )
+    with pytest.raises(ValueError, match=r"activation must be one of .*tanh.*'gelu'"):
+        model.predict(X)
+
+
+SCALARS = {
+    "hidden_layer_sizes": np.array([5, 4], "u1"), "alpha": np.float32(0.5),
+    "batch_size": np.int16(10), "learning_rate_init": np.float32(0.5), "power_t": np.float16(0.5),
+    "max_iter": np.int64(3), "shuffle": np.False_, "random_state": np.uint8(3),
+    "tol": np.float32(0.25), "momentum": np.float32(0.5), "nesterovs_momentum": np.True_,
+    "early_stopping": np.True_, "validation_fraction": np.float32(0.25), "beta_1": np.float32(0.5),
+    "beta_2": np.float32(0.5), "epsilon": np.float64(0.5), "n_iter_no_change": np.int8(2),
+    "verbose": np.False_, "warm_start": np.True_, "n_threads": np.int64(1), "max_fun": np.int64(5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", ours.__all__)
+def test_scalars_of_numpy_are_parameters(name, solver, X):
+    plain = {key: value.tolist() for key, value in SCALARS.items()}
+    one, two = (
+        getattr(ours, name)(solver=solver, **options).fit(X, X[:, 0] > 0)
+        for options in (SCALARS, plain)
+    )
+    for got, want in zip(parameters(one), parameters(two), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("before", ["sgd", "adam", "lbfgs", "early stopping"])
+@pytest.mark.parametrize("after", ["sgd", "lbfgs", "early stopping"])
+@pytest.mark.parametrize("again", ["partial_fit", "warm start"])
+def test_another_solver_goes_on(before, after, again, X):
+    if again == "partial_fit" and after != "sgd":
+        pytest.skip("partial_fit has neither")
+    y = X[:, 0]
+    first, then = ({"early_stopping": False, **OPTIONS[key]} for key in (before, after))
+    model = ours.MLPRegressor(**{**COMMON, "max_iter": 3, **first})
+    start = [part.copy() for part in parameters(model.fit(X, y))]
+    model.set_params(**{"solver": "adam", **then}, warm_start=True)
+    getattr(model, "partial_fit" if again == "partial_fit" else "fit")(X, y)
+    moved = max(np.abs(a - b).max() for a, b in zip(start, parameters(model), strict=True))
+    assert moved > 0
+    assert after == "lbfgs" or (model.best_loss_ is None) == (after == "early stopping")
+
+
+# -- data that scikit-learn takes ------------------------------------------------------------------
+
+
+def texts(x):
+    return np.asarray(x).astype(int).astype(str)
+
+
+NO_NUMBERS = {
+    "texts": (texts, TypeError, "must hold numbers; got dtype <U"),
+    "texts in objects": (lambda x: texts(x).astype("O"), TypeError, "must hold .* at "),
+    "texts in lists": (lambda x: texts(x).tolist(), TypeError, "must hold numbers; got dtype <U"),
+    "bytes": (lambda x: texts(x).astype("S"), TypeError, r"must hold numbers; got dtype \|S"),
+    "dates": (lambda x: np.asarray(x, int).astype("M8[s]"), TypeError, "must hold .* datetime64"),
+    "masked": (lambda x: np.ma.masked_greater(x, 0.5), ValueError, "must not be masked"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_number_is_refused(kind, X):
+    """Where scikit-learn takes it for numbers, or fails in NumPy's words."""
+    make, error, words = NO_NUMBERS[kind]
+    X, y = np.round(X), (X[:, 0] > 0).astype(float)
+    model = ours.MLPRegressor(hidden_layer_sizes=[3], max_iter=2).fit(X, y)
+    calls = [
+        ("X", lambda: ours.MLPRegressor(hidden_layer_sizes=[3]).fit(make(X), y)),
+        ("X", lambda: ours.MLPClassifier([3]).partial_fit(make(X), y, classes=[0, 1])),
+        ("y", lambda: ours.MLPRegressor(hidden_layer_sizes=[3]).fit(X, make(y))),
+        ("y", lambda: ours.MLPRegressor(hidden_layer_sizes=[3]).partial_fit(X, make(y))),
+        (
+            "y",
+            lambda: ours.MLPRegressor(hidden_layer_sizes=[3]).fit(
+                X, make(np.stack([y, y], axis=1))
+            ),
+        ),
+        ("y", lambda: model.score(X, make(y))),
+        ("sample_weight", lambda: model.fit(X, y, make(y))),
+        ("sample_weight", lambda: model.score(X, y, make(y))),
+    ]
+    if "objects" in kind or kind == "masked":  # others scikit-learn refuses
+        calls.append(("X", lambda: model.predict(make(X))))
+    if kind == "masked":
+        calls.append(("y", lambda: ours.MLPClassifier([3]).fit(X, make(y))))
+    for name, call in calls:
+        with pytest.raises(error, match=f"^{name} {words}"):
+            call()
+
+
+def test_tables_of_several_kinds_are_numbers(X):
+    pandas = pytest.importorskip("pandas")
+    plain = pandas.DataFrame(np.round(X), columns=list("abcdefg"))
+    plain["b"] = plain["b"] > 0
+    y = pandas.Series(X[:, 0] > 0).astype("Int64")
+    kinds = {"a": "Int64", "c": "Float64", "d": object, "e": "category"}
+    for name in ours.__all__:
+        one, two = (
+            getattr(ours, name)(hidden_layer_sizes=[4], max_iter=3, random_state=0)
+            for _ in range(2)
+        )
+        one.fit(plain.astype(kinds), y)
+        two.fit(plain.astype(float), y.astype(int))
+        for got, want in zip(parameters(one), parameters(two), strict=True):
+            np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(one.predict(plain.astype(kinds)), two.predict(plain))
+    with pytest.raises(TypeError, match=r"X\['b'\] must hold numbers; got '1' at X\['b'\]\[0\]"):
+        one.fit(plain.assign(b="1"), y)
+    dates = plain.assign(b=np.full(N, "2020", "M8[s]"))[["b"]]
+    with pytest.raises(TypeError, match=r"X\['b'\] must hold numbers; got dtype datetime64"):
+        one.fit(dates, y)
+
+
+# -- before samples are set aside ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("name", ours.__all__)
+def test_a_weight_is_reported_at_the_user_s_row(name, stops, X):
+    """Wherever the split would bring it."""
+    for row in range(0, N, 7):
+        weights = np.ones(N)
+        weights[row] = -1
+        model = getattr(ours, name)(
+            hidden_layer_sizes=[3], early_stopping=stops, max_iter=1, random_state=row
+        )
+        with pytest.raises(ValueError, match=rf"got -1.0 at sample_weight\[{row}\]"):
+            model.fit(X, X[:, 0] > 0, weights)
+        if not stops:
+            with pytest.raises(ValueError, match=rf"got -1.0 at sample_weight\[{row}\]"):
+                model.partial_fit(X, X[:, 0] > 0, weights, **CLASSES.get(name, {}))
+
+
+CLASSES = {"MLPClassifier": {"classes": [False, True]}}
+
+
+@pytest.mark.parametrize("row", [0, 30, 61, 94])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_target_is_reported_at_the_user_s_row(columns, row, X):
+    """One that float32 does not hold, in which a network of such X is."""
+    y = np.zeros((N, columns)) if columns > 1 else np.zeros(N)
+    y[row] = 1e100
+    place = rf"y\[{row}(, 0)?\]"
+    model = ours.MLPRegressor(
+        hidden_layer_sizes=[3], early_stopping=True, max_iter=1, random_state=row
+    )
+    with pytest.raises(
+        ValueError, match=rf"y must be finite, at most 3.4e\+38.*1e\+100 at {place}"
+    ):
+        model.fit(X.astype("f4"), y)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_side_of_the_split_without_weight(seed, X):
+    """All weight on one sample, which falls to one side."""
+    weights = np.zeros(N)
+    weights[seed] = 1
+    model = ours.MLPRegressor(
+        hidden_layer_sizes=[3], early_stopping=True, max_iter=1, random_state=seed
+    )
+    with pytest.raises(ValueError, match="sample_weight is 0 for all samples of the validation"):
+        model.fit(X, X[:, 0], weights)
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ({0: 1, 1: -1}, r"class_weight must be at least 0.*got -1.0 at class_weight\[1\]"),
+        ({0: 0, 1: 0}, "class_weight must be at least 0, not all 0"),
+        ({0: 1, 1: np.nan}, r"class_weight must be finite.*nan at class_weight\[1\]"),
+    ],
+)
+@pytest.mark.parametrize("stops", [True, False])
+def test_weights_of_classes_are_named(weight, words, stops, X):
+    model = ours.MLPClassifier([3], class_weight=weight, early_stopping=stops, max_iter=1)
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, (X[:, 0] > 0).astype(int))
+
+
+def test_columns_of_later_targets(X):
+    """Which scikit-learn broadcasts to those of the first."""
+    model = ours.MLPRegressor(hidden_layer_sizes=[3]).partial_fit(X, X[:, :3])
+    for y in (X[:, 0], (X[:, 0] > 0).astype(int), X[:, :2]):
+        with pytest.raises(ValueError, match=r"y must have 3 columns, as before; got [12]"):
+            model.partial_fit(X, y)
+
+
 @pytest.fixture
 def no_processes_stay():
     """joblib would keep its processes, and a thread that waits for them."""

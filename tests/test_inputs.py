@@ -5,6 +5,7 @@ values are whole numbers from 0 to 1, which all dtypes hold, so that kinds that 
 give the bits of a plain array of the same numbers in the network's dtype.
 """
 
+import decimal
 import functools
 import itertools
 import mmap
@@ -64,9 +65,21 @@ def _anonymous(x):
     return np.frombuffer(memory, x.dtype, x.size).reshape(x.shape)
 
 
-def _pandas(x, kind):
+def _pandas(x, kind, mixed=False):
+    """A table or a column; the table's second column perhaps of bools."""
     pandas = pytest.importorskip("pandas")
-    return pandas.DataFrame(x) if x.ndim == 2 else pandas.Series(x, dtype=kind)
+    made = pandas.DataFrame(x) if x.ndim == 2 else pandas.Series(x)
+    made = made.astype(kind)
+    return made.astype({1: bool}) if mixed and x.ndim == 2 else made
+
+
+def _nullable(x):
+    """In pandas' own dtypes."""
+    return _pandas(x, "Float64" if x.dtype.kind == "f" else "Int64")
+
+
+def _decimals(x):
+    return np.array([decimal.Decimal(int(value)) for value in x.flat], object).reshape(x.shape)
 
 
 def _structured(x):
@@ -103,11 +116,15 @@ MEMORY = {  # keeps the dtype
     "nested tuples": lambda x, tmp_path: tuple(map(tuple, x)) if x.ndim == 2 else tuple(x.tolist()),
     "a masked array without a mask": lambda x, tmp_path: np.ma.array(x),
     "a pandas object": lambda x, tmp_path: _pandas(x, x.dtype),
+    "a pandas table with bools": lambda x, tmp_path: _pandas(x, x.dtype, mixed=True),
+    "a pandas table of objects": lambda x, tmp_path: _pandas(x, object),
+    "a pandas table, nullable": lambda x, tmp_path: _nullable(x),
 }
+TABLES = {name for name in MEMORY if "pandas" in name}
 WHOLE = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i2", ">i8", ">u4")
-FLOATS = ("f2", "f4", "f8", "g", ">f2", ">f4", ">f8", ">g")
+FLOATS = ("f2", "f4", "f8", "g", ">f2", ">f4", ">f8", ">g", "O")
 FOREIGN = {
-    **{f"dtype {kind}": kind for kind in ("F", "D", "O", "U4", "S4", "M8[s]", "m8[s]")},
+    **{f"dtype {kind}": kind for kind in ("F", "D", "U4", "S4", "M8[s]", "m8[s]")},
     "dtype with fields": None,
 }  # fmt: skip
 
@@ -126,6 +143,9 @@ def kinds():
         yield f"dtype {kind}", lambda x, tmp_path, kind=kind: x.astype(kind)
     for name, kind in FOREIGN.items():
         yield name, lambda x, tmp_path, kind=kind: _foreign(x, kind)
+    yield "decimals", lambda x, tmp_path: _decimals(x)
+    yield "of text objects", lambda x, tmp_path: x.astype(int).astype(str).astype(object)
+    yield "masked in a list", lambda x, tmp_path: list(np.ma.masked_equal(np.atleast_2d(x), 1))
     yield "masked", lambda x, tmp_path: np.ma.masked_equal(x, 1)
     yield "of strings in lists", lambda x, tmp_path: x.astype(str).tolist()
     yield "None", lambda x, tmp_path: None
@@ -136,12 +156,20 @@ def kinds():
 
 
 KINDS = dict(kinds())
-NO_NUMBERS = {*FOREIGN, "of strings in lists", "None", "a generator", "a set", "a string"}
+NO_NUMBERS = {
+    *FOREIGN,
+    "of strings in lists",
+    "of text objects",
+    "None",
+    "a generator",
+    "a set",
+    "a string",
+}
 
 
 def verdict(kind, place):
     """What is to become of a kind in a place: None if it is accepted, else a message."""
-    if kind == "masked":
+    if kind.startswith("masked"):
         return Refused("must not be masked")
     if kind == "ragged":
         return RECTANGLE
@@ -149,7 +177,7 @@ def verdict(kind, place):
         return f"{NUMBERS}|y is missing"
     if kind in NO_NUMBERS:
         return NUMBERS
-    if place == "labels" and kind.removeprefix("dtype ") in ("?", *FLOATS):
+    if place == "labels" and kind.removeprefix("dtype ") in ("?", *FLOATS, "decimals"):
         return Refused("must be integer labels")
     return None
 
@@ -214,7 +242,7 @@ def snapshot(value):
         flags = value.flags.writeable, value.flags.aligned
         return value.tobytes(), value.dtype, value.shape, value.strides, flags
     if hasattr(value, "to_numpy"):
-        return value.to_numpy().tobytes()
+        return repr((value, value.to_numpy()))
     return repr(value) if isinstance(value, (list, tuple, set, str, type(None))) else None
 
 
@@ -260,7 +288,7 @@ def plain(rng):
 
 
 # What has no rows of numbers by x[0], or another thing there.
-NO_FIRST_ROW = NO_NUMBERS | {"ragged", "a pandas object", "masked", "array-like"}
+NO_FIRST_ROW = NO_NUMBERS | TABLES | {"ragged", "masked", "masked in a list", "array-like"}
 # Each kind in two calls, so that each call meets several kinds; all kinds in all calls are long.
 HOW_MANY = pytest.mark.parametrize("calls_each", [2, pytest.param(99, marks=pytest.mark.long)])
 

@@ -2,9 +2,12 @@
 
 import itertools
 import json
+import math
+import os
 import struct
 import sys
 import warnings
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -137,7 +140,7 @@ def test_onnx_comes_back(onnx, tmp_path, function, dtype, bias):
 def model_of(onnx):
     """model_of(nodes, arrays): an ONNX model; a node is (operator, inputs, output, attributes)."""
 
-    def make(nodes, arrays, inputs=("x",), outputs=None, width=3, opset=17):
+    def make(nodes, arrays, inputs=("x",), outputs=None, shape=(None, 3), opset=17):
         helper = onnx.helper
         made = [
             helper.make_node(op, ins, [out], **(rest[0] if rest else {}))
@@ -146,8 +149,8 @@ def model_of(onnx):
         kind, ends = onnx.TensorProto.FLOAT, outputs or [nodes[-1][2]]
         graph = helper.make_graph(
             made, "g",
-            [helper.make_tensor_value_info(name, kind, [None, width]) for name in inputs],
-            [helper.make_tensor_value_info(name, kind, [None, None]) for name in ends],
+            [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
+            [helper.make_tensor_value_info(name, kind, None) for name in ends],
             [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items()],
         )  # fmt: skip
         opsets = [helper.make_opsetid("", opset)]
@@ -165,6 +168,27 @@ NODES = [
     ("Gemm", ["x", "W1", "b1"], "z1", GEMM), ("Relu", ["z1"], "a1"),
     ("Gemm", ["a1", "W2", "b2"], "z2", GEMM), ("Softmax", ["z2"], "a2"),
 ]  # fmt: skip
+
+
+def changed(place, *node):
+    return [*NODES[:place], node, *NODES[place + 1 :]]
+
+
+def without(*names):
+    return {name: array for name, array in ARRAYS.items() if name not in names}
+
+
+def flattened(*nodes):
+    return [*nodes, ("Gemm", ["f", "W1", "b1"], "z1", GEMM), *NODES[1:]]
+
+
+WIDE = ARRAYS | {"W1": np.arange(96, dtype="float32").reshape(4, 24) / 60 - 0.7}
+HALF = GEMM | {"alpha": 0.5, "beta": -2.0}
+VIEWED = [  # by `x.view(x.size(0), -1)`
+    ("Shape", ["x"], "shape"), ("Gather", ["shape", "first"], "size", {"axis": 0}),
+    ("Unsqueeze", ["size", "axes"], "row"), ("Concat", ["row", "all"], "view", {"axis": 0}),
+]  # fmt: skip
+Graph = namedtuple("Graph", "nodes arrays shape outputs", defaults=[(None, 3), None])
 WRITTEN_BY_OTHERS = {
     "as usual": (NODES, ARRAYS),
     "untransposed": (
@@ -189,24 +213,110 @@ WRITTEN_BY_OTHERS = {
         [*NODES[:2], ("Gemm", ["a1", "W2"], "z2", GEMM), NODES[3]],
         {k: v for k, v in ARRAYS.items() if k != "b2"},
     ),
+    "alpha and beta": (changed(0, "Gemm", ["x", "W1", "b1"], "z1", HALF), ARRAYS),
+    "biases in a row, and one for all": (NODES, ARRAYS | {"b1": B1[None], "b2": B2[1]}),
+    "biases twice": (
+        [*NODES[:3], ("Add", ["b2", "z2"], "s"), ("Softmax", ["s"], "a2")], ARRAYS,
+    ),
+    "not transposed before": (
+        [("Transpose", ["W1"], "V1"), ("Gemm", ["x", "V1", "b1"], "z1"), *NODES[1:]], ARRAYS,
+    ),
+    "arrays of which nothing comes": (
+        [*NODES, ("Sin", ["z1"], "y"), ("Identity", ["none"], "z")],
+        ARRAYS | {"none": np.array(["text"]), "W3": W1}, (None, 3), ["a2"],
+    ),
+    "constants that are renamed": (
+        [("Identity", ["W"], "W1"), ("Cast", ["h"], "b1", {"to": 1}), *NODES],
+        without("W1", "b1") | {"W": W1, "h": B1.astype("f2")},
+    ),
+    "a constant of a number": (
+        [
+            ("Constant", [], "s", {"value_float": 255.0}), ("Div", ["x", "s"], "i"),
+            ("Gemm", ["i", "W1", "b1"], "z1", GEMM), *NODES[1:],
+        ],
+        ARRAYS,
+    ),
+    "constants of numbers": (
+        [("Constant", [], "b1", {"value_floats": [1.0, 2, 3, 4]}), *NODES], without("b1"),
+    ),
+    "dropout": (
+        [
+            ("Dropout", ["x"], "d"), ("Gemm", ["d", "W1", "b1"], "z1", GEMM), ("Relu", ["z1"], "r"),
+            ("Dropout", ["r", "half", "off"], "a1"), NODES[2], ("Dropout", ["z2", "", "off"], "e"),
+            ("Softmax", ["e"], "a2"),
+        ],
+        ARRAYS | {"half": np.float32(0.5), "off": np.array(False)},
+    ),
+    "normalised": (
+        [
+            NODES[0], ("BatchNormalization", ["z1", "g", "b", "m", "v"], "n", {"epsilon": 0.1}),
+            ("Relu", ["n"], "a1"), *NODES[2:],
+        ],
+        ARRAYS | {"g": B1 - 1, "b": B1 / 2, "m": B1 + 3, "v": B1},
+    ),
+    "normalised without biases": (
+        [
+            ("Gemm", ["x", "W1"], "z1", GEMM),
+            ("BatchNormalization", ["z1", "g", "b", "m", "v"], "n"),
+            ("Relu", ["n"], "a1"), *NODES[2:],
+        ],
+        without("b1") | {"g": B1 - 1, "b": B1 / 2, "m": B1 + 3, "v": B1 + 1},
+    ),
+    "as Keras normalises": (
+        [
+            ("Mul", ["x", "s"], "i"), ("Add", ["i", "zero"], "j"),
+            ("Gemm", ["j", "W1", "b1"], "z1", GEMM), ("Cast", ["z1"], "c", {"to": 1}),
+            ("Sub", ["c", "m"], "p"), ("Mul", ["p", "g"], "q"), ("Div", ["q", "d"], "r"),
+            ("Relu", ["r"], "a1"), *NODES[2:],
+        ],
+        ARRAYS | {"m": B1[None] + 1, "g": B1[None] - 2, "d": B1 + 1, "s": np.float32(1 / 255),
+                  "zero": np.float32(0)},
+    ),
+    "an output before the end": ([*NODES, ("Tanh", ["a2"], "t")], ARRAYS, (None, 3), ["a2"]),
+    "a batch of one size": (NODES, ARRAYS, (3, 3)),
+    "images": (flattened(("Flatten", ["x"], "f")), WIDE, (None, 2, 3, 4)),
+    "images, from behind": (
+        flattened(("Flatten", ["x"], "f", {"axis": -2})), WIDE, (None, 6, 4),
+    ),
+    "images by PyTorch, old": (
+        flattened(*VIEWED, ("Reshape", ["x", "view"], "f")),
+        WIDE | {"first": np.int64(0), "axes": np.array([0]), "all": np.array([-1])},
+        (None, 2, 3, 4),
+    ),
+    **{
+        f"images reshaped to {shape} of {given}": (
+            flattened(("Reshape", ["x", "shape"], "f", {"allowzero": int(0 not in shape)})),
+            WIDE | {"shape": np.array(shape)}, given,
+        )
+        for shape, given in (
+            ((-1, 24), (None, 2, 3, 4)), ((0, -1), (None, 2, 3, 4)), ((3, -1), (3, 24, 1)),
+            ((3, 24), (3, 2, 12)), ((0, 24), (None, 24)), ((1, 24), (1, 2, 12)),
+        )
+    },
+    "images of rows": (
+        flattened(
+            ("Reshape", ["x", "image"], "i"), ("Mul", ["s", "i"], "m"), ("Flatten", ["m"], "f"),
+        ),
+        WIDE | {"image": np.array([-1, 2, 3, 4]), "s": np.float32([2])}, (None, 24),
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("nodes", "arrays"), WRITTEN_BY_OTHERS.values(), ids=WRITTEN_BY_OTHERS)
-def test_graphs_of_other_programs_are_read(
-    onnx, ort, model_of, tmp_path, rng, nodes, arrays, assert_close
-):
-    model = model_of(nodes, arrays)
-    onnx.checker.check_model(model, full_check=True)
+@pytest.mark.parametrize("case", WRITTEN_BY_OTHERS.values(), ids=WRITTEN_BY_OTHERS)
+def test_graphs_of_other_programs_are_read(onnx, ort, model_of, tmp_path, rng, case, assert_close):
+    nodes, arrays, shape, outputs = Graph(*case)
+    model = model_of(nodes, arrays, shape=shape, outputs=outputs)
     onnx.save(model, tmp_path / "a.onnx")
     net = interchange.read(tmp_path / "a.onnx")
+    width = math.prod(shape[1:])
     assert (net.sizes, net.config["activation"], net.config["output"]) == (
-        (3, 4, 2), "relu", "softmax",
+        (width, 4, 2), "relu", "softmax",
     )  # fmt: skip
     assert net.config["loss"] == "cross-entropy"
-    X = rng.standard_normal((6, 3)).astype("float32")
     session = ort.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    assert_close(net.feedforward(X), session.run(None, {"x": X})[0])
+    for batch in [shape[0]] if shape[0] else [1, 3, 6]:
+        X = rng.standard_normal((batch, *shape[1:])).astype("float32")
+        assert_close(net.feedforward(X.reshape(batch, -1)), session.run(None, {"x": X})[0])
 
 
 def test_constants_may_be_nodes(onnx, model_of, tmp_path):
@@ -223,14 +333,6 @@ def test_constants_may_be_nodes(onnx, model_of, tmp_path):
     assert net.config["loss"] == "quadratic"
 
 
-def changed(place, *node):
-    return [*NODES[:place], node, *NODES[place + 1 :]]
-
-
-def without(*names):
-    return {name: array for name, array in ARRAYS.items() if name not in names}
-
-
 UNFIT_GRAPHS = {
     "unknown operator": (changed(1, "Gelu", ["z1"], "a1"), ARRAYS, "operator .*got 'Gelu'"),
     "convolution": (changed(0, "Conv", ["x", "W1"], "z1"), ARRAYS, "operator .*got 'Conv'"),
@@ -242,20 +344,21 @@ UNFIT_GRAPHS = {
         "operator .*got 'evil.Constant'",
     ),
     "a constant without an array": (
-        [("Constant", [], "W1", {"value_float": 1.0}), *NODES], without("W1"),
-        "'Constant' must hold one array",
+        [("Constant", [], "W1"), *NODES], without("W1"), "'Constant' must hold one array",
+    ),
+    "a constant of text": (
+        [("Constant", [], "W1", {"value_string": "1"}), *NODES], without("W1"),
+        "attribute of Constant .*got 'value_string'",
     ),
     "a constant of a taken name": (
-        [("Constant", [], "W1", {"value_float": 1.0}), *NODES], ARRAYS,
-        "'Constant' must hold .* name",
+        [("Constant", [], "W1", {"value_float": 1.0}), *NODES], ARRAYS, "a new name",
     ),
     "missing array": (NODES, without("W2"), "array 'W2' is missing"),
-    "surplus array": (NODES, ARRAYS | {"W3": W1}, "array 'W3'"),
     "shapes that do not fit": (
         NODES, ARRAYS | {"W2": W2[:, :3]}, "layer 1 takes 3 .* 4",
     ),
     "bias of another length": (
-        NODES, ARRAYS | {"b1": B2}, r"biases of layer 0 .*\(4,\); got \(2,\)",
+        NODES, ARRAYS | {"b1": B2}, r"biases .* one row of 4.*'b1' of shape \(2,\)",
     ),
     "a bias as weights": (changed(0, "Gemm", ["x", "b1"], "z1"), without("W1"), "matrix of w"),
     "three axes": (NODES, ARRAYS | {"W1": W1[None]}, "must be a matrix"),
@@ -281,14 +384,16 @@ UNFIT_GRAPHS = {
     "transposed input": (
         changed(0, "Gemm", ["x", "W1"], "z1", {"transA": 1}), ARRAYS, "transA 0; got 1",
     ),
-    "alpha": (
-        changed(0, "Gemm", ["x", "W1"], "z1", {"alpha": 2.0}), ARRAYS, "alpha 1; got 2.0",
+    "a branch": (
+        [*NODES[:2], ("Gemm", ["z1", "W2"], "b", GEMM), ("Add", ["b", "a1"], "y")], ARRAYS,
+        "must be a chain",
     ),
-    "a branch": (changed(2, "Gemm", ["x", "W2"], "z2"), ARRAYS, "must be a chain"),
+    "a branch around": ([*NODES[:2], ("Add", ["z1", "a1"], "y")], ARRAYS, "before its activ"),
     "with itself": (changed(1, "Mul", ["z1", "z1"], "a1"), ARRAYS, "must be a chain"),
     "weights first": (changed(0, "MatMul", ["W1", "x"], "z1"), ARRAYS, "must be the layer below"),
-    "scaled inside": (
-        changed(1, "Mul", ["z1", "s"], "a1"), ARRAYS | {"s": np.float32(2)}, "before the first",
+    "scaled after its activation": (
+        [*NODES[:2], ("Mul", ["a1", "s"], "y")],
+        ARRAYS | {"s": np.float32(2)}, "follow a layer, before its activation",
     ),
     "negative scale": (
         [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
@@ -302,34 +407,249 @@ UNFIT_GRAPHS = {
         [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
         {"s": np.float32([1, 2, 3]), "W1": W1}, "above zero",
     ),
-    "a sum": (changed(1, "Add", ["z1", "b1"], "a1"), ARRAYS, "Add must follow a MatMul"),
-    "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 1}), ARRAYS, "stand before the first"),
+    "an addition first": (
+        [("Add", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32(1), "W1": W1}, "Add must .* before its activation",
+    ),
+    "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 10}), ARRAYS, "to 1 or 11; got 10"),
     "cast to integers": (
         [("Cast", ["x"], "i", {"to": 6}), ("Gemm", ["i", "W1"], "z1", GEMM)], {"W1": W1},
         "to 1 or 11; got 6",
     ),
     "no layers": ([("Identity", ["x"], "y")], {}, "no layer"),
     "two outputs": ((NODES, ["a2", "z1"]), ARRAYS, "must have one output"),
-    "an inner output": ((NODES, ["z2"]), ARRAYS, "which the last node gives"),
+    "biases in a column": (
+        NODES, ARRAYS | {"W1": W1[:3], "b1": B1[:3, None], "W2": W2[:, :3]},
+        r"biases .* one row of 3.* \(3, 1\)",
+    ),
+    "biases in a column, added": (
+        [("MatMul", ["x", "W1"], "m1"), ("Add", ["m1", "b1"], "z1"), *NODES[1:]],
+        ARRAYS | {"W1": W1.T, "b1": B1[:, None]}, r"biases .* one row of 4.* \(4, 1\)",
+    ),
+    "biases for each sample": (
+        NODES, ARRAYS | {"b1": np.stack([B1, B1])}, r"biases .* one row of 4.* \(2, 4\)",
+    ),
+    "biases that widen one output": (
+        [("MatMul", ["x", "W"], "m"), ("Add", ["m", "b1"], "y")],
+        {"W": W1[:1].T, "b1": B1}, r"biases .* one row of 1.* \(4,\)",
+    ),
+    "an input that is no gap": (changed(0, "Gemm", ["x", "", "W1"], "z1"), ARRAYS, "array ''"),
+    "an unknown attribute": (
+        changed(1, "Relu", ["z1"], "a1", {"limit": 6.0}), ARRAYS, "attribute of Relu .*'limit'",
+    ),
+    "samples that become one": (
+        flattened(("Flatten", ["x"], "f", {"axis": 0})), WIDE, "must have axis 1; got 0",
+        (None, 24),
+    ),
+    "rows that become samples": (
+        flattened(("Flatten", ["x"], "f", {"axis": 2})), WIDE, "must have axis 1; got 2",
+        (None, 2, 24),
+    ),
+    **{
+        f"reshaped to {shape} of {given}": (
+            flattened(("Reshape", ["x", "shape"], "f")), WIDE | {"shape": np.array(shape)},
+            "Reshape must keep samples apart", given,
+        )
+        for shape, given in (
+            ((-1, 24), (None, 2, 24)), ((1, -1), (None, 24)), ((-1, 24), (None, None, 24)),
+            ((2, -1), (3, 16)),
+        )
+    },
+    "outputs that become samples": (
+        [*NODES[:3], ("Reshape", ["z2", "shape"], "y")], ARRAYS | {"shape": np.array([-1, 1])},
+        "Reshape must keep samples apart",
+    ),
+    "outputs without an axis": (
+        [*NODES[:3], ("Reshape", ["z2", "shape"], "y")], ARRAYS | {"shape": np.array([0, 2, 1])},
+        r"output must have rows.*\(batch, 2, 1\)",
+    ),
+    "softmax of three axes": (
+        [
+            ("MatMul", ["x", "W1"], "m1"), ("Add", ["m1", "b1"], "z1"),
+            ("Softmax", ["z1"], "y", {"axis": 1}),
+        ],
+        ARRAYS | {"W1": W1.T}, r"MatMul must have rows.*got \(batch, 5, 3\)", (None, 5, 3),
+    ),
+    "a single axis": (NODES, ARRAYS, "must have rows.*got 1 axes", (3,)),
+    "another width": (NODES, ARRAYS, "layer 0 takes 3 inputs, but is given 5", (None, 5)),
+    "dropout in training": (
+        [*NODES[:2], ("Dropout", ["a1", "r", "on"], "d"), ("Gemm", ["d", "W2", "b2"], "y", GEMM)],
+        ARRAYS | {"r": np.float32(0.5), "on": np.array(True)}, "training_mode on: .*eval",
+    ),
+    "normalised by the batch": (
+        [
+            NODES[0], ("BatchNormalization", ["z1", *"bbbb"], "n", {"training_mode": 1}),
+            ("Relu", ["n"], "a1"), *NODES[2:],
+        ],
+        ARRAYS | {"b": B1}, "training_mode 0; got 1",
+    ),
+    "normalised activations": (
+        [*NODES[:2], ("BatchNormalization", ["a1", *"bbbb"], "n"), ("Identity", ["n"], "y")],
+        ARRAYS | {"b": B1}, "BatchNormalization must follow a layer, before its activation",
+    ),
+    "a negative variance": (
+        [NODES[0], ("BatchNormalization", ["z1", *"bbbv"], "n"), ("Relu", ["n"], "y")],
+        ARRAYS | {"b": B1, "v": -B1}, "must be finite",
+    ),
+    "of scikit-learn": (
+        [*NODES, ("ZipMap", ["a2"], "y", {"domain": "ai.onnx.ml"})], ARRAYS, "from_sklearn",
+    ),
+    "log-probabilities": (
+        changed(3, "LogSoftmax", ["z2"], "a2"), ARRAYS, "logarithms .*name output='softmax'",
+    ),
+    "a shape taken for numbers": (
+        [("Shape", ["x"], "s"), ("Cast", ["s"], "d", {"to": 1}), ("Div", ["x", "d"], "y")], {},
+        "'s' is missing, or not a constant",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("nodes", "arrays", "part"), UNFIT_GRAPHS.values(), ids=UNFIT_GRAPHS)
-def test_an_unfit_graph_is_one_clear_error(onnx, model_of, tmp_path, nodes, arrays, part):
+@pytest.mark.parametrize("case", UNFIT_GRAPHS.values(), ids=UNFIT_GRAPHS)
+def test_an_unfit_graph_is_one_clear_error(onnx, model_of, tmp_path, case):
+    nodes, arrays, part, *shape = case
     nodes, outputs = nodes if isinstance(nodes, tuple) else (nodes, None)
-    path = tmp_path / "a.onnx"
-    path.write_bytes(model_of(nodes, arrays, outputs=outputs).SerializeToString())
+    path, options = tmp_path / "a.onnx", {"shape": shape[0]} if shape else {}
+    path.write_bytes(model_of(nodes, arrays, outputs=outputs, **options).SerializeToString())
     with pytest.raises(ModelFileError, match=part) as caught:
         interchange.read(path)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
-def test_two_inputs_are_no_chain(model_of, tmp_path):
-    model = model_of(NODES, ARRAYS, inputs=("x", "y"))
+def redefined(model, onnx):
+    helper, own = onnx.helper, [onnx.helper.make_opsetid("", 17)]
+    nodes = [helper.make_node("Tanh", ["a"], ["b"])]
+    model.functions.append(helper.make_function("", "Relu", ["a"], ["b"], nodes, own))
+
+
+def of_texts(model, onnx):
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+
+
+def of_layers(model, onnx):
+    """A hundred layers of one matrix; the file would grow to a hundred times its size."""
+    helper, names = onnx.helper, ["x", *map(str, range(100)), "a2"]
+    square = onnx.numpy_helper.from_array(np.eye(200, dtype="f4"), "W1")
+    model.graph.initializer[0].CopyFrom(square)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 200
+    nodes = [helper.make_node("MatMul", [a, "W1"], [b]) for a, b in itertools.pairwise(names)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "part"),
+    [
+        (None, {"inputs": ("x", "y")}, "must have one input; got 2"),
+        (None, {"opset": 6}, "opset must be 7 to 28; got 6"),
+        (None, {"opset": 99}, "opset must be 7 to 28; got 99"),
+        (redefined, {}, "operator must be one of .*got '.Relu'"),
+        (of_texts, {}, "array of numbers"),
+        (of_layers, {}, "at most 64 times"),
+    ],
+)
+def test_a_model_that_means_something_else(onnx, model_of, tmp_path, change, options, part):
+    model = model_of(NODES, ARRAYS, **options)
+    if change:
+        change(model, onnx)
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="must have one input; got 2"):
+    with pytest.raises(ModelFileError, match=part):
         interchange.read(tmp_path / "a.onnx")
+
+
+LOGITS = [  # arguments, what the graph ends in, and the configuration
+    ({"loss": "cross-entropy"}, "z2", ("softmax", "cross-entropy")),
+    ({"output": "softmax"}, "z2", ("softmax", "cross-entropy")),
+    ({"output": "sigmoid", "loss": "cross-entropy"}, "z2", ("sigmoid", "cross-entropy")),
+    ({"loss": "poisson"}, "z2", ("exp", "poisson")),
+    ({"loss": "quadratic"}, "z2", ("identity", "quadratic")),
+    ({}, "z2", ("identity", "quadratic")),
+    ({"loss": "cross-entropy"}, "log", ("softmax", "cross-entropy")),
+    ({"output": "softmax"}, "log", ("softmax", "cross-entropy")),
+    ({"output": "softmax"}, "a2", ("softmax", "cross-entropy")),
+]
+
+
+@pytest.mark.parametrize(("given", "end", "functions"), LOGITS)
+def test_logits_take_the_output_of_their_loss(model_of, tmp_path, rng, given, end, functions):
+    nodes = [*NODES, ("LogSoftmax", ["z2"], "log")]
+    model = model_of(nodes, ARRAYS, outputs=[end])
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    config = interchange.read(tmp_path / "a.onnx", **given).config
+    assert (config["output"], config["loss"]) == functions
+
+
+def test_one_logit_is_that_of_a_sigmoid(model_of, tmp_path):
+    model = model_of([("MatMul", ["x", "W"], "y")], {"W": W1[:1].T})
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert interchange.read(tmp_path / "a.onnx", loss="cross-entropy").config["output"] == "sigmoid"
+
+
+def test_a_graph_keeps_its_own_output(model_of, tmp_path):
+    for end, output in (("a2", "sigmoid"), ("log", "sigmoid"), ("log", "identity")):
+        model = model_of([*NODES, ("LogSoftmax", ["z2"], "log")], ARRAYS, outputs=[end])
+        (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match=f"output, .* must be one of softmax; got '{output}'"):
+            interchange.read(tmp_path / "a.onnx", output=output)
+
+
+@pytest.fixture
+def beside(onnx, model_of, tmp_path):
+    """A model whose weights lie in `a.onnx.data`, as torch.onnx.export writes it by default."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    options = {"location": "a.onnx.data", "size_threshold": 0, "save_as_external_data": True}
+    onnx.save(model_of(NODES, ARRAYS), folder / "a.onnx", **options)
+    return folder / "a.onnx"
+
+
+def test_weights_may_lie_beside_the_model(beside, monkeypatch):
+    np.testing.assert_array_equal(interchange.read(beside).weights[1], W2)
+    monkeypatch.chdir(beside.parent)
+    np.testing.assert_array_equal(interchange.read("a.onnx").biases[0], B1)
+
+
+def moved(location):
+    def change(entries):
+        entries["location"].value = location
+
+    return change
+
+
+def key(name, value):
+    return lambda entries: setattr(entries[name], "value", value)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (moved("none.data"), "'none.data', which is not beside the model.*external_data=False"),
+        (moved("../secret"), "'../secret', outside the model's folder"),
+        (moved("../models/a.onnx.data"), "outside the model's folder"),
+        (moved("link"), "'link', outside the model's folder"),
+        (moved("pointer"), "pointer is a Git LFS pointer"),
+        (moved("pipe"), "'pipe', which is not beside"),
+        (moved("."), "which is not beside"),
+        (moved("a\0b"), "'W1' is damaged"),
+        (moved("x" * 5000), "'W1' is damaged"),
+        (key("offset", "1000"), "'W1' is damaged: .*48 bytes at 1000"),
+        (key("offset", "-1"), "'W1' is damaged"),
+        (key("offset", "one"), "'W1' is damaged"),
+        (key("length", "47"), "'W1' is damaged: .*48 bytes"),
+        (key("length", "9" * 5000), "'W1' is damaged"),
+    ],
+)
+def test_no_file_elsewhere_is_read(onnx, beside, change, part):
+    folder = beside.parent
+    (folder.parent / "secret").write_bytes(bytes(10_000))
+    (folder / "link").symlink_to(folder.parent / "secret")
+    (folder / "pointer").write_bytes(POINTER)
+    os.mkfifo(folder / "pipe")
+    model = onnx.load(beside, load_external_data=False)
+    change({entry.key: entry for entry in model.graph.initializer[0].external_data})
+    beside.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=part):
+        interchange.read(beside)
 
 
 def tampered(model, tensor):
@@ -347,7 +667,7 @@ def lies_elsewhere(tensor):
 
 
 TAMPERED = {
-    "another file": (lies_elsewhere, "another file"),
+    "another file": (lies_elsewhere, "'../../etc/passwd', outside the model's folder"),
     "terabytes": (lambda t: t.dims.__setitem__(0, 2**40), "'W1' is damaged"),
     "negative": (lambda t: t.dims.__setitem__(0, -1), "must be a matrix"),
     "cut off": (lambda t: setattr(t, "raw_data", t.raw_data[:-1]), "'W1' is damaged"),
@@ -367,7 +687,7 @@ def test_a_tampered_array_is_refused(model_of, tmp_path, change, part):
 
 def test_damaged_onnx_files(onnx, model_of, tmp_path, rng):
     path = tmp_path / "a.onnx"
-    for blob in (b"", b"hello, world", bytes(100), b"\xff" * 100):
+    for blob in (b"hello, world", bytes(100), b"\xff" * 100):
         path.write_bytes(blob)
         with pytest.raises(ModelFileError, match="damaged, or not an ONNX file"):
             interchange.read(path)
@@ -399,12 +719,20 @@ def test_onnx_names_that_are_no_text(onnx, model_of, tmp_path, words):
         interchange.read(tmp_path / "a.onnx")
 
 
-def test_a_loss_that_the_file_makes_up(onnx, model_of, tmp_path):
-    model = model_of(NODES, ARRAYS)
-    onnx.helper.set_model_props(model, {"loss": "hinge"})
-    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="loss must be one of"):
-        interchange.read(tmp_path / "a.onnx")
+@pytest.mark.parametrize("words", ["hinge", "0.0312", "quadratic"])
+def test_the_loss_that_an_onnx_file_names_is_ours_or_none(onnx, model_of, tmp_path, words):
+    model, path = model_of(NODES, ARRAYS), tmp_path / "a.onnx"
+    onnx.helper.set_model_props(model, {"loss": words, "activation": "ReLU", "output": "1"})
+    path.write_bytes(model.SerializeToString())
+    assert interchange.read(path).config["loss"] == "cross-entropy"
+    model.producer_name = "fastbp"
+    path.write_bytes(model.SerializeToString())
+    assert interchange.read(path, loss="cross-entropy").config["loss"] == "cross-entropy"
+    if words == "quadratic":
+        assert interchange.read(path).config["loss"] == "quadratic"
+    else:
+        with pytest.raises(ModelFileError, match="loss must be one of"):
+            interchange.read(path)
 
 
 # -- PyTorch ---------------------------------------------------------------------------------------
@@ -453,15 +781,32 @@ def test_torch_and_back(torch, tmp_path, rng, dtype, bias, assert_close):
     assert bool(back.biases) is bias
 
 
-def test_a_module_of_torch_s_own_exporter_is_read(torch, onnx, tmp_path, assert_close):
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_modules_of_torch_s_own_exporters_are_read(
+    torch, tmp_path, monkeypatch, dynamo, fixed, assert_close
+):
     pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
-    layers = torch.nn.Flatten(), torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)
-    model, X = torch.nn.Sequential(*layers).eval(), torch.rand(5, 6)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else it stays set
+    nn, X = torch.nn, torch.rand(5, 1, 2, 3)
+    layers = (
+        nn.Flatten(),
+        nn.Linear(6, 4),
+        nn.BatchNorm1d(4),
+        nn.Tanh(),
+        nn.Dropout(),
+        nn.Linear(4, 3),
+    )
+    model, path = nn.Sequential(*layers), tmp_path / "a.onnx"
+    model(X)  # statistics of this batch
+    model.eval()
+    free = {"dynamic_shapes": ({0: "batch"},)} if dynamo else {"dynamic_axes": {"x": {0: "batch"}}}
+    options = {"dynamo": dynamo, "input_names": ["x"]} | ({} if fixed else free)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, (X,), tmp_path / "a.onnx", external_data=False)
+        torch.onnx.export(model, (X,), path, **options)
     with torch.no_grad():
-        assert_close(interchange.read(tmp_path / "a.onnx").feedforward(X.numpy()), model(X).numpy())
+        assert_close(interchange.read(path).feedforward(X.numpy().reshape(5, 6)), model(X).numpy())
 
 
 @crossed(function=OUTPUTS, dtype=["float32", "float64"], bias=[True, False])
@@ -517,6 +862,53 @@ def test_a_single_layer_needs_no_number_and_no_activation(tmp_path):
     assert interchange.read(path, loss="quadratic", output="tanh").sizes == (3, 4)
 
 
+def test_layers_without_biases_beside_others_have_zeros(tmp_path):
+    path = save(tmp_path / "a.safetensors", {k: v for k, v in FC.items() if k != "fc1.bias"})
+    net = interchange.read(path, **SAID)
+    np.testing.assert_array_equal(net.biases[0], np.zeros(4))
+    np.testing.assert_array_equal(net.biases[1], B2)
+
+
+SQUARE = np.arange(16, dtype="float32").reshape(4, 4) / 9
+
+
+@pytest.mark.parametrize("names", ["fc1 fc2 out", "z m a", "a1.b1 a1.b2 a2.b1", "module.x y z"])
+def test_widths_give_the_order_where_names_do_not(tmp_path, names):
+    arrays = {name: W for name, W in zip(names.split(), (W1, SQUARE, W2), strict=True)}
+    arrays = {f"{name}.weight": arrays[name] for name in sorted(arrays)}
+    net = interchange.read(save(tmp_path / "a.safetensors", arrays), **SAID)
+    for found, W in zip(net.weights, (W1, SQUARE, W2), strict=True):
+        np.testing.assert_array_equal(found, W)
+
+
+def test_many_widths_give_the_order_too(tmp_path):
+    names = [chr(97 + 7 * k % 26) for k in range(20)]
+    arrays = {f"{name}.weight": np.ones((k + 3, k + 2), "f4") for k, name in enumerate(names)}
+    path = save(tmp_path / "a.safetensors", {name: arrays[name] for name in sorted(arrays)})
+    assert interchange.read(path, **SAID).sizes == tuple(range(2, 23))
+
+
+@pytest.mark.parametrize("order", [["in", "mid", "out"], ("out", "in", "mid")])
+def test_an_order_can_be_given(tmp_path, order):
+    arrays = {f"{name}.weight": SQUARE + i for i, name in enumerate(("in", "mid", "out"))}
+    net = interchange.read(save(tmp_path / "a.safetensors", arrays), order=order, **SAID)
+    for found, name in zip(net.weights, order, strict=True):
+        np.testing.assert_array_equal(found, arrays[f"{name}.weight"])
+
+
+def test_tied_arrays_are_found_by_the_metadata(tmp_path):
+    """`safetensors.torch.save_model` writes each array once."""
+    arrays = {"0.weight": SQUARE, "0.bias": B1, "4.weight": W2}
+    tied = {"2.weight": "0.weight", "2.bias": "0.bias", "title": "4.weight", "note.bias": "none"}
+    net = interchange.read(save(tmp_path / "a.safetensors", arrays, tied), **SAID)
+    assert net.sizes == (4, 4, 4, 2)
+    np.testing.assert_array_equal(net.weights[1], SQUARE)
+    np.testing.assert_array_equal(net.biases[1], B1)
+    many = {f"{i}.weight": "0.weight" for i in range(1, 100)}
+    with pytest.raises(ModelFileError, match="tied to at most 64 layers"):
+        interchange.read(save(tmp_path / "b.safetensors", {"0.weight": SQUARE}, many), **SAID)
+
+
 UNFIT_STATES = {
     "no functions": (FC, {}, "activation and loss; name activation="),
     "no loss": (FC, {"activation": "relu"}, "its loss; name loss="),
@@ -527,9 +919,12 @@ UNFIT_STATES = {
     "empty": ({}, SAID, "no layer"),
     "missing weight": ({k: v for k, v in FC.items() if k != "fc2.weight"}, SAID,
         "array 'fc2.weight' is missing"),
-    "missing bias": ({k: v for k, v in FC.items() if k != "fc1.bias"}, SAID,
-        "array 'fc1.bias' is missing"),
-    "batch norm": (FC | {"bn.running_mean": B1}, SAID, r"array 'bn\.running_mean'"),
+    "batch norm": (FC | {"bn.weight": B1, "bn.running_mean": B1}, SAID,
+        "'bn' is a batch norm.*fuse_linear_bn_eval"),
+    "a counter of batches": (
+        {"0.weight": W1, "1.weight": B1, "1.num_batches_tracked": np.array(7)}, SAID,
+        "'1' is a batch norm",
+    ),
     "surplus array": (FC | {"extra": B1}, SAID, "array 'extra'"),
     "surplus layer": (FC | {"fc3.weight": W2, "fc3.bias": B2}, SAID,
         "'fc3' takes 4 .*'fc2' gives 2"),
@@ -542,13 +937,22 @@ UNFIT_STATES = {
     "half": (FC | {"fc1.weight": W1.astype("f2")}, SAID, r"F16.*`model\.float\(\)`"),
     "two dtypes": (FC | {"fc1.bias": B1.astype("f8")}, SAID, "all arrays .*float32.*float64"),
     "NaN": (FC | {"fc2.bias": B2 * np.nan}, SAID, "'fc2' must be finite"),
-    "a number in one name": ({"linear.weight": W1, "linear2.weight": W2}, SAID, "order of layers"),
-    "words for numbers": ({"in.weight": W1, "out.weight": W2}, SAID, "order of layers"),
-    "two numbers": ({"a1.b1.weight": W1, "a2.b2.weight": W2}, SAID, "one number"),
+    "a number in one name": (
+        {"linear.weight": SQUARE, "linear2.weight": SQUARE}, SAID, "order of layers",
+    ),
+    "words for numbers": ({"in.weight": SQUARE, "out.weight": SQUARE}, SAID, "order=.*--order"),
+    "two numbers": (
+        {"a1.b1.weight": SQUARE, "a2.b2.weight": SQUARE, "a3.b1.weight": W1}, SAID, "one number",
+    ),
+    "a circle": ({"down.weight": W1, "up.weight": W1.T.copy()}, SAID, "order=.*--order"),
+    "twelve squares": ({f"{c}.weight": SQUARE for c in "abcdefghijkl"}, SAID, "order=.*--order"),
+    "an order that lacks one": (FC, SAID | {"order": ["fc1"]}, "each layer once, 'fc1', 'fc2'"),
+    "an order of others": (FC, SAID | {"order": ["fc1", "out"]}, "once.*got fc1, out"),
+    "an order that does not fit": (FC, SAID | {"order": ["fc2", "fc1"]}, "must make a chain"),
     "two of three alike": (
         {"fc1.weight": W1, "fc01.weight": W2, "fc2.weight": W2}, SAID, "order of layers",
     ),
-    "a number twice": ({"fc1.weight": W1, "fc01.weight": W2}, SAID, "order of layers"),
+    "a number twice": ({"fc1.weight": SQUARE, "fc01.weight": SQUARE}, SAID, "order of layers"),
 }  # fmt: skip
 
 
@@ -561,20 +965,68 @@ def test_an_unfit_state_dict_is_one_clear_error(tmp_path, arrays, said, part):
     assert len(str(caught.value)) < 400
 
 
+OURS = {"activation": "relu", "output": "softmax", "loss": "cross-entropy", "format": "pt"}
+
+
 @pytest.mark.parametrize("key", ["activation", "output", "loss"])
 def test_metadata_are_not_trusted(tmp_path, key):
-    described = {"activation": "relu", "output": "softmax", "loss": "cross-entropy", key: "x" * 999}
+    described = OURS | {"producer": "fastbp", key: "x" * 999}
     path = save(tmp_path / "a.safetensors", FC, described)
     with pytest.raises(ModelFileError, match=f"its {key} must be one of .*; got 'xxx"):
         interchange.read(path)
+    assert interchange.read(path, **SAID, output="softmax").config["loss"] == "cross-entropy"
 
 
 def test_what_is_said_goes_before_what_the_file_says(tmp_path):
-    described = {"activation": "relu", "output": "softmax", "loss": "cross-entropy"}
-    path = save(tmp_path / "a.safetensors", FC, described)
+    path = save(tmp_path / "a.safetensors", FC, OURS)  # as 0.2.0 wrote it
     assert interchange.read(path).config["output"] == "softmax"
     net = interchange.read(path, activation="tanh", loss="quadratic")
     assert (net.config["activation"], net.config["output"]) == ("tanh", "identity")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"format": "pt", "loss": "0.0312", "activation": "ReLU"},
+        {"format": "pt", "output": "3", "dtype": "bf16", "producer": "trainer"},
+        OURS | {"epoch": "3"},
+        OURS | {"activation": "LeakyReLU"},
+        OURS | {"format": "np"},
+    ],
+)
+def test_names_of_other_programs_mean_nothing_here(tmp_path, foreign):
+    path = save(tmp_path / "a.safetensors", FC, foreign)
+    config = interchange.read(path, activation="tanh", loss="quadratic").config
+    assert (config["activation"], config["output"], config["loss"]) == (
+        "tanh", "identity", "quadratic",
+    )  # fmt: skip
+    with pytest.raises(ModelFileError, match="does not say its activation and loss; name"):
+        interchange.read(path)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+HEADS = {
+    "a Git LFS pointer": POINTER,
+    "a page of a web site": b"<!DOCTYPE html><html lang='en'>",
+    "empty": b"",
+    r"a zip archive.*torch\.save.*save_file": b"PK\3\4" + bytes(90),
+    r"a pickle.*save_file\(model": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19",
+    "a pickle": b"\x80\x04\x95\x0c\0\0\0\0\0\0\0\x8c\x08builtins\x94.",
+    "compressed by gzip": b"\x1f\x8b\x08\0" + bytes(90),
+    "HDF5.*ONNX": b"\x89HDF\r\n\x1a\n" + bytes(90),
+}
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
+@pytest.mark.parametrize(("words", "head"), HEADS.items(), ids=HEADS)
+def test_what_is_no_model_is_named(onnx, tmp_path, suffix, words, head):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(head)
+    with pytest.raises(ModelFileError, match=f"{suffix} is {words}"):
+        interchange.read(path)
+    if suffix == "safetensors":
+        with pytest.raises(ModelFileError, match=f"{suffix} is {words}"):
+            fastbp.load(path)
 
 
 @pytest.mark.parametrize(
@@ -584,11 +1036,13 @@ def test_what_is_said_goes_before_what_the_file_says(tmp_path):
         ({"output": "swish"}, "output must be one of"),
         ({"loss": "hinge"}, "loss must be one of"),
         ({"input_scale": 0}, "input_scale must be a positive number"),
+        ({"order": "fc1"}, "order must be a list of names"),
+        ({"order": [1, 2]}, "order must be a list of names"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, said, part):
     path = save(tmp_path / "a.safetensors", FC)
-    with pytest.raises(ValueError, match=part) as caught:
+    with pytest.raises((TypeError, ValueError), match=part) as caught:
         interchange.read(path, **said)
     assert not isinstance(caught.value, ModelFileError)
 
@@ -693,10 +1147,35 @@ def test_several_labels_at_once(sklearn, rng, assert_close):
     assert_close(net.feedforward(X), estimator.predict_proba(X))
 
 
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("derived", [True, False])
+def test_our_own_estimators_come_over(sklearn, digits, kind, derived, assert_close):
+    from fastbp import estimator as ours
+
+    theirs, own = getattr(sklearn, kind), getattr(ours, kind)
+    made = type("Mine", (own,), {}) if derived else own
+    X, y = digits.X_train[:300] / 16, digits.y_train[:300]
+    fitted = made(hidden_layer_sizes=[7], random_state=0).partial_fit(
+        X, y, **({"classes": range(10)} if kind == "MLPClassifier" else {})
+    )
+    net = interchange.from_sklearn(fitted)
+    predicted = getattr(fitted, "predict_proba", fitted.predict)(X)
+    assert_close(net.feedforward(X).reshape(predicted.shape), predicted)
+    assert isinstance(interchange.to_sklearn(net), theirs)
+    net.weights[0][...] = 0
+    assert fitted.coefs_[0].any()  # copied
+    with pytest.raises(ValueError, match="estimator must be fitted"):
+        interchange.from_sklearn(made())
+
+
 def test_what_scikit_learn_has_not(sklearn):
     for output, sizes in (("tanh", [3, 2]), ("relu", [3, 2]), ("softmax", [3, 1])):
         with pytest.raises(ValueError, match="output of softmax, sigmoid, identity"):
             interchange.to_sklearn(random_net(sizes, output=output, loss="quadratic"))
+    other = sklearn.MLPRegressor(hidden_layer_sizes=[2]).partial_fit(np.eye(2), np.ones(2))
+    other.activation = "gelu"
+    with pytest.raises(ValueError, match=r"activation must be one of logistic, .*got 'gelu'"):
+        interchange.from_sklearn(other)
     with pytest.raises(TypeError, match=r"MLPClassifier or MLPRegressor .* got dict"):
         interchange.from_sklearn({})
     with pytest.raises(ValueError, match="estimator must be fitted"):

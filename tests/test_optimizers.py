@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -389,7 +390,33 @@ def test_arguments_that_do_not_fit_are_named(make_it, message):
         make_it()
 
 
-@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, Adam])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.longdouble, Fraction])
+def test_scalars_of_numpy_are_numbers(kind, make, data):
+    X, y = data(60)
+    rules = [
+        (
+            SGD(number(0.5), True, number(0.25), number(2)),
+            Adam(number(0.5), number(0.75), number(2)),
+        )
+        for number in (float, kind)
+    ]
+    for pair in zip(*rules, strict=True):
+        one, two = make(), make()
+        for net, rule in zip((one, two), pair, strict=True):
+            net.fit(X, y, epochs=2, batch_size=5, learning_rate=0.1, optimizer=rule)
+        np.testing.assert_array_equal(one.to_vector(), two.to_vector())
+    assert SGD(momentum=np.int64(1)).rule() == SGD(momentum=1).rule()
+    assert Adam(beta_1=np.uint8(0)).rule() == Adam(beta_1=0).rule()
+
+
+@pytest.mark.parametrize("value", [np.array([0.1, 0.2]), np.True_, "0.5", np.timedelta64(1, "s")])
+@pytest.mark.parametrize("name", ["momentum", "l2", "clip_norm"])
+def test_what_is_no_number_for_a_rule(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be a .*number.*; got "):
+        SGD(**{name: value})
+
+
+@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, [SGD()]])
 def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, make, data):
     X, y = data(60)
     with pytest.raises(ValueError, match=r"optimizer .*sgd, momentum, nesterov, adam"):

@@ -296,6 +296,17 @@ def test_the_file_is_there_from_the_start_and_each_so_many_seconds(samples, tmp_
         network().fit(X, y, epochs=10, checkpoint_every=0, **options)
 
 
+def test_stopped_before_the_first_snapshot_nothing_is_kept(samples, tmp_path, monkeypatch):
+    def interrupted(state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.State, "copy", interrupted)
+    options = {"batch_size": N, "learning_rate": 0.1, "checkpoint": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(*samples[:2], epochs=1, **options)
+    assert not (tmp_path / "run").exists()
+
+
 # --- What does not fit ----------------------------------------------------------------------------
 
 

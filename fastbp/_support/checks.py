@@ -1,6 +1,7 @@
 """Checks of users' arguments: each returns its value, converted; errors say what was given."""
 
 import contextlib
+import decimal
 import mmap
 import numbers
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..reference import Targets
+from .texts import said
 
 NO_LABELS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 4096  # so that checks make no temporary as large as the data
@@ -34,7 +36,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def positive_int(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if not is_real(value, numbers.Integral):
         raise TypeError(f"{name} must be a positive integer; got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be a positive integer; got {value}")
@@ -56,12 +58,14 @@ def not_negative_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> 
     return _real(name, value, "a finite number, at least 0", 0.0, dtype)
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def is_real(value: Any, kind: type = numbers.Real) -> bool:
+    """Return whether value is a number of Python's or NumPy's, and no bool."""
+    # NumPy counts its timedelta64 among the integers.
+    return isinstance(value, kind) and not isinstance(value, (bool, np.timedelta64))
 
 
 def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -> float:
-    if not _is_real(value):
+    if not is_real(value):
         raise TypeError(f"{name} must be {wanted}; got {value!r}")
     with contextlib.suppress(OverflowError):  # of an int beyond float64
         if lowest <= (number := float(value)) <= float(np.finfo(dtype).max):
@@ -70,7 +74,7 @@ def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -
 
 
 def fraction(name: str, value: Any) -> float:
-    if not (_is_real(value) and 0.0 < float(value) < 1.0):
+    if not (is_real(value) and 0.0 < float(value) < 1.0):
         raise ValueError(f"{name} must be a number above 0 and below 1; got {value!r}")
     return float(value)
 
@@ -78,7 +82,7 @@ def fraction(name: str, value: Any) -> float:
 def seed(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+    if not is_real(value, numbers.Integral) or value < 0:
         raise ValueError(f"{name} must be a non-negative integer or None; got {value!r}")
     return int(value)
 
@@ -108,12 +112,8 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     """Return value as an array of bools, integers or floats in native byte order."""
     if type(value) is np.ndarray and value.dtype in _USUAL:
         return value  # a shortcut: a call on one sample takes 2 us in all
-    if np.ma.is_masked(value):  # asarray would show the values below the mask
-        raise ValueError(f"{name} must not be masked: fill the gaps, or leave out their samples")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of unequal lengths
-        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    not_masked(name, value)
+    array = _asarray(name, value)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
     if is_mapped(array):
@@ -122,6 +122,60 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
         with np.errstate(all="ignore"):  # `finite` reports values that are too large
             array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def not_masked(name: str, value: Any) -> None:
+    """Raise ValueError for masked entries: `numpy.asarray` would show the values below the mask."""
+    rows = value if isinstance(value, (list, tuple)) else [value]
+    maskable = any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, rows)))
+    if maskable and any(map(np.ma.is_masked, rows)):
+        raise ValueError(f"{name} must not be masked: fill the gaps, or leave out their samples")
+
+
+def _asarray(name: str, value: Any) -> np.ndarray:
+    """Return what `numpy.asarray` does, but numbers where it makes objects of them."""
+    if hasattr(value, "iloc"):  # of pandas; of bools beside floats NumPy makes objects, slowly
+        dtypes = value.dtypes if value.ndim == 2 else [value.dtype]
+        kinds = {dtype.kind if isinstance(dtype, np.dtype) else "pandas" for dtype in dtypes}
+        if value.ndim == 2 and not (kinds <= set("uif") or kinds == {"b"}):
+            return _by_columns(name, value.items())
+        if "pandas" in kinds and (gaps := np.asarray(value.isna())).any():
+            raise _no_number(name, None, (gaps.argmax(),))
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{name} must be a rectangular array: {error}") from None
+    if array.dtype.kind != "O":
+        return array
+    if array.ndim == 2 and hasattr(value, "columns"):  # of Polars or Arrow
+        names = getattr(value, "column_names", value.columns)
+        return _by_columns(name, ((label, value[label]) for label in names))
+    return _of_objects(name, array)
+
+
+def _by_columns(name: str, columns: Iterable[tuple[Any, Any]]) -> np.ndarray:
+    return np.column_stack([numbers_array(f"{name}[{label!r}]", part) for label, part in columns])
+
+
+def _of_objects(name: str, objects: np.ndarray) -> np.ndarray:
+    """Return an array of Python's numbers in the dtype that NumPy gives to a list of them."""
+    with contextlib.suppress(ValueError):  # of lists of unequal lengths
+        array = np.array(objects.tolist())
+        if array.shape == objects.shape and array.dtype.kind in "buif":
+            return array
+    for place, value in np.ndenumerate(objects):
+        if not (is_real(value) or isinstance(value, (bool, np.bool_, decimal.Decimal))):
+            raise _no_number(name, value, place)
+    try:
+        return objects.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} must hold finite numbers: {error}") from None
+
+
+def _no_number(name: str, value: Any, place: tuple[Any, ...]) -> TypeError:
+    where = f" at {name}[{', '.join(map(str, place))}]: make it a number, or leave it out"
+    got = f"{said(repr(value), 80)}{where if place else ''}"
+    return TypeError(f"{name} must hold numbers; got {got}")
 
 
 def is_mapped(array: Any) -> bool:
@@ -255,12 +309,21 @@ def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray
         return weights.astype(dtype)
 
 
+def instance(name: str, value: Any) -> Any:
+    """Return value, if it is no class."""
+    if isinstance(value, type):
+        made = f"an object, such as {value.__name__}(...)"
+        raise TypeError(f"{name} must be {made}; got {value!r}: call the class")
+    return value
+
+
 def callbacks(callbacks: Any) -> tuple[Any, ...]:
     try:
         found: tuple[Any, ...] = tuple(callbacks)
     except TypeError:
-        raise TypeError(f"callbacks must be a sequence; got {callbacks!r}") from None
+        advice = ": put it into a list" if hasattr(callbacks, "on_epoch_end") else ""
+        raise TypeError(f"callbacks must be a sequence; got {callbacks!r}{advice}") from None
     for callback in found:
-        if not callable(getattr(callback, "on_epoch_end", None)):
+        if not callable(getattr(instance("a callback", callback), "on_epoch_end", None)):
             raise TypeError(f"callbacks must have a method on_epoch_end; got {callback!r}")
     return found

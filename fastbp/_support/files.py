@@ -1,7 +1,8 @@
-"""Files are written whole or not at all: all files that this package writes go through here.
+"""Files are written whole or not at all, and what is no data and no model is called by its name.
 
-The bytes go to a temporary file in the same folder, which is synchronised and then renamed: even
-after a power cut, there is the old file or the new one. Ctrl-C and SIGTERM wait meanwhile. A
+All files that this package writes go through here. The bytes go to a temporary file in the same
+folder, which is synchronised and then renamed: even after a power cut, there is the old file or the
+new one. Ctrl-C and SIGTERM wait meanwhile. A
 process that is killed may leave its temporary file, `.fastbp-*.tmp`; delete it by hand.
 """
 
@@ -13,6 +14,31 @@ import shutil
 from pathlib import Path
 
 from .signals import interrupts_wait
+
+# What often stands under the name of data or of a model, by its first bytes, in lower case; and
+# what to do. None of these is a damaged copy.
+_PAGE = "a page of a web site, not the file; download the file itself"
+_PACKED = "compressed by {}, which is not read; unpack it"
+_INSTEAD = {
+    b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file; run `git lfs pull`",
+    b"/annex/objects/": "a git-annex pointer, not the file; run `git annex get`",
+    b"<!doctype html": _PAGE,
+    b"<html": _PAGE,
+    b"<?xml": _PAGE,
+    b"404: not found": _PAGE,
+    b"\xfd7zxz\0": _PACKED.format("xz"),
+    b"\x28\xb5\x2f\xfd": _PACKED.format("Zstandard"),
+    b"bzh91ay&sy": _PACKED.format("bzip2"),
+    b"7z\xbc\xaf\x27\x1c": _PACKED.format("7-Zip"),
+}
+
+
+def instead(head: bytes) -> str | None:
+    """Return what a file is that begins so, if it is no data and no model; and what to do."""
+    head = head.lstrip().lower()
+    if not head:
+        return "empty; write or download it again"
+    return next((words for start, words in _INSTEAD.items() if head.startswith(start)), None)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

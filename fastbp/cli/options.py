@@ -61,6 +61,10 @@ def _widths(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"expected widths such as 100,100; got {text!r}") from None
 
 
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
 def _number(text: str) -> float | str:
     for kind in (int, float):
         with suppress(ValueError):
@@ -122,6 +126,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
     "--activation": _choice(config.HIDDEN, "of the hidden layers", "relu"),
     "--output-activation": _choice(config.OUTPUT, "of the output layer (default: as in train)"),
+    "--order": _value("NAME,NAME", "layers of a state_dict, inputs first", type=_names),
     "--loss": _choice(
         config.LOSSES, "cross-entropy has a softmax output; quadratic has a sigmoid output after "
         "sigmoid layers, otherwise identity", "cross-entropy",

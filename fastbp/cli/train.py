@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import callbacks, datasets, lr_finder, plots
+from .._support import checks
 from ..history import History
 from ..network import Network
 from ..plots.metrics import Norms
@@ -108,6 +109,7 @@ def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]
     """Return samples for training and validation; test images validate if they choose nothing."""
     monitor = args.schedule[1].get("monitor", "") if args.schedule else ""
     if args.early_stopping is not None or str(monitor).startswith("val_"):
+        checks.finite("X", data.X_train, args.dtype)  # here, where rows are the user's
         return datasets.hold_out(data.X_train, data.y_train, seed=args.seed)
     return data
 

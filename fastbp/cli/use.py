@@ -101,7 +101,7 @@ def export(args: Namespace) -> Result:
 
 
 @command(
-    "file out --activation --output-activation --loss --input-scale",
+    "file out --activation --output-activation --loss --input-scale --order",
     out={"help": "the file to write: .safetensors"},
     activation={"default": None, "help": "of the hidden layers; missing in a state_dict"},
     loss={"default": None, "help": "for further training; missing in a state_dict"},
@@ -120,7 +120,7 @@ def convert(args: Namespace) -> Result:
     _check_new(args.out, args.file, ".safetensors")
     net = interchange.read(
         args.file, activation=args.activation, output=args.output_activation, loss=args.loss,
-        input_scale=args.input_scale,
+        input_scale=args.input_scale, order=args.order,
     )  # fmt: skip
     net.save(args.out)
     scale = net.config["input_scale"]

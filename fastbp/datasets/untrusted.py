@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .._support import files
 from .._support.texts import said
 
 MAX_UNPACKED = 1 << 30  # bytes that a compressed file may unpack to; MNIST as float32 needs 220 MB
@@ -71,6 +72,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[_PieceReader]:
         if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for ever
             raise ValueError("not a regular file")
         with _PieceReader(FileIO(path)) as file:
+            if found := files.instead(file.peek(99)):
+                raise ValueError(f"it is {found}")
             yield file
 
 

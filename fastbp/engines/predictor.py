@@ -140,7 +140,7 @@ class Predictor:
         Parameters
         ----------
         X : (batch, n_in) array, or (n_in,) for one sample
-            Any real dtype; uint8 is taken as it is.
+            Any real dtype; uint8 is taken as it is. Or a table of numbers and bools, as of pandas.
         threads : int, default 1
             At most so many share a large batch. The outputs have the same bits for any number.
 

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 from sklearn.utils import class_weight as weighting
 from sklearn.utils import metaestimators, multiclass, validation
 
+from .._support import checks
 from . import sklearn_private
 from .perceptron import STOCHASTIC, Perceptron
 
@@ -42,10 +43,10 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     by the sum of the sample weights of a batch. More in the original's documentation:
     https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
 
-    It differs from scikit-learn's in three points. The loss of a saturated wrong output is exact,
-    where scikit-learn clips probabilities at the precision of the dtype. Sample weights must be at
-    least 0, and a batch whose weights are all 0 is skipped. Training ends before weights become
-    non-finite, and keeps the last finite ones.
+    It differs from scikit-learn's in four points. Texts, dates and masked values are no numbers.
+    The loss of a saturated wrong output is exact, where scikit-learn clips probabilities at the
+    precision of the dtype. Sample weights must be at least 0, and a batch whose weights are all 0
+    is skipped. Training ends before weights become non-finite, and keeps the last finite ones.
 
     Parameters
     ----------
@@ -156,14 +157,16 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
                 "class_weight 'balanced' is not supported for partial_fit, which sees only a part: "
                 "pass a dict of compute_class_weight('balanced', classes=classes, y=y) for all y"
             )
+        places: Any = slice(None)
         if self._label_binarizer.y_type_.startswith("multilabel"):
-            weights = weighting.compute_sample_weight(self.class_weight, y.astype(int))
+            found = weighting.compute_sample_weight(self.class_weight, y.astype(int))
         else:
             places = y[:, 0].astype(int) if y.shape[1] == 1 else y.argmax(axis=1)
-            by_class = weighting.compute_class_weight(
+            found = weighting.compute_class_weight(
                 self.class_weight, classes=self.classes_, y=self.classes_[places]
             )
-            weights = by_class[places]
+        checks.sample_weight("class_weight", found, len(found), np.float64)
+        weights = found[places]
         return weights if sample_weight is None else weights * sample_weight
 
     @metaestimators.available_if(_has_partial_fit)
@@ -241,3 +244,10 @@ class MLPRegressor(base.RegressorMixin, Perceptron):
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one more epoch, as `fit` does; the optimiser continues where it was."""
         return self._fit(X, y, sample_weight, incremental=True)
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return R squared of the predictions for X; takes what `fit` takes."""
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                checks.numbers_array(name, value)
+        return float(super().score(X, y, sample_weight))

@@ -14,14 +14,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d, validation
 
+from .._support import checks
 from ..errors import DivergenceError
-from ..interchange.estimators import ACTIVATIONS, OUTPUTS
+from ..interchange import estimators
+from ..model.config import Config
 from ..network import Network
+from . import sklearn_private
 from .epochs import NOT_FINITE, Losses, Solver, Watch
-from .sklearn_private import check_optimize_result, check_sample_weight, validating
 
 STOCHASTIC = ("sgd", "adam")
-HIDDEN = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+HIDDEN = {theirs: ours for ours, theirs in estimators.ACTIVATIONS.items()}
+# With those that no estimator begins with, but whoever sets `out_activation_` may.
+OUTPUTS = {**estimators.OUTPUTS, **{name: (name, "quadratic") for name in ("tanh", "relu")}}
 
 
 class Perceptron(BaseEstimator):
@@ -31,6 +35,8 @@ class Perceptron(BaseEstimator):
     _score_function: Callable[..., float]
     _net: Network | None = None
     _views: Sequence[np.ndarray] = ()  # the network's parameters, as scikit-learn shows them
+    _random_state: Any
+    n_outputs_: int
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
 
@@ -51,11 +57,20 @@ class Perceptron(BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    def _validate_params(self) -> None:
+        # Also what a subclass fixes, so that it is none of its parameters.
+        limits, name = self._parameter_constraints, type(self).__name__
+        values = {k: getattr(self, k) for k in limits if hasattr(self, k)}
+        sklearn_private.validate_parameters(limits, values, name)
+
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        given, numeric = (X, y), not is_classifier(self)
         X, y = validation.validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            y_numeric=not is_classifier(self), dtype=(np.float64, np.float32), reset=reset,
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=numeric,
+            dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
+        _check_numbers(given[0])
+        (checks.numbers_array if numeric else checks.not_masked)("y", given[1])
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
@@ -67,15 +82,16 @@ class Perceptron(BaseEstimator):
 
     @property
     def _parameters(self) -> list[np.ndarray]:
-        return [*self.coefs_, *self.intercepts_]
+        return [np.asarray(part) for part in (*self.coefs_, *self.intercepts_)]
 
     def _synced(self) -> Network:
         """Return the network, with the values that `coefs_` and `intercepts_` have now."""
-        output, loss = OUTPUTS[self.out_activation_]
+        output, loss = OUTPUTS[checks.one_of("out_activation_", self.out_activation_, OUTPUTS)]
+        hidden = HIDDEN[checks.one_of("activation", self.activation, HIDDEN)]
         dtype = np.result_type(*self._parameters)
         config: dict[str, Any] = {
-            "sizes": [len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_)],
-            "activation": HIDDEN[self.activation], "output": output, "loss": loss,
+            "sizes": [len(self.coefs_[0]), *(np.shape(W)[1] for W in self.coefs_)],
+            "activation": hidden, "output": output, "loss": loss,
             "dtype": "float32" if dtype == np.float32 else "float64",
         }  # fmt: skip
         if self._net is None or not config.items() <= self._net.config.items():
@@ -104,15 +120,15 @@ class Perceptron(BaseEstimator):
             for parts, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, fan_out)):
                 drawn = self._random_state.uniform(-bound, bound, shape)
                 parts.append(drawn.astype(dtype, copy=False))
-        if self.solver in STOCHASTIC:
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            stops = bool(self.early_stopping)
-            self.validation_scores_: list[float] | None = [] if stops else None
-            self.best_validation_score_ = -np.inf if stops else None
-            self.best_loss_ = None if stops else np.inf
 
-    @validating
+    def _begin_records(self, stops: bool) -> None:
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        self.validation_scores_: list[float] | None = [] if stops else None
+        self.best_validation_score_ = -np.inf if stops else None
+        self.best_loss_ = None if stops else np.inf
+
+    @sklearn_private.validating
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train from a new start, or from the last weights with `warm_start`.
 
@@ -138,13 +154,21 @@ class Perceptron(BaseEstimator):
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
+            checks.numbers_array("sample_weight", sample_weight)
+            sample_weight = sklearn_private.check_sample_weight(sample_weight, X)
+            checks.sample_weight("sample_weight", sample_weight, X.shape[0], X.dtype)
         y = y.reshape(-1, 1) if y.ndim == 1 else y
+        if not first_pass and y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} columns, as before; got {y.shape[1]}")
         sample_weight, self.n_outputs_ = self._weigh(y, sample_weight, incremental), y.shape[1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *hidden, self.n_outputs_], X.dtype)
         if self.solver in STOCHASTIC:
+            # Anew too where the solver or `early_stopping` was another one before.
+            stops, known = bool(self.early_stopping), hasattr(self, "best_loss_")
+            if first_pass or not known or stops != (self.best_loss_ is None):
+                self._begin_records(stops)
             self._fit_stochastic(X, y, sample_weight, incremental)
         else:
             self._fit_lbfgs(X, y, sample_weight)
@@ -152,8 +176,11 @@ class Perceptron(BaseEstimator):
             raise ValueError(NOT_FINITE)
         return self
 
-    def _targets(self, y: np.ndarray, net: Network) -> np.ndarray:
-        return y.argmax(axis=1) if self.out_activation_ == "softmax" else y.astype(net.dtype)
+    def _targets(self, y: np.ndarray, net: Network) -> Any:
+        if self.out_activation_ == "softmax":
+            return y.argmax(axis=1)
+        y = y[:, 0] if y.shape[1] == 1 else y
+        return y.astype(net.dtype) if y.dtype == bool else y
 
     def _fit_stochastic(self, X: Any, y: np.ndarray, weights: Any, incremental: bool) -> None:
         if not incremental or not hasattr(self, "_optimizer"):
@@ -164,6 +191,8 @@ class Perceptron(BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         net, score = self._bind(), None
         if self.early_stopping:
+            # As a whole, so that errors name the user's rows.
+            checks.batch(X, self._targets(y, net), Config.checked(**net.config))
             X, y, weights, score = self._split(X, y, weights)
         batch_size = self._batch_size(n := X.shape[0])
         watch = Watch(
@@ -205,6 +234,10 @@ class Perceptron(BaseEstimator):
         if X_val.shape[0] < 2:
             advice = "Increase 'validation_fraction' or the size of your dataset."
             raise ValueError(f"The validation set is too small. {advice}")
+        if not all(part.any() for part in (*weights, *weights_val)):
+            nothing = "sample_weight is 0 for all samples of the validation set, or for all others"
+            advice = "Give weight to more samples, or change validation_fraction or random_state."
+            raise ValueError(f"{nothing}. {advice}")
         score = partial(self._score, X_val, self._labels(y_val), *weights_val)
         return X, y, weights[0] if weights else None, score
 
@@ -238,13 +271,16 @@ class Perceptron(BaseEstimator):
             loss_and_gradient, _pack(self._parameters), method="L-BFGS-B", jac=True,
             options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
         )  # fmt: skip
-        self.n_iter_, self.loss_ = check_optimize_result("lbfgs", found, self.max_iter), found.fun
+        self.n_iter_ = sklearn_private.check_optimize_result("lbfgs", found, self.max_iter)
+        self.loss_ = found.fun
         _unpack(found.x, self._parameters)
 
     def _outputs(self, X: Any, check_input: bool = True) -> np.ndarray:
         """Return the outputs of the network, in the precision that X @ W would have."""
         if check_input:
+            given = X
             X = validation.validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            _check_numbers(given)
         net = self._synced()
         outputs = net.feedforward(X, self.n_threads)
         return outputs.astype(np.result_type(X.dtype, net.dtype), copy=False)
@@ -264,6 +300,12 @@ class Perceptron(BaseEstimator):
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
         return type(self)._score_function(y, predicted, sample_weight=sample_weight)
+
+
+def _check_numbers(X: Any) -> None:
+    """Raise an error for texts, dates and masked values, of which scikit-learn makes numbers."""
+    if not checks.is_sparse(X):
+        checks.numbers_array("X", X)
 
 
 def _pack(parts: Sequence[np.ndarray]) -> np.ndarray:

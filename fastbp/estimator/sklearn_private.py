@@ -7,11 +7,14 @@ one that the tests have seen. `BaseEstimator._validate_params` reads `_parameter
 from typing import Any
 
 from sklearn import base, neural_network, tree
-from sklearn.utils import multiclass, optimize, validation
+from sklearn.utils import _param_validation, multiclass, optimize, validation
 
 # Validates the parameters before `fit`, unless a caller such as GridSearchCV has done so, and opens
 # the context of scikit-learn's callbacks.
 validating = base._fit_context(prefer_skip_nested_validation=True)
+
+# Compares values with constraints; an estimator gives it the values of `get_params`, ours all.
+validate_parameters = _param_validation.validate_parameter_constraints
 
 # These three raise and warn in scikit-learn's words. The first sets `classes_` in the first
 # `partial_fit`; the second returns the number of iterations of L-BFGS; the third, unlike

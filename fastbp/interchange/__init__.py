@@ -22,6 +22,7 @@ Examples
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ModelFileError
@@ -49,6 +50,7 @@ def read(
     output: str | None = None,
     loss: str | None = None,
     input_scale: float | None = None,
+    order: Sequence[str] | None = None,
 ) -> Network:
     """Read a network from a file of another program, by the end of its name.
 
@@ -56,8 +58,9 @@ def read(
     ----------
     path : path-like
         `.onnx` is read by `read_onnx`, `.safetensors` by `read_torch`.
-    activation, output, loss, input_scale : optional, default None
-        As for `read_torch`: what the file does not say. ONNX files say all but the loss.
+    activation, output, loss, input_scale, order : optional, default None
+        As for `read_torch`: what the file does not say. ONNX files say all but the loss, and the
+        output after logits.
 
     Returns
     -------
@@ -87,13 +90,15 @@ def read(
         )
     if suffix == ".safetensors":
         scale = 1.0 if input_scale is None else input_scale
-        return read_torch(path, activation=activation, output=output, loss=loss, input_scale=scale)
+        return read_torch(
+            path, activation=activation, output=output, loss=loss, input_scale=scale, order=order
+        )
     if suffix != ".onnx":
         raise ModelFileError(
             f"{os.fspath(path)}: the name must end in .safetensors (PyTorch) or .onnx"
         )
-    given = {"activation": activation, "output": output, "input_scale": input_scale}
+    given = {"activation": activation, "input_scale": input_scale, "order": order}
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} must not be given, as ONNX files say it; got {value!r}")
-    return read_onnx(path, loss=loss)
+    return read_onnx(path, output=output, loss=loss)

@@ -94,8 +94,8 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
 
     Parameters
     ----------
-    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
-        Fitted; its arrays are copied.
+    estimator : MLPClassifier or MLPRegressor
+        Of sklearn.neural_network or fastbp.estimator. Fitted; its arrays are copied.
 
     Returns
     -------
@@ -118,10 +118,12 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     >>> bool(np.allclose(net.feedforward(X)[:, 0], estimator.predict(X)))
     True
     """
-    sklearn = extras.required(*_REQUIRED)
+    extras.required(*_REQUIRED)
     kind = type(estimator).__name__
-    if not isinstance(estimator, (sklearn.MLPClassifier, sklearn.MLPRegressor)):
-        raise TypeError(f"estimator must be MLPClassifier or MLPRegressor of sklearn; got {kind}")
+    # By name: the estimators of fastbp, which follow scikit-learn's, are built on this module.
+    if not {"MLPClassifier", "MLPRegressor"} & {base.__name__ for base in type(estimator).__mro__}:
+        wanted = "MLPClassifier or MLPRegressor of sklearn or fastbp.estimator"
+        raise TypeError(f"estimator must be {wanted}; got {kind}")
     if not hasattr(estimator, "coefs_"):
         raise ValueError("estimator must be fitted: call its fit first")
     output, loss = OUTPUTS[checks.one_of("out_activation_", estimator.out_activation_, OUTPUTS)]
@@ -130,6 +132,7 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
         output = "softmax"
         for arrays in (weights, biases):
             arrays[-1] = np.concatenate([np.zeros_like(arrays[-1]), arrays[-1]])
-    activation = next(a for a, name in ACTIVATIONS.items() if name == estimator.activation)
+    ours = {theirs: name for name, theirs in ACTIVATIONS.items()}
+    activation = ours[checks.one_of("activation", estimator.activation, ours)]
     with naming(kind):
         return network((weights, biases), activation=activation, output=output, loss=loss)

@@ -21,6 +21,8 @@ def naming(source: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what a source makes wrong inside into a ModelFileError that names it."""
     try:
         yield
+    except ModelFileError:  # names it already
+        raise
     except ValueError as error:
         raise ModelFileError(f"{os.fspath(source)}: {said(error, 1000)}") from error.__cause__
 
@@ -60,8 +62,7 @@ def _check(weights: list[np.ndarray], biases: list[np.ndarray], names: Sequence[
         raise ValueError("there is no layer with weights")
     first, n_in = weights[0].dtype, weights[0].shape[-1:]
     for l, (name, W) in enumerate(zip(names, weights, strict=True)):
-        if W.ndim != 2 or not W.size:
-            raise ValueError(f"the weights of {name} must be a matrix (n_out, n_in); got {W.shape}")
+        check_matrix(name, W)
         if W.shape[1:] != n_in:
             gap = f"{name} takes {W.shape[1]} inputs, but {names[l - 1]} gives {n_in[0]}"
             raise ValueError(f"layers must make a chain; {gap}")
@@ -75,3 +76,9 @@ def _check(weights: list[np.ndarray], biases: list[np.ndarray], names: Sequence[
                 raise ValueError(f"all arrays must be float32, or all float64; got {got}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} must be finite; it holds NaN or infinity")
+
+
+def check_matrix(name: str, W: np.ndarray) -> None:
+    """Raise unless these weights are a matrix."""
+    if W.ndim != 2 or not W.size:
+        raise ValueError(f"the weights of {name} must be a matrix (n_out, n_in); got {W.shape}")

@@ -1,7 +1,11 @@
 """PyTorch: the `state_dict` of a `torch.nn.Sequential`, in a safetensors file."""
 
+import math
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -9,9 +13,9 @@ import numpy as np
 from .._support import checks
 from .._support.texts import said
 from ..model import config
-from ..model.file import FORMAT, read_arrays, write_arrays
+from ..model.file import read_arrays, write_arrays
 from ..network import Network
-from .parts import Parts, folded, functions_of_layers, naming, network
+from .parts import Parts, check_matrix, folded, functions_of_layers, naming, network
 
 MODULES = {
     "sigmoid": "torch.nn.Sigmoid()",
@@ -25,6 +29,11 @@ MODULES = {
 _EXP = "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z.exp()\n"
 # The metadata of files that `write_torch` writes, and their allowed values.
 _ALLOWED = {"activation": config.HIDDEN, "output": config.OUTPUT, "loss": config.LOSSES}
+_MARK = {"producer": "fastbp"}  # not in files of 0.2.0
+MOST_TIED = 64  # layers of the same array: a small file must not become a vast network
+MOST_TRIED, MOST_ORDERS = 64, 5_000  # layers, and orders of layers with equally many inputs
+_NORM = ("running_mean", "running_var", "num_batches_tracked")
+_Arrays: TypeAlias = dict[str, np.ndarray]
 _Functions: TypeAlias = dict[str, str | None]
 
 
@@ -64,7 +73,8 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     weights, biases = folded(net)
     arrays = {f"{2 * l}.weight": W for l, W in enumerate(weights)}
     arrays |= {f"{2 * l}.bias": b for l, b in enumerate(biases)}
-    write_arrays(path, arrays, {"format": "pt"} | {key: str(net.config[key]) for key in _ALLOWED})
+    functions = {key: str(net.config[key]) for key in _ALLOWED}
+    write_arrays(path, arrays, {"format": "pt"} | _MARK | functions)
 
 
 def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
@@ -112,6 +122,7 @@ def read_torch(
     output: str | None = None,
     loss: str | None = None,
     input_scale: float = 1.0,
+    order: Sequence[str] | None = None,
 ) -> Network:
     """Read a network from a `state_dict` of linear layers, in a safetensors file.
 
@@ -122,7 +133,8 @@ def read_torch(
     ----------
     path : path-like
         Holds `NAME.weight` (n_out, n_in) and `NAME.bias` (n_out,), all float32 or all float64.
-        One number in the names, as in `0, 2, 4` or `fc1, fc2, fc3`, gives the order of layers.
+        Where some layers have biases, those of others are zero. Tied arrays are found by the
+        metadata that `safetensors.torch.save_model` leaves.
     activation : {"sigmoid", "tanh", "relu", "identity"}, optional
         Of the hidden layers; by default the one in the file.
     output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
@@ -132,6 +144,10 @@ def read_torch(
         The loss for further training; by default the one in the file.
     input_scale : float, default 1.0
         Factor of the inputs: 1/255 for uint8 images, if PyTorch was given pixels from 0 to 1.
+    order : sequence of str, optional
+        The names of the layers, as ["encoder", "middle", "out"]. By default the order of the one
+        number in their names, as in `0, 2, 4` or `fc1, fc2, fc3`; without, the only order in which
+        each layer takes as many inputs as the one before gives.
 
     Returns
     -------
@@ -141,7 +157,7 @@ def read_torch(
     ------
     FileNotFoundError, ModelFileError
         If the file is missing or damaged, lacks an array, holds some that are not of linear layers
-        or do not fit, or if a function is neither in the file nor given.
+        or do not fit, or if a function or the order is neither in the file nor given.
     TypeError, ValueError
         If an argument is not one of those above.
 
@@ -158,22 +174,26 @@ def read_torch(
         if value is not None:
             checks.one_of(key, value, _ALLOWED[key])
     checks.positive_float("input_scale", input_scale)
-    arrays, metadata = read_arrays(path)
+    if order is not None and (isinstance(order, str) or not all(isinstance(n, str) for n in order)):
+        raise TypeError(f"order must be a list of names of layers; got {order!r}")
     with naming(path):
-        if metadata.get("format") == FORMAT:
-            raise ValueError("a model of fastbp already; use fastbp.load, or `fastbp export`")
-        names, parts = _layers(arrays)
+        arrays, metadata = read_arrays(path, _check_name)
+        _tie(arrays, metadata)
+        names, parts = _layers(arrays, order)
         functions = _functions(metadata, given, hidden=len(names) > 1)
         return network(parts, names, input_scale=input_scale, **functions)
 
 
 def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Functions:
-    """Return activation, output and loss: as given, else as in the file."""
-    for key in (key for key in _ALLOWED if key in metadata):
-        checks.one_of(f"its {key}", metadata[key], _ALLOWED[key])
+    """Return activation, output and loss: as given, else as in the file, if fastbp wrote it."""
+    if not (_MARK.items() <= metadata.items() or _of_old(metadata)):
+        metadata = {}  # other programs mean something else by these names
     found = {key: given[key] or metadata.get(key) for key in _ALLOWED}
     if given["loss"] and not given["output"] and given["loss"] != metadata.get("loss"):
         found["output"] = None  # the file's is for another loss
+    for key, value in found.items():
+        if value is not None:
+            checks.one_of(f"its {key}", value, _ALLOWED[key])
     if not hidden:
         found["activation"] = found["activation"] or "sigmoid"  # of no layer
     missing = [key for key in ("activation", "loss") if not found[key]]
@@ -184,25 +204,60 @@ def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Fu
     return found
 
 
-def _layers(arrays: dict[str, np.ndarray]) -> tuple[list[str], Parts]:
+def _of_old(metadata: dict[str, str]) -> bool:
+    """Return whether `write_torch` of 0.2.0 may have written this."""
+    known = all(metadata.get(key) in allowed for key, allowed in _ALLOWED.items())
+    return len(metadata) == 1 + len(_ALLOWED) and metadata.get("format") == "pt" and known
+
+
+def _check_name(name: str) -> None:
+    layer, dot, part = name.rpartition(".")
+    if part in _NORM:
+        raise ValueError(
+            f"{said(layer, 40)!r} is a batch normalisation, which a Network lacks; fold it into "
+            "the layer below by torch.nn.utils.fusion.fuse_linear_bn_eval, or export ONNX"
+        )
+    if part not in ("weight", "bias") or (dot and not layer):
+        got = f"array {said(name, 40)!r}"
+        raise ValueError(f"arrays must be NAME.weight or .bias of torch.nn.Linear; got {got}")
+
+
+def _tie(arrays: _Arrays, metadata: dict[str, str]) -> None:
+    """Add the arrays that the file holds under another name."""
+    ends = (".weight", ".bias")
+    tied = {
+        name: kept for name, kept in metadata.items()
+        if kept in arrays and name not in arrays and name.endswith(ends) and kept.endswith(ends)
+    }  # fmt: skip
+    if max(Counter(tied.values()).values(), default=0) > MOST_TIED:
+        raise ValueError(f"an array must be tied to at most {MOST_TIED} layers")
+    arrays |= {name: arrays[kept] for name, kept in tied.items()}
+
+
+def _layers(arrays: _Arrays, order: Sequence[str] | None) -> tuple[list[str], Parts]:
     """Return the names of the layers, in order, and their arrays."""
-    kinds: dict[str, dict[str, np.ndarray]] = {"weight": {}, "bias": {}}
+    kinds: dict[str, _Arrays] = {"weight": {}, "bias": {}}
     for name, array in arrays.items():
-        layer, dot, part = name.rpartition(".")
-        if part not in kinds or (dot and not layer):
-            got = f"array {said(name, 40)!r}"
-            raise ValueError(f"arrays must be NAME.weight or .bias of torch.nn.Linear; got {got}")
+        layer, _, part = name.rpartition(".")
         kinds[part][layer] = array
-    names = _in_order(list(kinds["weight"] | kinds["bias"]))
-    for kind, layers in kinds.items():
-        missing = [f"{name}.{kind}".lstrip(".") for name in names if name not in layers]
-        if missing and (layers or kind == "weight"):
-            raise ValueError(f"array {said(missing[0], 40)!r} is missing")
-    weights, biases = ([kind[name] for name in names if kind] for kind in kinds.values())
-    return [repr(said(name, 40)) for name in names], (weights, biases)
+    weights, biases = kinds.values()
+    if missing := sorted(biases.keys() - weights.keys()):
+        raise ValueError(f"array {said(f'{missing[0]}.weight'.lstrip('.'), 40)!r} is missing")
+    for name, W in weights.items():
+        check_matrix(repr(said(name, 40)), W)
+    names = _in_order(weights, order)
+    zeros = {name: np.zeros(len(W), W.dtype) for name, W in weights.items() if biases}
+    row = [(zeros | biases)[name] for name in names if biases]
+    return [repr(said(name, 40)) for name in names], ([weights[name] for name in names], row)
 
 
-def _in_order(names: list[str]) -> list[str]:
+def _in_order(weights: _Arrays, order: Sequence[str] | None) -> list[str]:
+    names = list(weights)
+    if order is not None:
+        if sorted(order) != sorted(names):
+            got = ", ".join(said(name, 40) for name in order[:9])
+            raise ValueError(f"order must name each layer once, {_shown(names)}; got {got}")
+        return list(order)
     # By the one number in which they differ: a file has no order of its own, and layers of equal
     # width would fit in any.
     split = {name: re.split(r"([0-9]{1,9})", name) for name in names}
@@ -210,8 +265,30 @@ def _in_order(names: list[str]) -> list[str]:
     numbers = {name: tuple(map(int, parts[1::2])) for name, parts in split.items()}
     varying = [len(set(column)) for column in zip(*numbers.values(), strict=False)]
     one = varying.count(1) == len(varying) - 1 and len(names) in varying
-    if len(names) > 1 and not (len(stems) == 1 and one):
-        shown = ", ".join(repr(said(name, 40)) for name in sorted(names)[:4])
-        wanted = "one number in their names, as in 0, 2, 4 or fc1, fc2"
-        raise ValueError(f"the order of layers must be {wanted}; got {shown}; rename them")
-    return sorted(names, key=numbers.__getitem__)
+    if len(names) < 2 or (len(stems) == 1 and one):
+        return sorted(names, key=numbers.__getitem__)
+    alike = Counter(W.shape[1] for W in weights.values()).values()
+    few = len(names) <= MOST_TRIED and math.prod(map(math.factorial, alike)) <= MOST_ORDERS
+    chains = list(islice(_chains(weights, frozenset(names)), 2)) if few else []
+    if len(chains) != 1:
+        wanted = "one number in their names, as in 0, 2, 4 or fc1, fc2, or by their widths alone"
+        raise ValueError(
+            f"the order of layers must be clear by {wanted}; got {_shown(names)}; "
+            "name order=[...] (--order), inputs first"
+        )
+    return chains[0]
+
+
+def _chains(weights: _Arrays, left: frozenset[str], n_in: int = 0) -> Iterator[list[str]]:
+    """Yield all orders in which each layer takes what the one before gives."""
+    if not left:
+        yield []
+    for name in left:
+        n_out, width = weights[name].shape
+        if n_in in (0, width):
+            yield from ([name, *rest] for rest in _chains(weights, left - {name}, n_out))
+
+
+def _shown(names: list[str]) -> str:
+    some = ", ".join(repr(said(name, 40)) for name in sorted(names)[:4])
+    return some if len(names) <= 4 else f"{some}, ..."

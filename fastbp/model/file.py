@@ -12,7 +12,7 @@ import os
 import reprlib
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,19 @@ FORMAT_VERSION = 1  # of both
 _KINDS = {
     FORMAT: ("model", "fastbp.load reads it"),
     TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
+}
+# By their first bytes, beside what `files.instead` knows.
+_PICKLE = (
+    "a pickle, as torch.save writes, which can run any code; write the file by "
+    "safetensors.torch.save_file(model.state_dict(), PATH)"
+)
+_OTHERS = {
+    b"PK\3\4": f"a zip archive; perhaps {_PICKLE}",
+    b"\x80\2\x8a\nl\xfc\x9cF": _PICKLE,  # of older PyTorch
+    b"\x80\4\x95": _PICKLE,
+    b"\x80\5\x95": _PICKLE,
+    b"\x1f\x8b": "compressed by gzip, which is not read; unpack it",
+    b"\x89HDF": "HDF5, as older Keras writes; export the model as ONNX",
 }
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 # Characters, enough for a hundred thousand layers. As Python objects JSON takes some twenty times
@@ -72,10 +85,19 @@ def read(path: _Path, kind: str = FORMAT) -> tuple[dict[str, np.ndarray], dict[s
         return {name: _array(file, name, path) for name in file.keys()}, config
 
 
-def read_arrays(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the arrays and the metadata of any safetensors file."""
+def read_arrays(
+    path: _Path, check: Callable[[str], object]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of any safetensors file, once their names are checked."""
     with _opened(path) as (file, path):
-        return {name: _array(file, name, path) for name in file.keys()}, file.metadata() or {}
+        metadata = file.metadata() or {}
+        if metadata.get("format") in _KINDS:
+            found, reader = _KINDS[metadata["format"]]
+            raise ModelFileError(f"{path} is a {found} of fastbp already: {reader}")
+        names = list(file.keys())
+        for name in names:
+            check(name)
+        return {name: _array(file, name, path) for name in names}, metadata
 
 
 def check_regular(path: _Path) -> None:
@@ -91,6 +113,15 @@ def check_regular(path: _Path) -> None:
         raise ModelFileError(f"{path} is not a regular file")
 
 
+def check_head(path: _Path) -> None:
+    """Raise if a file is no model at all, such as a Git LFS pointer."""
+    with open(path, "rb") as file:
+        head = file.read(99)
+    other = next((words for start, words in _OTHERS.items() if head.startswith(start)), None)
+    if found := files.instead(head) or other:
+        raise ModelFileError(f"{os.fspath(path)} is {found}")
+
+
 @contextlib.contextmanager
 def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
     """Open a safetensors file; damage found while it is read becomes a ModelFileError."""
@@ -101,6 +132,7 @@ def _opened(path: _Path) -> Iterator[tuple[Any, str]]:
         with safetensors.safe_open(path, framework="np") as file:
             yield file, path
     except safetensors.SafetensorError as error:
+        check_head(path)
         words = f"{path} is damaged, or not a safetensors file: {error!s:.300}"
         raise ModelFileError(words) from error
 

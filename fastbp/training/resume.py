@@ -88,8 +88,9 @@ class KeptInFile:
     def keep(self, net: Any, history: History) -> None:
         """Keep the newest snapshot."""
         snapshot, layout = self._loop.slices.snapshot, self._loop.learner.engine.layout
-        start, (params, totals, slots, clock) = snapshot.start, snapshot.arrays
-        assert start is not None
+        if (start := snapshot.start) is None:
+            return  # interrupted before the first snapshot: nothing was learned
+        params, totals, slots, clock = snapshot.arrays
         rows = [layout.to_vector(slot) for slot in slots]
         arrays = {
             "parameters": layout.to_vector(params), "totals": totals, "optimizer.clock": clock,

@@ -51,6 +51,11 @@ def chain(make, operator="Identity", count=20_000):
     return [make.make_node(operator, [a], [b]) for a, b in pairwise(names)]
 
 
+def layers(make):
+    names = ["X", *map(str, range(20_000)), "out"]
+    return [make.make_node("Gemm", [a, "W"], [b], transB=1) for a, b in pairwise(names)]
+
+
 def referring(make):
     node = make.make_node("Gemm", ["X", "W"], ["out"], transB=1)
     node.attribute[0].ref_attr_name = "other"
@@ -95,6 +100,8 @@ def graphs():
     yield "an attribute that refers to another", graph(nodes=referring)
     yield "the same name thrice", graph(count=3)
     yield "twenty thousand nodes of nothing", graph(nodes=chain)
+    yield "one array for twenty thousand layers", graph(nodes=layers)
+    yield "a shape of shapes", graph(nodes=lambda m: [m.make_node("Shape", ["X"], ["out"])])
     yield "a loop", graph(nodes=lambda make: [make.make_node("Gemm", ["out", "W"], ["out"])])
     yield "an operator of Python's", graph(nodes=lambda m: [m.make_node("PyOp", ["X"], ["out"])])
     whole = graph()

@@ -83,8 +83,12 @@ STATES = {
     "ten thousand layers that do not fit": state(
         {f"{k}.weight": np.ones((k % 2 + 1, 3), "f4") for k in range(10_000)}
     ),
-    "an activation that is code": state(
-        {"1.weight": np.ones((2, 2), "f4")}, {"activation": "__import__('os')", "loss": "x"}
+    "an output that is code": state(
+        {"1.weight": np.ones((2, 2), "f4")},
+        {"producer": "fastbp", "loss": "cross-entropy", "output": "__import__('os')"},
+    ),
+    "a matrix of a thousand names": state(
+        {"0.weight": np.ones((2, 2), "f4")}, {f"{k}.weight": "0.weight" for k in range(1, 1000)}
     ),
 }
 
