@@ -68,8 +68,8 @@ def _floats(names: Sequence[str], arrays: list[Array]) -> list[Array]:
 def _check_shapes(operation: str, names: Sequence[str], arrays: list[Array]) -> None:
     table = _ONE_SAMPLE if operation == "outer_update" else _SHAPES
     known: dict[str, tuple[int, str]] = {}
-    for name, shape in ((name, array.shape) for name, array in zip(names, arrays, strict=True)):
-        dims = table.get(name)
+    for name, array in zip(names, arrays, strict=True):
+        dims, shape = table.get(name), array.shape
         if dims is None:
             if shape != arrays[0].shape:
                 wanted = f"of the shape of {names[0]}, {arrays[0].shape}"
@@ -90,10 +90,10 @@ def _in_place(name: str, value: Any) -> Array:
     if not isinstance(value, np.ndarray) or value.dtype not in _FLOATS:
         got = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{name} is changed in place: a float32 or float64 array; got {got}")
-    return value.view(np.ndarray)
+    return np.asarray(value)
 
 
-def _checked(operation: str, values: tuple[Any, ...]) -> list[Array]:
+def _checked(operation: str, values: Sequence[Any]) -> list[Array]:
     """Return the arrays of an operation, if they fit together."""
     names, written = _ARRAYS[operation]
     arrays = [
@@ -133,25 +133,13 @@ class Operations:
     """The operations of one layer; what computes them has the same names behind an underscore."""
 
     name: str
-    _elementwise: Callable[[str, Array], Array]
-    _softmax: Callable[..., Array]
-    _affine: Callable[..., Array]
-    _backprop_delta: Callable[..., Array]
-    _weight_gradient: Callable[..., Array]
-    _bias_gradient: Callable[..., Array]
-    _output_delta: Callable[..., Any]  # of z, y, loss and activation
-    _outer_update: Callable[..., None]
-    _batch_update: Callable[..., None]
-    _momentum_update: Callable[..., None]
-    _nesterov_update: Callable[..., None]
-    _adam_update: Callable[..., None]
 
-    def __getattr__(self, name: str) -> Callable[[Any], Array]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in reference.ELEMENTWISE:
             raise AttributeError(name)
         return partial(self._map, name)
 
-    def _map(self, name: str, z: Any) -> Array:
+    def _map(self, name: str, z: Any) -> Any:
         if type(z) is not np.ndarray or z.dtype not in _FLOATS:
             (z,) = _floats(("z",), [numbers_of("z", z)])
         return self._elementwise(name, z)
@@ -165,53 +153,44 @@ class Operations:
         except AttributeError:
             key = ()
         if key not in _FITTING:
-            given, arrays = arrays, _checked(name, tuple(arrays))
-            if key and all(type(x) is np.ndarray and x.dtype in _FLOATS for x in given):
-                if len(_FITTING) >= _MOST_FITTING:
+            given, arrays = arrays, _checked(name, arrays)
+            if all(a is b for a, b in zip(given, arrays, strict=True)):  # as they are
+                if len(_FITTING) > _MOST_FITTING:
                     _FITTING.clear()
                 _FITTING.add(key)
         if written := _ARRAYS[name][1]:
             _check_places(name, arrays, written)
         return compute(*arrays, *others)
 
-    def softmax(self, z: Any) -> Array:
+    def softmax(self, z: Any) -> Any:
         """Return softmax of each row."""
-        out: Array = self._run("softmax", self._softmax, (z,))
-        return out
+        return self._run("softmax", self._softmax, (z,))
 
-    def affine(self, x: Any, W: Any, b: Any) -> Array:
+    def affine(self, x: Any, W: Any, b: Any) -> Any:
         """Return x W^T + b."""
-        out: Array = self._run("affine", self._affine, (x, W, b))
-        return out
+        return self._run("affine", self._affine, (x, W, b))
 
-    def backprop_delta(self, W_next: Any, delta_next: Any, a: Any, activation: str) -> Array:
+    def backprop_delta(self, W_next: Any, delta_next: Any, a: Any, activation: str) -> Any:
         """Return the delta of the layer below."""
         checks.one_of("activation", activation, reference.DERIVATIVES)
         arrays = W_next, delta_next, a
-        out: Array = self._run("backprop_delta", self._backprop_delta, arrays, activation)
-        return out
+        return self._run("backprop_delta", self._backprop_delta, arrays, activation)
 
-    def weight_gradient(self, a_prev: Any, delta: Any) -> Array:
+    def weight_gradient(self, a_prev: Any, delta: Any) -> Any:
         """Return delta^T a_prev / batch."""
-        dW: Array = self._run("weight_gradient", self._weight_gradient, (a_prev, delta))
-        return dW
+        return self._run("weight_gradient", self._weight_gradient, (a_prev, delta))
 
-    def bias_gradient(self, delta: Any) -> Array:
+    def bias_gradient(self, delta: Any) -> Any:
         """Return the mean of delta over the batch."""
-        db: Array = self._run("bias_gradient", self._bias_gradient, (delta,))
-        return db
+        return self._run("bias_gradient", self._bias_gradient, (delta,))
 
-    def output_delta(
-        self, loss: str, activation: str, z: Any, y: Any
-    ) -> tuple[Array, Array, Array]:
+    def output_delta(self, loss: str, activation: str, z: Any, y: Any) -> Any:
         """Return output, delta and losses of the last layer."""
         if (loss, activation) not in reference.LOSSES:
             known = ", ".join(map(" with ".join, reference.LOSSES))
             got = f"{loss!r} with {activation!r}"
             raise ValueError(f"loss and activation must be one of {known}; got {got}")
-        out: tuple[Array, Array, Array]
-        out = self._run("output_delta", self._output_delta, (z, y), loss, activation)
-        return out
+        return self._run("output_delta", self._output_delta, (z, y), loss, activation)
 
     # In place.
 
