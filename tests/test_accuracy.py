@@ -29,6 +29,16 @@ def test_the_script_finds_the_promise_kept(run_program):
         assert rows[name]["monotone"]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_exp_over_all_floats():
+    row = script.measure("exp", 1)
+    assert row["max_ulp"] < 1.1
+    assert row["max_error_below_normal"] <= 2.0**-149
+    assert row["limits"]
+    assert row["nan"]
+
+
 def test_its_table(capsys):
     assert script.main(["tanh", "--stride", "99991"]) == 0
     head, line = capsys.readouterr().out.splitlines()

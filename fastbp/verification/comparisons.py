@@ -296,8 +296,9 @@ def compare_index(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) -> No
             expected = case.X.astype(case.dtype) * np.dtype(case.dtype).type(case.model.scale)
             row.compare(f"{where}, values", found, expected, "elementwise")
         entries = matrix.row("index_entries", dtype, "sparse")
-        with entries.attempt(where):
-            _compare_entries(entries, where, case, data)
+        if row.ok:
+            with entries.attempt(where):
+                _compare_entries(entries, where, case, data)
 
 
 def _compare_entries(row: Row, where: str, case: Case, data: Any) -> None:
