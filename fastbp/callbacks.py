@@ -145,7 +145,8 @@ class StopOnDivergence(_Monitor):
 
     Training diverges if an epoch's loss exceeds `factor` times the smallest, or `fit` would raise
     `DivergenceError`. The network then gets the weights of the epoch with the smallest loss, or
-    those from before `fit` if no epoch was completed.
+    those from before `fit` if no epoch was completed. Poisson's loss may be negative: it may rise
+    from its smallest by `factor - 1` times its fall so far, or times its size if that is more.
 
     Parameters
     ----------
@@ -182,10 +183,14 @@ class StopOnDivergence(_Monitor):
         if self._best.improves(history):
             self._weights = net.to_vector()
         # Below the resolution of the dtype, a loss is rounding error.
-        smallest = max(self._best.value, float(np.finfo(net.dtype).eps))
-        if not history.loss[-1] <= self.factor * smallest:
-            limit = f"{self.factor:g} times the smallest, {self._best.value:.4g}"
-            history.stopped = f"loss {history.loss[-1]:.4g} is above {limit}"
+        best, loss = self._best.value, history.loss[-1]
+        limit = self.factor * max(best, float(np.finfo(net.dtype).eps))
+        words = f"{self.factor:g} times the smallest, {best:.4g}"
+        if net.config["loss"] == "poisson":
+            limit = best + (self.factor - 1) * max(abs(best), history.loss[0] - best)
+            words = f"{limit:.4g}, far above the smallest, {best:.4g}"
+        if not loss <= limit:
+            history.stopped = f"loss {loss:.4g} is above {words}"
             self._restores = True
 
     def on_divergence(self, net: Network, history: History, error: ValueError) -> None:

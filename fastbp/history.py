@@ -15,7 +15,8 @@ class History:
     Attributes
     ----------
     loss, accuracy : list of float
-        Means over the samples, each before its own step. The accuracy is NaN without classes.
+        Means over the samples, each before its own step. The accuracy, of what `Network.evaluate`
+        counts, is NaN where targets are no classes.
     penalty : list of float
         The part of the loss that is the optimiser's penalty on large weights.
     val_loss, val_accuracy : list of float
@@ -87,7 +88,7 @@ class Best:
             raise ValueError(f"monitor {self.monitor!r} needs validation_data; got none")
         value = values[-1]
         if "accuracy" in self.monitor and math.isnan(value):
-            classes = "targets that are classes: labels or one-hot rows"
+            classes = "targets that are classes: labels, one-hot rows, 0 or 1 for sigmoids"
             raise ValueError(f"monitor {self.monitor!r} needs {classes}")
         gain = value - self.value if self.monitor in HIGHER_IS_BETTER else self.value - value
         if self.epoch and not gain > self.min_delta:

@@ -17,7 +17,7 @@ PER_DECADE = 10  # rates
 # Samples and batches at each rate: few, and chance hides the fall of the loss; many, and small
 # rates have their effect before larger ones come.
 SAMPLES, FEWEST_BATCHES = 700, 5
-EXPLODED = 4  # times the loss of the start
+EXPLODED = 4  # times the loss of the start, both above the least that there can be
 SMOOTHED = 7  # rates: the loss at a rate is the mean over so many around it
 # The suggestion has so much of the fall behind it. Over 45 trainings of the digits (five networks,
 # batches of 1, 10 and 100, three optimisers), where any of 14 rates led above an accuracy of 0.9 in
@@ -93,10 +93,11 @@ def find_learning_rate(
     n = rows.shape[0]
     batch_size = checks.batch_size("batch_size", batch_size, n)
     twin, rule = copy.deepcopy(net), copy.deepcopy(optimizers.optimizer(optimizer))
-    before, losses = math.nan, list[float]()
+    before, losses, above = math.nan, list[float](), list[float]()  # above: the least loss
     for rate, order in zip(rates, _orders(twin.rng, n, batch_size), strict=False):
+        least = _least(net, targets[order])
         if not losses:
-            before = twin.loss(rows[order], targets[order])
+            before = twin.loss(rows[order], targets[order]) - least
         try:
             history = twin.fit(
                 rows[order], targets[order], epochs=1, batch_size=batch_size,
@@ -105,9 +106,19 @@ def find_learning_rate(
         except DivergenceError:
             break
         losses.append(history.loss[-1])
-        if losses[-1] > EXPLODED * before:
+        above.append(losses[-1] - least)
+        if above[-1] > EXPLODED * before:
             break
-    return RateSearch(rates[: len(losses)], np.array(losses), _suggestion(rates, losses, before))
+    return RateSearch(rates[: len(losses)], np.array(losses), _suggestion(rates, above, before))
+
+
+def _least(net: Network, y: np.ndarray) -> float:
+    """Return the mean loss of outputs that are right: for counts it may be below zero."""
+    if net.config["loss"] != "poisson":
+        return 0.0
+    n, n_out = len(y), net.sizes[-1]
+    counts = checks.targets(y, n, n_out, np.float64).rows(slice(None), n_out)
+    return float((counts - counts * np.log(np.where(counts > 0, counts, 1))).sum() / n)
 
 
 def _orders(rng: np.random.Generator, n: int, batch_size: int) -> Iterator[np.ndarray]:

@@ -153,7 +153,7 @@ class Network(Predictor):
             `numpy.memmap`, a few MB are in memory at a time. Or, without y, an iterable of chunks
             (X, y), gone through anew for each epoch, with one chunk in memory at a time: each
             batch, and the order of `shuffle`, is of one chunk.
-        y : (n,) integer labels, or (n, n_out) targets
+        y : (n,) integer labels, or (n, n_out) targets, as for `gradient`
         epochs : int
         batch_size : int
             Each step follows the mean gradient of this many samples; a last, smaller batch, of the
@@ -218,12 +218,20 @@ class Network(Predictor):
             If another thread is training this network, or with this optimiser object. Predictions
             may be made meanwhile: they read the weights of the moment.
         TypeError, ValueError
-            If an argument does not fit, or `resume` is of another training; the network is left as
-            it was, but for what it learnt from the chunks before one that does not fit.
+            If an argument does not fit, `resume` is of another training, or with `checkpoint` or
+            `resume` a schedule or callback has attributes of which a file can keep nothing that
+            tells them from others, such as generators; the network is left as it was, but for what
+            it learnt from the chunks before one that does not fit.
         ModelFileError
             If `resume` is damaged, or no training checkpoint.
         OSError
             If a file cannot be read or written.
+
+        Warns
+        -----
+        UserWarning
+            Once for each network, if targets of the quadratic loss lie where the output does not
+            come, such as 3.0 for a sigmoid: for regression take `output="identity"`.
 
         Examples
         --------
@@ -262,7 +270,7 @@ class Network(Predictor):
         training_data : (X, y)
         epochs, mini_batch_size : int
         eta : float, the learning rate
-        test_data : (X, labels), optional
+        test_data : (X, labels), optional, as for `evaluate`
             After each epoch, a line such as `Epoch 0: 9129 / 10000` goes to the logger "fastbp" at
             level INFO.
 
@@ -283,7 +291,7 @@ class Network(Predictor):
             X_test, labels = checks.pair("test_data", test_data)
             names = "test_data[0]", "test_data[1]"
             targets = checks.batch(X_test, labels, self._config, names)[1]
-            checks.classes(targets, labels, names[1])
+            checks.classes(targets, labels, self._kind, names[1])
             lines.append(BookLines(X_test, labels))
         return self.fit(
             X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta, callbacks=lines
@@ -325,8 +333,10 @@ class Network(Predictor):
 
         Raises
         ------
+        ValueError
+            If a parameter is NaN or infinite, which `load` would refuse.
         OSError
-            If the file cannot be written; what was there before is still there.
+            If the file cannot be written. After either error, what was there is still there.
 
         Examples
         --------

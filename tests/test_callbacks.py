@@ -213,6 +213,24 @@ def test_losses_below_what_the_dtype_resolves_are_no_divergence(make, data):
     assert history.stopped == ""
 
 
+@pytest.mark.parametrize(
+    ("losses", "stopped"),
+    [
+        ([5.0, 1.0, -0.01, 0.5, -0.3], ""),  # around zero, which means nothing there
+        ([-60.0, -70.0, -69.0, -71.0], ""),
+        ([5.0, -1.0, 80.0], "loss 80 is above 53, far above the smallest, -1"),
+        ([-60.0, -70.0, 600.0], "loss 600 is above 560, far above the smallest, -70"),
+    ],
+)
+def test_losses_that_may_be_negative_diverge_by_how_far_they_rise(losses, stopped, make, rng):
+    net, X, y = make(loss="poisson"), rng.random((8, 4)), rng.poisson(3.0, (8, 3))
+    history = net.fit(
+        X, y, epochs=len(losses), batch_size=4, learning_rate=1e-6,
+        callbacks=[Spoil(losses), StopOnDivergence()],
+    )  # fmt: skip
+    assert history.stopped == stopped
+
+
 def test_without_divergence_the_weights_stay_those_of_the_last_epoch(make, data):
     X, y = data()
     nets = make(), make()

@@ -923,6 +923,17 @@ def test_gradcheck_of_a_model(run, model):
     assert json.loads(out)["max_error"] < 1e-7
 
 
+def test_gradcheck_says_where_it_is_undecided(run, folder):
+    net = fastbp.Network([3, 4, 2], "relu", loss="cross-entropy", seed=0)
+    net.weights[0][...] = 0  # each ReLU is at zero
+    net.save("dead")
+    code, out, err = run("gradcheck", "dead")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("undecided at a kink: largest error")
+    found = json.loads(run("gradcheck", "dead", "--json")[1])
+    assert (found["ok"], found["verdict"]) == (True, "undecided at a kink")
+
+
 def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
     gradient = fastbp.Network.gradient
 
@@ -936,6 +947,13 @@ def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
     assert (code, err) == (1, "")
     assert "NOT ok" in out
     assert run("gradcheck", "--json")[0] == 1
+
+
+@pytest.mark.slow
+def test_after_warmup_training_lacks_no_kernel(run_program, tmp_path):
+    """So that a folder that cannot be written later, as in an image, is enough."""
+    pytest.importorskip("matplotlib")
+    assert run_program("after_warmup.py", cwd=tmp_path).stdout == ""
 
 
 def test_warmup_compiles_what_is_asked_for(run, monkeypatch):

@@ -85,6 +85,20 @@ def test_regression_too(rng):
     assert net.loss(X, y) < start / 3
 
 
+@pytest.mark.parametrize("mean", [1, 30, 300])
+def test_losses_below_zero_are_no_explosion(mean):
+    """Poisson's loss lacks a constant: of counts it is soon negative."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((800, 6))
+        y = rng.poisson(mean * np.exp(0.2 * X @ rng.standard_normal(6)))[:, None]
+        net = Network([6, 20, 1], "tanh", loss="poisson", seed=seed)
+        start = net.loss(X, y)
+        found = find_learning_rate(net, X, y, batch_size=20)
+        net.fit(X, y, epochs=3, batch_size=20, learning_rate=found.suggestion)
+        assert net.loss(X, y) < start, seed
+
+
 # --- How ------------------------------------------------------------------------------------------
 
 

@@ -75,9 +75,23 @@ def test_bad_input_is_named(largest, function):
     ):
         with pytest.raises(ValueError, match=part):
             function(largest, samples, labels)
-    one_output = fastbp.Network([3, 1], seed=0)
-    with pytest.raises(ValueError, match="two outputs or more"):
-        function(one_output, X, LABELS)
+    several = fastbp.Network([3, 2], output="sigmoid", loss="cross-entropy", seed=0)
+    numbers = fastbp.Network([3, 1], output="identity", seed=0)
+    for net, labels, part in ((several, X[:, :2] > 1, "one class"), (numbers, LABELS, "numbers")):
+        with pytest.raises(ValueError, match=f"labels must be .*{part}"):
+            function(net, X, labels)
+
+
+def test_one_sigmoid_is_of_two_classes():
+    net = fastbp.Network([3, 1], loss="cross-entropy", output="sigmoid", seed=0)
+    net.from_vector([1, 0, 0, -2])
+    predicted = X[:, 0] > 2
+    counts = metrics.confusion(net, X, LABELS)
+    assert counts.tolist() == [[1, 2], [2, 1]]
+    assert counts.trace() == net.evaluate(X, LABELS) == (predicted == LABELS).sum()
+    found = metrics.mistakes(net, X, LABELS, 9)
+    assert (found.labels.tolist(), found.predicted.tolist()) == ([0, 1, 1, 0], [1, 0, 0, 1])
+    np.testing.assert_allclose(found.confidence, 1 / (1 + np.exp([-3, -2, -2, -1])), rtol=1e-6)
 
 
 def test_a_matrix_nobody_could_read_is_refused_before_it_takes_memory():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from corpora.checkpoints import DAMAGED, WRONG, file_of
+from fastbp import History, Network, callbacks, interchange
 from fastbp._support import files
 from fastbp.errors import ModelFileError
 from fastbp.model import file as checkpoint
@@ -25,6 +26,36 @@ def assert_same(found, expected):
     for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(found[name], array)
+
+
+# -- only what can be read is written ------------------------------------------------------------
+
+WRITERS = {
+    "save": lambda net, path: net.save(path),
+    "PyTorch": lambda net, path: interchange.write_torch(net, path),
+    "ONNX": lambda net, path: interchange.write_onnx(net, path),
+    "scikit-learn": lambda net, path: interchange.to_sklearn(net),
+    "callback": lambda net, path: callbacks.Checkpoint(path).on_epoch_end(net, History([0.5])),
+}
+PACKAGES = {"ONNX": "onnx", "scikit-learn": "sklearn"}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_no_reader_takes_are_not_written(writer, value, path):
+    if writer in PACKAGES:
+        pytest.importorskip(PACKAGES[writer])
+    net = Network([3, 4, 2], "relu", loss="cross-entropy", seed=0)
+    net.save(path)
+    before = path.read_bytes()
+    net.biases[1][1] = value
+    with pytest.raises(ValueError, match=rf"biases\[1\]\[1\] is {value}: only finite parameters"):
+        WRITERS[writer](net, path)
+    assert path.read_bytes() == before
+    net.biases[1][1], net.weights[0][3, 2] = 0, value
+    with pytest.raises(ValueError, match=rf"weights\[0\]\[3, 2\] is {value}"):
+        WRITERS[writer](net, path)
+    assert path.read_bytes() == before
 
 
 # -- round trip ----------------------------------------------------------------------------------

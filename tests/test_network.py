@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastbp
@@ -497,6 +497,7 @@ def test_backends_agree_for_any_sizes(
     assert_close, sizes, batch, activation, loss_output, bias, dtype, seed
 ):
     loss, output = loss_output
+    assume(sizes[-1] > 1 or output != "softmax")
     rng = np.random.default_rng(seed)
     X, y = rng.standard_normal((batch, sizes[0])), rng.random((batch, sizes[-1]))
     results = []

@@ -4,9 +4,11 @@ import ast
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import runpy
+import shutil
 import types
 from pathlib import Path
 
@@ -205,6 +207,48 @@ def test_import_leaves_optional_packages_alone(words_of):
 
 def test_import_does_not_wait_for_numba(words_of):
     assert words_of("numba_when_needed.py") == ["False", "True"]
+
+
+@pytest.fixture
+def commands(run_program, tmp_path):
+    """commands(commands, **environment): exit code and last line of each, in one process."""
+
+    def run(commands, **environment):
+        words = [json.dumps(command.split()) for command in commands]
+        done = run_program("commands.py", *words, cwd=tmp_path, **environment)
+        found = [line.partition(" ") for line in done.stdout.splitlines()]
+        return [(int(code), text) for code, _, text in found]
+
+    return run
+
+
+TRAIN = "train --backend numpy --epochs 1"
+OF_NUMPY = [
+    TRAIN, "evaluate --backend numpy", "report --backend numpy", "plot confusion --backend numpy",
+    "info fastbp-model.safetensors", "info", "gradcheck --backend numpy",
+]  # fmt: skip
+OF_NUMBA = ["evaluate", "report", "train --epochs 1", "warmup", "verify --quick"]
+
+
+def test_without_a_compiler_the_numpy_backend_works(commands):
+    pytest.importorskip("matplotlib")
+    found = commands(OF_NUMPY + OF_NUMBA, NUMBA_DISABLE_JIT="1")
+    assert found[: len(OF_NUMPY)] == [(0, "")] * len(OF_NUMPY)
+    line = (
+        "fastbp: error: the numba backend cannot be used: NUMBA_DISABLE_JIT is set, which turns "
+        "the compiler off: unset it; the backend numpy needs no compiler"
+    )
+    assert found[len(OF_NUMPY) :] == [(2, line)] * len(OF_NUMBA)
+
+
+def test_the_package_works_from_a_zip(commands, tmp_path):
+    """But for kernels, of which tests/kernels/test_jit.py knows."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "root").mkdir()
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(fastbp.__file__).parent, tmp_path / "root" / "fastbp", ignore=ignore)
+    path = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "root")
+    assert commands(OF_NUMPY, PYTHONPATH=path) == [(0, "")] * len(OF_NUMPY)
 
 
 @pytest.mark.timing

@@ -46,21 +46,6 @@ def test_what_is_worth_a_thread_depends_on_what_is_done(monkeypatch):
     assert [team_size(8, 1000, 1000, work) for work in (10**6, 10**6 // 3, 1)] == [1, 3, 8]
 
 
-def test_there_is_a_core(monkeypatch):
-    assert planning.available_cores() >= 1
-    monkeypatch.setattr(planning.os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
-    monkeypatch.setattr(planning.os, "cpu_count", lambda: 8)
-    assert planning.available_cores() == 2  # those that this process may use
-
-
-def test_cores_are_counted_where_affinity_is_unknown(monkeypatch):
-    monkeypatch.delattr(planning.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(planning.os, "cpu_count", lambda: 3)
-    assert planning.available_cores() == 3
-    monkeypatch.setattr(planning.os, "cpu_count", lambda: None)
-    assert planning.available_cores() == 1
-
-
 # -- paths -----------------------------------------------------------------------------------------
 
 

@@ -350,7 +350,7 @@ def test_no_mistakes_are_said(learnt, tmp_path):
 def test_outputs_that_are_no_probabilities_are_not_called_so():
     net = network([4, 3], loss="quadratic", output="identity")
     X = np.random.default_rng(0).random((30, 4))
-    figure = plots.mistakes(net, X, (net.predict(X) + 1) % 3)
+    figure = plots.mistakes(net, X, (net.feedforward(X).argmax(axis=1) + 1) % 3)
     assert all("\noutput " in caption for caption in captions(figure))
     assert not any("%" in caption for caption in captions(figure))
 

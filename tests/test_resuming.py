@@ -1,8 +1,12 @@
 """Training checkpoints: stopped after any step, a training goes on to the same bits."""
 
+import collections
 import copy
+import functools
 import json
+import random
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -346,6 +350,189 @@ def test_another_training_is_refused(name, run):
         net.fit(X, y, **(options | {"callbacks": [callback]} | OTHERS[name]), resume=path)
     np.testing.assert_array_equal(net.to_vector(), before[0])
     assert net.rng.bit_generator.state == before[1]
+
+
+class Table:
+    """A user's schedule, with its rates and more in attributes of its own."""
+
+    def __init__(self, rates, **more):
+        self.rates = rates
+        vars(self).update(more)
+
+    def rate(self, epoch, history):
+        return float(self.rates[epoch])
+
+
+class Private:
+    def __init__(self, rates):
+        self._rates = rates
+
+    def rate(self, epoch, history):
+        return self._rates[epoch]
+
+
+class Slots:
+    __slots__ = ("rates",)
+
+    def __init__(self, rates):
+        self.rates = rates
+
+    rate = Table.rate
+
+
+class Pair(collections.namedtuple("Pair", "rates")):
+    __slots__ = ()
+    rate = Table.rate
+
+
+def of_closure(rates):
+    class Closure:
+        def rate(self, epoch, history):
+            return rates[epoch]
+
+    return Closure()
+
+
+def of_class(rates):
+    return type("Shared", (), {"rates": rates, "rate": Table.rate})()
+
+
+class Waits(callbacks.EarlyStopping):
+    def __init__(self, table):
+        super().__init__("loss", patience=5)
+        self.table = table
+
+
+RATES = [0.1, 0.1, 0.1], [0.1, 0.1, 3.0]
+
+
+def both(make, *values):
+    return [lambda value=value: make(value) for value in values]
+
+
+def with_more(*values):
+    return both(lambda value: Table([0.1] * 9, more=value), *values)
+
+
+TABLES = {
+    "list": both(Table, *RATES),
+    "tuple": both(Table, *map(tuple, RATES)),
+    "dict": both(Table, *(dict(enumerate(rates)) for rates in RATES)),
+    "array": both(Table, *map(np.array, RATES)),
+    "float32 array": both(Table, *map(np.float32, RATES)),
+    "object array": both(Table, *(np.array(rates, object) for rates in RATES)),
+    "long list": both(Table, [0.1] * 9000, [*[0.1] * 8999, 3.0]),
+    "private list": both(Private, *RATES),
+    "slots": both(Slots, *RATES),
+    "named tuple": both(Pair, *RATES),
+    "closure": both(of_closure, *RATES),
+    "class": both(of_class, *RATES),
+    "nested": with_more({"a": [1, {"b": np.ones(2)}]}, {"a": [1, {"b": np.zeros(2)}]}),
+    "None": with_more(None, 0),
+    "number of NumPy's": with_more(np.float32(1), np.float32(2)),
+    "infinity": with_more(np.inf, -np.inf),
+    "set": with_more({1, 2}, {1, 3}),
+    "partial": with_more(functools.partial(pow, 2), functools.partial(pow, 3)),
+    "lambda": with_more(lambda epoch: 0.1, lambda epoch: 0.2),
+    "function": with_more(np.sin, np.cos),
+    "method": with_more(schedules.Step(0.1).rate, schedules.Step(0.2).rate),
+    "schedule": with_more(schedules.Cosine(0.1, 3), schedules.Cosine(0.1, 4)),
+    "generator": both(lambda seed: Table([0.1] * 9, more=np.random.default_rng(seed)), 1, 2),
+    "random numbers": both(lambda seed: Table([0.1] * 9, more=random.Random(seed)), 1, 2),
+    "deque": with_more(collections.deque([1]), collections.deque([2])),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_what_a_schedule_was_made_with_is_compared_whatever_it_is(kind, samples, tmp_path):
+    X, y, *_ = samples
+    (made, other), path = TABLES[kind], tmp_path / "run"
+    options = {"batch_size": BATCH, "resume": path}
+    network().fit(X, y, epochs=2, batch_size=BATCH, learning_rate=made(), checkpoint=path)
+    with pytest.raises(ValueError, match="of a training with learning_rate"):
+        network().fit(X, y, epochs=3, learning_rate=other(), **options)
+    assert len(network().fit(X, y, epochs=3, learning_rate=made(), **options)) == 3
+
+
+def test_the_code_that_finds_a_rate_is_compared(samples, tmp_path):
+    X, y, *_ = samples
+    one, two = (
+        type("Made", (), {"rate": rate})
+        for rate in (lambda self, epoch, history: 0.1, lambda self, epoch, history: 0.2)
+    )
+    path = tmp_path / "run"
+    network().fit(X, y, epochs=2, batch_size=BATCH, learning_rate=one(), checkpoint=path)
+    with pytest.raises(ValueError, match="of a training with learning_rate"):
+        network().fit(X, y, epochs=3, batch_size=BATCH, learning_rate=two(), resume=path)
+
+
+def test_what_a_callback_was_made_with_is_compared_and_it_may_be_used_again(samples, tmp_path):
+    X, y, *_ = samples
+    path, options = tmp_path / "run", {"batch_size": BATCH, "learning_rate": 0.1}
+    used = [Waits([1, 2]), fastbp.Norms(X, y)]
+    network().fit(X, y, epochs=2, checkpoint=path, callbacks=used, **options)
+    again = [Waits([1, 3]), used[1]]
+    with pytest.raises(ValueError, match="of a training with callbacks"):
+        network().fit(X, y, epochs=3, resume=path, callbacks=again, **options)
+    assert len(network().fit(X, y, epochs=3, resume=path, callbacks=used, **options)) == 3
+
+
+@pytest.mark.parametrize("make", [lambda: iter([1]), threading.Lock, lambda: (i for i in [1])])
+def test_what_cannot_be_compared_is_refused_with_a_checkpoint_alone(make, samples, tmp_path):
+    X, y, *_ = samples
+    schedule, path = Table([0.1] * 9, inner={"deep": [make()]}), tmp_path / "run"
+    net, options = network(), {"batch_size": BATCH, "learning_rate": schedule, "epochs": 1}
+    before = net.to_vector()
+    with pytest.raises(TypeError, match=r"learning_rate\.inner\['deep'\]\[0\] is .*without check"):
+        net.fit(X, y, checkpoint=path, **options)
+    assert not path.exists()
+    np.testing.assert_array_equal(net.to_vector(), before)
+    assert len(net.fit(X, y, **options)) == 1
+
+
+def test_a_checkpoint_that_says_less_of_a_class_is_still_gone_on_from(samples, tmp_path):
+    """As 0.2.0 wrote them: of a user's class there are only plain attributes."""
+    X, y, *_ = samples
+    path, options = tmp_path / "run", {"batch_size": BATCH, "learning_rate": Slope(0.5)}
+    network().fit(X, y, epochs=2, checkpoint=path, **options)
+    arrays, config = checkpoint.read(path, checkpoint.TRAINING)
+    assert config["facts"]["learning_rate"].pop("definition")
+    assert config["facts"]["learning_rate"] == {"class": "Slope", "first": 0.5}
+    checkpoint.write(path, arrays, config, checkpoint.TRAINING)
+    assert len(network().fit(X, y, epochs=3, resume=path, **options)) == 3
+    options["learning_rate"] = Slope(0.25)
+    with pytest.raises(ValueError, match="of a training with learning_rate"):
+        network().fit(X, y, epochs=3, resume=path, **options)
+
+
+class Slope:
+    end = 0.1
+
+    def __init__(self, first):
+        self.first = first
+
+    def rate(self, epoch, history):
+        return max(self.first / (epoch + 1), self.end)
+
+
+def test_a_reason_that_is_no_text_is_kept_so_that_it_can_be_read(samples, tmp_path):
+    class Stop(callbacks.Callback):
+        def on_epoch_end(self, net, history):
+            history.stopped = True
+
+    X, y, *_ = samples
+    options = {"batch_size": BATCH, "learning_rate": 0.1, "callbacks": [Stop()]}
+    network().fit(X, y, epochs=2, checkpoint=tmp_path / "run", **options)
+    assert len(network().fit(X, y, epochs=2, resume=tmp_path / "run", **options)) == 1
+
+
+def test_nothing_is_kept_of_parameters_that_no_resume_takes(samples, tmp_path):
+    X, y, *_ = samples
+    net = network()
+    net.weights[1][2, 3] = np.nan
+    with pytest.raises(ValueError, match=r"weights\[1\]\[2, 3\] is nan: only finite"):
+        net.fit(X, y, epochs=1, batch_size=BATCH, learning_rate=0.1, checkpoint=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_and_networks_are_refused(run):

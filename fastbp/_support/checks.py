@@ -2,19 +2,33 @@
 
 import contextlib
 import decimal
+import inspect
 import mmap
 import numbers
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..reference import Targets
+from ..reference import DOMAINS, Targets
+from ..reference.records import FLAGS, LABEL, NUMBERS, predicts
 from .texts import said
 
 NO_LABELS = np.empty(0, np.int64)
 ROWS_AT_ONCE = 4096  # so that checks make no temporary as large as the data
+ROUNDING = 1e-6  # by which values computed as targets may pass a limit: sums of float32, say
+
+Kind = tuple[str, str]  # of outputs: the loss and the activation
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's program that led here."""
+    frame, level, package = inspect.currentframe(), 1, __name__.partition(".")[0]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, level)
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
@@ -214,26 +228,52 @@ def finite(
     if array.dtype.kind != "f":
         return array
     limit = min(float(np.finfo(kind).max) for kind in (dtype, array.dtype)) / max(1.0, scale)
-    for first in range(0, len(array), ROWS_AT_ONCE):
-        part = array[first : first + ROWS_AT_ONCE]
-        with np.errstate(all="ignore"):
-            fine = part.size == 0 or (part.min() >= -limit and part.max() <= limit)
-        if not fine:
-            place = np.argwhere(~(np.abs(part) <= limit))[0]
-            place[0] += first
-            got = f"{array[tuple(place)]:g} at {name}[{', '.join(map(str, place))}]"
-            raise ValueError(f"{name} must be finite, at most {limit:.3g} in size; got {got}")
+    if (place := outside(array, -limit, limit)) is not None:
+        got = value_at(name, array, place)
+        raise ValueError(f"{name} must be finite, at most {limit:.3g} in size; got {got}")
     return array
 
 
+def outside(array: np.ndarray, low: float, high: float) -> tuple[int, ...] | None:
+    """Return the place of the first value that is not from low to high, or NaN, if there is one."""
+    for first in range(0, len(array), ROWS_AT_ONCE):
+        part = array[first : first + ROWS_AT_ONCE]
+        with np.errstate(all="ignore"):
+            if part.size and not (part.min() >= low and part.max() <= high):
+                place = np.argwhere(~((part >= low) & (part <= high)))[0]
+                return first + int(place[0]), *map(int, place[1:])
+    return None
+
+
+def value_at(name: str, array: Any, place: tuple[int, ...]) -> str:
+    """Return in words which value is where."""
+    return f"{array[place]:g} at {name}[{', '.join(map(str, place))}]"
+
+
+def in_domain(name: str, y: np.ndarray, kind: Kind, dtype: DTypeLike = np.float64) -> None:
+    """Raise unless the loss is defined for all values, which are then finite."""
+    low, high = DOMAINS[kind]
+    if (place := outside(y, low - ROUNDING, high + ROUNDING)) is not None:
+        finite(name, y, dtype)
+        limits = f"at least {low:g}" + ("" if high == np.inf else f" and at most {high:g}")
+        got = value_at(name, y, place)
+        if y[place] == -1 and kind[0] == "cross-entropy":
+            got += ". If -1 and 1 are classes, pass (y + 1) / 2"
+        what = f"loss {kind[0]!r} with output {kind[1]!r}"
+        raise ValueError(f"{name} must be {limits} for {what}; got {got}")
+
+
 def targets(
-    y: Any, n: int, n_out: int, dtype: DTypeLike, name: str = "y", look: bool = True
-) -> Targets:
+    y: Any, n: int, n_out: int, dtype: DTypeLike, name: str = "y", look: bool = True,
+    kind: Kind = ("", ""),
+) -> Targets:  # fmt: skip
     """Return the targets of n samples: integer labels, also for one-hot rows, or rows of values."""
     # Without `look`, values are neither checked for NaN and infinity nor copied, if dtype allows.
+    # Where each output answers for itself, one-hot rows are like any rows of 0 and 1.
     y = numbers_array(name, y)
     if len(y) != n if y.ndim else True:
         raise ValueError(f"{name} must have one entry per sample, {n}; got shape {y.shape}")
+    given, flags = y, predicts(*kind, n_out) == FLAGS
     if y.ndim == 1 and n_out == 1:
         y = y[:, None]
     if y.ndim == 1:
@@ -242,12 +282,16 @@ def targets(
         raise ValueError(
             f"{name} must be ({n},) integer labels or ({n}, {n_out}) rows; got {y.shape}"
         )
-    if n_out > 1 and _is_one_hot(y):
+    if n_out > 1 and not flags and _all(_is_one_hot, y):
         return Targets(y.argmax(axis=1).astype(np.int64), np.empty((0, n_out), dtype))
-    if look:
-        finite(name, y, dtype)
+    if not (flags := flags and _all(_is_flags, y)):
+        if look:
+            finite(name, given, dtype)
+        if kind in DOMAINS:
+            in_domain(name, given, kind, dtype)
     with np.errstate(all="ignore"):  # without `look`, the caller checks later
-        return Targets(NO_LABELS, y if is_mapped(y) else y.astype(dtype, copy=look))
+        values = y if is_mapped(y) else y.astype(dtype, copy=look)
+    return Targets(NO_LABELS, values, flags=flags)
 
 
 def batch(
@@ -257,25 +301,43 @@ def batch(
     X = samples(X, config.sizes[0], names[0])
     if look:
         finite(names[0], X, config.dtype, config.input_scale)
-    return X, targets(y, X.shape[0], config.sizes[-1], config.dtype, names[1])
+    n, n_out = X.shape[0], config.sizes[-1]
+    return X, targets(y, n, n_out, config.dtype, names[1], kind=(config.loss, config.output))
 
 
-def classes(targets: Targets, y: Any, name: str = "labels") -> Targets:
+# By what a network predicts: what labels must be for it to be right or wrong.
+_CLASSES = {
+    LABEL: "integers or one-hot rows",
+    FLAGS: "0 or 1",
+    NUMBERS: "integers or one-hot rows, of two outputs or more (for numbers, look at `loss`)",
+}
+
+
+def classes(targets: Targets, y: Any, kind: Kind, name: str = "labels") -> Targets:
     """Return the targets, which were made of y, if they are classes."""
-    if targets.labels.size:
+    if targets.classes:
         return targets
-    got = f"{np.shape(y)} for {targets.values.shape[1]} outputs"
-    raise ValueError(f"{name} must be integers or one-hot rows, of two outputs or more; got {got}")
+    values = targets.values
+    predicted, got = predicts(*kind, values.shape[1]), f"{np.shape(y)}, output {kind[1]!r}"
+    if predicted == FLAGS:
+        wrong = np.argwhere((values != 0) & (values != 1))[0]
+        got = value_at(name, values.reshape(np.shape(y)), tuple(wrong[: np.ndim(y)]))
+    raise ValueError(f"{name} must be {_CLASSES[predicted]}; got {got}")
 
 
-def _is_one_hot(y: np.ndarray) -> bool:
+def _all(test: Callable[[np.ndarray], Any], y: np.ndarray) -> bool:
+    """Return whether rows, a part of them at a time, pass a test of values 0 and 1."""
     if y.item(0) not in (0, 1):  # decides nearly always
         return False
-    parts = (y[first : first + ROWS_AT_ONCE] for first in range(0, len(y), ROWS_AT_ONCE))
-    return all(
-        ((part == 0) | (part == 1)).all() and (np.count_nonzero(part, axis=1) == 1).all()
-        for part in parts
-    )
+    return all(test(y[first : first + ROWS_AT_ONCE]) for first in range(0, len(y), ROWS_AT_ONCE))
+
+
+def _is_flags(rows: np.ndarray) -> Any:
+    return ((rows == 0) | (rows == 1)).all()
+
+
+def _is_one_hot(rows: np.ndarray) -> Any:
+    return _is_flags(rows) and (np.count_nonzero(rows, axis=1) == 1).all()
 
 
 def _labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:

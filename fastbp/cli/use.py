@@ -46,7 +46,10 @@ def evaluate(args: Namespace) -> Result:
     output={"default": None, "help": "the file to write (default: stdout)"},
 )
 def predict(args: Namespace) -> Result:
-    """Print the class of each image, one per line.
+    """Print the class of each image, one per line; or numbers, if the model predicts these.
+
+    Of several sigmoids with cross-entropy each is a class, 0 or 1. Models whose output is identity,
+    tanh, relu or exp predict numbers. Several in a line are separated by commas.
 
     shell examples:
       fastbp predict | head
@@ -55,7 +58,8 @@ def predict(args: Namespace) -> Result:
     """
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
-    rows, fmt = (net.feedforward(X), "%.9g") if args.proba else (net.predict(X), "%d")
+    rows = net.feedforward(X) if args.proba else net.predict(X)
+    fmt = "%d" if rows.dtype.kind == "i" else "%.9g"
     text = io.StringIO()
     np.savetxt(sys.stdout if args.output is None else text, rows, fmt, delimiter=",")
     if args.output is not None:
@@ -83,7 +87,7 @@ def export(args: Namespace) -> Result:
       fastbp export fastbp-model.safetensors digits-torch.safetensors --to torch
     """
     _check_new(args.out, args.model, ".onnx" if args.to == "onnx" else ".safetensors")
-    net = load_model(args.model)
+    net = load_model(args.model, "numpy")  # nothing is computed
     if args.to == "onnx":
         interchange.write_onnx(net, args.out, inputs=args.inputs)
         kind = "uint8" if args.inputs == "uint8" else net.dtype
@@ -128,7 +132,7 @@ def convert(args: Namespace) -> Result:
 
 
 @command(
-    "kind files --data --data-dir --label --output --json",
+    "kind files --data --data-dir --label --backend --output --json",
     data={"help": f"for confusion and mistakes: {TEST_DATA['help']}"},
     output={"default": None, "help": "a .png, .svg or .pdf (default: fastbp-KIND.png)"},
 )
@@ -169,10 +173,10 @@ def plot(args: Namespace) -> Result:
             found: Any = records.read_rates(name)
             plots.learning_rates(found, path, title=name)
         case "weights":
-            net = load_model(name)
+            net = load_model(name, args.backend)
             plots.first_layer(net, path, title(net))
         case "confusion" | "mistakes":
-            net = load_model(name)
+            net = load_model(name, args.backend)
             data = load_data_for(net, args)
             draw = plots.mistakes if args.kind == "mistakes" else plots.confusion_matrix
             draw(net, data.X_test, data.y_test, path, f"{args.data}: {title(net)}")
@@ -181,7 +185,7 @@ def plot(args: Namespace) -> Result:
 
 
 @command(
-    "model --data --data-dir --label --output --json",
+    "model --data --data-dir --label --backend --output --json",
     data=TEST_DATA,
     output={"default": REPORT, "help": "the page"},
 )
@@ -196,7 +200,7 @@ def report(args: Namespace) -> Result:
       fastbp report mnist.safetensors --data mnist --output mnist.html
     """
     options.check_writable(args.output)
-    net = load_model(args.model)
+    net = load_model(args.model, args.backend)
     data = load_data_for(net, args)
     history = norms = None
     if records.beside(args.model).exists():
@@ -219,6 +223,9 @@ def report(args: Namespace) -> Result:
 def gradcheck(args: Namespace) -> Result:
     """Compare back-propagation with central differences; exit code 1 if they differ.
 
+    The last line begins with the verdict: ok, NOT ok, or "undecided at a kink" if nothing differs
+    but for entries, named in the table, at which differences cannot decide (exit code 0).
+
     shell examples:
       fastbp gradcheck --sizes 10,20,5 --activation tanh --loss cross-entropy
       fastbp gradcheck fastbp-model.safetensors
@@ -230,7 +237,8 @@ def gradcheck(args: Namespace) -> Result:
     rng = np.random.default_rng(args.seed)
     X = rng.random((args.samples, net.sizes[0])) / net.config["input_scale"]
     found = verification.gradients.gradcheck(net, X, rng.integers(net.sizes[-1], size=args.samples))
-    return Result({"ok": found.ok, "max_error": found.max_error}, f"{net}\n{found}", found.ok)
+    facts = {"ok": found.ok, "verdict": found.verdict, "max_error": found.max_error}
+    return Result(facts, f"{net}\n{found}", found.ok)
 
 
 @command("--quick --json")
@@ -252,7 +260,8 @@ def verify(args: Namespace) -> Result:
 def warmup(args: Namespace) -> Result:
     """Compile the kernels, once per machine.
 
-    Training compiles what it needs at its first use. In an image or on a cluster, do it beforehand.
+    Training compiles what it needs at its first use. In an image or on a cluster, do it beforehand,
+    with NUMBA_CACHE_DIR set to a folder that all find there; it need not be writable later.
     """
     started = time.perf_counter()
     engines.warmup(("float32", "float64") if args.dtype == "both" else (args.dtype,))
@@ -268,6 +277,7 @@ def info(args: Namespace) -> Result:
     """Show versions, CPU, vector width, threads and cache, for bug reports; or a model's layers."""
     if not args.model:
         return Result(versions.facts()) if args.json else Result(text=versions.table())
-    net = load_model(args.model)
+    net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
-    return Result({**net.config, "layers": layers}, net.summary())
+    text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
+    return Result({**net.config, "layers": layers}, text)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -104,7 +105,13 @@ def load(
     >>> [array.shape for array in datasets.load("digits")]
     [(1442, 64), (1442,), (355, 64), (355,)]
     """
-    path = _locate(name_or_path, data_dir, progress)
+    if name_or_path == "digits":  # which may lie in a zip
+        with resources.as_file(resources.files("fastbp.datasets") / "digits.npz") as path:
+            return _load(path, label, mapped)
+    return _load(_locate(name_or_path, data_dir, progress), label, mapped)
+
+
+def _load(path: Path, label: str | None, mapped: bool) -> Dataset:
     if label is not None and (path.suffix.lower() != ".csv" or path.is_dir()):
         raise ValueError(f"label names a column of a .csv file; got {path}")
     with blaming(path):
@@ -187,8 +194,6 @@ def hold_out(
 
 
 def _locate(name_or_path: _Path, data_dir: _Path | None, progress: bool) -> Path:
-    if name_or_path == "digits":
-        return Path(__file__).with_name("digits.npz")
     if isinstance(name_or_path, str) and name_or_path in SYSTEM_FOLDERS:
         return _folder(name_or_path, data_dir, progress)
     path = Path(name_or_path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from .. import reference
 from ..model.layout import Layout
 from ..reference import Targets
+from ..reference.records import PLAIN, Rule
 from .numpy_engine import NumpyBackend
 
 
@@ -23,6 +25,8 @@ def get_backend(name: str) -> Any:
     ------
     ValueError
         If there is no such backend.
+    ImportError
+        If Numba cannot be imported, or ``NUMBA_DISABLE_JIT`` turns it off.
 
     Examples
     --------
@@ -35,7 +39,11 @@ def get_backend(name: str) -> Any:
     if name != "numba":
         raise ValueError(f"backend must be one of numba, numpy; got {name!r}")
     # Numba is imported when it is asked for: `import fastbp` took twice as long.
-    from .numba_engine import NumbaBackend
+    try:
+        from .numba_engine import NumbaBackend
+    except ImportError as error:
+        other = "the backend numpy needs no compiler"
+        raise ImportError(f"the numba backend cannot be used: {error}; {other}") from error
 
     return NumbaBackend()
 
@@ -43,14 +51,22 @@ def get_backend(name: str) -> Any:
 def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels of training and prediction, or load them from the cache."""
     model = reference.Model((2, 2, 2), ("sigmoid", "sigmoid"), "quadratic", True, 1.0)
+    backend = get_backend("numba")
     for dtype in dtypes:
         layout = Layout(model.sizes, dtype)
-        engine, params = get_backend("numba").engine(model, layout), layout.zeros()
+        engine, params = backend.engine(model, layout), layout.zeros()
         targets = Targets(np.zeros(2, np.int64), np.empty((0, 2), dtype))
         for X in (np.zeros((2, 2), dtype), np.zeros((2, 2), np.uint8)):
             engine.feedforward(params, X)
             engine.evaluate(params, X, targets)
-            engine.gradient(params, X, targets)
-            for path in ("dense", "sparse"):
-                with engine.trainer(params, X, targets, 1, path=path) as trainer:
+            for path in ("dense", "narrow"):
+                engine.gradient(params, X, targets, path=path)
+            for path, rule in product(("dense", "sparse", "narrow"), (PLAIN, Rule("momentum"))):
+                with engine.trainer(params, X, targets, 1, path=path, rule=rule) as trainer:
                     trainer.run(np.arange(2), 0, 2, 0.1)
+        z = np.zeros((2, 2), dtype)  # as for the norms that `fastbp train` records
+        for name in reference.DERIVATIVES:
+            getattr(backend, name)(z)
+        backend.affine(z, z, z[0])
+        backend.output_delta("quadratic", "sigmoid", z, z)
+        backend.backprop_delta(z, z, z, "relu")

@@ -18,9 +18,13 @@ Array = np.ndarray
 _quiet = np.errstate(all="ignore")  # whatever the caller has: kernels have no such state
 
 
-def _hits(outputs: Array, targets: Targets, indices: Any) -> int:
-    right = targets.labels.size and outputs.argmax(axis=1) == targets.labels[indices]
-    return int(np.sum(right))
+def _hits(model: Model, outputs: Array, targets: Targets, indices: Any) -> int:
+    """Return how many samples have their label, or sigmoids all on their targets' side of 1/2."""
+    if targets.labels.size:
+        return int((outputs.argmax(axis=1) == targets.labels[indices]).sum())
+    if model.activations[-1] != "sigmoid":
+        return 0
+    return int(((outputs > 0.5) == (targets.values[indices] > 0.5)).all(axis=1).sum())
 
 
 class NumpyTrainer(Trainer):
@@ -64,7 +68,7 @@ class NumpyTrainer(Trainer):
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
                     return
-                hits = _hits(outputs, self.targets, batch)
+                hits = _hits(self.engine.model, outputs, self.targets, batch)
                 self.totals[0] += losses.sum(), hits, len(batch) * penalty
                 self.memory.clock[0] += 1
 
@@ -100,7 +104,8 @@ class NumpyTrainer(Trainer):
             losses = reference.gradient(*args, *views(self.grads), weights)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
             self.grads *= self.grads.dtype.type(share * weight)
-            self.tail[:3] = losses.mean() * weight, _hits(outputs, self.targets, batch), weight
+            hits = _hits(model, outputs, self.targets, batch)
+            self.tail[:3] = losses.mean() * weight, hits, weight
 
     def step(self, samples: int, share: float, learning_rate: float) -> float:
         """Step along the gradient of a batch of so many samples; return the penalty."""
@@ -143,7 +148,7 @@ class NumpyEngine:
         y = targets.rows(slice(None), self.model.sizes[-1])
         with np.errstate(all="ignore"):
             losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
-            return losses.sum(), _hits(outputs, targets, slice(None))
+            return losses.sum(), _hits(self.model, outputs, targets, slice(None))
 
     def gradient(self, params: Array, X: Array, targets: Targets) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""

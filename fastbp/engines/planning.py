@@ -4,26 +4,19 @@ Choices depend on shapes, dtype, density and CPU, never on timings or on the num
 same machine gives the same bits.
 """
 
-import os
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
 
+from .._support.cores import available_cores
 from ..kernels import machine
 from ..model.layout import LINE, Layout
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def team_size(threads: int, weights: int, batch_size: int, work: int | None = None) -> int:
     """Return how many of the threads asked for take part; the result has the same bits anyway."""
-    worth = weights * batch_size // (work or machine.WORK_PER_THREAD)
-    return max(1, min(threads, available_cores(), worth))
+    most = min(threads, weights * batch_size // (work or machine.WORK_PER_THREAD))
+    return min(most, available_cores()) if most > 1 else 1
 
 
 def rounded_up(n: int, unit: int) -> int:

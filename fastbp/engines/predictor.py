@@ -16,6 +16,7 @@ from .._support.signals import Exclusive
 from ..model.config import Config
 from ..model.layout import Gradient, Layout, parts_of
 from ..reference import Targets
+from ..reference.records import FLAGS, LABEL, predicts
 from . import get_backend
 
 Array = np.ndarray
@@ -62,6 +63,8 @@ class Predictor:
         self._engine = get_backend(backend).engine(config.model(), self._layout)
         self._alone = Exclusive("this network")  # for all that writes parameters
         self._sample_shape = config.sizes[:1]
+        self._kind = config.loss, config.output
+        self._predicts = predicts(*self._kind, config.sizes[-1])
 
     # Read-only, as all of this is made once: to set another value would change nothing.
     @property
@@ -177,11 +180,34 @@ class Predictor:
         return out[0] if single else out  # type: ignore[no-any-return]
 
     def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
-        """Return the class of each sample: the index of the largest output.
+        """Return what the network predicts for each sample: classes, or numbers.
 
-        Takes what `feedforward` takes; returns (batch,) integers, or one integer for one sample.
+        Takes what `feedforward` takes. Returns, by output and loss; for one sample, an entry of it:
+
+        - softmax, or several sigmoids with the quadratic loss: (batch,) integers, the index of the
+          largest output. These are the classifiers of Nielsen's book, with one-hot targets;
+        - one sigmoid: (batch,) integers, 1 for an output above 1/2, else 0;
+        - several sigmoids with cross-entropy, its element-wise form: (batch, n_out) integers, the
+          same for each output, as each answers for itself and several may be 1;
+        - else numbers: (batch, n_out) floats, those of `feedforward`. Classes that were learnt so
+          are `predict(X).argmax(axis=-1)`.
+
+        Examples
+        --------
+        >>> import fastbp, numpy as np
+        >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> net = fastbp.Network([2, 1], output="sigmoid", loss="cross-entropy", seed=0)
+        >>> history = net.fit(X, [0, 0, 0, 1], epochs=500, batch_size=4, learning_rate=1.0)
+        >>> net.predict(X)
+        array([0, 0, 0, 1])
         """
-        return self.feedforward(X, threads).argmax(axis=-1)  # type: ignore[no-any-return]
+        outputs = self.feedforward(X, threads)
+        if self._predicts == LABEL:
+            return outputs.argmax(axis=-1)  # type: ignore[no-any-return]
+        if self._predicts == FLAGS:
+            flags = (outputs > 0.5).astype(np.int64)
+            return flags[..., 0][()] if self.sizes[-1] == 1 else flags
+        return outputs
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""
@@ -194,7 +220,15 @@ class Predictor:
         Parameters
         ----------
         X : (batch, n_in) array
-        labels : (batch,) integers, or (batch, n_out) one-hot rows
+        labels : (batch,) integers, or (batch, n_out) rows
+            Of several outputs, integers or one-hot rows: the largest output is to be the label's.
+            Of sigmoids, if there is one or the loss is cross-entropy, 0 or 1 for each output, as
+            `predict` returns; of a row all have to be right.
+
+        Raises
+        ------
+        ValueError
+            If the labels are no classes: a network that predicts numbers is judged by `loss`.
         """
         return self._right(X, labels)[0]
 
@@ -212,6 +246,8 @@ class Predictor:
         ----------
         X : (batch, n_in) array
         y : (batch,) integer labels, or (batch, n_out) targets
+            Of one output, (batch,) targets as well. With cross-entropy and sigmoid they are from 0
+            to 1; with softmax, and with poisson, at least 0.
         sample_weight : (batch,) array, optional
             The weight of each sample in the mean, at least 0; by default all are equal.
 
@@ -236,7 +272,7 @@ class Predictor:
         # The engine finds NaN and infinity on its way: faster than a check beforehand.
         X, y = checks.samples(X, self.sizes[0], names[0]), checks.numbers_array(names[1], y)
         n, n_out = X.shape[0], self.sizes[-1]
-        targets = checks.targets(y, n, n_out, self.dtype, names[1], look=False)
+        targets = checks.targets(y, n, n_out, self.dtype, names[1], False, self._kind)
         if counts is not None:
             weights = checks.sample_weight("sample_weight", counts, n, self.dtype)
             targets = targets._replace(weights=weights)
@@ -272,7 +308,7 @@ class Predictor:
     def _right(self, X: Any, labels: Any) -> tuple[int, int]:
         """Return how many samples are classified right, and how many there are."""
         rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
-        checks.classes(targets, labels)
+        checks.classes(targets, labels, self._kind)
         return evaluate(self._engine, self._sound(), rows, targets)[1], rows.shape[0]
 
     def _sound(self) -> Array:

@@ -5,11 +5,7 @@ import platform
 import sys
 from typing import Any
 
-import llvmlite.binding as llvm
-
-from ..kernels.cache import cache_dir, stamp
-from ..kernels.machine import vector_bytes
-from .planning import available_cores
+from .._support.cores import available_cores
 
 PACKAGES = (
     "fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm", "onnx", "pandas",
@@ -27,31 +23,50 @@ def version(name: str) -> str:
 
 def build() -> str:
     """Return the version of fastbp, and a digest of its kernels and their compiler."""
+    try:
+        from ..kernels.cache import stamp
+    except ImportError:  # no compiler
+        return f"{version('fastbp')} (no kernels)"
     return f"{version('fastbp')} (kernels {stamp()[:8]})"
 
 
 def facts() -> dict[str, Any]:
     """Return the facts of a bug report by name; each can be written as JSON."""
-    folder = cache_dir()
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "cpu": llvm.get_host_cpu_name(),
-        "vector_bytes": vector_bytes(),
         "threads": available_cores(),
-        "cache_folder": str(folder or "none, no folder is writable"),
-        "compiled": folder is not None and any(folder.glob("epochs.sgd_epoch-*.nbc")),
+        **_of_kernels(),
+    }
+
+
+def _of_kernels() -> dict[str, Any]:
+    try:
+        # Here, and not above: what needs no kernels does without a compiler, and starts sooner.
+        from llvmlite.binding import get_host_cpu_name
+
+        from ..kernels.cache import cache_folders
+        from ..kernels.machine import vector_bytes
+    except ImportError as error:
+        return {"kernels": f"none: {error}"}
+    readable, writable = cache_folders()
+    folders = [f"{path}{'' if path == writable else ' (read-only)'}" for path in readable]
+    return {
+        "cpu": get_host_cpu_name(),
+        "vector_bytes": vector_bytes(),
+        "cache_folder": ", ".join(folders) or "none, no folder is writable",
+        "compiled": any(f for path in readable for f in path.glob("epochs.sgd_epoch-*.nbc")),
     }
 
 
 def table() -> str:
     """Return the facts as a table, one per line."""
     found = facts()
-    width = found["vector_bytes"]
-    found["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
     found["threads"] = f"{found['threads']} (cores that this process may use)"
-    found["compiled"] = "yes" if found["compiled"] else "no; `fastbp warmup` does it"
+    if width := found.get("vector_bytes"):
+        found["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
+        found["compiled"] = "yes" if found["compiled"] else "no; `fastbp warmup` does it"
     return "\n".join(f"{name.replace('_', ' '):<14}{fact}" for name, fact in found.items())
 
 

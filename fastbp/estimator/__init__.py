@@ -238,6 +238,12 @@ class MLPRegressor(base.RegressorMixin, Perceptron):
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = super()._validate_input(X, y, incremental, reset)
+        if self.loss == "poisson":
+            checks.in_domain("y", y, ("poisson", "exp"))
+        return X, y
+
     # Without `available_if`: scikit-learn's regressor has this method with "lbfgs" too, which then
     # continues from the present weights.
     @sklearn_private.validating

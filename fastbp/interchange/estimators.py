@@ -44,7 +44,7 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     ImportError
         If scikit-learn is missing.
     ValueError
-        If scikit-learn has no such output: tanh, relu, or the softmax of a single output.
+        If scikit-learn has no such output: tanh or relu.
     TypeError
         If the output is exp, and scikit-learn is older than 1.7.
 
@@ -62,9 +62,9 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     """
     output, n_out = net.config["output"], net.sizes[-1]
     allowed = [ours for ours, _ in OUTPUTS.values()]
-    if output not in allowed or (output, n_out) == ("softmax", 1):
-        wanted = f"an output of {', '.join(allowed)} for scikit-learn, softmax of two or more"
-        raise ValueError(f"net must have {wanted}; got {output} of {n_out}")
+    if output not in allowed:
+        wanted = f"an output of {', '.join(allowed)} for scikit-learn"
+        raise ValueError(f"net must have {wanted}; got {output}")
     weights, biases = folded(net)
     biases = biases or [np.zeros(len(W), net.dtype) for W in weights]
     if (output, n_out) == ("softmax", 2):

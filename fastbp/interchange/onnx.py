@@ -10,7 +10,7 @@ import numpy as np
 from .._support import checks, extras, files
 from .._support.texts import said
 from ..model import config
-from ..model.file import check_head, check_regular
+from ..model.file import check_finite, check_head, check_regular
 from ..network import Network
 from .graphs import OPERATORS, layers
 from .parts import functions_of_layers, naming, network
@@ -46,7 +46,8 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     OSError
         If the file cannot be written.
     ValueError
-        If `inputs` is neither of these, or the weights exceed the 2 GiB that an ONNX file can hold.
+        If `inputs` is neither of these, a parameter is not finite, or the weights exceed the 2 GiB
+        that an ONNX file can hold.
 
     References
     ----------
@@ -62,6 +63,7 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     'softmax'
     """
     checks.one_of("inputs", inputs, ("float", "uint8"))
+    check_finite(net.weights, net.biases)
     onnx, size = extras.required(*_REQUIRED), net.to_vector().nbytes
     if size > MAX_BYTES:
         raise ValueError(f"net must have at most {MAX_BYTES:,} bytes for ONNX; got {size:,}")

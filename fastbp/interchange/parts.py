@@ -10,6 +10,7 @@ import numpy as np
 from .._support.texts import said
 from ..errors import ModelFileError
 from ..model.config import Config
+from ..model.file import check_finite
 from ..network import Network, from_arrays
 
 # By layer: weights (n_out, n_in), and biases (n_out,), which are an empty list without.
@@ -35,6 +36,7 @@ def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, str]]:
 
 def folded(net: Network) -> Parts:
     """Return copies of a network's arrays, for layouts that cannot say that inputs are scaled."""
+    check_finite(net.weights, net.biases)
     weights, scale = [W.copy() for W in net.weights], net.config["input_scale"]
     with np.errstate(over="ignore"):
         weights[0][...] = weights[0] * float(scale)  # W (s x) = (s W) x

@@ -55,7 +55,8 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     ValueError
-        If the scaled first weights are too large for the network's dtype.
+        If a parameter is not finite, or the scaled first weights are too large for the network's
+        dtype.
 
     References
     ----------

@@ -24,16 +24,17 @@ What the words mean here, from small to large:
 from typing import TYPE_CHECKING, Any
 
 from . import epochs, inference, operations
-from .cache import cache_dir, kernel_sources, stamp
+from .cache import cache_dir, stamp
 from .ir.activations import ACTIVATION_CODES
 from .ir.losses import LOSS_CODES
-from .jit import KERNELS
+from .jit import KERNELS, all_defined
 from .machine import vector_bytes
 from .operations import ELEMENTWISE
 
 # What Python calls, by its name, which is that of its twin. Attributes: a `__getattr__` would cost
 # each call 0.4 us, where one on a single sample takes 0.4 to 2.
 globals().update(KERNELS)
+all_defined()
 
 if TYPE_CHECKING:
 

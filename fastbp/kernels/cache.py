@@ -1,4 +1,4 @@
-"""Where the machine code of kernels is kept: a folder for each state of the sources.
+"""Where the machine code of kernels is kept: a folder for each state of what is compiled.
 
 Numba's own key covers the file of the kernel alone. A helper edited in another file would be
 answered by the old machine code.
@@ -10,30 +10,56 @@ import os
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
 import numba
+from llvmlite.binding import llvm_version_info
 from numba.core import config
 
 from .machine import vector_bytes
 
 logger = logging.getLogger("fastbp")
 CACHES_KEPT = 8
+PACKAGE = __name__.rpartition(".")[0]
+NOT_KEPT = "kernels are compiled anew in each process; {}"
+# Switches of Numba that change machine code, and are in no key of its cache.
+SWITCHES = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT"
 
 
-def kernel_sources():
-    """Return the source files that compiled code depends on."""
-    return sorted(Path(__file__).parent.rglob("*.py"))
+def _parts(code):
+    """Yield what a code object does, as text; not where it lies: folders and lines may change."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _parts(constant)
+        elif isinstance(constant, frozenset):  # whose order changes from process to process
+            yield repr(sorted(map(repr, constant)))
+        else:
+            yield repr(constant)
+    yield repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars))
+    yield repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_exceptiontable))
 
 
 @cache
 def stamp():
-    """Return a digest of all kernel sources, Numba's version and the vector width."""
-    digest = hashlib.sha256(f"{numba.__version__} {vector_bytes()}".encode())
-    for path in kernel_sources():
-        digest.update(path.read_bytes())
+    """Return a digest of the kernels' code and of how it is compiled; "" where no code is shown.
+
+    Of what Python runs, not of files: in a zip, among `.pyc` files alone or in a frozen program
+    there may be no sources, and others than those that are running. The first call is at the end
+    of the import, before anybody can edit much.
+    """
+    switches = [str(getattr(config, name, None)) for name in SWITCHES]
+    how = f"{numba.__version__} {llvm_version_info} {vector_bytes()} {switches}"
+    digest = hashlib.sha256(how.encode())
+    try:
+        for name in sorted(n for n in sys.modules if f"{n}.".startswith(f"{PACKAGE}.")):
+            digest.update(name.encode())
+            for part in _parts(sys.modules[name].__spec__.loader.get_code(name)):
+                digest.update(part.encode())
+    except Exception:  # a loader of any kind, which may find its archive gone
+        return ""
     return digest.hexdigest()
 
 
@@ -53,24 +79,42 @@ def cache_roots():
 
 
 @cache
-def cache_dir():
-    """Return the folder of this version's kernels, or None (warning once) if none is writable."""
-    for root in cache_roots():
+def cache_folders():
+    """Return the folders to read this version's kernels from, and the one to write to, or None.
+
+    The first root that can be written is the last one that counts; before it stand finished caches
+    that cannot, as in an image or of another user.
+    """
+    readable = []
+    for root in cache_roots() if stamp() else ():
         folder = root / f"kernels-{stamp()[:16]}"
         try:
             fresh = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
+            if os.path.isdir(folder):
+                readable.append(folder)
             continue
         if fresh:
             prune(root)
-        return folder
-    logger.warning(
-        "no writable cache folder: kernels are compiled anew in each process. "
-        "Set NUMBA_CACHE_DIR to a writable folder."
-    )
-    return None
+        return [*readable, folder], folder
+    return readable, None
+
+
+def cache_dir():
+    """Return the folder of this version's kernels, or None."""
+    readable, writable = cache_folders()
+    return writable or next(iter(readable), None)
+
+
+def news():
+    """Return what to tell when kernels must be compiled."""
+    if cache_folders()[1]:
+        return "compiling kernels for this CPU; this happens once per machine ..."
+    if not stamp():
+        return NOT_KEPT.format("their code cannot be read, and so not be told from that of others")
+    return f"no writable cache folder: {NOT_KEPT.format('set NUMBA_CACHE_DIR to a writable one')}"
 
 
 def prune(root):
@@ -81,11 +125,24 @@ def prune(root):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def cached_by_numba(function, options):
-    """Compile a function with Numba's own cache, by public means, in the folder of this version."""
-    folder = cache_dir()
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+@contextmanager
+def numba_config(**values):
+    """Set Numba's configuration for a while."""
+    before = {name: getattr(config, name, None) for name in values}
     try:
-        return numba.njit(cache=folder is not None, **options)(function)
+        vars(config).update(values)
+        yield
     finally:
-        config.CACHE_DIR = before
+        vars(config).update(before)
+
+
+def keep_by_numba(dispatchers):
+    """Keep machine code in Numba's own cache, by public means, in the folder of this version."""
+    folder = cache_folders()[1]
+    # Of a file that is not there Numba keeps code in a folder of its own, for all versions.
+    if folder is None or not all(os.path.exists(d.__code__.co_filename) for d in dispatchers):
+        logger.warning("%s", news() if folder is None else NOT_KEPT.format("they have no sources"))
+        return
+    with numba_config(CACHE_DIR=str(folder), CACHE_LOCATOR_CLASSES=""):
+        for dispatcher in dispatchers:
+            dispatcher.enable_caching()

@@ -8,9 +8,13 @@ import logging
 from functools import wraps
 
 import numba
+from numba.core import config
 from numba.extending import overload
 
-from .cache import cached_by_numba
+from .cache import keep_by_numba, stamp
+
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, which turns the compiler off: unset it")
 
 logger = logging.getLogger("fastbp")
 # `fastmath` is `contract` alone: anything more would break the range reduction of exp and make
@@ -21,7 +25,7 @@ KERNELS: dict = {}  # every compiled entry point by name
 try:
     from .numba_cache import cached
 except ImportError as error:
-    cached = cached_by_numba
+    cached = None
     logger.warning(
         "the kernel cache does not know Numba %s (%s); Numba's own is used. Kernels are loaded "
         "0.2 s later in each process, and a damaged cache file or a full disk is an error.",
@@ -59,5 +63,13 @@ def by_type(choose=None, *, inline="never"):
 
 def kernel(function):
     """Compile a function that Python calls; its machine code is kept on disk."""
-    KERNELS[function.__name__] = dispatcher = cached(function, OPTIONS)
+    dispatcher = cached(function, OPTIONS) if cached else inner(function)
+    KERNELS[function.__name__] = dispatcher
     return dispatcher
+
+
+def all_defined():
+    """Note what the kernels are, now that all of them are imported."""
+    stamp()
+    if cached is None:
+        keep_by_numba(KERNELS.values())

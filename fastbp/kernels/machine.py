@@ -10,26 +10,41 @@ from functools import cache
 
 import llvmlite.binding as llvm
 from numba.core import config
+from numba.core.registry import cpu_target
 
 # -- the CPU ---------------------------------------------------------------------------------------
 
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
-VECTOR_FEATURES = (("avx512f", 64), ("avx", 32))  # widest first; else SSE2 or NEON, 16 bytes
+WIDTHS = {"zmm": 64, "ymm": 32}  # by x86's names of vector registers; other CPUs have 16 bytes
+PROBE = """
+target triple = "{}"
+define void @probe(ptr %p) {{
+  %x = load <16 x float>, ptr %p
+  %y = fadd <16 x float> %x, %x
+  store <16 x float> %y, ptr %p
+  ret void
+}}"""
 
 
 @cache
 def vector_bytes():
-    """Return the width of the host's vectors in bytes; `FASTBP_VECTOR_BYTES` forces another."""
+    """Return the bytes of the vectors that Numba compiles for; `FASTBP_VECTOR_BYTES` forces others.
+
+    Wider ones than the CPU has are made of several of its own: right, and slow.
+    """
     forced = os.environ.get("FASTBP_VECTOR_BYTES")
     if forced:
         if forced not in ("16", "32", "64"):
             raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
         return int(forced)
-    if config.CPU_FEATURES is not None:  # the user compiles for another CPU
-        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
-    else:
-        features = {name for name, present in llvm.get_host_cpu_features().items() if present}
-    return next((width for name, width in VECTOR_FEATURES if name in features), 16)
+    # With NUMBA_ENABLE_AVX=0 Numba leaves FMA on, with which LLVM takes AVX for allowed.
+    if config.CPU_FEATURES is None and not config.ENABLE_AVX:
+        return 16
+    # Features imply others, and a name of a CPU stands for many: LLVM knows what it all comes to.
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    code = target.emit_assembly(llvm.parse_assembly(PROBE.format(triple)))
+    return next((width for name, width in WIDTHS.items() if name in code), 16)
 
 
 _MANY_REGISTERS = vector_bytes() == 64  # AVX-512 has 32 vector registers, others 16
@@ -81,7 +96,10 @@ ENTRY_COST = 2
 
 # -- shares of a team ------------------------------------------------------------------------------
 
-SPINS = 2000  # at a barrier, about 20 microseconds; then the core is offered to others
+# At a barrier a thread spins, looking at the clock after so many pauses; then offers its core to
+# others; then sleeps, so that it does not use up a container's quota. In nanoseconds: most barriers
+# take less than the first, and to wake up takes a tenth of the second.
+PAUSES, MOST_SPINNING, MOST_YIELDING = 32, 20_000, 1_000_000
 UPDATE_UNIT = 8  # rows of W, or parameters: whole tiles of 32 registers
 TRANSPOSE_UNIT = 16  # rows of W: whole squares of vectors of any width
 

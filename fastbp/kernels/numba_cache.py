@@ -6,19 +6,20 @@ this file raises an ImportError, and `jit.kernel` does with the public ones.
 
 import logging
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from inspect import signature
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.caching import _CacheLocator as CacheLocator
 from numba.core.runtime import rtsys
 
-from .cache import cache_dir, stamp
+from .cache import cache_dir, cache_folders, news, numba_config, stamp
 
 logger = logging.getLogger("fastbp")
 
 
-class _Locator(_CacheLocator):
+class _Locator(CacheLocator):
     def __init__(self, py_func, py_file):
         self._py_file = py_file
         self._lineno = py_func.__code__.co_firstlineno
@@ -45,37 +46,39 @@ class _KernelCache(FunctionCache):
     _impl_class = _CacheImpl
 
     def __init__(self, py_func):
-        self._waiting = py_func  # for the first call: import touches no disk
+        self._function = py_func
 
-    def _open(self):
-        """Return whether there is a folder; `cache_dir` has said so if there is none."""
-        if self._waiting is not None and cache_dir() is not None:
-            super().__init__(self._waiting)
-            self._waiting = None
-        return self._waiting is None
+    @cached_property
+    def _files(self):  # at the first call: import touches no disk
+        """Files of this kernel, best first; where there is a writable folder, its is last."""
+        readable, _ = cache_folders()
+        if readable:
+            with numba_config(CACHE_LOCATOR_CLASSES=""):  # the user's would choose other folders
+                super().__init__(self._function)
+        return [IndexDataCacheFile(str(p), self._impl.filename_base, stamp()) for p in readable]
 
     def load_overload(self, sig, target_context):
-        if not self._open():
-            return None
         # Not super().load_overload: before it loads, it makes all of Numba's types and functions
         # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
         # compiling needs it, which does it again. Code that is loaded needs the runtime.
-        try:
-            rtsys.initialize(target_context)
-            with self._guard_against_spurious_io_errors():
-                found = self._load_overload(sig, target_context)
-        except Exception as error:  # a damaged file may raise anything on its way out of pickle
-            _warn_once(f"a damaged kernel cache file is compiled anew ({type(error).__name__})")
-            found = None
-            with suppress(OSError):
-                self.flush()  # else saving stumbles over the same index
-        if found is None:
-            _warn_once("compiling kernels for this CPU; this happens once per machine ...")
-        return found
+        rtsys.initialize(target_context)
+        for file in self._files:
+            self._cache_file = file
+            try:
+                with self._guard_against_spurious_io_errors():
+                    if found := self._load_overload(sig, target_context):
+                        return found
+            except Exception as error:  # a damaged file may raise anything on its way out of pickle
+                kind = type(error).__name__
+                _warn_once(f"a damaged kernel cache file is compiled anew ({kind})")
+                with suppress(OSError):
+                    self.flush()  # else saving stumbles over the same index
+        _warn_once(news())
+        return None
 
     def save_overload(self, sig, data):
         try:
-            if self._open():
+            if cache_folders()[1]:
                 super().save_overload(sig, data)
         except OSError as error:
             _warn_once(f"kernels cannot be kept in {self.cache_path} ({error.strerror})")
@@ -103,7 +106,8 @@ def _check():
             FunctionCache.save_overload: 3,
             FunctionCache.flush: 1,
             FunctionCache._guard_against_spurious_io_errors: 1,
-            _CacheLocator.from_function: 2,
+            CacheLocator.from_function: 2,
+            IndexDataCacheFile.__init__: 4,
             rtsys.initialize: 1,
         }
         for method, count in parameters.items():

@@ -69,8 +69,7 @@ def softmax(z, out):
 @kernel
 def output_delta(loss, activation, z, y, rows, a, delta, losses):
     """Twin of `reference.output_delta`; a and delta in storage rows."""
-    # `rows` holds 0, 1, 2, ..., the numbers of the samples. `losses` has room for as many hits,
-    # which without labels are zero.
+    # `rows` holds 0, 1, 2, ..., the numbers of the samples. `losses` has room for as many hits.
     _to_rows(z, a)
     delta[:] = 0
     output_rows(

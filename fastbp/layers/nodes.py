@@ -13,6 +13,8 @@ from ..engines import get_backend
 from ..engines.operations import numbers_of
 from ..reference import Targets
 
+KIND = "cross-entropy", "softmax"  # of the loss below
+
 
 def floats(name: str, value: ArrayLike) -> np.ndarray:
     """Return value as a float32 or float64 array; integers become float64."""
@@ -28,7 +30,7 @@ def targets_of(y: ArrayLike, scores: np.ndarray, name: str = "y") -> Targets:
         wanted = f"integer labels of shape {leading} or targets of shape {scores.shape}"
         raise ValueError(f"{name} must be {wanted}; got {y.shape}")
     rows = y.reshape(-1, n_out) if y.ndim == scores.ndim else y.reshape(-1)
-    return checks.targets(rows, len(rows), n_out, scores.dtype, name)
+    return checks.targets(rows, len(rows), n_out, scores.dtype, name, kind=KIND)
 
 
 Dx = TypeVar("Dx")  # what `backward` returns
@@ -333,17 +335,19 @@ class SoftmaxWithLoss(BackendNode[np.ndarray]):
     def forward(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss of scores x, before softmax, against y.
 
-        x is (..., n_out): a row for each sample, in any leading shape, or one sample. y are (...)
-        integer labels in range(n_out), or (..., n_out) finite targets, one-hot or real.
+        x is (..., n_out): a row for each sample, in any leading shape, or one sample, of two scores
+        or more: softmax of a single one is always 1. y are (...) integer labels in range(n_out), or
+        (..., n_out) finite targets of at least 0, one-hot or real.
         """
         x = floats("x", x)
-        if not x.ndim or not x.size:
-            raise ValueError(f"x must be (..., n_out), at least one sample; got {x.shape}")
+        if not x.size or x.shape[-1:] in ((), (1,)):
+            wanted = "(..., n_out), at least one sample and two scores of each"
+            raise ValueError(f"x must be {wanted}; got {x.shape}")
         n_out = x.shape[-1]
         y = targets_of(y, x).rows(slice(None), n_out)
         rows = checks.finite("x", x.reshape(-1, n_out))
         backend = get_backend(self.backend)
-        _, delta, losses = backend.output_delta("cross-entropy", "softmax", rows, y)
+        _, delta, losses = backend.output_delta(*KIND, rows, y)
         self._out, self._seen = ((), np.float64), ((delta / len(delta)).reshape(x.shape),)
         return float(losses.mean())
 

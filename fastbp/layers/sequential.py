@@ -177,7 +177,7 @@ class Sequential:
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """Return the share of rightly classified samples; labels (...), or one-hot (..., n_out)."""
         scores = self.predict(x)
-        targets = checks.classes(nodes.targets_of(labels, scores, "labels"), labels)
+        targets = checks.classes(nodes.targets_of(labels, scores, "labels"), labels, nodes.KIND)
         return float((scores.argmax(axis=-1).reshape(-1) == targets.labels).mean())
 
     def gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:

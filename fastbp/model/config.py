@@ -47,6 +47,11 @@ class Config:
             output = {"cross-entropy": "softmax", "poisson": "exp"}.get(loss, quadratic)
         checks.one_of("output", output, OUTPUT)
         checks.one_of(f"output, with loss {loss!r},", output, outputs(loss))
+        if output == "softmax" and widths[-1] == 1:
+            raise ValueError(
+                "output 'softmax' needs two outputs or more: a single one is always 1. For two "
+                f'classes pass output="sigmoid"; got sizes {list(widths)}'
+            )
         dtype = checks.dtype_name(dtype)
         scale = checks.positive_float("input_scale", input_scale, dtype)
         return cls(widths, activation, output, loss, checks.flag("bias", bias), dtype, scale)

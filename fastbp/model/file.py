@@ -196,7 +196,21 @@ def _array(file: Any, name: str, path: str) -> np.ndarray:
 
 def write_model(path: _Path, config: Config, arrays: Sequence[np.ndarray]) -> None:
     """Write a network's configuration and its arrays, in the order of `config.shapes()`."""
+    layers = len(config.sizes) - 1
+    check_finite(arrays[:layers], arrays[layers:])
     write(path, dict(zip(config.shapes(), arrays, strict=True)), config.as_dict())
+
+
+def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
+    """Raise a ValueError for what no reader takes: parameters that are NaN or infinite."""
+    for name, arrays in (("weights", weights), ("biases", biases)):
+        for l, array in enumerate(arrays):
+            for place in np.argwhere(~np.isfinite(array))[:1].tolist():
+                raise ValueError(
+                    f"{name}[{l}]{place} is {array[tuple(place)]}: only finite parameters can be "
+                    "written to a file. Go back to an earlier file, or train with a smaller "
+                    "learning rate"
+                )
 
 
 def read_model(path: _Path) -> tuple[Config, list[np.ndarray]]:

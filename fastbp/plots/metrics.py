@@ -1,4 +1,4 @@
-"""What a network of two outputs or more gets right and wrong, and the norms of its layers."""
+"""What a network gets right and wrong of each class, and the norms of its layers."""
 
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from .._support import checks
 from ..engines import get_backend
 from ..history import History
 from ..network import Network
+from ..reference import Targets
 
 _Layers = list[np.ndarray]
 MOST_CLASSES = 1000  # a larger matrix takes GiB of memory, and nobody could read it
@@ -16,7 +17,7 @@ MOST_CLASSES = 1000  # a larger matrix takes GiB of memory, and nobody could rea
 
 def confusion(net: Network, X: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Return counts[i, j]: how many samples of class i the network predicts as class j."""
-    classes = net.sizes[-1]
+    classes = max(2, net.sizes[-1])
     if classes > MOST_CLASSES:
         raise ValueError(f"a confusion matrix shows up to {MOST_CLASSES} classes; got {classes}")
     outputs, true = _outputs(net, X, labels)
@@ -48,7 +49,8 @@ class Mistakes(NamedTuple):
     indices: np.ndarray  # (k,) int64: rows of X
     labels: np.ndarray  # (k,) int64: true classes
     predicted: np.ndarray  # (k,) int64: predicted classes
-    confidence: np.ndarray  # (k,) float: output of the predicted class; a probability with softmax
+    # (k,) float: output of the predicted class; a probability with softmax and with one sigmoid
+    confidence: np.ndarray
     total: int  # number of all mistakes
 
 
@@ -62,9 +64,20 @@ def mistakes(net: Network, X: ArrayLike, labels: ArrayLike, most: int) -> Mistak
 
 
 def _outputs(net: Network, X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return an output for each class, and the labels; one sigmoid is of the classes 0 and 1."""
     rows = checks.samples(X, net.sizes[0])
-    targets = checks.targets(labels, rows.shape[0], net.sizes[-1], net.dtype, "labels")
-    return net.feedforward(rows), checks.classes(targets, labels, "labels").labels
+    net.evaluate(rows, labels)  # raises for what are no classes
+    targets, outputs = _targets(net, labels, rows.shape[0], "labels"), net.feedforward(rows)
+    if net.sizes[-1] == 1:
+        return np.hstack([1 - outputs, outputs]), targets.values[:, 0].astype(np.int64)
+    if not targets.labels.size:
+        raise ValueError("labels must be one class of each sample, (n,) integers; got rows")
+    return outputs, targets.labels
+
+
+def _targets(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
+    kind = net.config["loss"], net.config["output"]
+    return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=kind)
 
 
 class Norms:
@@ -149,7 +162,7 @@ def backprop(net: Network, X: Any, y: np.ndarray) -> tuple[_Layers, _Layers]:
         return z
 
     X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, config["input_scale"])
-    y = checks.targets(y, X.shape[0], net.sizes[-1], net.dtype).rows(slice(None), net.sizes[-1])
+    y = _targets(net, y, X.shape[0], "y").rows(slice(None), net.sizes[-1])
     biases = net.biases or [np.zeros(len(W), net.dtype) for W in net.weights]
     a = [X.astype(net.dtype) * net.dtype.type(config["input_scale"])]
     for W, b in zip(net.weights[:-1], biases[:-1], strict=True):

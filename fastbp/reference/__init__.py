@@ -197,6 +197,16 @@ LOSSES: dict[tuple[str, str], Callable[[Array, Array, Array], Any]] = {
 }
 
 
+# Where a loss has a least value: targets from the first to the second.
+DOMAINS = {
+    ("cross-entropy", "softmax"): (0.0, np.inf),  # counts of classes, or a distribution
+    ("cross-entropy", "sigmoid"): (0.0, 1.0),
+    ("poisson", "exp"): (0.0, np.inf),
+}
+# What an output comes to at most, where it does not come to every number.
+REACH = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf)}
+
+
 def output_delta(
     loss: str, activation: str, z: Array, y: Array, a: Array, delta: Array, losses: Array
 ) -> None:

@@ -19,16 +19,33 @@ class Model(NamedTuple):
     scale: float  # inputs are multiplied by it
 
 
+# What outputs stand for: the place of the largest; a class 1 or 0 for each, by its side of 1/2.
+LABEL, FLAGS, NUMBERS = "label", "flags", "numbers"
+
+
+def predicts(loss: str, activation: str, n_out: int) -> str:
+    """Return what outputs stand for; see `Network.predict`."""
+    if activation == "sigmoid":
+        return FLAGS if n_out == 1 or loss == "cross-entropy" else LABEL
+    return LABEL if activation == "softmax" else NUMBERS
+
+
 class Targets(NamedTuple):
     """What is to be learnt: either class labels or rows of values; the other array is empty."""
 
     labels: Array  # (n,) int64
     values: Array  # (n, n_out)
     weights: Array = np.empty(0)  # (n,), or empty: all samples count alike
+    flags: bool = False  # whether values are classes, 0 or 1 for each output
+
+    @property
+    def classes(self) -> bool:
+        """Whether a sample may be classified right or wrong."""
+        return self.flags or self.labels.size > 0
 
     def part(self, which: slice) -> "Targets":
         """Return the targets of some samples."""
-        return Targets(self.labels[which], self.values[which], self.weights[which])
+        return Targets(self.labels[which], self.values[which], self.weights[which], self.flags)
 
     def rows(self, indices: Array | slice, n_out: int) -> Array:
         """Return the targets of these samples as rows, one-hot where there are labels."""

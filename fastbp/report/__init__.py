@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from html import escape
-from pathlib import Path
+from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
-_PAGE = Path(__file__).parent / "page.html"
+_PAGE = resources.files(__name__) / "page.html"  # also in a zip
 _NO_HISTORY = "no history: `fastbp train` leaves one beside its model, fit returns one"
 _NO_NORMS = "no norms: `fastbp train` records them, and so does fit(..., callbacks=[fastbp.Norms])"
 _COLUMNS = ("class", "samples", "right", "precision", "recall", "F1", "most often taken for")
@@ -61,7 +61,7 @@ def write(
     path : str or os.PathLike
         The file to write; replaced atomically if it exists.
     net : fastbp.Network
-        With two outputs or more.
+        One that predicts classes: `Network.evaluate` says which do.
     X, labels
         As for `plots.confusion_matrix`; of samples that the network was not trained on.
     history, norms, rates : optional

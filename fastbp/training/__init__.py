@@ -19,7 +19,7 @@ from . import mpi, progress, resume
 from .loop import Loop, Slices
 from .ranks import Ranks, joined
 from .recipe import VALIDATION, Data, Given, Learner, Recipe, checked
-from .sources import Arrays, Chunks, Source, Stretch, part
+from .sources import Arrays, Chunks, Source, Stretch, part, warn_out_of_reach
 from .steps import Steps, steps_of
 
 __all__ = ["Learner", "fit", "take_step"]
@@ -75,7 +75,7 @@ def _validation(
         sums = np.zeros(3)  # of losses and hits, and of shares that hold no classes
         if share is not None:
             loss, hits = predictor.evaluate(learner.engine, learner.params, *share)
-            sums[:] = loss, hits, not share[1].labels.size
+            sums[:] = loss, hits, not share[1].classes
         ranks.reduce(sums)
         return float(sums[0] / data.n), float("nan") if sums[2] else float(sums[1] / data.n)
 
@@ -85,9 +85,10 @@ def _validation(
 def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     """Take one step of plain SGD on a batch; go back if something is then not finite."""
     rows, targets = checks.batch(X, y, learner.config)
+    warn_out_of_reach(learner, targets.values, "y", ranks := Ranks())
     n = rows.shape[0]
     learner.engine.layout.clear_padding(learner.params)
     with learner.alone, learner.engine.trainer(learner.params, rows, targets, n) as trainer:
-        slices = Slices(learner.params, Ranks(), Steps(trainer))
+        slices = Slices(learner.params, ranks, Steps(trainer))
         for _ in slices.run(0, Stretch(np.arange(n), n, 0, 1, n, n), learning_rate, 0.0):
             pass

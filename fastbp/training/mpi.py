@@ -9,7 +9,8 @@ import numpy as np
 from ..history import History
 from .ranks import Ranks
 from .recipe import Data, Learner, Recipe
-from .state import PUBLIC_EVENTS, below, numbered, remembering, settings, short_digest, tell
+from .settings import settings
+from .state import PUBLIC_EVENTS, below, numbered, remembering, short_digest, tell
 
 
 def check_agreement(learner: Learner, ranks: Ranks, recipe: Recipe) -> None:

@@ -20,6 +20,7 @@ from ..reference.records import SLOTS
 from . import state
 from .loop import Loop
 from .ranks import Ranks
+from .settings import settings
 
 Facts = dict[str, Any]
 DATA = "data", "validation_data"
@@ -43,11 +44,13 @@ def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, 
 
 def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     learner, recipe = loop.learner, loop.recipe
+    callbacks = state.remembering(recipe.callbacks)
     facts = {
         "network": dict(learner.net.config), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": recipe.rule._asdict(), "learning_rate": state.settings(recipe.schedule),
-        "callbacks": [state.settings(callback) for callback in state.remembering(recipe.callbacks)],
+        "optimizer": recipe.rule._asdict(),
+        "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
+        "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
     }  # fmt: skip
     if ranks.alone:
@@ -55,8 +58,10 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
             facts["validation_data"] = state.digest(validation[0], *validation[1])
         return facts
     facts |= {"order": "by stretches", "sync_every": recipe.sync_every}
+    if recipe.sync_every > 1:  # how many take steps by themselves is part of the training
+        facts["ranks"] = ranks.size
     if recipe.validation is not None:
-        facts["validation_data"] = state.short_digest(recipe.validation.X, recipe.validation.y)
+        facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
 
 
@@ -91,6 +96,7 @@ class KeptInFile:
         if (start := snapshot.start) is None:
             return  # interrupted before the first snapshot: nothing was learned
         params, totals, slots, clock = snapshot.arrays
+        model_file.check_finite(*layout.views(params))
         rows = [layout.to_vector(slot) for slot in slots]
         arrays = {
             "parameters": layout.to_vector(params), "totals": totals, "optimizer.clock": clock,
@@ -101,7 +107,8 @@ class KeptInFile:
         arrays |= state.numbered(start.states, "states.")
         config = {
             "facts": self._facts, "rng": start.rng, "done": start.done,
-            "position": snapshot.position, "seconds": snapshot.seconds, "stopped": start.stopped,
+            "position": snapshot.position, "seconds": snapshot.seconds,
+            "stopped": str(start.stopped or ""),
         }  # fmt: skip
         recipe = self._loop.recipe
         model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING)
@@ -116,6 +123,7 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     found, wanted = config.get("facts"), json.loads(json.dumps(facts))
     if not isinstance(found, dict):
         raise ModelFileError(f"{path} is damaged: it does not say what was trained")
+    _as_noted_before(found, wanted)
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
@@ -127,6 +135,17 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         return _snapshot(arrays, config, loop), _history(arrays, config)
     except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r:.300}") from error
+
+
+def _as_noted_before(found: Facts, wanted: Facts) -> None:
+    """Leave out of the facts here what a file of fastbp 0.2 does not say."""
+    if "ranks" not in found:
+        wanted.pop("ranks", None)
+    rate, callbacks = found.get("learning_rate"), found.get("callbacks")
+    then = [rate, *(callbacks if isinstance(callbacks, list) else ())]
+    for old, new in zip(then, (wanted["learning_rate"], *wanted["callbacks"]), strict=False):
+        if isinstance(old, dict) and "definition" not in old:
+            new.pop("definition", None)
 
 
 def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:

@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
 from .._support import checks
+from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
-from ..reference import Targets
+from ..reference import REACH, Targets
 from .ranks import Ranks, Shard
 from .recipe import Data, Learner, Recipe
 
@@ -18,6 +20,7 @@ from .recipe import Data, Learner, Recipe
 WINDOW_BYTES = 2**23
 WINDOW_COPIES = 1  # of the parameters: a window costs one, and is no smaller
 FEW = 512  # samples from all over, by which a trainer chooses its path
+_warned: WeakSet[Any] = WeakSet()  # the networks of whose targets it was said
 
 
 class Stretch(NamedTuple):
@@ -67,6 +70,25 @@ def part(
     return X, targets
 
 
+def warn_out_of_reach(learner: Learner, values: np.ndarray, name: str, ranks: Ranks) -> None:
+    """Warn, once for each network, of targets that its output does not come to."""
+    output, found = learner.config.output, ""
+    if learner.config.loss != "quadratic" or output not in REACH or learner.net in _warned:
+        return
+    low, high = REACH[output]
+    if (place := checks.outside(values, low - ROUNDING, high + ROUNDING)) is not None:
+        found = checks.value_at(name, values, place)
+    if not (found := max(ranks.gather(found))):
+        return
+    _warned.add(learner.net)
+    if ranks.rank == 0:
+        limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+        checks.warn(
+            f"targets out of reach: output {output!r} is {limits}, and y holds {found}. For "
+            'regression pass output="identity" to Network, or scale y'
+        )
+
+
 def _rows(array: Any, rows: np.ndarray) -> Any:
     # `take` is seven times as fast as an index, but of any other array it makes a copy first.
     plain = not checks.is_sparse(array) and array.flags.c_contiguous and array.flags.aligned
@@ -74,7 +96,8 @@ def _rows(array: Any, rows: np.ndarray) -> Any:
 
 
 def _targets(targets: Targets, rows: np.ndarray) -> Targets:
-    return Targets(*(_rows(values, rows) if values.size else values for values in targets))
+    labels, values, weights = (_rows(a, rows) if a.size else a for a in targets[:3])
+    return Targets(labels, values, weights, targets.flags)
 
 
 def _trainer(
@@ -107,7 +130,10 @@ class Arrays:
             self.X, self.targets = part(
                 recipe.data, self.shard.rows, learner.config, ("X", "y"), look=not ranks.alone
             )
-        self.classes = all(ranks.gather(bool(self.targets.labels.size)))
+        self.classes = all(ranks.gather(self.targets.classes))
+        rows = self.shard.rows
+        name = "y" if ranks.alone else f"y[{rows.start}:{rows.stop}]"  # as `part` names them
+        warn_out_of_reach(learner, self.targets.values, name, ranks)
         self._window = self._steps_at_once(learner, ranks, recipe)
         whole = self._window >= self.shard.steps
         # Whether all samples stay loaded, and are taken as they lie in every epoch.
@@ -153,7 +179,7 @@ class Chunks:
     fixed = False
 
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
-        self._config, self._chunks = learner.config, recipe.chunks
+        self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks
         self._draw = learner.rng.permutation if recipe.shuffle else None
         self._batch, self.n = recipe.batch_size, 0  # until they are counted
         chunks = self._checked()
@@ -161,14 +187,16 @@ class Chunks:
         if first is None:
             raise ValueError("chunks must hold at least one pair (X, y); got none")
         self._begun: Iterator[Any] | None = itertools.chain([first], chunks)
-        self.classes = bool(first[1].labels.size)
+        self.classes = first[1].classes
         self.trainer = _trainer(learner, ranks, recipe, self._batch, *first, few=True)
 
     def _checked(self) -> Iterator[tuple[Any, Targets]]:
         for number, chunk in enumerate(self._chunks, start=1):
             pair = checks.pair(f"chunk {number}", chunk)
             names = f"X of chunk {number}", f"y of chunk {number}"
-            yield checks.batch(*pair, self._config, names)
+            X, targets = checks.batch(*pair, self._learner.config, names)
+            warn_out_of_reach(self._learner, targets.values, names[1], self._ranks)
+            yield X, targets
 
     def epoch(self, number: int, position: int = 0) -> Iterator[Stretch]:
         """Yield a stretch for each chunk, in an order of its own."""
@@ -177,7 +205,7 @@ class Chunks:
         for X, targets in chunks:
             n = X.shape[0]
             self.trainer.load(X, targets)
-            classes = classes and bool(targets.labels.size)
+            classes = classes and targets.classes
             order = np.arange(n)
             if self._draw is not None and n > self._batch:  # a batch of all samples has no order
                 order = self._draw(n)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .._support import checks
-from ..history import Best, History
+from ..history import History
 from ..reference.records import Memory
 
 SAMPLED = 64  # rows of a mapped file that are looked at before a training by several ranks
@@ -88,17 +88,6 @@ def numbered(states: Iterable[dict[str, np.ndarray]], prefix: str = "") -> dict[
 def below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def settings(thing: Any) -> dict[str, Any]:
-    """Return the class of a schedule or callback, and what it was made with."""
-    found: dict[str, Any] = {"class": type(thing).__name__}
-    for name, value in vars(thing).items():
-        if isinstance(value, Best) and name[0] != "_":
-            found[name] = {"monitor": value.monitor, "min_delta": value.min_delta}
-        elif isinstance(value, (bool, int, float, str)) and name[0] != "_":
-            found[name] = value
-    return found
 
 
 def digest(*arrays: Any) -> str:

@@ -129,7 +129,8 @@ class Case:
             b[...] = rng.standard_normal(b.shape) / 2 if model.bias else 0
         self.X = self._inputs(rng)
         y = rng.integers(n_out, size=batch) if labels and n_out > 1 else rng.random((batch, n_out))
-        self.targets = checks.targets(y, batch, n_out, dtype)
+        outputs = model.loss, model.activations[-1]
+        self.targets = checks.targets(y, batch, n_out, dtype, kind=outputs)
         self.engines = {name: get_backend(name).engine(model, self.layout) for name in BACKENDS}
         self.both = self.slow, self.fast = [self.engines[name] for name in BACKENDS]
         self.grads, self.loss, _ = self.slow.gradient(self.params, self.X, self.targets)

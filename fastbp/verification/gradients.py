@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
-from .._support.differences import ArrayCheck, Comparison, number
+from .._support.differences import KINK, SAME, STEP, ArrayCheck, Comparison, number, steady
+from ..layers import ReLU
+from ..model.config import Config
 from ..network import Network
-from .cases import named
+from ..reference import LOSSES
+from .cases import SLOW, named
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
 _LINE = "{:<12}{:>8}  {:<18}{:>9}  {:<14}{:>14}{:>14}{}"
@@ -40,13 +43,26 @@ class GradientReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every array is within the tolerance, and none was overwritten."""
+        """Whether nothing is wrong: no array differs, and none was overwritten.
+
+        Arrays in `undecided` are not wrong as far as differences can decide; see `verdict`.
+        """
         return not self.failures
+
+    @property
+    def verdict(self) -> str:
+        """`"ok"`, `"undecided at a kink"` if nothing is wrong but for what it names, `"NOT ok"`."""
+        return ("ok" if not self.undecided else KINK) if self.ok else "NOT ok"
 
     @property
     def failures(self) -> tuple[ArrayCheck, ...]:
         """The arrays that are not ok."""
         return tuple(array for array in self.layers if not array.ok)
+
+    @property
+    def undecided(self) -> tuple[ArrayCheck, ...]:
+        """The arrays with entries, `kinks`, at which differences cannot decide."""
+        return tuple(array for array in self.layers if array.status == KINK)
 
     def __str__(self) -> str:
         """Return a table, one line per array."""
@@ -57,15 +73,15 @@ class GradientReport:
             values = f"{c.analytic:.6e}", f"{c.numerical:.6e}", _note(c)
             lines.append(_LINE.format(c.name, c.size, c.checked, f"{c.error:.2e}", place, *values))
         largest = f"largest error {self.max_error:.2e}, allowed {self.tolerance:.0e}"
-        return "\n".join([*lines, f"{'ok' if self.ok else 'NOT ok'}: {largest}"])
+        return "\n".join([*lines, f"{self.verdict}: {largest}"])
 
 
 def _note(c: ArrayCheck) -> str:
-    if c.status != "kink":
+    if c.status != KINK:
         values = ": before, after" if c.status == "overwritten" else ""
         return "" if c.ok else f"  <-- {c.status}{values}"
     more = f" and {len(c.kinks) - 3} more" if len(c.kinks) > 3 else ""
-    return f"  on kinks: {', '.join(map(str, c.kinks[:3])) or 'all directions'}{more}"
+    return f"  {KINK}: {', '.join(map(str, c.kinks[:3])) or 'directions'}{more}"
 
 
 def gradcheck(
@@ -106,21 +122,25 @@ def gradcheck(
     Returns
     -------
     GradientReport
-        With `ok`, `max_error`, `layers`, `failures`; `str()` gives a table.
+        With `verdict`, `ok`, `max_error`, `layers`, `failures`, `undecided`; `str()` gives a table.
 
     Raises
     ------
     TypeError
         If the target is of another kind, or something does not consist of float64 numbers.
     ValueError
-        If an array has no entries, a value is not finite or not a scalar, or the gradient lacks an
-        array or has another shape than its parameter. (A gradient that is not finite raises
+        If an array has no entries, a value is not finite or not a scalar, function or gradient
+        give different values for the same parameters or the function jumps, or the gradient lacks
+        an array or has another shape than its parameter. (A gradient that is not finite raises
         nothing: the report gives its place.)
 
     Notes
     -----
-    An entry whose step crosses a kink, as that of ReLU, is checked again with other steps. One that
-    lies on a kink passes if its gradient lies between the two sides, and is listed.
+    An entry whose step crosses a kink, as that of ReLU, is checked again: in a `Network`, and in
+    the `ReLU` nodes of `fastbp.layers`, with each ReLU held on its side, which decides it; in other
+    code with smaller steps. Where the kink is nearer than any step that rounding leaves, a gradient
+    between the two sides is "undecided at a kink": the verdict says so, and the entry is listed in
+    `kinks`. That is no failure; other parameters or samples may decide.
 
     Examples
     --------
@@ -140,8 +160,9 @@ def gradcheck(
         np.random.default_rng(seed),
     )
     problem, analytic, overwritten = _first_calls(_problem(target, X, y))
-    arrays, f = problem.arrays, problem.function
-    rows = {k: Comparison(k, x, analytic[k], f, *effort).row() for k, x in arrays.items()}
+    held = problem.held() if problem.held else (problem.function, False)
+    arrays, how = problem.arrays, (problem.function, *held, *effort)
+    rows = {k: Comparison(k, x, analytic[k], *how).row() for k, x in arrays.items()}
     for name, (before, after) in overwritten.items():
         place = tuple(int(i) for i in np.argwhere(before != after)[0])
         row = rows.get(name) or ArrayCheck(name, before.size, "all", "ok", 0.0, (), 0.0, 0.0)
@@ -154,6 +175,9 @@ _Arrays: TypeAlias = dict[str, np.ndarray]
 _Overwritten: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # before and after
 
 
+_Held: TypeAlias = tuple[Callable[[], Any], bool]
+
+
 class _Problem(NamedTuple):
     """What an adapter makes of a target; the rest is common to all targets."""
 
@@ -161,6 +185,8 @@ class _Problem(NamedTuple):
     function: Callable[[], Any]  # returns a number
     gradient: Callable[[], Mapping[str, Any]]
     overwritten: _Overwritten  # arrays of the caller that `gradient` found changed
+    # Returns the function with each ReLU held on its side of the kink, and whether one is at zero.
+    held: Callable[[], _Held] | None = None
 
 
 def _problem(target: Any, X: Any, y: Any) -> _Problem:
@@ -192,22 +218,54 @@ def _problem(target: Any, X: Any, y: Any) -> _Problem:
 
 def _first_calls(problem: _Problem) -> tuple[_Problem, _Arrays, _Overwritten]:
     """Return a problem safe to go on with, its gradient, and what the code overwrote."""
-    before = copy.deepcopy(problem.arrays)
-    number(problem.function())
-    analytic, overwritten = _checked(problem.gradient(), before), problem.overwritten
-    for name, array in problem.arrays.items():
-        if not np.array_equal(before[name], array):
-            overwritten = {name: (before[name], array.copy()), **overwritten}
-            array[...] = before[name]
+    arrays, overwritten = problem.arrays, dict[str, tuple[np.ndarray, np.ndarray]]()
 
-    def restoring() -> Any:
-        before = copy.deepcopy(problem.arrays)
-        value = problem.function()
-        for name, array in problem.arrays.items():
-            array[...] = before[name]
+    def restoring(call: Callable[[], Any]) -> Any:
+        before = copy.deepcopy(arrays)
+        value = call()
+        for name, array in arrays.items():
+            if not np.array_equal(before[name], array):
+                overwritten.setdefault(name, (before[name], array.copy()))
+                array[...] = before[name]
         return value
 
-    return problem._replace(function=restoring) if overwritten else problem, analytic, overwritten
+    def function() -> Any:
+        return restoring(problem.function)
+
+    value = number(function())
+    _check_values(function, value, arrays)
+    first, again = (restoring(lambda: _checked(problem.gradient(), arrays)) for _ in range(2))
+    for name, slope in first.items():
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(slope - again[name]) > SAME * np.abs(slope).max()
+        if apart.any():
+            raise ValueError(
+                f"the gradient of {name} is different for the same parameters, such as "
+                f"{float(slope[apart][0])} and {float(again[name][apart][0])}: let each call begin "
+                "anew, with the same random numbers"
+            )
+    steady(function, value)  # after the gradient, which may have changed what it must not
+    overwritten |= problem.overwritten
+    return problem._replace(function=function) if overwritten else problem, first, overwritten
+
+
+def _check_values(function: Callable[[], Any], value: float, arrays: _Arrays) -> None:
+    """Raise if a function is random, there or nearby, or knows no more digits than float32."""
+    before, rng = copy.deepcopy(arrays), np.random.default_rng(0)
+    steady(function, value)
+    nearby = []
+    for sign in (1, -1):
+        for array in arrays.values():
+            array += sign * STEP * rng.uniform(1, 2, array.shape)
+        nearby.append(steady(function))
+        for name, array in arrays.items():
+            array[...] = before[name]
+    with np.errstate(over="ignore"):
+        single = all(float(np.float32(v)) == v for v in (value, *nearby))
+    if single and value not in nearby and any(v % 1 for v in nearby):
+        raise TypeError(
+            "function must compute in float64; its values have no more digits than float32"
+        )
 
 
 def _checked(gradient: Mapping[str, Any], arrays: _Arrays) -> _Arrays:
@@ -236,18 +294,67 @@ def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
         found = twin.gradient(X, y)
         return named(found.weights, found.biases)
 
-    return _Problem(named(twin.weights, twin.biases), lambda: twin.loss(X, y), gradient, {})
+    arrays = named(twin.weights, twin.biases)
+    return _Problem(arrays, lambda: twin.loss(X, y), gradient, {}, lambda: _held(twin, X, y))
+
+
+def _held(net: Network, X: Any, y: Any) -> _Held:
+    """Return a network's loss with each ReLU held on its side of the kink."""
+    config, sides = Config.checked(**net.config), dict[int, np.ndarray]()
+    rows, targets = checks.batch(X, y, config)
+    model, values = config.model(), targets.rows(slice(None), config.sizes[-1])
+    biases = net.biases or [np.zeros(n) for n in config.sizes[1:]]
+
+    def loss() -> float:
+        a = rows * config.input_scale
+        for l, (W, b, name) in enumerate(zip(net.weights, biases, model.activations, strict=True)):
+            z = a @ W.T + b
+            if name == "relu":
+                a = np.where(sides.setdefault(l, np.sign(z)) > 0, z, 0)
+            else:
+                a = getattr(SLOW, name)(z)
+        return float(LOSSES[config.loss, config.output](z, values, a).mean())
+
+    if not np.isclose(loss(), value := net.loss(X, y), rtol=1e-9, atol=1e-9 * abs(value)):
+        return lambda: net.loss(X, y), False  # it is not this loss that is differentiated
+    return loss, any((side == 0).any() for side in sides.values())
+
+
+def _holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], _Held]:
+    """Return what returns the function with `ReLU` nodes held on their sides of the kink."""
+    relus = [node for node in nodes if type(node) is ReLU]
+    sides: dict[int, Any] = {}
+
+    def forward_of(l: int) -> Callable[[Any], Any]:
+        return lambda x: np.where(sides.setdefault(l, np.sign(x)) > 0, x, 0.0)[()]
+
+    def held() -> Any:
+        for l, node in enumerate(relus):
+            vars(node)["forward"] = forward_of(l)
+        try:
+            return function()
+        finally:
+            for node in relus:
+                del vars(node)["forward"]
+
+    return lambda: (held, held() is None or any(np.any(side == 0) for side in sides.values()))
 
 
 def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
     twin = copy.deepcopy(model)
-    for layer in getattr(twin, "layers", ()):
+    nodes = getattr(twin, "layers", ())
+    for layer in nodes:
         _in_float64(layer, getattr(layer, "parameters", ()))
     for name, array in twin.params.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             kind = getattr(array, "dtype", type(array).__name__)
             raise TypeError(f"params[{name!r}] must be a float64 array; got {kind}")
-    return _Problem(dict(twin.params), lambda: twin.loss(X, y), lambda: twin.gradient(X, y), {})
+
+    def function() -> Any:
+        return twin.loss(X, y)
+
+    gradient, held = lambda: twin.gradient(X, y), _holding(nodes, function)
+    return _Problem(dict(twin.params), function, gradient, {}, held)
 
 
 def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
@@ -273,7 +380,10 @@ def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
         slopes = {name: getattr(layer, f"d{name}") for name in parameters}
         return dict(zip(names, dx, strict=True)) | slopes
 
-    return _Problem(arrays, lambda: np.sum(weights * layer.forward(*data)), gradient, overwritten)
+    def function() -> Any:
+        return np.sum(weights * layer.forward(*data))
+
+    return _Problem(arrays, function, gradient, overwritten, _holding([layer], function))
 
 
 def _learnt(layer: Any, inputs: list[np.ndarray], fixed: tuple[Any, ...]) -> Sequence[str]:

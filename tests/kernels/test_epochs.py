@@ -562,7 +562,8 @@ def test_labels_and_their_one_hot_rows_give_the_same_bits(dtype, make_net, make_
                 by_label, by_value = (Trained(net, X, y, batch, 1, path) for y in (labels, values))
                 assert by_label.params.tobytes() == by_value.params.tobytes()
                 assert by_label.loss == by_value.loss
-                assert by_value.hits == 0  # values name no class
+                if output[1] != "sigmoid":
+                    assert by_value.hits == 0  # values name no class
 
 
 # -- a batch larger than the scratch ---------------------------------------------------------------

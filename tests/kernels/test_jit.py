@@ -3,20 +3,24 @@
 The processes here see a copy of the kernels alone, and a cache of their own.
 """
 
+import compileall
 import json
 import os
+import py_compile
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import llvmlite.binding as llvm
 import pytest
 
 from fastbp.kernels import cache, jit, machine
 
 FOLDER = Path(cache.__file__).parent
-SOURCES = [path.relative_to(FOLDER).as_posix() for path in cache.kernel_sources()]
+SOURCES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
 ANNOUNCEMENT = "compiling kernels for this CPU; this happens once per machine ..."
 PROGRAMS = Path(__file__).parents[1] / "programs"
 
@@ -59,6 +63,18 @@ class House:
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
+
+    def pack(self, kind):
+        """Let processes find the package as a zip, or as byte code alone."""
+        root = self.folder / kind
+        shutil.copytree(self.package, root / "fastbp", dirs_exist_ok=True)
+        if "pyc" in kind:
+            compileall.compile_dir(root, quiet=1, legacy=True, force=True)
+            for path in root.rglob("*.py"):
+                path.unlink()
+        if "zip" in kind:
+            root = shutil.make_archive(str(root), "zip", root)
+        return {"PYTHONPATH": str(root)}
 
     def files(self, pattern):
         found = [path for path in self.cache.rglob("*") if re.search(pattern, path.name)]
@@ -110,6 +126,43 @@ def test_a_helper_edited_in_another_file_is_not_answered_by_an_old_binary(house)
     assert new["hits"] == 0
     assert lines == [ANNOUNCEMENT]
     assert new["folder"] != old["folder"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "pyc", pytest.param("zip of pyc", marks=pytest.mark.long)])
+def test_where_no_sources_lie_an_edit_shows_too(kind, house):
+    """Unedited, it is the same code as anywhere else."""
+    found, lines = house.run(**house.pack(kind))
+    assert (found["hits"], lines) == (1, [])
+    house.edit("ir/vectors.py", '_operator("fdiv")', '_operator("fmul")')
+    new, lines = house.run(right=False, **house.pack(kind))
+    assert (new["hits"], lines) == (0, [ANNOUNCEMENT])
+
+
+def test_sources_edited_while_a_process_runs_are_not_taken_for_its_code(house):
+    shutil.rmtree(house.cache)
+    path = house.package / "kernels" / "ir" / "vectors.py"
+    found, _ = house.run("call_sigmoid_edited_meanwhile.py", str(path))
+    assert found["hits"] == 0
+    found, _ = house.run(right=False)
+    assert found["hits"] == 0
+
+
+def test_byte_code_that_python_does_not_compare_with_its_source_is_what_counts(house):
+    """It is run whatever the source says; the source is run where it is made anew."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(house.package, quiet=1, invalidation_mode=mode)
+    house.edit("ir/vectors.py", '_operator("fdiv")', '_operator("fmul")')
+    old, _ = house.run()
+    compileall.compile_dir(house.package, quiet=1, invalidation_mode=mode, force=True)
+    new, _ = house.run(right=False)
+    assert (old["hits"], new["hits"]) == (1, 0)
+
+
+def test_the_users_choice_of_numbas_locators_makes_no_code_stale(house):
+    locators = {"NUMBA_CACHE_LOCATOR_CLASSES": "InTreeCacheLocator"}
+    house.run(**locators)
+    house.edit("ir/vectors.py", '_operator("fdiv")', '_operator("fmul")')
+    house.run(right=False, **locators)
 
 
 # For each source: an edit, and the call of call_kernels.py in which it must show.
@@ -293,6 +346,33 @@ def test_where_the_first_folder_is_closed_the_next_is_taken(tmp_path):
     assert lines == [ANNOUNCEMENT]
 
 
+def test_a_finished_cache_that_cannot_be_written_is_read(house):
+    found, lines = house.run("read_only.py", "call_sigmoid.py", HOME=os.devnull)
+    assert (found["hits"], lines) == (1, [])
+    assert found["folder"].startswith(str(house.cache))
+
+
+def test_what_it_lacks_is_compiled_and_kept_in_the_next_folder_if_any(house, tmp_path):
+    program = "read_only.py", "call_sigmoid_then_compile.py"
+    found, lines = house.run(*program, HOME=os.devnull)
+    assert found["hits"] == 1
+    (line,) = lines
+    assert re.search("no writable cache folder.*NUMBA_CACHE_DIR", line)
+    for expected in [ANNOUNCEMENT], []:
+        found, lines = house.run(*program, HOME=str(tmp_path / "home"))
+        assert (found["hits"], lines) == (1, expected)
+    assert not any("sigmoid" in path.name for path in (tmp_path / "home").rglob("*"))
+
+
+def test_a_damaged_cache_that_cannot_be_mended_stops_nobody(house):
+    for path in house.files("nbi$"):
+        path.write_bytes(b"")
+    found, lines = house.run("read_only.py", "call_sigmoid.py", HOME=os.devnull)
+    assert found["hits"] == 0
+    assert "damaged" in lines[0]
+    assert "no writable cache folder" in lines[1]
+
+
 def test_a_full_disk_does_not_stop_training(tmp_path):
     """The kernel runs, and one line says what was not kept."""
     found, lines = House(tmp_path).run("call_sigmoid_on_a_full_disk.py")
@@ -339,16 +419,51 @@ def test_without_it_and_without_a_folder_nothing_is_kept(tmp_path):
 # -- the stamp -------------------------------------------------------------------------------------
 
 
-def test_the_stamp_covers_every_source(tmp_path, monkeypatch):
-    shutil.copytree(FOLDER, tmp_path / "k")
-    monkeypatch.setattr(cache, "kernel_sources", lambda: sorted((tmp_path / "k").rglob("*.py")))
-    stamps = [cache.stamp()]
-    assert cache.stamp.__wrapped__() == stamps[0]
-    for source in SOURCES:  # each edit is added to those before
-        with (tmp_path / "k" / source).open("a") as file:
-            file.write("#")
-        stamps.append(cache.stamp.__wrapped__())
-        assert stamps[-1] != stamps[-2], f"an edit of {source} does not show"
+class Loader:
+    """A loader of another text; None: one that shows no code."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def get_code(self, name):
+        return self.text and compile(self.text, f"/another/{name}.py", "exec")
+
+
+@pytest.fixture
+def stamp_with(monkeypatch):
+    """stamp_with(name, text): the stamp where a module's code is that of another text."""
+
+    def stamp(name, text):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[name].__spec__, "loader", Loader(text))
+            return cache.stamp.__wrapped__()
+
+    return stamp
+
+
+def test_the_stamp_covers_every_source(stamp_with):
+    stamps = {cache.stamp.__wrapped__(), cache.stamp()}
+    for source in SOURCES:
+        text, name = (FOLDER / source).read_text(), source.removesuffix(".py").replace("/", ".")
+        module = f"fastbp.kernels.{name}".removesuffix(".__init__")
+        assert stamp_with(module, f"# elsewhere\n{text}") in stamps, "comments are no code"
+        stamps.add(stamp_with(module, f"{text}\n_edited = {{'a', 'b'}}"))
+    assert len(stamps) == 1 + len(SOURCES)
+
+
+@pytest.mark.parametrize("name", cache.SWITCHES)
+def test_the_stamp_covers_switches_of_numba(name, monkeypatch):
+    monkeypatch.setattr(cache.config, name, 7)
+    assert cache.stamp.__wrapped__() != cache.stamp()
+
+
+def test_where_no_code_is_shown_nothing_is_kept(stamp_with, monkeypatch):
+    nothing = stamp_with("fastbp.kernels.machine", None)
+    monkeypatch.setattr(cache, "stamp", lambda: nothing)
+    folders = cache.cache_folders.__wrapped__()
+    assert folders == ([], None)
+    monkeypatch.setattr(cache, "cache_folders", lambda: folders)
+    assert "compiled anew in each process; their code cannot be read" in cache.news()
 
 
 def test_the_stamp_covers_the_vector_width(monkeypatch):
@@ -420,20 +535,59 @@ def test_another_width_is_refused(width, monkeypatch):
         machine.vector_bytes.__wrapped__()
 
 
+X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
+
+
+@pytest.fixture
+def numba_compiles_for(monkeypatch):
+    """numba_compiles_for(triple, cpu, features): as Numba's code generator says it."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
+
+    def compiles_for(*what):
+        generator = SimpleNamespace(magic_tuple=lambda: what)
+        context = SimpleNamespace(codegen=lambda: generator)
+        monkeypatch.setattr(machine, "cpu_target", SimpleNamespace(target_context=context))
+
+    return compiles_for
+
+
 @pytest.mark.parametrize(
-    ("features", "width"),
+    ("triple", "cpu", "features", "width"),
     [
-        ("+sse2,+avx,+avx2,+avx512f", 64),
-        ("+avx,-avx512f", 32),
-        ("+sse2,-avx", 16),
-        ("+neon", 16),
-        ("", 16),
+        (X86, "znver4", "", 64),
+        (X86, "haswell", "", 32),
+        (X86, "haswell", "+avx512f", 64),
+        (X86, "znver4", "-avx512f", 32),
+        (X86, "znver4", "-avx", 16),
+        (X86, "generic", "", 16),
+        (X86, "generic", "+fma", 32),  # no FMA without AVX
+        (ARM, "neoverse-v1", "", 16),
     ],
 )
-def test_the_vector_width_follows_the_cpu(features, width, monkeypatch):
-    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
+def test_the_vector_width_is_that_of_what_numba_compiles_for(
+    triple, cpu, features, width, numba_compiles_for, monkeypatch
+):
+    numba_compiles_for(triple, cpu, features)
     monkeypatch.setattr(machine.config, "CPU_FEATURES", features)
     assert machine.vector_bytes.__wrapped__() == width
+
+
+def test_with_avx_turned_off_vectors_are_those_of_sse(numba_compiles_for, monkeypatch):
+    """Numba leaves FMA on, which LLVM takes for AVX2."""
+    numba_compiles_for(X86, "znver4", "-avx,-avx2,-avx512f,+fma")
+    monkeypatch.setattr(machine.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(machine.config, "ENABLE_AVX", 0)
+    assert machine.vector_bytes.__wrapped__() == 16
+
+
+@pytest.mark.parametrize("switch", ["NUMBA_ENABLE_AVX=0", "NUMBA_CPU_FEATURES=-avx512f"])
+def test_kernels_have_no_wider_registers_than_numba_compiles_for(switch, tmp_path):
+    name, value = switch.split("=")
+    found, _ = House(tmp_path).run("registers.py", **{name: value})
+    assert found["width"] <= 32
+    assert "zmm" not in found["registers"]
 
 
 def test_the_host_has_vectors(monkeypatch):

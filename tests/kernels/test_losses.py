@@ -41,6 +41,11 @@ def assert_within(around, n):
     assert not rows[np.isfinite(rows[:, :n]).all(axis=1), n:].any()
 
 
+def right_sides(activation, a, y):
+    """Which samples have sigmoids all on the side of 1/2 of their targets, values."""
+    return (activation == "sigmoid") & ((a > 0.5) == (y > 0.5)).all(axis=1)
+
+
 def output_delta(loss, activation, z, y):
     """Call the kernel; what it writes starts as NaN."""
     batch, n = z.shape
@@ -53,7 +58,7 @@ def output_delta(loss, activation, z, y):
     assert_within(around_a, n)
     assert_within(around_delta, n)
     assert losses[-1] == GUARD
-    assert not losses[batch:-1].any()  # no labels, no hits
+    assert np.array_equal(losses[batch:-1], right_sides(activation, a[:, :n], y))
     return a[:, :n].copy(), delta[:, :n].copy(), losses[:batch].copy()
 
 
@@ -262,7 +267,7 @@ def by_rows(loss, activation, z, which, labels=None, values=None):
 
 @pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
 def test_targets_are_those_of_the_samples_numbers(loss, activation, dtype, rng, assert_close):
-    """By label and by value: the reference, one pattern of bits, and hits by label alone."""
+    """By label and by value: the reference, one pattern of bits, and hits."""
     for n in (1, 3, 16, 17, 100):
         z = rng.standard_normal((6, n)).astype(dtype)
         which = rng.permutation(20)[:6]
@@ -271,18 +276,18 @@ def test_targets_are_those_of_the_samples_numbers(loss, activation, dtype, rng, 
         values = np.full((20, n), np.nan, dtype)
         values[which] = one_hot(n, labels[which], dtype)
         *by_label, hits = by_rows(loss, activation, z, which, labels=labels)
-        *by_value, none = by_rows(loss, activation, z, which, values=values)
+        *by_value, sides = by_rows(loss, activation, z, which, values=values)
         expected = expected_output(loss, activation, z, values[which])
         assert_are(by_label, expected, values[which], assert_close)
         for mine, theirs in zip(by_label, by_value, strict=True):
             assert np.array_equal(mine, theirs)
         assert np.array_equal(hits, expected[0].argmax(axis=1) == labels[which])
-        assert not none.any()
+        assert np.array_equal(sides, right_sides(activation, expected[0], values[which]))
         values[which] = rng.standard_normal((6, n))
-        *by_value, none = by_rows(loss, activation, z, which, values=values)
+        *by_value, sides = by_rows(loss, activation, z, which, values=values)
         expected = expected_output(loss, activation, z, values[which])
         assert_are(by_value, expected, values[which], assert_close)
-        assert not none.any()
+        assert np.array_equal(sides, right_sides(activation, expected[0], values[which]))
 
 
 def ties(rng, n, dtype):
@@ -356,7 +361,8 @@ def test_lanes_over_the_batch_are_the_reference(loss, activation, dtype, rng, as
                     )
                     # Its own outputs: of two that round to 1, one may lie below in the reference.
                     right = found[0].argmax(axis=1) == y.argmax(axis=1)
-                    assert found[3] == (right.sum() if number == 0 else 0), (m, n)
+                    sides = right_sides(activation, found[0], y)
+                    assert found[3] == (sides if number else right).sum(), (m, n)
 
 
 def test_lanes_have_any_number_of_outputs(dtype, rng, assert_close):

@@ -1,11 +1,16 @@
 """The barrier, and who owns which share."""
 
 import threading
+import time
+from types import SimpleNamespace
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
+from llvmlite import ir
 
+from fastbp.kernels.ir.atomics import emit_pause
 from fastbp.kernels.ir.memory import pointer
 from fastbp.kernels.machine import K_SPLIT, TILE_ROWS
 from fastbp.kernels.walk.records import Team
@@ -77,6 +82,50 @@ def test_no_thread_passes_a_barrier_before_all_have_come(team):
 
     together(team, enter)
     assert astray == [0] * team
+
+
+def test_who_waits_long_sleeps():
+    """A quota that one thread uses up while it waits is one that the others lack."""
+    resource = pytest.importorskip("resource")
+    sync, arrived = np.zeros(SYNC_SIZE, np.int64), np.zeros((2, 8), np.int64)
+    meet(sync, 0, 1, 1, arrived)  # compiled once, here
+    found = []
+
+    def wait():
+        meet(sync, 0, 2, 1, arrived)
+        found.append(resource.getrusage(resource.RUSAGE_THREAD))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.5)
+    meet(sync, 1, 2, 1, arrived)
+    waiting.join()
+    assert found[0].ru_utime + found[0].ru_stime < 0.1
+    assert found[0].ru_nvcsw > 20  # one that only offers its core leaves it when others want it
+
+
+@pytest.mark.parametrize(
+    ("triple", "instruction"),
+    [
+        ("x86_64-unknown-linux-gnu", "pause"),
+        ("aarch64-unknown-linux-gnu", "isb"),
+        ("arm64-apple-macosx14", "isb"),
+        ("powerpc64le-unknown-linux-gnu", None),
+    ],
+)
+def test_each_cpu_pauses_in_its_own_way(triple, instruction):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module()
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "spin")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emit_pause(SimpleNamespace(builder=builder))
+    builder.ret_void()
+    target = llvm.Target.from_triple(triple).create_target_machine()
+    code = target.emit_assembly(llvm.parse_assembly(str(module)))
+    found = [word for word in ("pause", "isb") if f"\t{word}" in code]
+    assert found == [instruction] * (instruction is not None)
 
 
 @pytest.mark.parametrize("team", [1, 2, 3, 8])

@@ -2,18 +2,24 @@
 
 import ctypes
 import os
-import platform
+import time
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
-from .vectors import I32, call, emitted
+from .vectors import I32, I64, call, emitted
 
-_os_yield = (
-    ctypes.CDLL("kernel32").SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield
-)
-llvm.add_symbol("fastbp_yield", ctypes.cast(_os_yield, ctypes.c_void_p).value)
+WINDOWS = os.name == "nt"
+_FUNCTIONS = {  # of the operating system, by our name
+    "fastbp_yield": "SwitchToThread" if WINDOWS else "sched_yield",
+    "fastbp_sleep": "Sleep" if WINDOWS else "usleep",
+    "fastbp_clock": "GetTickCount64" if WINDOWS else "clock_gettime",
+}
+for _name, _function in _FUNCTIONS.items():
+    _found = getattr(ctypes.CDLL("kernel32" if WINDOWS else None), _function)
+    llvm.add_symbol(_name, ctypes.cast(_found, ctypes.c_void_p).value)
 
 
 @emitted(types.int64)
@@ -34,14 +40,37 @@ def atomic_write(e, counters, slot, value):
     e.builder.store_atomic(value, e.at(counters, slot), "seq_cst", 8)
 
 
-@emitted()
-def pause(e):
+def emit_pause(e):
     """Tell the CPU that this thread spins."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    cpu = e.builder.module.triple.partition("-")[0]
+    if cpu == "x86_64":
         call(e.builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+    elif cpu in ("aarch64", "arm64"):  # where `yield` mostly does nothing
+        call(e.builder, "llvm.aarch64.isb", ir.VoidType(), [I32(15)])
+
+
+pause = emitted()(emit_pause)
+
+
+@emitted(types.int64)
+def nanoseconds(e):
+    """Return the time, of a clock that is never set."""
+    if WINDOWS:
+        return e.builder.mul(call(e.builder, "fastbp_clock", I64, []), I64(10**6))
+    place = cgutils.alloca_once(e.builder, ir.ArrayType(I64, 2))
+    call(e.builder, "fastbp_clock", I32, [I32(time.CLOCK_MONOTONIC), place])
+    now = e.builder.load(place)
+    seconds, rest = (e.builder.extract_value(now, i) for i in (0, 1))
+    return e.builder.add(e.builder.mul(seconds, I64(10**9)), rest)
 
 
 @emitted()
 def offer_core(e):
     """Let another thread run on this core, if one waits."""
     call(e.builder, "fastbp_yield", I32, [])
+
+
+@emitted()
+def sleep(e):
+    """Leave the core for about 0.1 ms."""
+    call(e.builder, "fastbp_sleep", I32, [I32(1 if WINDOWS else 50)])

@@ -162,9 +162,9 @@ _LOSSES = {
 
 
 def _switch(e, loss, code, body):
-    """Emit `body(emit)` for the loss of this code behind the activation of that code."""
+    """Emit `body(emit, code)` for the loss of this code behind the activation of that code."""
     both = e.builder.add(e.builder.mul(loss, I64(8)), code)
-    e.switch(both, {8 * l + f: partial(body, emit) for (l, f), emit in _LOSSES.items()})
+    e.switch(both, {8 * l + f: partial(body, emit, f) for (l, f), emit in _LOSSES.items()})
 
 
 @emitted()
@@ -173,11 +173,12 @@ def output_rows(
     losses, hits,
 ):  # fmt: skip
     """Replace z by a; write delta, loss and hit of each sample, from the targets of which[r]."""
+    # Without labels there are no hits but those of sigmoids, on the targets' side of 1/2.
     # z and delta: (rows, n), their rows z_row and delta_row apart. labels: (samples,), or values:
     # (samples, n), as `labelled` says. losses, hits: (rows,), in double precision.
     b = e.builder
 
-    def body(emit):
+    def body(emit, f):
         with e.over(rows) as r:
             s = b.load(e.at(which, r))
             # Without labels there is no array of them to read from.
@@ -190,6 +191,9 @@ def output_rows(
             b.store(DOUBLE(0.0), e.at(hits, r))
             with b.if_then(labelled):
                 b.store(sample.hit(), e.at(hits, r))
+            if f == SIGMOID:
+                with b.if_then(b.not_(labelled)):
+                    b.store(sample.hit_by_sides().value, e.at(hits, r))
 
     _switch(e, loss, code, body)
 
@@ -200,18 +204,21 @@ def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
     # z, targets, delta: (n, m), their rows `row` apart. sums: (2,), in double precision.
     b = e.builder
 
-    def body(emit):
+    def body(emit, f):
         def step(s, losses, hits):
             inside = e.first_lanes(b.sub(m, s))
             places = (e.at(matrix, s) for matrix in (z, delta, targets))
             samples = SampleLanes(e, n, row, inside, *places)
-            loss, hit = emit(samples).keep(inside, 0.0), samples.hit().keep(inside, 0.0)
-            return [losses + loss, hits + hit]
+            loss, hit = emit(samples).keep(inside, 0.0), samples.hit()
+            if f == SIGMOID:
+                hit = hit.keep(labelled, samples.hit_by_sides())
+            return [losses + loss, hits + hit.keep(inside, 0.0)]
 
         sums_of = e.loop(I64(0), m, e.lanes, [double(e.zero())] * 2, step)
         loss, hits = (x.fold(Vec.__add__).value for x in sums_of)
         b.store(loss, e.at(sums, 0))
-        b.store(b.select(labelled, hits, DOUBLE(0.0)), e.at(sums, 1))
+        counted = hits if f == SIGMOID else b.select(labelled, hits, DOUBLE(0.0))
+        b.store(counted, e.at(sums, 1))
 
     _switch(e, loss, code, body)
 

@@ -54,6 +54,16 @@ class _Samples:
         """Return the sum over all outputs of what a step carried."""
         return self.combine(vec, Vec.__add__)
 
+    def hit_by_sides(self):
+        """Return 1.0 if all outputs are on their targets' side of 1/2, else 0.0."""
+
+        def body(v, inside, wrong):
+            values = self.load(v), self.target(v, inside)
+            above, wanted = (x.where(">", 0.5, 1.0, 0.0) for x in values)
+            return [wrong + double(abs(above - wanted).keep(inside, 0.0))]
+
+        return self.sums(1, body)[0].where("==", 0.0, 1.0, 0.0)
+
 
 class SampleRow(_Samples):
     """One sample, its outputs side by side: each step is a vector of them."""

@@ -6,9 +6,17 @@ The threads are plain Python threads inside a kernel that has released the GIL. 
 `sync` is the beginning of `Work.integers`: a few counters, each on a cache line of its own.
 """
 
-from ..ir.atomics import atomic_add, atomic_read, atomic_write, offer_core, pause
+from ..ir.atomics import (
+    atomic_add,
+    atomic_read,
+    atomic_write,
+    nanoseconds,
+    offer_core,
+    pause,
+    sleep,
+)
 from ..jit import inner
-from ..machine import SPINS
+from ..machine import MOST_SPINNING, MOST_YIELDING, PAUSES
 
 _ARRIVED, _GENERATION, STOPPED, ASKED, _NEXT = 0, 8, 16, 24, 32
 SYNC_SIZE = 40
@@ -28,13 +36,17 @@ def barrier(sync, team):
         atomic_write(sync, _ARRIVED, 0)
         atomic_write(sync, _GENERATION, generation + 1)
         return
-    spins = 0
+    pauses, since = 0, 0
     while atomic_read(sync, _GENERATION) == generation:
-        spins += 1
-        if spins < SPINS:
-            pause()
-        else:
-            offer_core()
+        pause()
+        pauses += 1
+        if pauses % PAUSES == 0:
+            now = nanoseconds()
+            since = since or now
+            if now - since > MOST_YIELDING:
+                sleep()
+            elif now - since > MOST_SPINNING:
+                offer_core()
 
 
 @inner
