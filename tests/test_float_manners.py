@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp import Network, layers, load
+from fastbp import Network, layers, load, verify
 from fastbp.engines import get_backend
 from fastbp.engines.numba_engine import NumbaEngine
 from fastbp.engines.numba_trainer import NumbaTrainer
@@ -139,6 +139,12 @@ def test_callbacks_have_the_errstate_of_their_caller(backend, tiny_data):
     with np.errstate(all="raise"):
         _fit(net, *tiny_data, callbacks=[Look()])
         assert seen == [np.geterr()] * 2
+
+
+def test_verify_heeds_no_errstate():
+    with np.errstate(all="raise"):
+        report = verify(quick=True)
+    assert report.ok, report
 
 
 NODES = {

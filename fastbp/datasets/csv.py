@@ -124,7 +124,7 @@ def _numbers(name: str, column: Any) -> np.ndarray:
 
 
 def _labels(name: str, values: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # what int64 cannot hold differs, below
+    with np.errstate(all="ignore"):  # what int64 cannot hold differs, below
         labels = values.astype(np.int64)
     wrong = (labels != values) | (labels < 0)
     if wrong.any():

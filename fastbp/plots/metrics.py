@@ -38,7 +38,7 @@ class PerClass(NamedTuple):
 def per_class(counts: np.ndarray) -> PerClass:
     """Return the figures of each class, from what `confusion` returns."""
     samples, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         f1 = 2 * right / (samples + predicted)
         return PerClass(samples, right, right / predicted, right / samples, f1)
 
