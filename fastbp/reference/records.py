@@ -39,6 +39,11 @@ class Targets(NamedTuple):
     flags: bool = False  # whether values are classes, 0 or 1 for each output
 
     @property
+    def arrays(self) -> tuple[Array, Array, Array]:
+        """What a training learns from, apart from X."""
+        return self[:3]
+
+    @property
     def classes(self) -> bool:
         """Whether a sample may be classified right or wrong."""
         return self.flags or self.labels.size > 0

@@ -55,7 +55,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     }  # fmt: skip
     if ranks.alone:
         if validation is not None:
-            facts["validation_data"] = state.digest(validation[0], *validation[1][:3])
+            facts["validation_data"] = state.digest(validation[0], *validation[1].arrays)
         return facts
     facts |= {"order": "by stretches", "sync_every": recipe.sync_every}
     if recipe.sync_every > 1:  # how many take steps by themselves is part of the training
@@ -67,7 +67,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
 
 def _data_digest(ranks: Ranks, source: Any) -> str:
     # Of several ranks it is one of the digests of strips: the same for any number of ranks.
-    arrays = source.X, *source.targets[:3]
+    arrays = source.X, *source.targets.arrays
     if ranks.alone:
         return state.digest(*arrays)
     found = [
