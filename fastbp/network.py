@@ -86,6 +86,7 @@ class Network(Predictor):
     True
     """
 
+    @np.errstate(all="ignore")
     def __init__(
         self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
         loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",

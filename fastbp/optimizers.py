@@ -26,8 +26,8 @@ def _positive_or_none(name: str, value: Any) -> float:
 class Optimizer:
     """What `SGD` and `Adam` share: the penalty, clipping, and a memory.
 
-    Passed to `fit` again, for the same network, an optimiser continues with its memory, or with an
-    empty one if changed settings need another.
+    Passed to `fit` again, for the same network, an optimiser continues with its memory; with an
+    empty one if its settings were changed, other than the penalty and clipping.
     """
 
     l2: float
@@ -36,6 +36,7 @@ class Optimizer:
     _rule: Callable[[], Rule]  # without what the optimisers share
     _memory: Memory | None = None
     _shape: Any = None
+    _remembered: Rule | None = None  # the rule whose memory it is
 
     def __post_init__(self) -> None:
         self.rule()  # checks the settings
@@ -55,9 +56,10 @@ class Optimizer:
 
     def memory(self, layout: Layout, params: np.ndarray) -> Memory:
         """Return the memory for this network's parameters, from which a trainer continues."""
-        shape, rule = (layout.sizes, layout.dtype, layout.bias), self.rule()
-        if self._memory is None or len(self._memory.slots) != rule.slots:
+        shape, rule = (layout.sizes, layout.dtype, layout.bias), self._rule()
+        if self._memory is None or rule != self._remembered:
             self._memory, self._shape = new_memory(rule, params), shape
+            self._remembered = rule
         if shape != self._shape:
             known = f"a network of sizes {list(self._shape[0])} and dtype {self._shape[1]}"
             got = f"{list(layout.sizes)} and {layout.dtype}"
@@ -71,12 +73,16 @@ class Optimizer:
 
     def set_state(self, layout: Layout, state: dict[str, np.ndarray]) -> None:
         """Continue from what `state` returned for a network of this layout."""
-        got = {name: np.shape(array) for name, array in state.items()}
-        wanted = {"slots": (self.rule().slots, layout.size), "clock": (1,)}
+        rule = self._rule()
+        got = {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in state.items()}
+        slots = (rule.slots, layout.size), str(layout.dtype)
+        wanted = {"slots": slots, "clock": ((1,), "float64")}
         if got != wanted:
             raise ValueError(f"state must hold arrays of the shapes {wanted}; got {got}")
-        self._shape = layout.sizes, layout.dtype, layout.bias
-        self._memory = Memory(**{name: array.copy() for name, array in state.items()})
+        self._remembered, self._shape = rule, (layout.sizes, layout.dtype, layout.bias)
+        self._memory = Memory(**{name: np.array(x, order="C") for name, x in state.items()})
+        for slot in self._memory.slots:
+            layout.clear_padding(slot)
 
 
 @dataclass(eq=False)

@@ -35,6 +35,12 @@ def sigmoid(x):
     return np.where(x < 0, t, 1) / (1 + t)
 
 
+def exp(x):
+    """The truth, infinite where no float32 is near it."""
+    with np.errstate(over="ignore"):
+        return np.where(np.isinf(np.exp(x).astype(np.float32)), np.inf, np.exp(x))
+
+
 def _softmax_with_zero(z):
     rows = np.zeros((len(z), 2), np.float32)
     rows[:, 0] = z
@@ -48,6 +54,7 @@ def _softmax_with_zero(z):
 FUNCTIONS = {
     "sigmoid": (fastbp.get_backend("numba").sigmoid, sigmoid, (0.0, 0.5, 1.0), True),
     "tanh": (fastbp.get_backend("numba").tanh, np.tanh, (-1.0, 0.0, 1.0), True),
+    "exp": (fastbp.get_backend("numba").exp, exp, (0.0, 1.0, np.inf), True),
     "softmax": (_softmax_with_zero, sigmoid, (0.0, 0.5, 1.0), False),
 }
 
@@ -85,11 +92,14 @@ class Accuracy:
 
     def add(self, z, got, truth):
         """Take in one piece of the line."""
-        error = np.abs(got - truth)
+        with np.errstate(invalid="ignore"):
+            error = np.where(got == truth, 0, np.abs(got - truth))
         error[np.isnan(error)] = np.inf
         binade = (truth.view(np.int64) & EXPONENT).view(np.float64)
         normal = binade >= SMALLEST_NORMAL
-        ulp = np.where(normal, error / np.maximum(binade, SMALLEST_NORMAL) * 2.0**23, 0)
+        with np.errstate(invalid="ignore"):
+            ulp = np.where(normal, error / np.maximum(binade, SMALLEST_NORMAL) * 2.0**23, 0)
+        ulp[np.isnan(ulp)] = np.inf  # of a finite value where the truth is not
         worst = ulp.argmax()
         if ulp[worst] > self.max_ulp:
             self.max_ulp, self.worst_at = float(ulp[worst]), float(z[worst])

@@ -21,12 +21,22 @@ def test_the_script_finds_the_promise_kept(run_program):
     found = json.loads(run.stdout)
     assert found["stride"] == 4999
     rows = {row["function"]: row for row in found["rows"]}
-    assert list(rows) == ["sigmoid", "tanh", "softmax"]
-    for name in ("sigmoid", "tanh"):
+    assert list(rows) == ["sigmoid", "tanh", "exp", "softmax"]
+    for name in ("sigmoid", "tanh", "exp"):
         assert 0.5 < rows[name]["max_ulp"] < 1.6
         assert rows[name]["max_error_below_normal"] <= 2.0**-126
         assert rows[name]["ok"]
         assert rows[name]["monotone"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_exp_over_all_floats():
+    row = script.measure("exp", 1)
+    assert row["max_ulp"] < 1.1
+    assert row["max_error_below_normal"] <= 2.0**-149
+    assert row["limits"]
+    assert row["nan"]
 
 
 def test_its_table(capsys):

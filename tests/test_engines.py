@@ -164,6 +164,130 @@ def test_weights_that_are_views_learn_in_place(backend, random, make_net, dtype)
     assert not net.params[net.padding()].any()
 
 
+WRONG_SHAPES = {
+    "a velocity of 2": ("momentum_update", lambda r: [r(50), r(2), r(50), 0.1, 0.9], "velocity"),
+    "a gradient of 2": ("nesterov_update", lambda r: [r(50), r(50), r(2), 0.1, 0.9], "g must"),
+    "a moment of 2": ("adam_update", lambda r: [r(9), r(9), r(2), r(9), 0.1, 0.9, 0.9, 1e-8, 1],
+                      r"second must be of the shape of p, \(9,\); got \(2,\)"),
+    "b of affine": ("affine", lambda r: [r(5, 3), r(4, 3), r(2)],
+                    r"b must be \(n_out,\), with n_out 4 as in W; got \(2,\)"),
+    "W of affine": ("affine", lambda r: [r(5, 3), r(4, 7), r(4)], "W must .* n_in 3 as in x"),
+    "W flat": ("affine", lambda r: [r(5, 3), r(3), r(4)], r"W must be \(n_out, n_in\)"),
+    "b a number": ("affine", lambda r: [r(5, 3), r(4, 3), 2.0], r"b must .*got \(\)"),
+    "x a row": ("affine", lambda r: [r(3), r(4, 3), r(4)], "x must"),
+    "no sample": ("affine", lambda r: [r(0, 3), r(4, 3), r(4)], "x must .*none of them 0"),
+    "deltas": ("weight_gradient", lambda r: [r(5, 3), r(4, 2)], "delta must .* batch 5 as in"),
+    "no delta": ("bias_gradient", lambda r: [r(0, 3)], "delta must"),
+    "flat deltas": ("bias_gradient", lambda r: [r(3)], "delta must"),
+    "one sample's": ("outer_update", lambda r: [r(4, 3), r(4), r(3), r(5), 0.1], "delta must"),
+    "a batch": ("outer_update", lambda r: [r(4, 3), r(4), r(1, 3), r(4), 0.1], "a_prev must"),
+    "inputs": ("batch_update", lambda r: [r(4, 3), r(4), r(5, 9), r(5, 4), 0.1], "a_prev must"),
+    "biases": ("batch_update", lambda r: [r(4, 3), r(9), r(5, 3), r(5, 4), 0.1], "b must"),
+    "targets": ("output_delta", lambda r: ["quadratic", "sigmoid", r(5, 3), r(5, 2)], "y must"),
+    "fewer targets": ("output_delta", lambda r: ["quadratic", "tanh", r(5, 3), r(4, 3)], "y must"),
+    "weights above": ("backprop_delta", lambda r: [r(2, 4), r(5, 3), r(5, 4), "relu"], "delta_n"),
+    "activations": ("backprop_delta", lambda r: [r(2, 4), r(5, 2), r(5, 3), "relu"], "a must"),
+    "scores": ("softmax", lambda r: [r(3)], "z must"),
+    "a reading that is not the kernel's": (
+        "output_delta", lambda r: ["poisson", "softmax", r(5, 3), r(5, 3)], "must be one of"),
+    "a slope that there is not": (
+        "backprop_delta", lambda r: [r(2, 4), r(5, 2), r(5, 4), "exp"], "activation must be one"),
+    "step 0": ("adam_update", lambda r: [r(9), r(9), r(9), r(9), 0.1, 0.9, 0.9, 1e-8, 0],
+               "t must be a finite number, from 1; got 0"),
+    "beta 1": ("adam_update", lambda r: [r(9), r(9), r(9), r(9), 0.1, 1.0, 0.9, 1e-8, 1], "beta_1"),
+    "no rate": ("momentum_update", lambda r: [r(9), r(9), r(9), np.nan, 0.9], "learning_rate"),
+    "momentum in words": ("momentum_update", lambda r: [r(9), r(9), r(9), 0.1, "0.9"], "momentum"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_SHAPES)
+def test_what_an_operation_cannot_take_is_refused_alike(case, random):
+    """Kernels read and wrote what lies behind an array."""
+    name, arguments, message = WRONG_SHAPES[case]
+    said, given = [], arguments(random)
+    before = [str(x) for x in given]
+    for backend in numba_and_numpy():
+        with pytest.raises(ValueError, match=message) as refused:
+            getattr(backend, name)(*given)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[0]
+    assert [str(x) for x in given] == before
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_numbers_of_other_kinds_are_converted_or_refused_alike(operation, random, dtype):
+    """As inputs; what is changed in place cannot be converted."""
+    name, make, written = OPERATIONS[operation]
+    arguments = make(random, 5, 7, 17)
+    arrays = [i for i, x in enumerate(arguments) if isinstance(x, np.ndarray)]
+    other = np.float64 if dtype == "float32" else np.float32
+    for i in arrays:
+        changes = {
+            "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+            "a list": lambda x: x.tolist(),
+            "integers": lambda x: x.astype(int),
+            "complex": lambda x: x.astype(complex),
+            "objects": lambda x: x.astype(object),
+            "the other precision": lambda x: x.astype(other),
+            "half precision": lambda x: x.astype(np.float16),
+        }
+        for change in changes.values():
+            outcomes = []
+            for backend in numba_and_numpy():
+                given = [x.copy() if isinstance(x, np.ndarray) else x for x in arguments]
+                given[i] = change(given[i])
+                try:
+                    found = getattr(backend, name)(*given)
+                except (TypeError, ValueError) as error:
+                    outcomes.append(str(error))
+                else:
+                    found = given[:written] if written else found
+                    outcomes.append(found if isinstance(found, (tuple, list)) else (found,))
+            fast, slow = outcomes
+            if isinstance(slow, str):
+                assert fast == slow
+                assert "\n" not in slow
+            else:
+                for mine, theirs in zip(fast, slow, strict=True):
+                    assert mine.dtype == theirs.dtype
+                    assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+UPDATES = [o for o in OPERATIONS if OPERATIONS[o][2]]
+
+
+@pytest.mark.parametrize("operation", UPDATES)
+def test_what_is_changed_in_place_is_writable_floats_of_its_own(operation, backend, random):
+    name, make, written = OPERATIONS[operation]
+    for i in range(written):
+        for change, error, message in [
+            (lambda x: x.astype(int), TypeError, "in place.* got int64"),
+            (lambda x: x.astype(x.dtype.newbyteorder(">")), TypeError, "in place.* got >f"),
+            (lambda x: x.tolist(), TypeError, "in place.* got list"),
+            (np.ndarray.view, ValueError, "writable"),
+        ]:
+            given = make(random, 5, 5, 5)
+            given[i] = change(given[i])
+            if error is ValueError:
+                given[i].flags.writeable = False
+            with pytest.raises(error, match=message):
+                getattr(get_backend(backend), name)(*given)
+    given = make(random, 5, 5, 5)
+    given[1] = given[written] if given[1].shape == given[written].shape else given[0][0]
+    with pytest.raises(ValueError, match="must be different arrays"):
+        getattr(get_backend(backend), name)(*given)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_operations_keep_every_shape(name, random):
+    for shape in [(), (0,), (3, 0), (2, 3, 4)]:
+        z = np.asarray(random(*shape))
+        fast, slow = (getattr(b, name)(z) for b in numba_and_numpy())
+        assert fast.shape == slow.shape == shape
+        assert np.allclose(fast, slow)
+
+
 def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     """By name: what is public in the reference is a kernel, and stands in the table above."""
     # Through the engines.
@@ -171,7 +295,13 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     # Steps that the kernels fuse.
     only_there = {"forward", "backprop", "sgd_step", "optimizer_step"}
     # What zero-skipping needs, and more twins for lanes over the batch.
-    only_here = {"index_rows", "narrow_epoch", "narrow_gradient", "narrow_optimizer_epoch"}
+    only_here = {
+        "index_rows",
+        "index_entries",
+        "narrow_epoch",
+        "narrow_gradient",
+        "narrow_optimizer_epoch",
+    }
     only_here |= {"part_gradient", "narrow_part_gradient", "rule_step"}  # training in halves
     public = {
         name

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp import Network, load
+from fastbp import Network, layers, load, verify
 from fastbp.engines import get_backend
 from fastbp.engines.numba_engine import NumbaEngine
 from fastbp.engines.numba_trainer import NumbaTrainer
@@ -56,6 +56,10 @@ ENTRANCES = {
     "update_mini_batch": lambda net, X, y, folder: net.update_mini_batch(X, y, 0.1),
     "gradient": lambda net, X, y, folder: net.gradient(X, y),
     "feedforward": lambda net, X, y, folder: net.feedforward(X, threads=3),
+    "feedforward of others": lambda net, X, y, folder: net.feedforward(X * np.longdouble(1e-3)),
+    "weighted gradient": lambda net, X, y, folder: net.gradient(X, y, np.geomspace(1e-300, 1, 64)),
+    "tiny targets": lambda net, X, y, folder: net.gradient(X, np.full((64, 3), 1e-300)),
+    "from_vector": lambda net, X, y, folder: net.from_vector(np.full(147, 1e-300)),
     "evaluate": lambda net, X, y, folder: (net.evaluate(X, y), net.loss(X, y)),
     "files": _files,
 }
@@ -112,20 +116,57 @@ def test_workers_leave_their_unit_as_it_was(
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("wish", ["ignore", "warn", "raise"])
 def test_a_call_leaves_numpy_s_errstate_as_it_was(entrance, wish, backend, tiny_data, tmp_path):
-    """Compiled code does what it does under any; the reference is NumPy's, and may raise."""
+    """Nor does it reach in: warnings are errors here."""
     outcomes = []
     for state in (wish, "ignore"):
         net = tiny_net(backend)
         with np.errstate(all=state):
             before = np.geterr()
-            try:
-                ENTRANCES[entrance](net, *tiny_data, tmp_path)
-            except (FloatingPointError, RuntimeWarning):  # an underflow, as the caller wished
-                assert (backend, state) in (("numpy", "raise"), ("numpy", "warn"))
-                return
-            finally:
-                assert np.geterr() == before
+            ENTRANCES[entrance](net, *tiny_data, tmp_path)
+            assert np.geterr() == before
         outcomes.append(net.to_vector().tobytes())
+    assert outcomes[0] == outcomes[1]
+
+
+def test_callbacks_have_the_errstate_of_their_caller(backend, tiny_data):
+    seen = []
+
+    class Look:
+        def on_epoch_end(self, net, history):
+            seen.append(np.geterr())
+
+    net = tiny_net(backend)
+    with np.errstate(all="raise"):
+        _fit(net, *tiny_data, callbacks=[Look()])
+        assert seen == [np.geterr()] * 2
+
+
+def test_verify_heeds_no_errstate():
+    with np.errstate(all="raise"):
+        report = verify(quick=True)
+    assert report.ok, report
+
+
+NODES = {
+    "Mul": lambda backend: layers.Mul(),
+    "Sigmoid": layers.Sigmoid,
+    "Tanh": layers.Tanh,
+    "Affine": lambda backend: layers.Affine(
+        np.full((12, 3), 1e-30, np.float32), np.zeros(3, np.float32), backend
+    ),
+}
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_layers_heed_no_errstate(node, backend, tiny_data):
+    X = tiny_data[0]
+    outcomes = []
+    for state in ("raise", "ignore"):
+        with np.errstate(all=state):
+            made = NODES[node](backend)
+            out = made.forward(X, X) if node == "Mul" else made.forward(X)
+            back = made.backward(np.full(np.shape(out), 1e-300))
+        outcomes.append([np.asarray(out).tobytes(), np.asarray(back).tobytes()])
     assert outcomes[0] == outcomes[1]
 
 

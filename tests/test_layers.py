@@ -454,6 +454,72 @@ def test_bad_input_is_named(case):
         call()
 
 
+ASSIGNED = {
+    "W of other outputs": ("W", np.ones((3, 7)), ValueError, r"b must be \(7,\).*got \(2,\)"),
+    "W of other inputs": ("W", np.ones((4, 2)), ValueError, r"x must be .*got \(5, 3\)"),
+    "W flat": ("W", np.ones(3), ValueError, r"W must be \(n_in, n_out\)"),
+    "W a shape": ("W", (3, 2), ValueError, r"W must be \(n_in, n_out\)"),
+    "W complex": ("W", np.ones((3, 2), complex), TypeError, "W must hold numbers"),
+    "W of the other dtype": ("W", np.ones((3, 2), np.float32), TypeError, "b must be of the dtype"),
+    "b a number": ("b", 2.0, ValueError, r"b must be \(2,\), .*got \(\)"),
+    "b too short": ("b", np.ones(1), ValueError, r"b must be \(2,\), .*got \(1,\)"),
+    "b two rows": ("b", np.ones((1, 2)), ValueError, r"b must be \(2,\), .*got \(1, 2\)"),
+    "b None": ("b", None, TypeError, "b must hold numbers"),
+    "b of the other dtype": ("b", np.ones(2, np.float32), TypeError, "b must be of the dtype of W"),
+    "backend": ("backend", "cuda", ValueError, "backend must be one of"),
+}
+
+
+@pytest.mark.parametrize("case", ASSIGNED)
+def test_what_is_assigned_to_a_layer_is_checked_when_it_is_used(case, backend):
+    """It was checked by the constructor alone: kernels then read behind the biases."""
+    attribute, value, error, message = ASSIGNED[case]
+    layer = Affine(np.ones((3, 2)), np.zeros(2), backend)
+    layer.forward(X3)
+    setattr(layer, attribute, value)
+    with pytest.raises(error, match=message):
+        layer.forward(X3)
+    if attribute != "backend" and "inputs" not in case:
+        with pytest.raises(error, match=message):
+            layer.backward(np.ones((5, 2)))
+
+
+@pytest.mark.parametrize("kind", ["int64", ">f8", "list", "Fortran", "read-only"])
+def test_what_is_assigned_to_a_layer_and_can_be_used_is(kind, backend, rng):
+    W, b, x = rng.integers(-5, 5, (3, 2)).astype(float), np.array([1.0, -2.0]), rng.random((5, 3))
+    change = {
+        "list": np.ndarray.tolist, "Fortran": np.asfortranarray, "read-only": frozen,
+    }.get(kind, lambda array: array.astype(kind))  # fmt: skip
+    layer = Affine(np.zeros((3, 2)), np.zeros(2), backend)
+    layer.W, layer.b = change(W.copy()), change(b.copy())
+    assert layer.forward(x) == pytest.approx(x @ W + b)
+    assert layer.backward(np.ones((5, 2))) == pytest.approx(np.ones((5, 2)) @ W.T)
+    assert layer.dW.dtype == layer.W.dtype == np.float64
+    net = Sequential([layer])
+    layer.W, layer.b = (change(W), change(b)) if kind != "read-only" else (W, b)
+    numerical = net.numerical_gradient(x, [0, 1, 0, 1, 0])["W1"]
+    assert numerical == pytest.approx(net.gradient(x, [0, 1, 0, 1, 0])["W1"], abs=1e-6)
+
+
+@pytest.mark.parametrize("W", [np.ones((3, 4)), np.ones((2, 2)), np.ones((3, 2), np.float32)])
+def test_weights_stay_of_one_kind_from_forward_to_backward(W, backend):
+    layer = Affine(np.ones((3, 2)), np.zeros(2), backend)
+    layer.forward(X3)
+    layer.W, layer.b = W, np.zeros(W.shape[1], W.dtype)
+    with pytest.raises(ValueError, match=r"W must be as in forward, \(3, 2\) of float64; got"):
+        layer.backward(np.ones((5, 2)))
+
+
+def test_parameters_are_those_of_the_layers_that_a_chain_has_now(rng):
+    net, other = mlp(), Sequential.mlp([3, 4, 2], seed=1, weight_init_std=0.5)
+    net.layers = other.layers
+    x = rng.random((5, 3))
+    gradients = net.gradient(x, [0, 1, 0, 1, 0])
+    assert net.params["W1"] is other.params["W1"]
+    for key, expected in other.gradient(x, [0, 1, 0, 1, 0]).items():
+        assert np.array_equal(gradients[key], expected)
+
+
 def test_what_overflows_float32_is_refused(backend):
     net = Sequential.mlp([3, 2], dtype="float32", backend=backend, seed=0)
     with pytest.raises(ValueError, match="x must be finite"):

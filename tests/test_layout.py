@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cases import crossed
+from fastbp import SGD, Adam, Network
 from fastbp.model.layout import LINE, Layout, aligned, stride
 
 SIZES = [(1, 1), (3, 2), (7, 17, 1), (64, 100, 13, 10), (2, 128, 129)]
@@ -76,3 +77,44 @@ def test_the_vector_goes_row_by_row_and_layer_by_layer(sizes, bias, dtype):
         assert np.array_equal(biases[-1], vector[-biases[-1].size :])
     else:
         assert not any(b.any() for b in biases)
+
+
+@pytest.mark.parametrize("noise", [1e3, 1e38, np.inf, np.nan])
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_written_into_the_padding_is_not_heard(bias, noise, backend, dtype, rng):
+    """In outputs, losses, gradients, penalties, norms, steps; biases that are none are padding."""
+    X, y = rng.standard_normal((60, 12)).astype(dtype), rng.integers(0, 3, 60)
+    ends = []
+    for fill in (None, noise):
+        net = Network([12, 9, 3], loss="cross-entropy", bias=bias, dtype=dtype, backend=backend,
+                      activation="relu", seed=0)  # fmt: skip
+        marks = np.zeros_like(net.params)
+        for part in sum(net._layout.views(marks), ()):
+            part[...] = 1
+        for b in net._layout.views(marks)[1]:
+            b[...] = bias
+
+        def write(net, *_, marks=marks, fill=fill):
+            if fill is not None:
+                net.params[marks == 0] = fill
+
+        class Noise:
+            on_epoch_end = on_fit_begin = staticmethod(write)
+
+        write(net)
+        found = [net.feedforward(X), net.feedforward(X[0]), [net.loss(X, y), net.accuracy(X, y)]]
+        for n in (1, 60):
+            write(net)
+            gradient = net.gradient(X[:n], y[:n])
+            found += [gradient.to_vector(), [gradient.loss]]
+        write(net)
+        net.update_mini_batch(X, y, 0.01)
+        for rule in (SGD(l2=0.1), SGD(0.9, l2=0.1, clip_norm=0.5), Adam(l2=0.1)):
+            history = net.fit(
+                X, y, epochs=3, batch_size=16, learning_rate=0.01, optimizer=rule,
+                validation_data=(X, y), callbacks=[Noise()],
+            )  # fmt: skip
+            found += [history.loss, history.penalty, history.val_loss, net.to_vector()]
+        ends.append(found)
+    for quiet, loud in zip(*ends, strict=True):
+        assert np.array_equal(quiet, loud)

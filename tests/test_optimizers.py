@@ -211,18 +211,39 @@ def test_an_object_belongs_to_one_shape_of_network(make, data):
         np.testing.assert_array_equal(other.to_vector(), before)
 
 
-@pytest.mark.parametrize("momenta", [(0.0, 0.9), (0.9, 0.0)])
+CHANGES = [
+    (SGD, {}, {"momentum": 0.9}),
+    (SGD, {"momentum": 0.9}, {"momentum": 0.0}),
+    (SGD, {"momentum": 0.9}, {"momentum": 0.5}),
+    (SGD, {"momentum": 0.9}, {"nesterov": True}),
+    (Adam, {}, {"beta_2": 0.9}),
+    (Adam, {}, {"epsilon_corrected": False}),
+]
+
+
+@pytest.mark.parametrize("when", ["between", "during"])
+@pytest.mark.parametrize(("kind", "before", "after"), CHANGES)
 def test_an_object_whose_settings_were_changed_does_not_go_on_with_the_old_memory(
-    momenta, backend, make, data
+    kind, before, after, when, backend, make, data
 ):
     """It once wrote outside of an array: plain SGD had nothing to remember."""
     X, y = data(60)
-    rule, net, options = SGD(momenta[0]), make(backend=backend), {"epochs": 2, "batch_size": 7}
-    net.fit(X, y, learning_rate=0.05, optimizer=rule, **options)
+    rule, net, options = kind(**before), make(backend=backend), {"epochs": 2, "batch_size": 7}
+    options["learning_rate"] = 0.05
+
+    class Change:
+        def on_epoch_end(self, net, history):
+            vars(rule).update(after)
+
+    changed = [Change()] if when == "during" else []
+    net.fit(X, y, optimizer=rule, callbacks=changed, **options)
+    vars(rule).update(after)
+    steady = make(backend=backend)  # a training under way keeps the rule that it was begun with
+    steady.fit(X, y, optimizer=kind(**before), **options)
+    np.testing.assert_array_equal(net.to_vector(), steady.to_vector())
     twin = copy.deepcopy(net)
-    rule.momentum = momenta[1]
-    net.fit(X, y, learning_rate=0.05, optimizer=rule, **options)
-    twin.fit(X, y, learning_rate=0.05, optimizer=SGD(momenta[1]), **options)
+    net.fit(X, y, optimizer=rule, **options)
+    twin.fit(X, y, optimizer=kind(**before | after), **options)
     np.testing.assert_array_equal(net.to_vector(), twin.to_vector())
 
 
@@ -234,6 +255,8 @@ def test_the_state_of_another_optimiser_is_refused(make, data):
             rule.set_state(net._layout, adam.state())
     with pytest.raises(ValueError, match=r"state must hold .*slots.*got"):
         Adam().set_state(make((4, 3))._layout, adam.state())
+    with pytest.raises(ValueError, match=r"state must hold .*float32.*got .*float64"):
+        Adam().set_state(make(dtype="float32")._layout, adam.state())
 
 
 @pytest.mark.parametrize("beta", [0.999, 0.999999, 1 - 1e-8])

@@ -17,6 +17,7 @@ import fastbp
 from fastbp import kernels
 from fastbp._support import checks
 from fastbp.engines import get_backend
+from fastbp.engines.numba_data import contiguous
 
 from .common import ALL, INPUTS
 from .kernels import BATCH, CALLS, N_IN, N_OUT, arrays
@@ -212,12 +213,26 @@ def indexing(dtype):
     return Subject(index, rows[0].nonzero)
 
 
+def indexing_entries(dtype):
+    """Make the subject of the index of a sparse matrix; its twin finds the entries."""
+    X = _data(ALL["nielsen"], 1_000, "sparse")[0].astype(dtype)
+    rows, columns = X.nonzero()
+    first = np.searchsorted(rows, np.arange(len(X) + 1))
+    room = len(rows) + 3 * len(X)
+    out = np.zeros(len(X) + 1, np.int64), np.empty(room, np.uint16), np.empty(room, dtype)
+    given = [contiguous(x) for x in (first, columns, X[rows, columns])]
+    arguments = *given, X.dtype.type(1), X.shape[1], *out
+    fast = direct("index_entries", lambda: lambda: kernels.index_entries(*arguments))
+    return Subject(fast, X.nonzero)
+
+
 SUBJECTS = {
     **{name: partial(operation, name) for name in CALLS},
     **{" ".join(map(str, row[:3])): partial(epoch, *row) for row in EPOCHS},
     **{" ".join(map(str, row)): partial(network_pass, *row) for row in PASSES},
     **{" ".join(map(str, row[:3])): partial(in_parts, *row) for row in PARTS},
     "index_rows": indexing,
+    "index_entries": indexing_entries,
 }
 
 

@@ -133,7 +133,7 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     if is_mapped(array):
         return array  # its reader converts it, part by part
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        with np.errstate(over="ignore"):  # `finite` reports values that are too large
+        with np.errstate(all="ignore"):  # `finite` reports values that are too large
             array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -213,6 +213,8 @@ def samples(X: Any, n_in: int, name: str = "X") -> Any:
         raise ValueError(f"{name} must be (batch, {n_in}): samples are rows; got {got}")
     if not X.shape[0]:
         raise ValueError(f"{name} must hold at least one sample; got shape {X.shape}")
+    if is_sparse(X):
+        X.check_format()  # ValueError for indices beyond the columns, which nobody checks later
     return X
 
 
@@ -236,7 +238,7 @@ def outside(array: np.ndarray, low: float, high: float) -> tuple[int, ...] | Non
     """Return the place of the first value that is not from low to high, or NaN, if there is one."""
     for first in range(0, len(array), ROWS_AT_ONCE):
         part = array[first : first + ROWS_AT_ONCE]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             if part.size and not (part.min() >= low and part.max() <= high):
                 place = np.argwhere(~((part >= low) & (part <= high)))[0]
                 return first + int(place[0]), *map(int, place[1:])
@@ -287,7 +289,7 @@ def targets(
             finite(name, given, dtype)
         if kind in DOMAINS:
             in_domain(name, given, kind, dtype)
-    with np.errstate(over="ignore"):  # without `look`, the caller checks later
+    with np.errstate(all="ignore"):  # without `look`, the caller checks later
         values = y if is_mapped(y) else y.astype(dtype, copy=look)
     return Targets(NO_LABELS, values, flags=flags)
 
@@ -365,7 +367,8 @@ def sample_weight(name: str, value: Any, n: int, dtype: DTypeLike) -> np.ndarray
     if (weights < 0).any() or not weights.any():
         at = (weights < 0).argmax()
         raise ValueError(f"{name} must be at least 0, not all 0; got {weights[at]} at {name}[{at}]")
-    return weights.astype(dtype)
+    with np.errstate(all="ignore"):
+        return weights.astype(dtype)
 
 
 def instance(name: str, value: Any) -> Any:

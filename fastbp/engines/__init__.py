@@ -18,6 +18,9 @@ from .numpy_engine import NumpyBackend
 def get_backend(name: str) -> Any:
     """Return the backend of this name, "numba" or "numpy".
 
+    Its operations, those of `fastbp.reference` by name, take arrays of float32 or float64 in any
+    memory order, and refuse what does not fit together with TypeError or ValueError.
+
     Raises
     ------
     ValueError

@@ -31,7 +31,8 @@ def _writable(array: Array, dtype: np.dtype) -> Array:
     """Return the array if it is as kernels take targets, else a copy that is."""
     if array.dtype == dtype and array.flags.carray:
         return array
-    return np.array(array, dtype, order="C")
+    with np.errstate(all="ignore"):
+        return np.array(array, dtype, order="C")
 
 
 def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
@@ -44,7 +45,7 @@ def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
 def dense_rows(X: Array, dtype: np.dtype) -> Array:
     """Return X as kernels take it: contiguous, uint8 or the network's dtype."""
     if X.dtype is not dtype and X.dtype not in (dtype, np.uint8):
-        with np.errstate(over="ignore"):  # callers look at X if the kernels saw infinity
+        with np.errstate(all="ignore"):  # callers look at X if the kernels saw infinity
             X = X.astype(dtype)
     flags = X.flags
     if type(X) is np.ndarray and flags.carray:
@@ -68,6 +69,7 @@ def _grown(array: Array, size: int) -> Array:
     return longer
 
 
+@np.errstate(all="ignore")  # of bytes times the scale
 def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[records.Sparse, bool]:
     """Return X as compressed rows, cut into blocks of inputs, and whether all of it is finite."""
     n, n_in = X.shape
@@ -76,22 +78,72 @@ def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[rec
     palette = np.arange(256, dtype=dtype) * factor if coded else None
     start = np.zeros(n * blocks + 1, np.int64)
     position_kind = np.uint16 if n_in <= np.iinfo(np.uint16).max else np.uint32
+    position, value = np.empty(0, position_kind), np.empty(0, X.dtype if coded else dtype)
+    factor = X.dtype.type(1) if coded else factor
+    index = _index_entries if is_sparse(X) else _index_rows
+    position, value, fine = index(X, factor, blocks, start, position, value)
+    return records.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
+
+
+def _index_rows(
+    X: Array, factor: Any, blocks: int, start: Array, position: Array, value: Array
+) -> tuple[Array, Array, bool]:
+    """Index dense rows, in arrays that grow."""
+    n, n_in = X.shape
     padding = blocks * machine.ENTRY_GROUP
     worst = n_in + padding  # entries of one sample
     room = int(1.05 * n * (density(X) * n_in + padding)) + worst
-    position, value = np.empty(0, position_kind), np.empty(0, X.dtype if coded else dtype)
-    factor, fine = X.dtype.type(1) if coded else factor, True
-    for first in range(0, n, machine.ROWS_AT_ONCE if is_sparse(X) else n):
-        rows = contiguous(X[first : first + machine.ROWS_AT_ONCE].toarray()) if is_sparse(X) else X
-        done = np.zeros(2, np.int64)
-        while done[0] < len(rows):
-            if start[(first + done[0]) * blocks] + worst > position.size:
-                # Pages that are never written cost no memory.
-                position, value = _grown(position, room), _grown(value, room)
-                room = room * 5 // 4 + worst
-            kernels.index_rows(rows, factor, blocks, done, start[first * blocks :], position, value)
-        fine &= not done[1]
-    return records.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
+    done = np.zeros(2, np.int64)
+    while done[0] < n:
+        if start[done[0] * blocks] + worst > position.size:
+            # Pages that are never written cost no memory.
+            position, value = _grown(position, room), _grown(value, room)
+            room = room * 5 // 4 + worst
+        kernels.index_rows(X, factor, blocks, done, start, position, value)
+    return position, value, not done[1]
+
+
+def _index_entries(
+    X: Any, factor: Any, blocks: int, start: Array, position: Array, value: Array
+) -> tuple[Array, Array, bool]:
+    """Index a sparse matrix by its entries, `ROWS_AT_ONCE` rows at a time."""
+    n, fine = X.shape[0], True
+    padding = (machine.ENTRY_GROUP - 1) * min(n * blocks, X.nnz)
+    position, value = _grown(position, X.nnz + padding), _grown(value, X.nnz + padding)
+    for first in range(0, n, machine.ROWS_AT_ONCE):
+        places = contiguous(X.indptr[first : first + machine.ROWS_AT_ONCE + 1].astype(np.int64))
+        some = slice(places[0], places[-1])
+        column, entry = contiguous(X.indices[some].astype(np.int64)), contiguous(X.data[some])
+        here = start[first * blocks : (first + len(places) - 1) * blocks + 1]
+        fine &= kernels.index_entries(
+            contiguous(places - places[0]), column, entry, factor, X.shape[1], here, position, value
+        )
+    return position, value, fine
+
+
+@np.errstate(all="ignore")
+def in_order(X: Any, dtype: np.dtype) -> Any:
+    """Return a sparse matrix as kernels take it: entries in order, no place twice."""
+    if not X.has_canonical_format:
+        X = X.astype(np.float64)  # a copy, in which sums of bytes are no bytes
+        X.sum_duplicates()
+    return X if X.dtype in (dtype, np.uint8) else X.astype(dtype)
+
+
+def inputs(X: Any, scale: float, dtype: np.dtype) -> Any:
+    """Return X as kernels of inference take it: rows, or compressed rows."""
+    if not is_sparse(X):
+        return dense_rows(X, dtype)
+    found, _ = sparse_rows(in_order(X, dtype), 1, scale, dtype)
+    ahead = np.full(machine.TILE_ROWS, found.start[-1])  # starts of rows that are fetched, not read
+    return found._replace(start=np.concatenate([found.start, ahead]))
+
+
+def part_of(X: Any, part: slice) -> Any:
+    """Return some of the samples that `inputs` returned."""
+    if not isinstance(X, records.Sparse):
+        return X[part]
+    return X._replace(start=X.start[part.start : part.stop + machine.TILE_ROWS + 1])
 
 
 class Workspace:

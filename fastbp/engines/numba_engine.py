@@ -1,9 +1,8 @@
 """The kernels as a backend: the operations of one layer, and whole networks."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property, partial, partialmethod
+from functools import cache, cached_property, partialmethod
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from ..kernels.ir.activations import ACTIVATION_CODES
 from ..kernels.ir.losses import LOSS_CODES
 from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
-from ..reference import ELEMENTWISE, Model, Targets
+from ..reference import Model, Targets
 from . import planning
-from .numba_data import Workspace, contiguous, dense_rows, density, kernel_targets, read_only
+from .numba_data import Workspace, contiguous, density, inputs, kernel_targets, part_of
 from .numba_trainer import NumbaTrainer
+from .operations import Operations
 
 Array = np.ndarray
 
@@ -75,18 +75,19 @@ class NumbaEngine:
 
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> Any:
         """Return the outputs of rows X, and whether all inputs were surely finite."""
-        X, out = dense_rows(X, self.dtype), np.empty((len(X), self.n_out), self.dtype)
+        n = X.shape[0]
+        X, out = inputs(X, self.model.scale, self.dtype), np.empty((n, self.n_out), self.dtype)
         if threads != 1:
             work = machine.CALL_PER_THREAD
-            threads = planning.team_size(threads, self.layout.size, len(X), work)
+            threads = planning.team_size(threads, self.layout.size, n, work)
         if threads == 1:
             return out, self._forward(params, X, out)
         # Of whole tiles: the bits of a row do not depend on the part it is in.
-        rows = -(-len(X) // (threads * machine.PARTS_PER_THREAD))
-        parts = iter(parts_of(len(X), planning.rounded_up(rows, machine.TILE_ROWS)))
+        rows = -(-n // (threads * machine.PARTS_PER_THREAD))
+        parts = iter(parts_of(n, planning.rounded_up(rows, machine.TILE_ROWS)))
 
         def forward() -> bool:
-            return all([self._forward(params, X[part], out[part]) for part in parts])
+            return all([self._forward(params, part_of(X, part), out[part]) for part in parts])
 
         # This thread takes parts like any other: were there one more, two would begin on one core.
         others = [_helpers().submit(forward) for _ in range(1, threads)]
@@ -102,7 +103,7 @@ class NumbaEngine:
     def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:
         """Return the sum of the losses and the count of right classes."""
         space, (labels, values, *_) = self._workspace, kernel_targets(targets, self.dtype)
-        X, work = dense_rows(X, self.dtype), space.acquire()
+        X, work = inputs(X, self.model.scale, self.dtype), space.acquire()
         kernels.evaluate(space.plan, params, X, labels, values, *work[:3])
         totals = work.sums[0], int(work.sums[1])
         space.release(work)
@@ -113,15 +114,16 @@ class NumbaEngine:
     ) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
         labels, values, _, weights = kernel_targets(targets, self.dtype)
-        chosen = weights is None and self.planner.is_narrow(len(X))
+        n, rows = X.shape[0], not is_sparse(X)
+        chosen = rows and weights is None and self.planner.is_narrow(n)
         narrow = path == "narrow" if path else chosen
         space = self._narrow_workspace if narrow else self._workspace
         kernel = kernels.narrow_gradient if narrow else kernels.gradient
         counts = () if narrow else (weights,)
-        X, grads = dense_rows(X, self.dtype), np.empty(self.layout.size, self.dtype)
-        work = space.acquire()
+        X = inputs(X, self.model.scale, self.dtype)
+        grads, work = np.empty(self.layout.size, self.dtype), space.acquire()
         fine = kernel(space.plan, params, X, labels, values, *counts, *work[:3], grads)
-        loss = work.sums[0] / len(X)
+        loss = float(work.sums[0]) / n
         space.release(work)
         return grads, loss, fine
 
@@ -136,60 +138,48 @@ def _padded(x: Array, dtype: np.dtype) -> Array:
     return out
 
 
-class NumbaBackend:
-    """Operations on the kernels: logical arrays in, new arrays out."""
+class NumbaBackend(Operations):
+    """Operations on the kernels."""
 
     name, engine = "numba", NumbaEngine
 
-    def __getattr__(self, name: str) -> Callable[[Array], Array]:
-        if name not in ELEMENTWISE:
-            raise AttributeError(name)
-        return partial(self._map, getattr(kernels, name))
-
-    def _map(self, kernel: Any, z: Array) -> Array:
-        z = np.ascontiguousarray(z)
-        out = np.empty_like(z)
-        kernel(read_only(z).reshape(-1), out.reshape(-1))
+    def _elementwise(self, name: str, z: Array) -> Array:
+        out = np.empty(z.shape, z.dtype)
+        getattr(kernels, name)(contiguous(z).reshape(-1), out.reshape(-1))
         return out
 
-    def softmax(self, z: Array) -> Array:
-        """Return softmax of each row."""
+    def _softmax(self, z: Array) -> Array:
         out = np.empty((len(z), stride(z.shape[1], z.dtype)), z.dtype)
         kernels.softmax(contiguous(z), out)
         return out[:, : z.shape[1]].copy()
 
-    def affine(self, x: Array, W: Array, b: Array) -> Array:
-        """Return x W^T + b."""
+    def _affine(self, x: Array, W: Array, b: Array) -> Array:
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
         out = np.empty((len(x), len(bias)), W.dtype)
         kernels.affine(contiguous(x), storage, bias, out)
         return out[:, : len(W)].copy()
 
-    def backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
-        """Return the delta of the layer below."""
+    def _backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
         storage, deltas, below = (_padded(x, W_next.dtype) for x in (W_next.T, delta_next, a))
         out, scratch = np.empty_like(below), aligned(storage.shape[1] * below.shape[1], below.dtype)
         code = ACTIVATION_CODES[activation]
         kernels.backprop_delta(storage, deltas, below, code, out, scratch)
         return out[:, : a.shape[1]].copy()
 
-    def weight_gradient(self, a_prev: Array, delta: Array) -> Array:
-        """Return delta^T a_prev / batch."""
+    def _weight_gradient(self, a_prev: Array, delta: Array) -> Array:
         deltas = _padded(delta, delta.dtype)
         dW = np.empty((a_prev.shape[1], deltas.shape[1]), delta.dtype)
         kernels.weight_gradient(contiguous(a_prev), deltas, dW)
         return dW[:, : delta.shape[1]].T.copy()
 
-    def bias_gradient(self, delta: Array) -> Array:
-        """Return the mean of delta over the batch."""
+    def _bias_gradient(self, delta: Array) -> Array:
         db = np.empty(delta.shape[1], delta.dtype)
         kernels.bias_gradient(contiguous(delta), db)
         return db
 
-    def output_delta(
-        self, loss: str, activation: str, z: Array, y: Array
+    def _output_delta(
+        self, z: Array, y: Array, loss: str, activation: str
     ) -> tuple[Array, Array, Array]:
-        """Return output, delta and losses of the last layer."""
         batch, n = z.shape
         a = np.empty((batch, stride(n, z.dtype)), z.dtype)
         delta, losses = np.empty_like(a), np.empty(2 * batch)
@@ -199,7 +189,8 @@ class NumbaBackend:
 
     # Steps in place, which the kernels take on copies in storage rows.
 
-    def _update(
+    @np.errstate(all="ignore")  # of the rate
+    def _learn(
         self, name: str, W: Array, b: Array, a_prev: Array, delta: Array, learning_rate: float
     ) -> None:
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
@@ -208,27 +199,16 @@ class NumbaBackend:
         getattr(kernels, name)(storage, bias, contiguous(a_prev), deltas, rate)
         W[...], b[...] = storage[:, : len(W)].T, bias[: len(W)]
 
-    outer_update = partialmethod(_update, "outer_update")
-    batch_update = partialmethod(_update, "batch_update")
+    _outer_update = partialmethod(_learn, "outer_update")
+    _batch_update = partialmethod(_learn, "batch_update")
 
-    def _step(self, kernel: Any, arrays: tuple[Array, ...], *numbers: float) -> None:
+    def _follow(self, name: str, count: int, *arguments: Any) -> None:
+        arrays = arguments[:count]
         flat = [array.flatten() for array in arrays]
-        kernel(*flat, *numbers)
+        getattr(kernels, name)(*flat, *arguments[count:])
         for array, new in zip(arrays[:-1], flat[:-1], strict=True):  # all but the gradient
             array[...] = new.reshape(array.shape)
 
-    def _momentum(
-        self, name: str, p: Array, velocity: Array, g: Array, learning_rate: float, momentum: float
-    ) -> None:
-        self._step(getattr(kernels, name), (p, velocity, g), learning_rate, momentum)
-
-    momentum_update = partialmethod(_momentum, "momentum_update")
-    nesterov_update = partialmethod(_momentum, "nesterov_update")
-
-    def adam_update(
-        self, p: Array, first: Array, second: Array, g: Array,
-        learning_rate: float, beta_1: float, beta_2: float, epsilon: float, t: float,
-    ) -> None:  # fmt: skip
-        """Take a step of Adam, in place."""
-        numbers = learning_rate, beta_1, beta_2, epsilon, float(t)
-        self._step(kernels.adam_update, (p, first, second, g), *numbers)
+    _momentum_update = partialmethod(_follow, "momentum_update", 3)
+    _nesterov_update = partialmethod(_follow, "nesterov_update", 3)
+    _adam_update = partialmethod(_follow, "adam_update", 4)

@@ -16,7 +16,7 @@ from ..model.layout import aligned, stride
 from ..reference import Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
 from . import planning
-from .numba_data import contiguous, dense_rows, kernel_targets, sparse_rows
+from .numba_data import contiguous, dense_rows, in_order, kernel_targets, sparse_rows
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
@@ -86,20 +86,17 @@ class NumbaTrainer(Trainer):
         """Release the samples, to make room for others."""
         del self.X, self.data, self.targets
 
-    def rows(self, which: Any) -> Array:
-        """Return some samples as kernels take them."""
+    def rows(self, which: Any) -> Any:
+        """Return some samples; rows as kernels take them."""
         X = self.X[which]
-        return dense_rows(X.toarray() if is_sparse(X) else X, self.engine.dtype)
+        return X if is_sparse(X) else dense_rows(X, self.engine.dtype)
 
     def load(self, X: Any, targets: Targets) -> None:
         """Take other samples, on the same path."""
         dtype = self.engine.dtype
         self.X, self.targets = X, kernel_targets(targets, dtype)
         if self.path == "sparse":
-            if not is_sparse(X):
-                X = contiguous(dense_rows(X, dtype))
-            elif X.dtype not in (dtype, np.uint8):
-                X = X.astype(dtype)
+            X = in_order(X, dtype) if is_sparse(X) else contiguous(dense_rows(X, dtype))
             scale = self.engine.model.scale
             self.data, self.surely_finite = sparse_rows(X, self._blocks, scale, dtype)
         else:  # these are not looked at

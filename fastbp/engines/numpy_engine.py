@@ -1,18 +1,21 @@
 """The reference as a backend: the operations of one layer, and whole networks."""
 
 from collections.abc import Callable, Iterator
-from functools import partial, partialmethod
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
 
 from .. import reference
+from .._support.checks import is_sparse
 from ..model.layout import Layout
 from ..reference import Model, Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
+from .operations import Operations
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
+_quiet = np.errstate(all="ignore")  # whatever the caller has: kernels have no such state
 
 
 def _hits(model: Model, outputs: Array, targets: Targets, indices: Any) -> int:
@@ -46,22 +49,21 @@ class NumpyTrainer(Trainer):
 
     def load(self, X: Any, targets: Targets) -> None:
         """Take other samples."""
-        self.X = X.toarray() if hasattr(X, "toarray") else X  # sparse matrices of SciPy's
-        self.targets = targets
+        self.X, self.targets = X, targets
 
     def forget(self) -> None:
         """Release the samples."""
         del self.X, self.targets
 
-    def rows(self, which: Any) -> Array:
+    def rows(self, which: Any) -> Any:
         """Return some of the samples."""
-        return self.X[which]  # type: ignore[no-any-return]
+        return self.X[which]
 
     def run(self, order: Array, first: int, last: int, rate: float, epochs: int = 1) -> None:
         """Train on the batches that start at first <= position < last of the order, once."""
         batches = -(-(min(len(order), last) - first) // self.batch_size)
         order = order[first : first + batches * self.batch_size]
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+        with np.errstate(all="ignore"):  # the loop reports divergence
             for batch, losses, outputs, penalty in self._steps(order, rate):
                 if not np.isfinite(losses.sum()):
                     self.stopped = True
@@ -97,19 +99,19 @@ class NumpyTrainer(Trainer):
         weights = self.targets.weights[batch] if self.targets.weights.size else None
         y = self.targets.rows(batch, model.sizes[-1])
         args = model, *views(self.params), self.X[batch], y
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+        with np.errstate(all="ignore"):  # the loop reports divergence
             outputs = reference.evaluate(*args)[1]
             losses = reference.gradient(*args, *views(self.grads), weights)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
             self.grads *= self.grads.dtype.type(share * weight)
-        hits = _hits(model, outputs, self.targets, batch)
-        self.tail[:3] = losses.mean() * weight, hits, weight
+            hits = _hits(model, outputs, self.targets, batch)
+            self.tail[:3] = losses.mean() * weight, hits, weight
 
     def step(self, samples: int, share: float, learning_rate: float) -> float:
         """Step along the gradient of a batch of so many samples; return the penalty."""
         views, clock = self.engine.layout.views, self.memory.clock
         clock[0] += 1
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             penalty: float = reference.optimizer_step(
                 self.rule, int(clock[0]), *views(self.params), *views(self.grads),
                 [views(slot) for slot in self.memory.slots], 1 / share if share else 0.0,
@@ -131,86 +133,78 @@ class NumpyEngine:
 
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> tuple[Array, bool]:
         """Return the outputs of rows X, and whether all inputs are finite."""
-        out = np.empty((len(X), self.model.sizes[-1]), self.layout.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+        out = np.empty((X.shape[0], self.model.sizes[-1]), self.layout.dtype)
+        with np.errstate(all="ignore"):  # callers check X if it is not finite
             fine = self._is_finite(X)
             reference.feedforward(self.model, *self.layout.views(params), X, out)
         return out, fine
 
-    def _is_finite(self, X: Array) -> bool:
-        dtype = self.layout.dtype
+    def _is_finite(self, X: Any) -> bool:
+        dtype, X = self.layout.dtype, X.data if is_sparse(X) else X
         return bool(np.isfinite(X.astype(dtype) * np.asarray(self.model.scale, dtype)).all())
 
     def evaluate(self, params: Array, X: Array, targets: Targets) -> tuple[float, int]:
         """Return the sum of the losses and the count of right classes."""
         y = targets.rows(slice(None), self.model.sizes[-1])
-        losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
-        return losses.sum(), _hits(self.model, outputs, targets, slice(None))
+        with np.errstate(all="ignore"):
+            losses, outputs = reference.evaluate(self.model, *self.layout.views(params), X, y)
+            return losses.sum(), _hits(self.model, outputs, targets, slice(None))
 
     def gradient(self, params: Array, X: Array, targets: Targets) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
         grads = self.layout.zeros()
         y = targets.rows(slice(None), self.model.sizes[-1])
-        with np.errstate(over="ignore", invalid="ignore"):  # callers check X if it is not finite
+        with np.errstate(all="ignore"):  # callers check X if it is not finite
             fine = self._is_finite(X) and bool(np.isfinite(y).all())
             losses = reference.gradient(
                 self.model, *self.layout.views(params), X, y, *self.layout.views(grads),
                 targets.weights if targets.weights.size else None,
             )  # fmt: skip
-        return grads, losses.mean(), fine
+            return grads, losses.mean(), fine
 
     trainer = partialmethod(NumpyTrainer)  # on this engine
 
 
-class NumpyBackend:
+class NumpyBackend(Operations):
     """Operations on the reference."""
 
     name, engine = "numpy", NumpyEngine
     # In place as they are: (W, b, a_prev, delta, learning_rate), (p, velocity, g, ...) and so on.
-    outer_update = staticmethod(reference.outer_update)
-    batch_update = staticmethod(reference.batch_update)
-    momentum_update = staticmethod(reference.momentum_update)
-    nesterov_update = staticmethod(reference.nesterov_update)
-    adam_update = staticmethod(reference.adam_update)
+    _outer_update = staticmethod(_quiet(reference.outer_update))
+    _batch_update = staticmethod(_quiet(reference.batch_update))
+    _momentum_update = staticmethod(_quiet(reference.momentum_update))
+    _nesterov_update = staticmethod(_quiet(reference.nesterov_update))
+    _adam_update = staticmethod(_quiet(reference.adam_update))
 
-    def __getattr__(self, name: str) -> Callable[[Array], Array]:
-        if name not in reference.ELEMENTWISE:
-            raise AttributeError(name)
-        return partial(self._map, getattr(reference, name))
+    def _elementwise(self, name: str, z: Array) -> Array:
+        return self._fill(np.empty_like(z, order="C"), getattr(reference, name), z)
 
-    def _map(self, function: Callable[..., None], z: Array) -> Array:
-        return self._fill(np.empty_like(z, order="C"), function, z)
-
+    @_quiet
     def _fill(self, out: Array, function: Callable[..., None], *arguments: Any) -> Array:
         function(*arguments, out)
         return out
 
-    def softmax(self, z: Array) -> Array:
-        """Return softmax of each row."""
-        return self._map(reference.softmax, z)
+    def _softmax(self, z: Array) -> Array:
+        return self._elementwise("softmax", z)
 
-    def affine(self, x: Array, W: Array, b: Array) -> Array:
-        """Return x W^T + b."""
+    def _affine(self, x: Array, W: Array, b: Array) -> Array:
         return self._fill(np.empty((len(x), len(W)), W.dtype), reference.affine, x, W, b)
 
-    def backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
-        """Return the delta of the layer below."""
+    def _backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
         out, back = np.empty_like(a, order="C"), reference.backprop_delta
         return self._fill(out, back, W_next, delta_next, a, activation)
 
-    def weight_gradient(self, a_prev: Array, delta: Array) -> Array:
-        """Return delta^T a_prev / batch."""
+    def _weight_gradient(self, a_prev: Array, delta: Array) -> Array:
         dW = np.empty((delta.shape[1], a_prev.shape[1]), delta.dtype)
         return self._fill(dW, reference.weight_gradient, a_prev, delta)
 
-    def bias_gradient(self, delta: Array) -> Array:
-        """Return the mean of delta over the batch."""
+    def _bias_gradient(self, delta: Array) -> Array:
         return self._fill(np.empty(delta.shape[1], delta.dtype), reference.bias_gradient, delta)
 
-    def output_delta(
-        self, loss: str, activation: str, z: Array, y: Array
+    @_quiet
+    def _output_delta(
+        self, z: Array, y: Array, loss: str, activation: str
     ) -> tuple[Array, Array, Array]:
-        """Return output, delta and losses of the last layer."""
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
         reference.output_delta(loss, activation, z, y, a, delta, losses)
         return a, delta, losses

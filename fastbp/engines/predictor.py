@@ -23,27 +23,30 @@ Array = np.ndarray
 Arrays = tuple[Array, ...]
 
 TILE = 128  # rows: stretches are whole tiles of the kernels
-SPARSE_ROWS = 4096  # rows of a sparse matrix made dense at a time
 WORK = 2**30  # parameters x samples in a call: a few hundredths of a second
 VALUES = 2**24  # inputs evaluated in a call, which may need a copy in another dtype
 
 
-def _dense(X: Any) -> Array:
-    return X.toarray() if checks.is_sparse(X) else X  # type: ignore[no-any-return]
+def _entries(X: Any) -> int:
+    """Return how many inputs of a sample are looked at, on average."""
+    n, n_in = X.shape
+    return int(max(1, X.nnz // n) if checks.is_sparse(X) else n_in)
 
 
-def _rows_at_once(engine: Any) -> int:
+def _rows_at_once(engine: Any, X: Any) -> int:
     """Return how many samples make a call that is short enough for Ctrl-C."""
-    return max(1, WORK // int(engine.layout.num_parameters) // TILE) * TILE
+    layout = engine.layout
+    parameters = int(layout.num_parameters - (X.shape[1] - _entries(X)) * layout.sizes[1])
+    return max(1, WORK // parameters // TILE) * TILE
 
 
 def evaluate(engine: Any, params: Array, X: Any, targets: Targets) -> tuple[float, int]:
     """Return the sum of the losses of rows, and how many are classified right."""
-    rows = min(_rows_at_once(engine), max(TILE, VALUES // X.shape[1]))
+    rows = min(_rows_at_once(engine, X), max(TILE, VALUES // _entries(X)))
     loss, hits = 0.0, 0
     for first in range(0, X.shape[0], rows):
         part = slice(first, first + rows)
-        found = engine.evaluate(params, _dense(X[part]), targets.part(part))
+        found = engine.evaluate(params, X[part], targets.part(part))
         loss, hits = loss + float(found[0]), hits + int(found[1])
     return loss, hits
 
@@ -113,6 +116,7 @@ class Predictor:
         """
         return self._layout.to_vector(self.params)
 
+    @np.errstate(all="ignore")
     def from_vector(self, v: ArrayLike) -> None:
         """Set all parameters from a vector in the order of `to_vector`.
 
@@ -167,7 +171,7 @@ class Predictor:
             threads = checks.positive_int("threads", threads)
         if single:  # without a call more: this takes 2 us in all
             rows = rows[None]
-            out, fine = self._engine.feedforward(self._params, rows, threads)
+            out, fine = self._engine.feedforward(self._sound(), rows, threads)
         else:
             rows = checks.samples(rows, self._sample_shape[0])
             out, fine = self._outputs(rows, threads)
@@ -208,7 +212,7 @@ class Predictor:
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""
         rows, targets = checks.batch(X, y, self._config)
-        return evaluate(self._engine, self._params, rows, targets)[0] / int(rows.shape[0])
+        return evaluate(self._engine, self._sound(), rows, targets)[0] / int(rows.shape[0])
 
     def evaluate(self, X: ArrayLike, labels: ArrayLike) -> int:
         """Return the number of samples classified right.
@@ -272,10 +276,12 @@ class Predictor:
         if counts is not None:
             weights = checks.sample_weight("sample_weight", counts, n, self.dtype)
             targets = targets._replace(weights=weights)
-        grads, loss, fine = self._summed(X, targets)
+        grads, loss, fine = self._engine.gradient(self._sound(), X, targets)
         if not fine:
             checks.finite(names[0], X, self.dtype, self._config.input_scale)
             checks.finite(names[1], y, self.dtype)
+            self._layout.clear_padding(self._params)  # infinity times zero is NaN there
+            grads, loss, _ = self._engine.gradient(self._params, X, targets)
         return Gradient(self._layout, grads, float(loss))
 
     def backprop(self, x: ArrayLike, y: ArrayLike) -> tuple[Arrays, Arrays]:
@@ -290,10 +296,12 @@ class Predictor:
         -------
         nabla_b, nabla_w : tuples of arrays, shaped as `biases` and `weights`.
         """
-        x, y = checks.numbers_array("x", x), checks.numbers_array("y", y)
-        rows = checks.samples(x[None] if x.shape == self.sizes[:1] else x, self.sizes[0], "x")
-        if len(rows) > 1:
-            raise ValueError(f"x must be one sample, ({self.sizes[0]},); got shape {x.shape}")
+        rows: Any = x if checks.is_sparse(x) else checks.numbers_array("x", x)
+        y = checks.numbers_array("y", y)
+        single = rows.shape == self.sizes[:1]
+        rows = checks.samples(rows[None] if single else rows, self.sizes[0], "x")
+        if rows.shape[0] > 1:
+            raise ValueError(f"x must be one sample, ({self.sizes[0]},); got shape {rows.shape}")
         gradient = self._gradient(rows, y[None], ("x", "y"))
         return gradient.biases, gradient.weights
 
@@ -301,30 +309,20 @@ class Predictor:
         """Return how many samples are classified right, and how many there are."""
         rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
         checks.classes(targets, labels, self._kind)
-        return evaluate(self._engine, self._params, rows, targets)[1], rows.shape[0]
+        return evaluate(self._engine, self._sound(), rows, targets)[1], rows.shape[0]
+
+    def _sound(self) -> Array:
+        """Return the parameters, without what was written where a network has no biases."""
+        # Other padding does not show in outputs.
+        if not self._config.bias:
+            self._layout.clear_padding(self._params)
+        return self._params
 
     def _outputs(self, X: Any, threads: int) -> tuple[Array, bool]:
         """Return the outputs of rows, and whether all inputs, and sums of them, are finite."""
         if type(X) is np.ndarray and len(X) <= TILE:  # a shortcut for small batches
-            return self._engine.feedforward(self._params, X, threads)  # type: ignore[no-any-return]
-        rows = SPARSE_ROWS if checks.is_sparse(X) else _rows_at_once(self._engine)
-        call, parts = self._engine.feedforward, parts_of(X.shape[0], rows)
-        found = [call(self._params, _dense(X[part]), threads) for part in parts]
+            return self._engine.feedforward(self._sound(), X, threads)  # type: ignore[no-any-return]
+        call, parts = self._engine.feedforward, parts_of(X.shape[0], _rows_at_once(self._engine, X))
+        found = [call(self._sound(), X[part], threads) for part in parts]
         outputs, fine = zip(*found, strict=True)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs), all(fine)
-
-    def _summed(self, X: Any, targets: Targets) -> tuple[Array, float, bool]:
-        """Return the gradient of the mean loss, that loss, and whether all is surely finite."""
-        if not checks.is_sparse(X):
-            return self._engine.gradient(self._params, X, targets)  # type: ignore[no-any-return]
-        counts = targets.weights if targets.weights.size else np.ones(X.shape[0])
-        total = counts.sum(dtype=np.float64)
-        flat, loss, fine = np.zeros_like(self._params), 0.0, True
-        for first in range(0, X.shape[0], SPARSE_ROWS):
-            part = slice(first, first + SPARSE_ROWS)
-            few = _dense(X[part]), targets.part(part)
-            grads, mean, few_fine = self._engine.gradient(self._params, *few)
-            share = counts[part].sum(dtype=np.float64) / total
-            flat += flat.dtype.type(share) * grads
-            loss, fine = loss + share * float(mean), fine and few_fine
-        return flat, loss, fine

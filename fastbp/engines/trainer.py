@@ -37,8 +37,8 @@ class Trainer(AbstractContextManager[Any], Protocol):
     def forget(self) -> None:
         """Release the samples, to make room for others."""
 
-    def rows(self, which: Any) -> np.ndarray:
-        """Return some of the loaded samples, (n, n_in)."""
+    def rows(self, which: Any) -> Any:
+        """Return some of the loaded samples, (n, n_in), which may be sparse."""
 
     def run(
         self, order: np.ndarray, first: int, last: int, learning_rate: float, epochs: int = 1

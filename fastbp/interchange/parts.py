@@ -38,7 +38,7 @@ def folded(net: Network) -> Parts:
     """Return copies of a network's arrays, for layouts that cannot say that inputs are scaled."""
     check_finite(net.weights, net.biases)
     weights, scale = [W.copy() for W in net.weights], net.config["input_scale"]
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         weights[0][...] = weights[0] * float(scale)  # W (s x) = (s W) x
     if not np.isfinite(weights[0]).all():
         wanted = f"must be finite in {net.dtype}; use a network of float64"

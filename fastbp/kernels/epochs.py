@@ -4,7 +4,7 @@ Each thread of a team makes the same call, but for `team`. A batch whose loss is
 learnt: training stops before it, with the flag STOPPED in work.integers. Shapes: `walk.records`.
 """
 
-from .ir.memory import at, pointer, pointers, prefetch
+from .ir.memory import at, pointer, pointers, prefetch, put
 from .jit import inlined, kernel
 from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
 from .walk import first_sparse, narrow, optimizers, records
@@ -40,6 +40,34 @@ def index_rows(X, scale, blocks, rows, start, position, value):
         rows[1] += not records.all_finite(at(values, first), k - first)
         s += 1
     rows[0] = s
+
+
+@kernel
+def index_entries(first, column, entry, scale, n_in, start, position, value):
+    """Index rows that are compressed already, as `index_rows` does; return whether all is finite.
+
+    Without padding, the entries of row s stand at first[s] and before first[s + 1]: their columns,
+    in ascending order, and their values. There is room for all. start[0] says where to begin.
+    """
+    # first: (samples + 1,); column, entry: (entries,); start: (samples * blocks + 1,).
+    samples = first.size - 1
+    blocks = (start.size - 1) // samples
+    block = (n_in + blocks - 1) // blocks
+    positions, values, k, fine = pointer(position), pointer(value), start[0], True
+    for s in range(samples):
+        e, begun = first[s], k
+        for j in range(blocks):
+            last = min((j + 1) * block, n_in)
+            while e < first[s + 1] and column[e] < last:
+                if entry[e] != 0:
+                    put(positions, k, column[e])
+                    put(values, k, entry[e] * scale)
+                    k += 1
+                e += 1
+            k = first_sparse.fill_group(positions, values, k, last - 1)
+            start[s * blocks + j + 1] = k
+        fine &= records.all_finite(at(values, begun), k - begun)
+    return fine
 
 
 @inlined

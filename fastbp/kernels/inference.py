@@ -1,7 +1,8 @@
 """Walks over many samples that lie one after the other: gradient, evaluate, feedforward.
 
 Their arrays come one by one, not in records: an array costs 65 ns, a call on one sample 600 in all.
-Shapes: plan as `walk.records.pack` makes it; X (samples, n_in); labels (samples,) or (0,); values
+Shapes: plan as `walk.records.pack` makes it; X (samples, n_in), or `records.Sparse` in one block of
+inputs, which stays within what is not zero; labels (samples,) or (0,); values
 (samples, n_out) or (0, n_out); weights (samples,) or None; scratch, sums and integers as in
 `walk.records.Work`; params and grads flat; out (samples, n_out).
 """
@@ -11,13 +12,13 @@ import math
 import numpy as np
 
 from .ir.losses import apply_output
-from .ir.memory import at, pointer
-from .jit import inlined, inner, kernel
+from .ir.memory import at, pointer, pointers
+from .jit import by_type, inlined, inner, kernel
 from .machine import ENTRY_GROUP, TILE_ROWS
 from .walk import first, narrow, records, upper
 from .walk.batch import learn_chunk, output, sum_of, targets_from, weighted_shares
 from .walk.first_sparse import forward_row
-from .walk.records import NUM, TOTALS, Batch, Dense, Job, Team, Work
+from .walk.records import NUM, TOTALS, Batch, Dense, Job, Sparse, Team, Work, is_dense
 from .walk.team import STOPPED
 
 
@@ -28,12 +29,44 @@ def _in_order(work, m, alpha, share_of_loss, target):
     return Batch(rows, at(rows, TILE_ROWS), rows, m, alpha, share_of_loss, target)
 
 
+def _is_rows(X):
+    return not hasattr(X, "instance_class")  # which Numba's types of records have
+
+
+@by_type
+def _count(X):
+    """Return the number of samples."""
+    return (lambda X: X.shape[0]) if _is_rows(X) else (lambda X: X.start.size - TILE_ROWS - 1)
+
+
+@by_type(inline="always")
+def _data_from(X, first, n_in):
+    """Return the samples from the first one on."""
+    if _is_rows(X):
+        return lambda X, first, n_in: Dense(at(pointer(X), first * n_in))
+
+    def compressed(X, first, n_in):
+        p = pointers(X)
+        return Sparse(at(p.start, first), p.position, p.value, p.palette, p.typical)
+
+    return compressed
+
+
+@by_type
+def _begin(job, value, position):
+    """Begin with a row that comes alone, if that pays; return whether."""
+    # On compressed rows it does not: they are indexed.
+    if is_dense(job):
+        return lambda job, value, position: forward_row(job, value, position)
+    return lambda job, value, position: False
+
+
 @kernel
 def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, grads):
     """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] / n the loss."""
     # Return whether all is finite: an input that is not makes its own gradients so (the product of
     # infinity and a delta of zero is NaN), and a target the loss.
-    net, n = records.unpack(plan), X.shape[0]
+    net, n = records.unpack(plan), _count(X)
     work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(grads))
     sums[0] = sums[1] = 0
     integers[STOPPED] = 0
@@ -43,7 +76,7 @@ def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, 
         share_of_each, share_of_loss = weighted_shares(weights.sum(), n)
     for done in range(0, n, net.chunk):
         m = min(net.chunk, n - done)
-        data = Dense(at(pointer(X), done * net.sizes[0]))
+        data = _data_from(X, done, net.sizes[0])
         targets = targets_from(done, net.sizes[net.last], labels, values, weights)
         job = Job(net, pointer(params), data, targets, work, Team(NUM(0), NUM(1)))
         if not learn_chunk(job, _in_order(work, m, share_of_each, share_of_loss, work.grads)):
@@ -95,9 +128,9 @@ def evaluate(plan, params, X, labels, values, scratch, sums, integers):
     net = records.unpack(plan)
     work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(scratch))
     sums[0] = sums[1] = 0
-    for done in range(0, X.shape[0], net.chunk):
-        m = min(net.chunk, X.shape[0] - done)
-        data = Dense(at(pointer(X), done * net.sizes[0]))
+    for done in range(0, _count(X), net.chunk):
+        m = min(net.chunk, _count(X) - done)
+        data = _data_from(X, done, net.sizes[0])
         targets = targets_from(done, net.sizes[net.last], labels, values, None)
         _forward_chunk(Job(net, pointer(params), data, None, work, Team(NUM(0), NUM(1))), m, False)
         output(net, targets, _in_order(work, m, 0.0, 0.0, work.scratch), NUM(0), m, work)
@@ -115,14 +148,15 @@ def feedforward(plan, params, X, scratch, integers, out):
     work = Work(pointer(scratch), pointer(scratch), pointer(integers), pointer(scratch))
     n, row = net.sizes[net.last], net.strides[net.last]
     z = at(work.scratch, net.a[net.last])
-    one = Job(net, w, Dense(pointer(X)), None, work, Team(NUM(0), NUM(1)))
+    first_rows = _data_from(X, NUM(0), net.sizes[0])
+    one = Job(net, w, first_rows, None, work, Team(NUM(0), NUM(1)))
     begun, fine = False, True
-    if X.shape[0] == 1:
+    if _count(X) == 1:
         room = at(work.integers, integers.size - net.sizes[0] - ENTRY_GROUP)
-        begun = forward_row(one, at(work.scratch, net.a[0]), room)
-    for done in range(0, X.shape[0], net.chunk):
-        m = min(net.chunk, X.shape[0] - done)
-        data = Dense(at(pointer(X), done * net.sizes[0]))
+        begun = _begin(one, at(work.scratch, net.a[0]), room)
+    for done in range(0, _count(X), net.chunk):
+        m = min(net.chunk, _count(X) - done)
+        data = _data_from(X, done, net.sizes[0])
         fine &= _forward_chunk(Job(net, w, data, None, work, one.team), m, begun)
         apply_output(net.activations[net.last], m, n, z, row)
         for r in range(m):

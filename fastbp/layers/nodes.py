@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .._support import checks
 from ..engines import get_backend
+from ..engines.operations import numbers_of
 from ..reference import Targets
 
 KIND = "cross-entropy", "softmax"  # of the loss below
@@ -17,7 +18,7 @@ KIND = "cross-entropy", "softmax"  # of the loss below
 
 def floats(name: str, value: ArrayLike) -> np.ndarray:
     """Return value as a float32 or float64 array; integers become float64."""
-    array = checks.numbers_array(name, value)
+    array = numbers_of(name, value)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
@@ -46,6 +47,7 @@ class Node(Generic[Dx]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    @np.errstate(all="ignore")
     def backward(self, dout: ArrayLike = 1) -> Dx:
         """Return the gradient with respect to the inputs of the last `forward`: `dx`, `dy`.
 
@@ -80,6 +82,7 @@ class Arithmetic(Node[tuple[Any, Any]]):
     _value: Callable[[np.ndarray, np.ndarray], Any]
     _partials: Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]  # d out / dx and d out / dy
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike, y: ArrayLike) -> Any:
         """Return the value of the node, a float or an array, for numbers or arrays x and y.
 
@@ -151,9 +154,9 @@ class Activation(BackendNode[Any]):
         float32 and float64 keep their precision; integers are converted to float64.
         """
         x, backend = floats("x", x), get_backend(self.backend)
-        a = getattr(backend, self._function)(x).reshape(x.shape)
+        a = getattr(backend, self._function)(x)
         # Keep the slope rather than a, because the caller may write into a.
-        slope = getattr(backend, f"{self._function}_prime_from_a")(a).reshape(x.shape)
+        slope = getattr(backend, f"{self._function}_prime_from_a")(a)
         self._out, self._seen = (x.shape, x.dtype), (slope,)
         return a[()]
 
@@ -205,7 +208,9 @@ class Affine(BackendNode[np.ndarray]):
     out = x @ W + b;  dx = dout @ W.T;  dW = x.T @ dout;  db = sum of dout over the samples
 
     dW and db are plain sums: the 1/batch of a mean loss is in the dout of the loss node. dx is
-    computed from the W at the time of `backward`: update W afterwards.
+    computed from the W at the time of `backward`: update W afterwards. W and b are checked whenever
+    they are used, so that others may be assigned, of another shape too, but not between `forward`
+    and `backward`.
 
     Parameters
     ----------
@@ -232,12 +237,20 @@ class Affine(BackendNode[np.ndarray]):
     """
 
     parameters = ("W", "b")
+    W: Any
+    b: Any
     dW: np.ndarray | None = None
     db: np.ndarray | None = None
 
     def __init__(self, W: ArrayLike, b: ArrayLike, backend: str = "numba") -> None:
         super().__init__(backend)
-        W, b = floats("W", W), checks.numbers_array("b", b)
+        self.W, self.b = W, b
+        self._check()
+        checks.finite("W", self.W), checks.finite("b", self.b)
+
+    def _check(self) -> None:
+        """Check W and b, which may have been assigned; what are no floats yet become floats."""
+        W, b = floats("W", self.W), numbers_of("b", self.b)
         if W.ndim != 2 or not W.size:
             raise ValueError(f"W must be (n_in, n_out), with at least one of each; got {W.shape}")
         b = b if b.dtype.kind == "f" else b.astype(W.dtype)
@@ -245,12 +258,14 @@ class Affine(BackendNode[np.ndarray]):
             raise ValueError(f"b must be ({W.shape[1]},), one for each column of W; got {b.shape}")
         if b.dtype != W.dtype:
             raise TypeError(f"b must be of the dtype of W, {W.dtype}; got {b.dtype}")
-        self.W, self.b = checks.finite("W", W), checks.finite("b", b)
+        self.W, self.b = W, b
 
     def __repr__(self) -> str:
+        self._check()
         n_in, n_out = self.W.shape
         return f"Affine({n_in} to {n_out}, {self.W.dtype}, backend={self.backend!r})"
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike) -> np.ndarray:
         """Return x @ W + b, a (..., n_out) array of the dtype of W.
 
@@ -258,6 +273,7 @@ class Affine(BackendNode[np.ndarray]):
         arrays (batch, ...) of three or more dimensions whose last one is not n_in, but of n_in
         pixels each, are flattened to (batch, n_in).
         """
+        self._check()
         x = checks.numbers_array("x", x)
         n_in, n_out = self.W.shape
         out_shape = (*self._leading(x.shape), n_out)
@@ -280,7 +296,12 @@ class Affine(BackendNode[np.ndarray]):
         raise ValueError(f"x must be {wanted}; got {shape}{hint}")
 
     def _gradient(self, dout: np.ndarray, rows: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
+        self._check()
         dout = dout.reshape(len(rows), -1)
+        wanted = rows.shape[1], dout.shape[1]
+        if (self.W.shape, self.W.dtype) != (wanted, dout.dtype):
+            got = f"{self.W.shape} of {self.W.dtype}"
+            raise ValueError(f"W must be as in forward, {wanted} of {dout.dtype}; got {got}")
         # Products, not the backend's weight_gradient and bias_gradient: those divide by the batch,
         # and multiplying by it again is not exact.
         self.dW = self._product(rows.T, dout)
@@ -310,6 +331,7 @@ class SoftmaxWithLoss(BackendNode[np.ndarray]):
     [-0.25  0.25] [ 0.25 -0.25]
     """
 
+    @np.errstate(all="ignore")
     def forward(self, x: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss of scores x, before softmax, against y.
 

@@ -30,6 +30,7 @@ class _Parameters(MutableMapping[str, np.ndarray]):
         array: np.ndarray = getattr(*self._places[key])
         return array
 
+    @np.errstate(all="ignore")
     def __setitem__(self, key: str, new: ArrayLike) -> None:
         if key not in self._places:
             raise KeyError(f"params has the keys {', '.join(self)}; got {key!r}")
@@ -106,9 +107,9 @@ class Sequential:
         backend = getattr(self.layers[0], "backend", "numba")
         self.loss_layer = nodes.SoftmaxWithLoss(backend) if loss is None else loss
         _check_chain(self.layers, self.loss_layer)
-        self._params = _Parameters(self.layers)
 
     @classmethod
+    @np.errstate(all="ignore")
     def mlp(
         cls, sizes: Sequence[int], activation: str = "relu", weight_init_std: float = 0.01,
         dtype: DTypeLike = "float64", backend: str = "numba",
@@ -149,9 +150,9 @@ class Sequential:
         return f"Sequential([{', '.join(map(repr, self.layers))}], {self.loss_layer!r})"
 
     @property
-    def params(self) -> MutableMapping[str, np.ndarray]:
+    def params(self) -> "_Parameters":
         """The parameters by name, `W1, b1, W2, b2, ...`; see the class."""
-        return self._params
+        return _Parameters(self.layers)
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Return the scores, (..., n_out), before softmax, as the book does.
@@ -162,7 +163,8 @@ class Sequential:
         x = checks.numbers_array("x", x)
         if not x.ndim or not x.size:
             raise ValueError(f"x must hold at least one sample; got shape {x.shape}")
-        dtype = next((array.dtype for array in self._params.values()), np.float64)
+        dtypes = (nodes.floats(key, array).dtype for key, array in self.params.items())
+        dtype = next(dtypes, np.float64)
         value = checks.finite("x", x, dtype)
         for layer in self.layers:
             value = layer.forward(value)
@@ -184,8 +186,9 @@ class Sequential:
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
-        return self._params.gradients()
+        return self.params.gradients()
 
+    @np.errstate(all="ignore")
     def numerical_gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
         """Return what `gradient` does, by central differences; `params` are left as they were.
 
@@ -203,7 +206,8 @@ class Sequential:
         >>> all(np.allclose(exact[key], numerical[key], atol=1e-9) for key in exact)
         True
         """
-        arrays, slopes = self._params.items(), differences.numerical_gradient
+        self.loss(x, y)  # which makes floats of what was assigned to layers
+        arrays, slopes = self.params.items(), differences.numerical_gradient
         return {key: slopes(lambda: self.loss(x, y), array) for key, array in arrays}
 
 

@@ -73,6 +73,12 @@ class Layout:
         """Return layer l's biases as stored, `(stride,)`."""
         return flat[self.b[l] : self.b[l] + self.strides[l]]
 
+    def clear_padding(self, flat: np.ndarray) -> None:
+        """Set all that is no parameter to zero, where somebody wrote into the buffer."""
+        for l, n in enumerate(self.sizes[1:], start=1):
+            self.matrix(flat, l)[:, n:] = 0
+            self.row(flat, l)[n * self.bias :] = 0
+
     def views(self, flat: np.ndarray) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """Return the weights `(n_out, n_in)` and biases `(n_out,)` of all layers, as views."""
         kind, array = flat.dtype, np.ndarray  # four times as fast as slices of reshaped slices

@@ -38,7 +38,7 @@ class PerClass(NamedTuple):
 def per_class(counts: np.ndarray) -> PerClass:
     """Return the figures of each class, from what `confusion` returns."""
     samples, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         f1 = 2 * right / (samples + predicted)
         return PerClass(samples, right, right / predicted, right / samples, f1)
 
@@ -121,14 +121,12 @@ class Norms:
     """
 
     def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
-        matrix: Any = X
-        rows = matrix.toarray() if checks.is_sparse(X) else checks.numbers_array("X", X)
+        rows: Any = X if checks.is_sparse(X) else checks.numbers_array("X", X)
         self._X = checks.samples(rows, rows.shape[-1] if rows.ndim else 1).copy()
         self._y = checks.numbers_array("y", y).copy()
-        if self._y.shape[:1] != (len(self._X),):
-            raise ValueError(
-                f"y must have one entry per sample, {len(self._X)}; got shape {self._y.shape}"
-            )
+        n = self._X.shape[0]
+        if self._y.shape[:1] != (n,):
+            raise ValueError(f"y must have one entry per sample, {n}; got shape {self._y.shape}")
         self.activations: list[tuple[float, ...]] = []
         self.deltas: list[tuple[float, ...]] = []
 
@@ -139,10 +137,10 @@ class Norms:
             raise ValueError(
                 f"norms hold networks of {known} layers; got one of {layers}: use another Norms"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             activations, deltas = backprop(net, self._X, self._y)
-        self.activations.append(tuple(map(_mean_norm, activations)))
-        self.deltas.append(tuple(map(_mean_norm, deltas)))
+            self.activations.append(tuple(map(_mean_norm, activations)))
+            self.deltas.append(tuple(map(_mean_norm, deltas)))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all norms, for a training that is resumed."""
@@ -155,16 +153,21 @@ class Norms:
         self.deltas = list(map(tuple, state["deltas"].tolist()))
 
 
-def backprop(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[_Layers, _Layers]:
+def backprop(net: Network, X: Any, y: np.ndarray) -> tuple[_Layers, _Layers]:
     """Return the activations and the deltas of all layers, computed by the network's backend."""
     backend, config = get_backend(net.backend), net.config
+
+    def affine(x: Any, W: np.ndarray, b: np.ndarray) -> np.ndarray:  # sparse inputs stay sparse
+        z: np.ndarray = x @ W.T + b if checks.is_sparse(x) else backend.affine(x, W, b)
+        return z
+
     X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, config["input_scale"])
-    y = _targets(net, y, len(X), "y").rows(slice(None), net.sizes[-1])
+    y = _targets(net, y, X.shape[0], "y").rows(slice(None), net.sizes[-1])
     biases = net.biases or [np.zeros(len(W), net.dtype) for W in net.weights]
     a = [X.astype(net.dtype) * net.dtype.type(config["input_scale"])]
     for W, b in zip(net.weights[:-1], biases[:-1], strict=True):
-        a.append(getattr(backend, config["activation"])(backend.affine(a[-1], W, b)))
-    z = backend.affine(a[-1], net.weights[-1], biases[-1])
+        a.append(getattr(backend, config["activation"])(affine(a[-1], W, b)))
+    z = affine(a[-1], net.weights[-1], biases[-1])
     output, *deltas, _ = backend.output_delta(config["loss"], config["output"], z, y)
     for W_next, a_here in zip(net.weights[:0:-1], a[:0:-1], strict=True):
         deltas.append(backend.backprop_delta(W_next, deltas[-1], a_here, config["activation"]))

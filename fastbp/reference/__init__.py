@@ -33,9 +33,13 @@ from .records import Targets as Targets
 
 
 def exp(z: Array, out: Array) -> None:
-    """Exponential, out = exp(z); the output of a Poisson regression."""
-    with np.errstate(over="ignore"):
-        out[...] = np.exp(z)
+    """Exponential, out = exp(z); the output of a Poisson regression.
+
+    In double precision, because NumPy's float32 exp errs by up to 2.4 units in the last place. The
+    compiled twin errs by at most 1.08 over all float32, and by less than 1.1 in float64, subnormal
+    results included.
+    """
+    out[...] = np.exp(z, dtype=np.float64)
 
 
 def sigmoid(z: Array, out: Array) -> None:
@@ -316,11 +320,14 @@ def optimizer_step(
 
 
 def forward(model: Model, weights: Arrays, biases: Arrays, X: Array) -> tuple[list[Array], Array]:
-    """Return the activations of all layers and the output's weighted input."""
+    """Return the activations of all layers and the output's weighted input.
+
+    Here and below X may be a sparse matrix of SciPy's, which stays sparse.
+    """
     dtype = weights[0].dtype
     a = [X.astype(dtype) * dtype.type(model.scale)]
     for W, b, activation in zip(weights, biases, model.activations, strict=True):
-        z = np.empty((len(X), len(W)), dtype)
+        z = np.empty((X.shape[0], len(W)), dtype)
         affine(a[-1], W, b, z)
         a.append(np.empty_like(z))
         ACTIVATIONS[activation](z, a[-1])
@@ -337,7 +344,7 @@ def evaluate(
 ) -> tuple[Array, Array]:
     """Return the losses and the outputs of a batch."""
     a, z = forward(model, weights, biases, X)
-    losses = np.empty(len(X))
+    losses = np.empty(X.shape[0])
     output_delta(model.loss, model.activations[-1], z, y, a[-1], np.empty_like(z), losses)
     return losses, a[-1]
 
@@ -352,12 +359,12 @@ def backprop(
     mean is the weighted mean. If all weights are zero, so are deltas and losses.
     """
     a, z = forward(model, weights, biases, X)
-    losses = np.empty(len(X))
+    losses = np.empty(X.shape[0])
     delta = [np.empty_like(z)]
     output_delta(model.loss, model.activations[-1], z, y, a[-1], delta[0], losses)
     if sample_weight is not None:
         total = sample_weight.sum(dtype=np.float64)
-        shares = sample_weight * (len(X) / total if total else 0.0)
+        shares = sample_weight * (X.shape[0] / total if total else 0.0)
         losses *= shares
         delta[0] *= shares[:, None].astype(z.dtype)
     for l in range(len(weights) - 1, 0, -1):

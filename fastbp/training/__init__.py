@@ -70,6 +70,7 @@ def _validation(
         if rows.start < rows.stop:
             share = part(data, rows, learner.config, VALIDATION)
 
+    @np.errstate(all="ignore")
     def validate() -> tuple[float, float]:
         sums = np.zeros(3)  # of losses and hits, and of shares that hold no classes
         if share is not None:
@@ -86,6 +87,7 @@ def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     rows, targets = checks.batch(X, y, learner.config)
     warn_out_of_reach(learner, targets.values, "y", ranks := Ranks())
     n = rows.shape[0]
+    learner.engine.layout.clear_padding(learner.params)
     with learner.alone, learner.engine.trainer(learner.params, rows, targets, n) as trainer:
         slices = Slices(learner.params, ranks, Steps(trainer))
         for _ in slices.run(0, Stretch(np.arange(n), n, 0, 1, n, n), learning_rate, 0.0):

@@ -62,6 +62,7 @@ class Slices:
         self.state.restore(arrays)
         self.steps.trainer.stopped = False
 
+    @np.errstate(all="ignore")  # callbacks have what their caller has
     def _learn(self, before: list[np.ndarray], slice_: Slice) -> bool:
         """Train a slice; return whether all is finite, and go back if it is not."""
         started = time.perf_counter()
@@ -134,10 +135,9 @@ def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tup
     # is the first on that way. `before` and `after` the step are the arrays of a `State`.
     model, layout = engine.model, engine.layout
     last = len(model.sizes) - 1
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         weights, biases = layout.views(before[0])
-        rows = X.toarray() if hasattr(X, "toarray") else X
-        a, z = reference.forward(model, weights, biases, rows)
+        a, z = reference.forward(model, weights, biases, X)
         for l, values in enumerate([*a[1:-1], z], 1):
             if not np.isfinite(values).all():
                 return "activations were", l
@@ -195,6 +195,7 @@ class Loop:
     def _begin_epoch(self, position: int = 0, seconds: float = 0.0) -> None:
         """Note what the epoch begins with, for snapshots, if any are kept."""
         self.position, self._seconds = position, seconds
+        self.learner.engine.layout.clear_padding(self.learner.params)
         if self.recipe.checkpoint is not None:
             states = [thing.state() for thing in self.remembering]
             rng = self.learner.rng.bit_generator.state
@@ -251,6 +252,7 @@ class Loop:
         self.slice_samples = samples
         self._tell("on_slice_end")
 
+    @np.errstate(all="ignore")
     def _record(self, totals: np.ndarray, rate: float, seconds: float) -> None:
         """Add the epochs of which there are totals to the history."""
         history, n, many = self.history, self.source.n, len(totals)

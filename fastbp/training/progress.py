@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
+import numpy as np
+
 from ..history import History
 from .loop import Loop
 
@@ -80,7 +82,7 @@ class BookLines:
     def on_epoch_end(self, net: Any, history: History) -> None:
         """Evaluate the network on the test data."""
         right = net.evaluate(self.X, self.labels)
-        logger.info("Epoch %d: %d / %d", len(history) - 1, right, len(self.X))
+        logger.info("Epoch %d: %d / %d", len(history) - 1, right, np.shape(self.X)[0])
 
 
 class ProgressBar:

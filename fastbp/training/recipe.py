@@ -68,6 +68,7 @@ class Recipe:
     resume: Any
 
 
+@np.errstate(all="ignore")
 def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Recipe:
     """Return the recipe for what `Network.fit` was given; the network is left as it is."""
     _refuse_what_does_not_apply(y, given)

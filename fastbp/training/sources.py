@@ -119,6 +119,7 @@ class Arrays:
     # What is mapped is loaded a window at a time, to the same bits: an array is indexed whole, and
     # converted whole if its dtype differs, too much for a file larger than memory.
 
+    @np.errstate(all="ignore")
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         assert recipe.data is not None
         self.n, self._alone = recipe.data.n, ranks.alone

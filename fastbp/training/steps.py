@@ -105,7 +105,7 @@ class AveragedWeights(_SharedSteps):
         message = self._message
         places = message[:-4].reshape(len(self._arrays), -1)
         np.stack(self._arrays, out=places)
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop reports divergence
+        with np.errstate(all="ignore"):  # the loop reports divergence
             places *= message.dtype.type(share)
         message[-4:-1] = np.nan if self.trainer.stopped else self.trainer.totals[0]
         self.ranks.meet(message)

@@ -295,6 +295,26 @@ def compare_index(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) -> No
             np.add.at(found, (owner // blocks, position), values)
             expected = case.X.astype(case.dtype) * np.dtype(case.dtype).type(case.model.scale)
             row.compare(f"{where}, values", found, expected, "elementwise")
+        entries = matrix.row("index_entries", dtype, "sparse")
+        if row.ok:
+            with entries.attempt(where):
+                _compare_entries(entries, where, case, data)
+
+
+def _compare_entries(row: Row, where: str, case: Case, data: Any) -> None:
+    """Compare the index of the entries of samples with that of their rows."""
+    from .. import kernels
+    from ..engines.numba_data import contiguous
+
+    (rows, columns), end = case.X.nonzero(), data.start[-1]
+    first = np.searchsorted(rows, np.arange(len(case.X) + 1))
+    scale = 1 if data.palette is not None else case.model.scale
+    given = map(contiguous, (first, columns, case.X[rows, columns]))
+    expected = data.start, data.position[:end], data.value[:end]
+    found = [np.zeros_like(array) for array in expected]
+    kernels.index_entries(*given, data.value.dtype.type(scale), case.X.shape[1], *found)
+    for name, mine, theirs in zip(("starts", "positions", "values"), found, expected, strict=True):
+        row.same(f"{where}, {name}", mine, theirs)
 
 
 # The index before the networks: zero-skipping kernels are not run if it is wrong.

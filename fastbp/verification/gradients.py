@@ -236,7 +236,7 @@ def _first_calls(problem: _Problem) -> tuple[_Problem, _Arrays, _Overwritten]:
     _check_values(function, value, arrays)
     first, again = (restoring(lambda: _checked(problem.gradient(), arrays)) for _ in range(2))
     for name, slope in first.items():
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             apart = np.abs(slope - again[name]) > SAME * np.abs(slope).max()
         if apart.any():
             raise ValueError(
@@ -260,7 +260,7 @@ def _check_values(function: Callable[[], Any], value: float, arrays: _Arrays) ->
         nearby.append(steady(function))
         for name, array in arrays.items():
             array[...] = before[name]
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         single = all(float(np.float32(v)) == v for v in (value, *nearby))
     if single and value not in nearby and any(v % 1 for v in nearby):
         raise TypeError(

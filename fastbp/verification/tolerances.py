@@ -59,7 +59,7 @@ class Row:
             part_of_largest = part / relative * np.abs(want).max(initial=0)
             scale = np.abs(want) + part_of_largest + np.asarray(slack) / relative
             difference = np.abs(got - want)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 error = np.where(difference == 0, 0, difference / scale).max(initial=0)
         self.note(where, error, relative)
 

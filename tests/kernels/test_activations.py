@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp import kernels, reference
+from fastbp import Network, get_backend, kernels, reference
 
 ELEMENTWISE = [
     name + suffix
@@ -62,6 +62,34 @@ def test_saturated_inputs_give_the_limits(name, dtype):
     z = np.array([-INF, -BIG, -0.0, BIG, INF], dtype)
     for times in (1, 2, 5, 8, 13, 30):
         assert apply(name, np.tile(z, times)).tolist() == times * LIMITS[name]
+
+
+EDGES = {"float32": (-104, 89), "float64": (-746, 710)}  # beyond, exp is zero and infinite
+
+
+@pytest.mark.parametrize("name", ["kernel", "output of a network"])
+def test_exp_errs_by_less_than_two_units_from_end_to_end(name, backend, dtype, rng):
+    """Subnormal results and the largest included; it was the square of a reciprocal above zero."""
+    low, high = EDGES[dtype]
+    z = np.concatenate(
+        [np.linspace(low, high, 200_001), rng.normal(0, 1e-3, 1000), [low - 1e4, high + 1e4]]
+    ).astype(dtype)
+    if name == "kernel":
+        found = get_backend(backend).exp(z)
+    else:
+        net = Network([1, 1], loss="poisson", dtype=dtype, backend=backend, bias=False)
+        net.weights[0][...] = 1
+        found = net.feedforward(z[:, None])[:, 0]
+    wide = np.longdouble if dtype == "float64" else np.float64
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.exp(z.astype(wide))
+        rounded = exact.astype(dtype)
+    finite = np.isfinite(rounded)
+    assert np.array_equal(np.isinf(found), ~finite)
+    units = np.abs(found[finite] - exact[finite]) / np.spacing(rounded[finite])
+    assert units.max() < 1.1
+    assert (found[z < low] == 0).all()
+    assert (rounded[finite] > 0).sum() > 150_000
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "sigmoid_prime", "tanh", "tanh_prime", "relu"])

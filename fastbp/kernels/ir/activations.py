@@ -1,7 +1,7 @@
 """Sigmoid, tanh, ReLU, identity and exp: vector formulas, and how rows are mapped by them.
 
-All exponentials here have arguments <= 0, so nothing overflows. Each is a branch-free polynomial:
-LLVM would call the scalar libm once per element, 5 to 10 times slower.
+Inside formulas and losses, exponentials have arguments <= 0, so that nothing overflows. Each is a
+branch-free polynomial: LLVM would call the scalar libm once per element, 5 to 10 times slower.
 """
 
 import math
@@ -22,14 +22,14 @@ _EXP = {
     "float": (23, 127, -87.33654, (0.693359375, -2.12194440e-4), 6),
     "double": (52, 1023, -708.3964, (0.693147180369123816490, 1.90821492927058770002e-10), 12),
 }
+# Arguments from which on exp is zero, below, and infinite, above.
+_ENDS = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}
 
 
-def _reduced(x, ln2=None):
-    """Return p, s with exp(x) = s * (1 + p), s a power of two, |p| < 0.42, for x <= 0."""
-    # Arguments below the smallest are taken for it. `ln2` are the parts of ln 2; one suffices where
-    # an error that grows as x exp(x) does not show.
-    shift, bias, low, parts, terms = _EXP[str(x.value.type.element)]
-    x = x.where("<", low, low, x)  # NaN passes
+def _split(x, ln2=None):
+    """Return k, p with exp(x) = 2**k * (1 + p), |p| < 0.42; k in the lowest bits of integers."""
+    # `ln2` are the parts of ln 2; one suffices where an error that grows as x exp(x) does not show.
+    shift, _, _, parts, terms = _EXP[str(x.value.type.element)]
     # Adding 1.5 * 2**shift rounds x / ln 2 to an integer k and leaves k in the lowest bits.
     magic = 1.5 * 2.0**shift
     shifted = x.fma(x.const(1 / LN2), x.const(magic))
@@ -42,10 +42,24 @@ def _reduced(x, ln2=None):
         pair = r.const(1 / math.factorial(power + 1)).fma(r, r.const(1 / math.factorial(power)))
         t = pair if t is None else t.fma(square, pair)
     integer = ir.VectorType(ir.IntType(32 if shift == 23 else 64), x.value.type.count)
-    b, n = x.builder, integer.count
-    bits = b.shl(b.bitcast(shifted.value, integer), integer([shift] * n))
-    bits = b.add(bits, integer([bias << shift] * n))
-    return square.fma(t, r), Vec(b, b.bitcast(bits, x.value.type))
+    return x.builder.bitcast(shifted.value, integer), square.fma(t, r)
+
+
+def _power(x, k):
+    """Return 2**k, of the type of x, for integers k whose lowest bits count."""
+    shift, bias, *_ = _EXP[str(x.value.type.element)]
+    b, n = x.builder, k.type.count
+    bits = b.add(b.shl(k, k.type([shift] * n)), k.type([bias << shift] * n))
+    return Vec(b, b.bitcast(bits, x.value.type))
+
+
+def _reduced(x, ln2=None):
+    """Return p, s with exp(x) = s * (1 + p), s a power of two, |p| < 0.42, for x <= 0."""
+    # Arguments below the smallest are taken for it.
+    low = _lowest(x)
+    x = x.where("<", low, low, x)  # NaN passes
+    k, p = _split(x, ln2)
+    return p, _power(x, k)
 
 
 def _lowest(x):
@@ -59,11 +73,18 @@ def exponential(x):
 
 
 def _exp(z):
-    """exp(z); above zero (1 / exp(-z / 2))**2, which overflows where exp(z) does."""
-    half = z.where(">", 0.0, z * -0.5, z)
-    e = exponential(half)
-    root = e.const(1.0) / e
-    return z.where(">", 0.0, root * root, e)
+    """exp(z) for all z: the power of two in halves, as at both ends it is no number of its own."""
+    low, high = _ENDS[str(z.value.type.element)]
+    z = z.where("<", low, low, z)  # NaN passes
+    z = z.where(">", high, high, z)
+    k, p = _split(z)
+    shift, bias, *_ = _EXP[str(z.value.type.element)]
+    b, n = z.builder, k.type.count
+    # Less what 1.5 * 2**shift has above the lowest bits, for the sign of k.
+    k = b.sub(k, k.type([(bias + shift) << shift | 1 << (shift - 1)] * n))
+    half = b.ashr(k, k.type([1] * n))
+    s = _power(z, half)
+    return s.fma(p, s) * _power(z, b.sub(k, half))
 
 
 def _quotient(n, d, d_low, n_low=None):

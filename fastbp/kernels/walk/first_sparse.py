@@ -27,8 +27,14 @@ def index_block(x, i, last, scale, position, value, k):
             k += 1
             mask &= mask - 1
         i += MASK_BITS
+    return fill_group(position, value, k, last - 1)
+
+
+@inner
+def fill_group(position, value, k, j):
+    """Write zeros at input j from place k on, up to the end of the group; return that place."""
     while k % ENTRY_GROUP:
-        put(position, k, last - 1)
+        put(position, k, j)
         put(value, k, 0)
         k += 1
     return k
