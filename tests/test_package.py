@@ -227,6 +227,8 @@ TRAIN = "train --backend numpy --epochs 1"
 OF_NUMPY = [
     TRAIN, "evaluate --backend numpy", "report --backend numpy", "plot confusion --backend numpy",
     "info fastbp-model.safetensors", "info", "gradcheck --backend numpy",
+    "export fastbp-model.safetensors theirs.safetensors --to torch",
+    "convert theirs.safetensors mine.safetensors",
 ]  # fmt: skip
 OF_NUMBA = ["evaluate", "report", "train --epochs 1", "warmup", "verify --quick"]
 

@@ -143,7 +143,7 @@ def _network(args: Namespace, data: datasets.Dataset, scale: float) -> Network:
     classes = int(max(data.y_train.max(), data.y_test.max())) + 1
     sizes = [data.X_train.shape[1], *args.hidden, classes]
     net = options.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
-    net.notes = dict(data.notes)
+    net.notes = {"classes": list(range(classes)), **data.notes}
     kept.text(net.notes)  # now, not when it is saved
     return net
 

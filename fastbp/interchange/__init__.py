@@ -51,6 +51,7 @@ def read(
     loss: str | None = None,
     input_scale: float | None = None,
     order: Sequence[str] | None = None,
+    backend: str = "numba",
 ) -> Network:
     """Read a network from a file of another program, by the end of its name.
 
@@ -61,6 +62,7 @@ def read(
     activation, output, loss, input_scale, order : optional, default None
         As for `read_torch`: what the file does not say. ONNX files say all but the loss, and the
         output after logits.
+    backend : {"numba", "numpy"}, default "numba"
 
     Returns
     -------
@@ -91,8 +93,9 @@ def read(
     if suffix == ".safetensors":
         scale = 1.0 if input_scale is None else input_scale
         return read_torch(
-            path, activation=activation, output=output, loss=loss, input_scale=scale, order=order
-        )
+            path, activation=activation, output=output, loss=loss, input_scale=scale, order=order,
+            backend=backend,
+        )  # fmt: skip
     if suffix != ".onnx":
         raise ModelFileError(
             f"{os.fspath(path)}: the name must end in .safetensors (PyTorch) or .onnx"
@@ -101,4 +104,4 @@ def read(
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} must not be given, as ONNX files say it; got {value!r}")
-    return read_onnx(path, output=output, loss=loss)
+    return read_onnx(path, output=output, loss=loss, backend=backend)

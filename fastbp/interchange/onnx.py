@@ -108,8 +108,9 @@ def _model(onnx: Any, net: Network, inputs: str) -> Any:
 
 
 def read_onnx(
-    path: str | os.PathLike[str], *, output: str | None = None, loss: str | None = None
-) -> Network:
+    path: str | os.PathLike[str], *, output: str | None = None, loss: str | None = None,
+    backend: str = "numba",
+) -> Network:  # fmt: skip
     """Read a network from an ONNX model that is a chain of dense layers.
 
     Layers are `Gemm`, or `MatMul` with or without an `Add`. Activations are `Sigmoid`, `Tanh`,
@@ -131,6 +132,7 @@ def read_onnx(
     loss : {"quadratic", "cross-entropy", "poisson"}, optional
         The loss for further training. By default the one in the file, if fastbp wrote it, else
         cross-entropy for a softmax output, poisson for exp, and quadratic for any other.
+    backend : {"numba", "numpy"}, default "numba"
 
     Returns
     -------
@@ -174,7 +176,7 @@ def read_onnx(
         usual = {"softmax": "cross-entropy", "exp": "poisson"}.get(output, "quadratic")
         functions = {"activation": (hidden or ["sigmoid"])[0], "output": output}
         functions["loss"] = loss or usual
-        net = network(found.parts, input_scale=found.input_scale, **functions)
+        net = network(found.parts, input_scale=found.input_scale, backend=backend, **functions)
         net.notes = notes_in(props, path)
         return net
 

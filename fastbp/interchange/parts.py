@@ -47,8 +47,9 @@ def folded(net: Network) -> Parts:
 
 
 def network(
-    parts: Parts, names: Sequence[str] = (), input_scale: float = 1.0, **functions: Any
-) -> Network:
+    parts: Parts, names: Sequence[str] = (), input_scale: float = 1.0, backend: str = "numba",
+    **functions: Any,
+) -> Network:  # fmt: skip
     """Return the network of these arrays and functions; names are those of the source's layers."""
     weights, biases = parts
     # Checked first: a network of wrong sizes could take a lot of memory.
@@ -56,7 +57,7 @@ def network(
     sizes = [weights[0].shape[1], *(len(W) for W in weights)]
     functions |= {"dtype": weights[0].dtype.name, "input_scale": input_scale}
     config = Config.checked(sizes, bias=bool(biases), **functions)
-    return from_arrays(config, [*weights, *biases], seed=0)
+    return from_arrays(config, [*weights, *biases], backend, seed=0)
 
 
 def _check(weights: list[np.ndarray], biases: list[np.ndarray], names: Sequence[str]) -> None:

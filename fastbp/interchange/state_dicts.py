@@ -124,6 +124,7 @@ def read_torch(
     loss: str | None = None,
     input_scale: float = 1.0,
     order: Sequence[str] | None = None,
+    backend: str = "numba",
 ) -> Network:
     """Read a network from a `state_dict` of linear layers, in a safetensors file.
 
@@ -149,6 +150,7 @@ def read_torch(
         The names of the layers, as ["encoder", "middle", "out"]. By default the order of the one
         number in their names, as in `0, 2, 4` or `fc1, fc2, fc3`; without, the only order in which
         each layer takes as many inputs as the one before gives.
+    backend : {"numba", "numpy"}, default "numba"
 
     Returns
     -------
@@ -182,7 +184,7 @@ def read_torch(
         _tie(arrays, metadata)
         names, parts = _layers(arrays, order)
         functions = _functions(metadata, given, hidden=len(names) > 1)
-        net = network(parts, names, input_scale=input_scale, **functions)
+        net = network(parts, names, input_scale=input_scale, backend=backend, **functions)
         net.notes = notes_in(metadata if _MARK.items() <= metadata.items() else {}, path)
         return net
 
