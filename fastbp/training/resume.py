@@ -123,7 +123,8 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     found, wanted = config.get("facts"), json.loads(json.dumps(facts))
     if not isinstance(found, dict):
         raise ModelFileError(f"{path} is damaged: it does not say what was trained")
-    _as_noted_before(found, wanted)
+    if "ranks" not in found:  # a file of fastbp 0.2
+        wanted.pop("ranks", None)
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
@@ -135,17 +136,6 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         return _snapshot(arrays, config, loop), _history(arrays, config)
     except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r:.300}") from error
-
-
-def _as_noted_before(found: Facts, wanted: Facts) -> None:
-    """Leave out of the facts here what a file of fastbp 0.2 does not say."""
-    if "ranks" not in found:
-        wanted.pop("ranks", None)
-    rate, callbacks = found.get("learning_rate"), found.get("callbacks")
-    then = [rate, *(callbacks if isinstance(callbacks, list) else ())]
-    for old, new in zip(then, (wanted["learning_rate"], *wanted["callbacks"]), strict=False):
-        if isinstance(old, dict) and "definition" not in old:
-            new.pop("definition", None)
 
 
 def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:

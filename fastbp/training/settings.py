@@ -56,12 +56,14 @@ def settings(thing: Any, where: str = "", strict: bool = False) -> dict[str, Any
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object holds, and what a user's class holds for all its objects."""
     for kind in reversed(type(thing).__mro__):
-        ours = kind.__module__.partition(".")[0] in ("fastbp", "builtins", "typing", "abc")
+        if kind.__module__.partition(".")[0] in ("fastbp", "builtins", "typing", "abc"):
+            continue
         for name, value in vars(kind).items():
-            slot = isinstance(value, types.MemberDescriptorType)
-            shared = not (ours or name.startswith("__") or hasattr(value, "__get__"))
-            if shared or (slot and hasattr(thing, name)):
-                yield name, getattr(thing, name)
+            if isinstance(value, types.MemberDescriptorType):  # of __slots__
+                if hasattr(thing, name):
+                    yield name, getattr(thing, name)
+            elif name == "rate" or not (name.startswith("__") or hasattr(value, "__get__")):
+                yield name, getattr(value, "__func__", value)  # of a static method
     if isinstance(thing, (list, tuple, Mapping)):
         yield "items", dict(thing) if isinstance(thing, Mapping) else list(thing)
     yield from getattr(thing, "__dict__", {}).items()
@@ -95,8 +97,11 @@ def _function(function: Any, where: str, say: _Say) -> list[Any]:
 
 
 def _object(value: Any, where: str, say: _Say) -> Any:
+    plain: Any = object.__reduce__
     attributes = dict(_attributes(value))
-    return [type(value).__qualname__, _pairs(attributes, where, say)] if attributes else _NOTHING
+    if not attributes or type(value).__reduce__ is not plain:  # it holds nothing, or more
+        return _NOTHING
+    return [type(value).__qualname__, _pairs(attributes, where, say)]
 
 
 _NOTHING = object()
