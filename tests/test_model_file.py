@@ -45,9 +45,10 @@ PACKAGES = {"ONNX": "onnx", "scikit-learn": "sklearn"}
 def test_parameters_that_no_reader_takes_are_not_written(writer, value, path):
     if writer in PACKAGES:
         pytest.importorskip(PACKAGES[writer])
+    if writer == "ONNX":
+        path = path.with_suffix(".onnx")
     net = Network([3, 4, 2], "relu", loss="cross-entropy", seed=0)
-    net.save(path)
-    before = path.read_bytes()
+    path.write_bytes(before := b"an earlier file")
     net.biases[1][1] = value
     with pytest.raises(ValueError, match=rf"biases\[1\]\[1\] is {value}: only finite parameters"):
         WRITERS[writer](net, path)

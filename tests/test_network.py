@@ -812,7 +812,7 @@ def test_what_is_loaded_or_copied_draws_no_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(100)], ids=["empty", "text", "zeros"])
 def test_a_file_of_another_kind_is_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(fastbp.ModelFileError, match="damaged, or not a safetensors"):
+    with pytest.raises(fastbp.ModelFileError, match=r"is empty|damaged, or not a safetensors"):
         fastbp.load(tmp_path / "x")
 
 

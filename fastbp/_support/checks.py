@@ -25,8 +25,9 @@ Kind = tuple[str, str]  # of outputs: the loss and the activation
 
 def warn(message: str) -> None:
     """Warn at the line of the user's program that led here."""
-    frame, level, package = inspect.currentframe(), 1, __name__.partition(".")[0]
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    frame, level = inspect.currentframe(), 1
+    inside = __name__.partition(".")[0], "numpy"  # whose errstate decorates what users call
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, level)
 

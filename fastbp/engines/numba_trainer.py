@@ -100,7 +100,8 @@ class NumbaTrainer(Trainer):
             scale = self.engine.model.scale
             self.data, self.surely_finite = sparse_rows(X, self._blocks, scale, dtype)
         else:  # these are not looked at
-            self.data, self.surely_finite = records.Dense(contiguous(self.rows(slice(None)))), False
+            X = X.toarray() if is_sparse(X) else X  # a chunk after one of dense rows
+            self.data, self.surely_finite = records.Dense(contiguous(dense_rows(X, dtype))), False
 
     def __exit__(self, *exception: object) -> None:
         if self._pool:
