@@ -979,6 +979,12 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
     assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
 
 
+def test_a_model_of_classes_predicts_them_whatever_its_outputs_are(run, folder):
+    assert run("train", *FAST, "--loss", "quadratic", "--quiet")[0] == 0
+    assert fastbp.load(MODEL).config["output"] == "identity"
+    assert set(map(int, run("predict")[1].split("\n")[:-1])) <= set(range(10))
+
+
 NOT_OF_THE_MODEL = {
     "surplus": ("a rows b cls", {}, "has others ['rows']"),
     "missing": ("b cls", {}, "lacks columns ['a']"),
