@@ -150,7 +150,7 @@ class Sequential:
         return f"Sequential([{', '.join(map(repr, self.layers))}], {self.loss_layer!r})"
 
     @property
-    def params(self) -> "_Parameters":
+    def params(self) -> MutableMapping[str, np.ndarray]:
         """The parameters by name, `W1, b1, W2, b2, ...`; see the class."""
         return _Parameters(self.layers)
 
@@ -186,7 +186,7 @@ class Sequential:
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
-        return self.params.gradients()
+        return _Parameters(self.layers).gradients()
 
     @np.errstate(all="ignore")
     def numerical_gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
