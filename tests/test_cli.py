@@ -1140,7 +1140,7 @@ def test_gradcheck_exits_with_1_where_gradients_differ(run, monkeypatch):
     assert run("gradcheck", "--json")[0] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_warmup_training_lacks_no_kernel(run_program, tmp_path):
     """So that a folder that cannot be written later, as in an image, is enough."""
     pytest.importorskip("matplotlib")

@@ -63,10 +63,11 @@ def predict(args: Namespace) -> Result:
         files.check_name(args.output, ".csv", ".txt")
     net = load_model(args.model, args.backend)
     X = options.load_samples(net, args)
-    rows = net.feedforward(X) if args.proba else net.predict(X)
+    named = "classes" in net.notes and not args.proba
+    rows: Any = net.feedforward(X) if args.proba or named else net.predict(X)
     fmt = "%d" if rows.dtype.kind == "i" else "%.9g"
-    if not args.proba and "classes" in net.notes:
-        rows, fmt = _names(net, X), "%s"
+    if named:
+        rows, fmt = _names(net, rows), "%s"
     text = io.StringIO()
     np.savetxt(text, rows, fmt, delimiter=",")
     if args.output is None:
@@ -75,10 +76,9 @@ def predict(args: Namespace) -> Result:
     return Result()
 
 
-def _names(net: Network, X: np.ndarray) -> np.ndarray:
-    """Return the name of the class of each row."""
+def _names(net: Network, outputs: np.ndarray) -> np.ndarray:
+    """Return the name of the class of each row of outputs."""
     names = np.array(kept.classes(net.notes, max(2, net.sizes[-1])), object)
-    outputs = net.feedforward(X)
     one = net.sizes[-1] == 1
     found: np.ndarray = names[(outputs[:, 0] > 0.5).astype(int) if one else outputs.argmax(axis=1)]
     return found

@@ -16,7 +16,15 @@ from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
 from ..reference import Model, Targets
 from . import planning
-from .numba_data import Workspace, contiguous, density, inputs, kernel_targets, part_of
+from .numba_data import (
+    Workspace,
+    contiguous,
+    dense_rows,
+    density,
+    inputs,
+    kernel_targets,
+    part_of,
+)  # fmt: skip
 from .numba_trainer import NumbaTrainer
 from .operations import Operations
 
@@ -76,7 +84,10 @@ class NumbaEngine:
     def feedforward(self, params: Array, X: Array, threads: int = 1) -> Any:
         """Return the outputs of rows X, and whether all inputs were surely finite."""
         n = X.shape[0]
-        X, out = inputs(X, self.model.scale, self.dtype), np.empty((n, self.n_out), self.dtype)
+        out = np.empty((n, self.n_out), self.dtype)
+        # A shortcut for rows: a call on one sample takes 2 us in all.
+        plain = type(X) is np.ndarray
+        X = dense_rows(X, self.dtype) if plain else inputs(X, self.model.scale, self.dtype)
         if threads != 1:
             work = machine.CALL_PER_THREAD
             threads = planning.team_size(threads, self.layout.size, n, work)

@@ -6,7 +6,6 @@ TypeError or ValueError, before a kernel makes a pointer of it.
 """
 
 import math
-import numbers
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -122,8 +121,7 @@ def number(name: str, value: Any, lowest: float = -MOST, below: float = math.inf
     """Return a finite number, lowest <= value < below."""
     if type(value) is float and lowest <= value < below:
         return value
-    real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-    if not (real and lowest <= value < below):
+    if not (checks.is_real(value) and lowest <= value < below):
         ends = f", from {lowest:g}" * (lowest > -MOST) + f", below {below:g}" * (below < MOST)
         raise ValueError(f"{name} must be a finite number{ends}; got {value!r}")
     return float(value)
