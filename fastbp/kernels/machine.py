@@ -3,7 +3,8 @@
 One table for each kind of CPU: what stands in the sections is the neutral row, for kinds that
 nobody has measured yet; `KINDS` below them holds what is otherwise on those that were, and the CPU
 that Numba compiles for chooses its row. `scripts/tune.py` measures a row on a new machine. Nothing
-is chosen by a clock, nor by the number of cores: the same machine gives the same bits.
+is chosen by a clock, nor by the number of cores: the same machine gives the same bits. For trials
+`FASTBP_CPU_KIND` forces a row, and `FASTBP_CONSTANTS="TILE_ROWS=6 BLOCK_BYTES=65536"` constants.
 
 Where no CPU is named, it was an AMD EPYC of Zen 4 (32 registers of 64 bytes on data paths of 32, 32
 KiB and 1 MiB of first and second level cache per core).
@@ -11,6 +12,7 @@ KiB and 1 MiB of first and second level cache per core).
 
 import os
 import re
+from ast import literal_eval
 
 from .cpu import this_cpu
 
@@ -136,6 +138,17 @@ def kind_of(cpu):
     return next((k for k in fits if re.search(SIGNS[k][2], cpu.name)), "neutral")
 
 
+def forced(words):
+    """Return constants that are forced, by name."""
+    found = {
+        name: literal_eval(x) for name, _, x in (word.partition("=") for word in words.split())
+    }
+    unknown = sorted(name for name in found if not name.isupper() or name not in globals())
+    if unknown:
+        raise ValueError(f"FASTBP_CONSTANTS takes constants of {__name__}; got {unknown[0]!r}")
+    return found
+
+
 # How a kind is known: bytes of a vector, registers, and what LLVM's name of the CPU holds.
 SIGNS = {
     "zen4": (64, 32, "^znver4$"),
@@ -161,6 +174,7 @@ KINDS = {
 }
 KIND = kind_of(CPU)
 globals().update(KINDS[KIND])
+globals().update(forced(os.environ.get("FASTBP_CONSTANTS", "")))
 
 # -- what follows from the table -------------------------------------------------------------------
 
