@@ -56,7 +56,8 @@ class NumbaEngine:
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
-        places = planner.narrow_places() if narrow else planner.places(batch_size)
+        rows = path != "sparse"
+        places = planner.narrow_places() if narrow else planner.places(batch_size, rows)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
             chunk=places.chunk, blocks=blocks, thread_scratch=places.size if narrow else 0,
