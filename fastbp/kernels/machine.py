@@ -37,7 +37,7 @@ SPARSE_COLUMNS = 4
 # Rows of weights that a single sample's delta and update take at once: their sums are folded
 # together. From one row to eight, 100x112 weights take 882, 746 (four) and 100x16 228, 156 ns on
 # Intel; on Zen 4 `online` takes 5 % less. Four of them leave 16 registers some room.
-DELTA_ROWS = 8 if _MANY_REGISTERS else 4
+DELTA_ROWS = 8 if CPU.registers == 32 else 4
 # Entries of zero-skipping input come in groups of this many, filled up with zeros: they are summed
 # up in as many sums, and no loop over them has a remainder, whose exit would be mispredicted.
 ENTRY_GROUP = 4
@@ -142,11 +142,10 @@ def kind_of(cpu):
     return next((k for k in fits if re.search(SIGNS[k][2], cpu.name)), "neutral")
 
 
-def forced(words):
-    """Return constants that are forced, by name."""
-    found = {
-        name: literal_eval(x) for name, _, x in (word.partition("=") for word in words.split())
-    }
+def changes(words):
+    """Return the constants that `FASTBP_CONSTANTS` forces, by name."""
+    pairs = [word.partition("=") for word in words.split()]
+    found = {name: literal_eval(value) for name, _, value in pairs}
     unknown = sorted(name for name in found if not name.isupper() or name not in globals())
     if unknown:
         raise ValueError(f"FASTBP_CONSTANTS takes constants of {__name__}; got {unknown[0]!r}")
@@ -178,7 +177,7 @@ KINDS = {
 }
 KIND = kind_of(CPU)
 globals().update(KINDS[KIND])
-globals().update(forced(os.environ.get("FASTBP_CONSTANTS", "")))
+globals().update(changes(os.environ.get("FASTBP_CONSTANTS", "")))
 
 # -- what follows from the table -------------------------------------------------------------------
 

@@ -63,17 +63,17 @@ def test_this_machine_has_its_row():
 
 
 def test_constants_can_be_forced():
-    assert machine.forced("") == {}
+    assert machine.changes("") == {}
     words = "TILE_ROWS=6 DENSE_COSTS=((1,0.5),(8,0.25))"
-    assert machine.forced(words) == {"TILE_ROWS": 6, "DENSE_COSTS": ((1, 0.5), (8, 0.25))}
+    assert machine.changes(words) == {"TILE_ROWS": 6, "DENSE_COSTS": ((1, 0.5), (8, 0.25))}
     found = constants_on("avx2", FASTBP_CONSTANTS="BLOCK_BYTES=12345")
     assert (found["KIND"], found["BLOCK_BYTES"]) == ("avx2", 12345)
 
 
-@pytest.mark.parametrize("words", ["TILE_ROW=6", "forced=1", "os=2"])
+@pytest.mark.parametrize("words", ["TILE_ROW=6", "changes=1", "os=2"])
 def test_what_is_no_constant_is_refused(words):
     with pytest.raises(ValueError, match=r"FASTBP_CONSTANTS takes constants of .*; got '"):
-        machine.forced(words)
+        machine.changes(words)
 
 
 def constants_on(kind, **environment):
