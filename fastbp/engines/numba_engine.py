@@ -52,15 +52,18 @@ class NumbaEngine:
         lanes = machine.CPU.vector_bytes // self.dtype.itemsize
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
-    def workspace(self, batch_size: int, path: str = "dense", blocks: int = 1) -> Workspace:
+    def workspace(
+        self, batch_size: int, path: str = "dense", blocks: int = 1, lists: int = 0
+    ) -> Workspace:
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
         rows = path != "sparse"
-        places = planner.narrow_places() if narrow else planner.places(batch_size, rows)
+        places = planner.narrow_places() if narrow else planner.places(batch_size, rows, lists)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
-            chunk=places.chunk, blocks=blocks, thread_scratch=places.size if narrow else 0,
+            chunk=places.chunk, blocks=blocks, lists=lists,
+            thread_scratch=places.size if narrow or lists else 0,
             sizes=layout.sizes, strides=layout.strides, widths=planner.widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,

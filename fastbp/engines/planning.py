@@ -62,10 +62,20 @@ class Planner:
         panel = min(machine.SPARSE_COLUMNS * self.lanes, n_out)
         return -(-n_in // max(1, machine.BLOCK_BYTES // (panel * self.itemsize)))
 
-    def places(self, batch_size: int, rows: bool = True) -> Places:
+    def lists(self, density: float, batch_size: int) -> int:
+        """Return for how many pairs the lists of inputs' samples have room; 0 where none pay."""
+        samples = min(batch_size, machine.LIST_SAMPLES)
+        wide = self.widths[1] * self.itemsize >= machine.LIST_BYTES
+        if not wide or density * samples < machine.LIST_ENTRIES:
+            return 0
+        # An odd number of lines, so that the ends of many lists do not meet in few sets of a cache.
+        return rounded_up(samples + machine.LIST_SPLIT - 1, 8) | 8
+
+    def places(self, batch_size: int, rows: bool = True, lists: int = 0) -> Places:
         """Return the places in the scratch for batches of this size, a row for each sample.
 
-        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie.
+        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie. In
+        it are then the lists, with room for so many pairs each.
         """
         # With a place for inputs a batch of 200 images was two chunks, of 784-100-10.
         strides = [self.strides[0] if rows else 0, *self.strides[1:]]
@@ -77,6 +87,9 @@ class Planner:
             (max(2, chunk) * row, chunk * row * (l > 0), self.widths[l] * below[l] * (l > 1))
             for l, row in enumerate(strides)
         ]
+        if lists:
+            inputs = -(-self.sizes[0] // self.blocks(batch_size))
+            places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0
         return self._placed(chunk, places)
 
     def narrow_places(self) -> Places:

@@ -7,6 +7,8 @@ Rows of a matrix that tiles write are whole vectors long: storage is padded to l
 In the comments on shapes, `width` and strides are in elements; `width` is whole vectors.
 """
 
+from llvmlite import ir
+
 from .. import machine
 from ..machine import ENTRY_GROUP, TILE_ROWS
 from .memory import prefetch_line
@@ -258,6 +260,37 @@ def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
 
     def panel(columns, v):
         _emit_tile(t, "bias", 1, columns, I64(0), v, depth, ENTRY_GROUP)
+
+    t.panels(width, panel, machine.SPARSE_COLUMNS)
+
+
+class _ListTile(_Tile):
+    """A tile of one row of A, which is a list: pairs of a value, and where its row of B starts."""
+
+    index = ()  # rows of B are found by number
+
+    def _part(self, k, part):
+        return self.e.at(self.a, self.builder.add(self.builder.shl(k, I64(1)), I64(part)))
+
+    def a_rows(self, i, rows):
+        return lambda k: [self._part(k, 0)]
+
+    def b_places(self, k, v, columns):
+        b, e = self.builder, self.e
+        kind = ir.IntType(e.dtype.bitwidth)
+        start = b.load(b.bitcast(self._part(k, 1), kind.as_pointer()))
+        start = start if kind.width == 64 else b.zext(start, I64)
+        return e.beside(e.at(self.b, b.add(start, v)), columns)
+
+
+@emitted()
+def gather_axpy(e, width, depth, pairs, b, c, alpha):
+    """c += alpha * sum over k of x[k] * B[n[k] :], for `depth` pairs of a value and a place."""
+    # pairs: (depth, 2), a multiple of LIST_SPLIT, see `memory.put_pair`; c: (width,).
+    t = _ListTile(e, pairs, I64(0), b, I64(0), c, I64(0), alpha)
+
+    def panel(columns, v):
+        _emit_tile(t, "axpy", 1, columns, I64(0), v, depth, machine.LIST_SPLIT)
 
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 

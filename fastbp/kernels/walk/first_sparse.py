@@ -11,6 +11,7 @@ from .. import machine
 from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put, vector_lanes
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
+from . import lists
 from ..machine import ENTRY_GROUP, MASK_BITS
 from .records import NUM, SCALE, Columns, columns
 
@@ -120,9 +121,7 @@ def forward(job, batch):
 
 def update(job, batch):
     """Add alpha * gradient to this thread's columns of the weights in the target."""
-    blocks = job.plan.blocks
-    c = columns(job, batch.target)
-    _update(job.data, blocks, NUM(0), blocks, batch, c, job.team.size)
+    _update_blocks(job, NUM(0), job.plan.blocks, batch, batch.target)
 
 
 @inner
@@ -160,7 +159,17 @@ def update_last(job, s, slot, alpha):
 
 def update_block(job, j, batch, target):
     """Add alpha * gradient to the weights of block j of the inputs; one thread alone."""
-    _update(job.data, job.plan.blocks, j, j + 1, batch, columns(job, target), NUM(1))
+    _update_blocks(job, j, j + 1, batch, target)
+
+
+@inner
+def _update_blocks(job, first, last, batch, target):
+    """Add alpha * gradient to the weights of some blocks of inputs."""
+    c = columns(job, target)
+    if job.plan.lists:
+        lists.update(job, first, last, batch, c)
+    else:
+        _update(job.data, job.plan.blocks, first, last, batch, c, job.team.size)
 
 
 @inner
