@@ -52,11 +52,12 @@ class NumbaEngine:
         lanes = machine.CPU.vector_bytes // self.dtype.itemsize
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
-    def workspace(self, batch_size: int, path: str = "sparse", blocks: int = 1) -> Workspace:
+    def workspace(self, batch_size: int, path: str = "any", blocks: int = 1) -> Workspace:
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
-        places = planner.narrow_places() if narrow else planner.places(batch_size)
+        rows = path != "sparse"
+        places = planner.narrow_places() if narrow else planner.places(batch_size, rows)
         # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
         tiled = path == "dense" and batch_size > 1
         widths = planner.tile_widths if tiled else planner.widths

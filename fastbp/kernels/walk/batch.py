@@ -191,10 +191,7 @@ def _learn_one(job, batch, slot, fresh):
             if plan.bias:
                 upper.update_biases(plan, NUM(1), params, batch.alpha, work, Team(NUM(0), NUM(1)))
     barrier(work.integers, team.size)
-    if stopped(work.integers):
-        return False
-    first.update_one(job, batch)
-    return True
+    return not stopped(work.integers)
 
 
 @inlined

@@ -47,8 +47,8 @@ def _fetch(data, blocks, ahead, later):
     # asked for one batch earlier, and always for as many entries: a loop as long as the sample has
     # entries would be mispredicted.
     k = data.start[ahead * blocks]
-    prefetch(at(data.position, k), data.typical)
-    prefetch(at(data.value, k), data.typical)
+    prefetch(at(data.position, k), data.fetched)
+    prefetch(at(data.value, k), data.fetched)
     prefetch(at(data.start, later * blocks), 1)
 
 
@@ -123,6 +123,39 @@ def update(job, batch):
     blocks = job.plan.blocks
     c = columns(job, batch.target)
     _update(job.data, blocks, NUM(0), blocks, batch, c, job.team.size)
+
+
+@inner
+def _learn_entries(data, s, alpha, p):
+    """W[i] += alpha * x[i] delta, for some columns and a sample in a single block."""
+    k = data.start[s]
+    scatter_axpy(
+        p.width, data.start[s + 1] - k, at(data.value, k), data.palette, at(data.position, k),
+        alpha, p.delta, p.W, p.row,
+    )  # fmt: skip
+
+
+def forward_one(job, batch, slot, fresh):
+    """Write this thread's columns of a sample's weighted inputs, after the update still due."""
+    # Panel by panel, so that weights of inputs that both samples have are still in the first level:
+    # on Zen 4 `deep1` takes 4 % less.
+    data, c = job.data, columns(job, job.params)
+    _fetch(data, NUM(1), batch.ahead[0], batch.later[0])
+    k, count = _entries(data, NUM(1), NUM(0), batch.now, NUM(0))
+    most = _panel_width(c, job.team.size)
+    for v in range(0, c.width, most):
+        p = _panel(c, v, most)
+        if not fresh:
+            _learn_entries(data, at(batch.now, -1)[0], batch.alpha, p)
+        gather_bias(
+            p.width, count, at(data.value, k), data.palette, at(data.position, k),
+            p.W, p.row, p.z, p.bias,
+        )  # fmt: skip
+
+
+def update_last(job, s, slot, alpha):
+    """Take the update of sample s that is still due."""
+    _learn_entries(job.data, s, alpha, columns(job, job.params))
 
 
 def update_block(job, j, batch, target):
