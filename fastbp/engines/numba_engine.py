@@ -53,23 +53,28 @@ class NumbaEngine:
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
     def workspace(
-        self, batch_size: int, path: str = "dense", blocks: int = 1, lists: int = 0
+        self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0
     ) -> Workspace:
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
         rows = path != "sparse"
         places = planner.narrow_places() if narrow else planner.places(batch_size, rows, lists)
+        # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
+        tiled = path == "dense" and batch_size > 1
+        widths = planner.tile_widths if tiled else planner.widths
+        packed = planner.packed(places.chunk) if tiled else 0
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
             chunk=places.chunk, blocks=blocks, lists=lists,
             thread_scratch=places.size if narrow or lists else 0,
-            sizes=layout.sizes, strides=layout.strides, widths=planner.widths,
+            packed=places.size if packed else 0,
+            sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
             activations=[0, *(ACTIVATION_CODES[name] for name in model.activations)],
         )  # fmt: skip
-        return Workspace(plan, places.size, model.scale, self.dtype)
+        return Workspace(plan, places.size + packed, model.scale, self.dtype)
 
     @cached_property
     def _workspace(self) -> Workspace:  # for calls with lanes over the neurons

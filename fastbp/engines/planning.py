@@ -41,6 +41,9 @@ class Planner:
         self.sizes, self.strides = layout.sizes, layout.strides
         self.itemsize, self.lanes, self.logarithms = layout.dtype.itemsize, lanes, logarithms
         self.widths = [rounded_up(n, lanes) for n in self.sizes]
+        # Tiles alone, of whole batches, may end in half a vector.
+        half = lanes // 2 if machine.HALF_TAILS else lanes
+        self.tile_widths = [rounded_up(n, half if n > lanes else lanes) for n in self.sizes]
         self._narrow_gradients: dict[int, bool] = {}
 
     @cached_property
@@ -91,6 +94,13 @@ class Planner:
             inputs = -(-self.sizes[0] // self.blocks(batch_size))
             places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0
         return self._placed(chunk, places)
+
+    def packed(self, chunk: int) -> int:
+        """Return how many elements a chunk's inputs take if they are packed for the update."""
+        wide = self.widths[1] * self.itemsize >= machine.PACKED_WIDTH
+        if not wide or chunk < machine.PACKED_BATCH:
+            return 0
+        return rounded_up(self.sizes[0], machine.PACKED_ROWS) * (chunk | 1)
 
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""

@@ -25,6 +25,15 @@ LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
 # what 16 registers hold (12 sums, 3 vectors of B, one broadcast).
 TILE_ROWS = 8 if CPU.registers == 32 else 4
 TILE_COLUMNS = 3
+# The same of the update's tiles, which read the batch's inputs down their columns.
+UPDATE_ROWS, UPDATE_COLUMNS = TILE_ROWS, TILE_COLUMNS
+# The same where the batch's inputs are packed for these tiles. They are in batches of so many
+# samples and layers of so many bytes of outputs: below, it costs more than it gains.
+PACKED_ROWS, PACKED_COLUMNS = TILE_ROWS, TILE_COLUMNS
+PACKED_BATCH, PACKED_WIDTH = 64, 512
+# Whether columns that fill no more than half of the last vector are computed as half a vector:
+# where data paths are half as wide as vectors, that takes half the time.
+HALF_TAILS = False
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
 DOT_COLUMNS = 8 if CPU.registers == 32 else 4
@@ -177,7 +186,13 @@ SIGNS = {
 KINDS = {
     "neutral": {},
     # AMD EPYC, Zen 4: 32 KiB and 1 MiB a core.
-    "zen4": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    "zen4": {
+        "LARGE_BYTES": 2**20,
+        "SCRATCH_BYTES": 2**19,
+        "UPDATE_ROWS": 6,
+        "UPDATE_COLUMNS": 4,
+        "HALF_TAILS": True,
+    },
     # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
     "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
     # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.

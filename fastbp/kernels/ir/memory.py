@@ -114,11 +114,14 @@ def vector_lanes(e, ptr):
     return I64(e.lanes)
 
 
-def prefetch_line(builder, place):
+FIRST_LEVEL, SECOND_LEVEL = 3, 2  # of the caches, as LLVM counts
+
+
+def prefetch_line(builder, place, level=SECOND_LEVEL):
     """Ask for the cache line of an address."""
     byte = builder.bitcast(place, ir.IntType(8).as_pointer())
-    # to read, into the second level, data
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(2), I32(1)])
+    # to read, into this cache, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(level), I32(1)])
 
 
 @emitted()

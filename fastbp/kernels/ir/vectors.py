@@ -83,6 +83,18 @@ class Vec:
         """Return self in the lanes of the mask, else `other`."""
         return Vec(self.builder, self.builder.select(mask, self.value, self._lift(other)))
 
+    def in_register(self):
+        """Return self, of which the optimiser knows no more than that it is in a register; x86."""
+        kind = ir.FunctionType(self.value.type, [self.value.type])
+        return Vec(self.builder, self.builder.asm(kind, "", "=v,0", [self.value], False))
+
+    def part(self, size):
+        """Return the first lanes of a vector, this share of all."""
+        if size == 1:
+            return self
+        first = range(int(self.value.type.count * size))
+        return Vec(self.builder, shuffle(self.builder, self.value, self.value, first))
+
     def fold(self, op):
         """Combine all lanes into a scalar by halves, always in the same order."""
         value, n = self.value, self.value.type.count
@@ -172,7 +184,7 @@ class Emitter:
         return [self.at(place, i * self.lanes) for i in range(count)]
 
     def _vector_at(self, place, vectors):
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.builder.bitcast(place, kind.as_pointer())
 
     def vec(self, value):
@@ -210,9 +222,9 @@ class Emitter:
         args = [vec.value, place, I32(self.dtype.bitwidth // 8), mask]
         call(self.builder, name, ir.VoidType(), args)
 
-    def splat(self, scalar):
+    def splat(self, scalar, vectors=1):
         """Return a vector of one number."""
-        return self.vec(spread(self.builder, scalar, self.lanes))
+        return self.vec(spread(self.builder, scalar, int(self.lanes * vectors)))
 
     def broadcast(self, place):
         """Return a vector of the number at a place."""
@@ -220,7 +232,7 @@ class Emitter:
 
     def zero(self, vectors=1):
         """Return a vector of zeros."""
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.vec(ir.Constant(kind, [0.0] * kind.count))
 
     def loop(self, start, stop, step, carried, body):
@@ -231,9 +243,9 @@ class Emitter:
         return phis
 
     @contextmanager
-    def over(self, stop, step=1):
-        """Emit `for k in range(0, stop, step)` around what is emitted inside; yields k."""
-        with self._counting(I64(0), stop, step, []) as (k, _, _):
+    def over(self, stop, step=1, start=None):
+        """Emit `for k in range(start or 0, stop, step)` around what is emitted inside; yields k."""
+        with self._counting(start or I64(0), stop, step, []) as (k, _, _):
             yield k
 
     @contextmanager

@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     blocks: int  # of inputs, in the index of a zero-skipping data set
     lists: int  # pairs that each list of an input's samples has room for; 0: there are none
     thread_scratch: int  # elements of the scratch that each thread has to itself; `narrow` only
+    packed: int  # where a batch's inputs packed for tiles start in the scratch, or 0
     sizes: Sequence[int]  # neurons per layer, the inputs being layer 0
     strides: Sequence[int]  # length of a layer's rows in storage
     widths: Sequence[int]  # the part of a row that tiles compute: whole vectors
@@ -41,7 +42,7 @@ class Plan(NamedTuple):
     activations: Sequence[int]  # codes
 
 
-NUMBERS = 7  # the fields before the first array
+NUMBERS = 8  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:
@@ -56,7 +57,7 @@ def unpack(table):
     n = p[0] + 1
     first = at(p, NUMBERS)
     return Plan(
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6],
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7],
         first, at(first, n), at(first, 2 * n), at(first, 3 * n), at(first, 4 * n),
         at(first, 5 * n), at(first, 6 * n), at(first, 7 * n), at(first, 8 * n),
     )  # fmt: skip
