@@ -185,7 +185,6 @@ def _gemm(epilogue, transposed=False):
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
 
-    @emitted()
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
         t = _Tile(
             e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead, transposed=transposed
@@ -199,7 +198,8 @@ def _gemm(epilogue, transposed=False):
 
         t.panels(width, panel)
 
-    return gemm
+    gemm.__name__ = f"gemm_{epilogue}"
+    return emitted(apart=True)(gemm)
 
 
 gemm_bias = _gemm("bias")
@@ -234,7 +234,7 @@ def _emit_dots(t, rows, columns, i, j, depth):
         b.store(alpha.fma(found, old).value, place, align=e.dtype.bitwidth // 8)
 
 
-@emitted()
+@emitted(apart=True)
 def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     """C[i, j] += alpha * (A[i, :] . B[j, :]), rows of whole vectors: sums over the lanes."""
     # A: (rows, depth); B: (columns, depth); C: (rows, columns).
@@ -249,7 +249,7 @@ def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     _all_others(e, rows, machine.DOT_ROWS, some_rows)
 
 
-@emitted()
+@emitted(apart=True)
 def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     """c = extra + sum over k of a[k] * B[index[k], :]."""
     # a, index: (depth,), a multiple of ENTRY_GROUP; c, extra: (width,). With a palette the values
@@ -262,7 +262,7 @@ def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
 
-@emitted()
+@emitted(apart=True)
 def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     """C[index[k], :] += a[k] * (alpha * b) for each k: a sample's update of its nonzeros' rows."""
     # a, index: (count,), a multiple of ENTRY_GROUP; b: (width,). With a palette the values are
@@ -283,7 +283,7 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
 
-@emitted()
+@emitted(apart=True)
 def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, out, bias):
     """W[k] += now[k] * (alpha * delta); out = bias + sum over k of following[k] * W[k]."""
     # The update of one sample and the forward pass of the next: W is read and written once a sample
@@ -305,7 +305,7 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
     t.panels(width, panel)
 
 
-@emitted()
+@emitted(apart=True)
 def delta_and_update(e, rows, width, w, w_row, delta, a, target, alpha, out):
     """out[i] = W[i] . delta, then target[i] += alpha a[i] delta, for one sample."""
     # The dot product takes the row before its update, also where `target` is W itself.
