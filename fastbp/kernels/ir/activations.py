@@ -175,19 +175,19 @@ def _map_rows(e, formulas, code, rows, n, sources, target):
     e.switch(code, {number: partial(case, f) for number, f in enumerate(formulas)})
 
 
-@emitted()
+@emitted(apart=True)
 def activate(e, code, rows, n, z, z_row, out, out_row):
     """out = f(z) for matrices of (rows, n)."""
     _map_rows(e, [f for f, _ in FORMULAS], code, rows, n, [(z, z_row)], (out, out_row))
 
 
-@emitted()
+@emitted(apart=True)
 def slopes(e, code, rows, n, a, a_row, out, out_row):
     """out = f'(z), computed from a = f(z)."""
     _map_rows(e, [slope for _, slope in FORMULAS], code, rows, n, [(a, a_row)], (out, out_row))
 
 
-@emitted()
+@emitted(apart=True)
 def scale_by_slope(e, code, rows, n, a, a_row, delta, delta_row):
     """delta *= f'(z), computed from a = f(z)."""
 

@@ -224,7 +224,6 @@ def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMN
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
 
-    @emitted()
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
         t = _Tile(
             e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead, transposed=transposed
@@ -238,7 +237,8 @@ def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMN
 
         t.panels(width, panel, most, halves)
 
-    return gemm
+    gemm.__name__ = f"gemm_{epilogue}"
+    return emitted(apart=True)(gemm)
 
 
 gemm_bias = _gemm("bias", halves=machine.HALF_TAILS)
@@ -249,7 +249,7 @@ gemm_axpy = _gemm(  # C += alpha A^T B
 )
 
 
-@emitted()
+@emitted(apart=True)
 def pack(e, first, last, cols, x, x_row, table, out, out_row):
     """out[i * out_row + k * PACKED_ROWS + j] = x[table[k], i + j]: rows of a tile side by side."""
     # x: (samples, cols), of which first <= k < last are packed, and cols in whole PACKED_ROWS.
@@ -262,7 +262,7 @@ def pack(e, first, last, cols, x, x_row, table, out, out_row):
             e.store(e.row(target, i, out_row), e.load(e.at(row, i), size), size)
 
 
-@emitted()
+@emitted(apart=True)
 def gemm_packed(e, rows, width, depth, a, a_row, b, b_row, c, c_row, alpha):
     """C += alpha A^T B, with A packed by `pack`; rows are whole PACKED_ROWS."""
     # A: (rows / PACKED_ROWS, depth, PACKED_ROWS), a_row * PACKED_ROWS elements from one to the
@@ -303,7 +303,7 @@ def _emit_dots(t, rows, columns, i, j, depth):
         b.store(alpha.fma(found, old).value, place, align=e.dtype.bitwidth // 8)
 
 
-@emitted()
+@emitted(apart=True)
 def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     """C[i, j] += alpha * (A[i, :] . B[j, :]), rows of whole vectors: sums over the lanes."""
     # A: (rows, depth); B: (columns, depth); C: (rows, columns).
@@ -318,7 +318,7 @@ def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     _in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), some_rows)
 
 
-@emitted()
+@emitted(apart=True)
 def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     """c = extra + sum over k of a[k] * B[index[k], :]."""
     # a, index: (depth,), a multiple of ENTRY_GROUP; c, extra: (width,). With a palette the values
@@ -350,7 +350,7 @@ class _ListTile(_Tile):
         return e.beside(e.at(self.b, b.add(start, v)), columns)
 
 
-@emitted()
+@emitted(apart=True)
 def gather_axpy(e, width, depth, pairs, b, c, alpha):
     """c += alpha * sum over k of x[k] * B[n[k] :], for `depth` pairs of a value and a place."""
     # pairs: (depth, 2), a multiple of LIST_SPLIT, see `memory.put_pair`; c: (width,).
@@ -362,7 +362,7 @@ def gather_axpy(e, width, depth, pairs, b, c, alpha):
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
 
-@emitted()
+@emitted(apart=True)
 def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     """C[index[k], :] += a[k] * (alpha * b) for each k: a sample's update of its nonzeros' rows."""
     # a, index: (count,), a multiple of ENTRY_GROUP; b: (width,). With a palette the values are
@@ -383,7 +383,7 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
 
-@emitted()
+@emitted(apart=True)
 def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, out, bias):
     """W[k] += now[k] * (alpha * delta); out = bias + sum over k of following[k] * W[k]."""
     # The update of one sample and the forward pass of the next: W is read and written once a sample
@@ -405,7 +405,7 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
     t.panels(width, panel)
 
 
-@emitted()
+@emitted(apart=True)
 def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
     """out[i] = W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
     # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:

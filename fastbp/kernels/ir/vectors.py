@@ -11,8 +11,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 
 from ..cpu import vector_bytes
+from ..jit import routine
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -295,31 +297,75 @@ def _never_unroll(builder, branch):
     branch.set_metadata("llvm.loop", metadata)
 
 
-def emitted(returns=types.void):
+_ROUTINES = set()  # the names of functions that are compiled apart
+
+
+def emitted(returns=types.void, apart=False):
     """Make an intrinsic, which kernels can call, of a function that emits instructions."""
     # The function takes an `Emitter` of what the first pointer to floats points to (or the first
     # pointer of all), then an LLVM value for each argument: integers as int64, floats in that
     # precision, None as None. `returns` is the type of the result; `float` is that precision.
+    # What is compiled `apart` is a routine, see `numba_link`: what takes longer than a call, 2 ns.
 
     def decorate(emit):
+        if apart:
+            assert emit.__name__ not in _ROUTINES, "a routine's machine code is known by its name"
+            _ROUTINES.add(emit.__name__)
+
         def typed(typingctx, *arguments):
             elements = [t.dtype for t in arguments if isinstance(t, types.CPointer)]
             floats = (t for t in elements if isinstance(t, types.Float))
             dtype = next(floats, elements[0] if elements else None)
             result = dtype if returns is float else returns
+            kinds = [_passed_as(t, dtype) for t in arguments]
+
+            def emit_into(builder, args):
+                return emit(Emitter(builder, dtype), *args)
 
             def codegen(context, builder, signature, args):
-                pairs = zip(args, arguments, strict=True)
-                values = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
-                value = emit(Emitter(builder, dtype), *values)
+                pairs = zip(args, kinds, strict=True)
+                args = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
+                if apart:
+                    name = f"{emit.__name__}.{''.join(map(_letters, kinds))}"
+                    value = _call_routine(context, builder, name, result, args, emit_into)
+                else:
+                    value = emit_into(builder, args)
                 return context.get_dummy_value() if value is None else value
 
-            return result(*(_passed_as(t, dtype) for t in arguments)), codegen
+            return result(*kinds), codegen
 
         # Numba reads the parameters' names off `emit`; it leaves out the first, as intended.
         return intrinsic(update_wrapper(typed, emit))
 
     return decorate
+
+
+def _call_routine(context, builder, name, result, args, emit_into):
+    """Emit a call of the routine of this name; return what it returns, or None."""
+    given = [a for a in args if a is not None]
+    nothing = result is types.void
+    returned = ir.VoidType() if nothing else context.get_value_type(result)
+    kind = ir.FunctionType(returned, [a.type for a in given])
+
+    def emit_routine(module):
+        function = ir.Function(module, kind, name)
+        inside, passed = ir.IRBuilder(function.append_basic_block()), iter(function.args)
+        value = emit_into(inside, [None if a is None else next(passed) for a in args])
+        inside.ret_void() if nothing else inside.ret(value)
+
+    library = routine(name, emit_routine)
+    if library is None:
+        return emit_into(builder, args)
+    context.active_code_library.add_linking_library(library)
+    value = call(builder, name, returned, given)
+    return None if nothing else value
+
+
+def _letters(kind):
+    """Return a type as a name has it, such as i8 for int64, or pf4 for a pointer to float32."""
+    if isinstance(kind, types.CPointer):
+        return "p" + _letters(kind.dtype)
+    return "n" if isinstance(kind, types.NoneType) else as_dtype(kind).str[1:]
 
 
 def _passed_as(kind, dtype):
