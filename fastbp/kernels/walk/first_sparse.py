@@ -11,8 +11,8 @@ from .. import machine
 from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put, vector_lanes
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
-from . import lists
 from ..machine import ENTRY_GROUP, MASK_BITS
+from . import lists
 from .records import NUM, SCALE, Columns, columns
 
 
