@@ -37,6 +37,11 @@ def vector_bytes():
         if forced not in ("16", "32", "64"):
             raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
         return int(forced)
+    return _native_bytes()
+
+
+@cache
+def _native_bytes():
     # With NUMBA_ENABLE_AVX=0 Numba leaves FMA on, with which LLVM takes AVX for allowed.
     if config.CPU_FEATURES is None and not config.ENABLE_AVX:
         return 16
@@ -48,6 +53,8 @@ def vector_bytes():
 
 
 _MANY_REGISTERS = vector_bytes() == 64  # AVX-512 has 32 vector registers, others 16
+# Whether tanh looks up its coefficients in registers: what AVX-512's permutations do.
+PERMUTES = vector_bytes() == _native_bytes() == 64
 
 # -- register tiles --------------------------------------------------------------------------------
 
