@@ -14,10 +14,12 @@ import os
 import re
 from ast import literal_eval
 
-from .cpu import this_cpu
+from .cpu import native_bytes, this_cpu
 
 CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
+# Whether tanh looks up its coefficients in registers: what the permutations of AVX-512 do.
+PERMUTES = native_bytes() == CPU.vector_bytes == 64
 
 # -- register tiles --------------------------------------------------------------------------------
 

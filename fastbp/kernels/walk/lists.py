@@ -64,7 +64,8 @@ def _multiply(inputs, room, lengths, pairs, alpha, c, delta, W):
         width = min(panel, c.width - v)
         for i in range(inputs):
             gather_axpy(
-                width, lengths[i], at(pairs, 2 * i * room), at(delta, v), at(W, i * c.row + v), alpha
+                width, lengths[i], at(pairs, 2 * i * room), at(delta, v), at(W, i * c.row + v),
+                alpha,
             )  # fmt: skip
 
 
