@@ -9,6 +9,13 @@ import pytest
 
 from fastbp.kernels import cpu
 
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch):
+    """What is asked once in a process."""
+    monkeypatch.setattr(cpu, "native_bytes", cpu.native_bytes.__wrapped__)
+
+
 # -- vector width ----------------------------------------------------------------------------------
 
 
