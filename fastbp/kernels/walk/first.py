@@ -77,7 +77,7 @@ def _forward(job, batch):
         pack(r0, r1, plan.sizes[0], x.start, x.row, x.which, packed.start, packed.row)
 
 
-@inlined
+@inner
 def _packed(plan, scratch):
     """Return the place of the batch's inputs packed for tiles."""
     # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
