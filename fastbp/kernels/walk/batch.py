@@ -10,7 +10,7 @@ from numba import types
 
 from ..ir.losses import output_rows
 from ..ir.memory import at, pointer, prefetch
-from ..jit import by_type, inlined, inner
+from ..jit import by_type, inner
 from . import first, records, upper
 from .records import NUM, TOTALS, Team, batch_at
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, share, stop, stopped
@@ -156,7 +156,7 @@ def learn_upper(job, batch):
     return True
 
 
-@inlined
+@inner
 def learn_chunks(job, order, m, alpha, share_of_loss):
     """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk."""
     # Of a batch that is refused nothing stays in the totals.
@@ -174,7 +174,7 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 # -- a batch of one --------------------------------------------------------------------------------
 
 
-@inlined
+@inner
 def _learn_one(job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     plan, params, work, team = job.plan, job.params, job.work, job.team
@@ -194,7 +194,7 @@ def _learn_one(job, batch, slot, fresh):
     return not stopped(work.integers)
 
 
-@inlined
+@inner
 def learn_ones(job, order, n, span):
     """Take a step on each sample of a span, one after the other."""
     alpha = -span.learning_rate / span.batch  # as precise as that of larger batches

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..ir.memory import at, pointer, pointers, put, vector_lanes
-from ..jit import inlined, inner
+from ..jit import inner
 from .team import SYNC_SIZE, share
 
 # A number that is no literal: for each literal argument a function would be compiled anew.
@@ -188,7 +188,7 @@ def is_dense(job):
     return kind(job, "data").instance_class is Dense
 
 
-@inlined
+@inner
 def job_of(plan, params, data, targets, work, team):
     """Return the job that the records of a call describe."""
     return Job(
@@ -205,7 +205,7 @@ def batch_at(order, p, size, n, alpha, share_of_loss, target):
     return Batch(now, ahead, later, size, alpha, share_of_loss, target)
 
 
-@inlined
+@inner
 def numbers(work):
     """Return the numbers 0, 1, 2, ...: rows as they lie."""
     return at(work.integers, SYNC_SIZE)

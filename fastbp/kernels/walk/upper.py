@@ -7,14 +7,14 @@ from ..ir.activations import activate, scale_by_slope
 from ..ir.memory import at, vector_lanes
 from ..ir.tiles import delta_and_update
 from ..ir.transpose import transpose
-from ..jit import inlined, inner
+from ..jit import inner
 from ..machine import TRANSPOSE_UNIT, UPDATE_UNIT
 from .products import add_product, multiply, multiply_bias
 from .records import NUM, ONE, Matrix, Rows, fill, numbers
 from .team import share
 
 
-@inlined
+@inner
 def _rows(work, first, row):
     """Return the matrix that starts at scratch[first], its rows as they lie."""
     in_order = numbers(work)
@@ -37,7 +37,7 @@ def forward_rest(plan, params, r0, r1, work):
         )  # fmt: skip
 
 
-@inlined
+@inner
 def transpose_weights(plan, params, scratch, team):
     """Transpose the weights of all layers, each thread its share of rows."""
     for l in range(2, plan.last + 1):
@@ -49,7 +49,7 @@ def transpose_weights(plan, params, scratch, team):
             )  # fmt: skip
 
 
-@inlined
+@inner
 def backward(plan, r0, r1, scratch):
     """Deltas of the hidden layers, of samples r0 <= r < r1."""
     for l in range(plan.last, 1, -1):
@@ -66,7 +66,7 @@ def backward(plan, r0, r1, scratch):
         )
 
 
-@inlined
+@inner
 def update_layers(plan, m, target, alpha, work, team):
     """Add alpha * gradient to this thread's rows of the weights of all layers."""
     for l in range(2, plan.last + 1):
@@ -92,7 +92,7 @@ def update_biases(plan, m, target, alpha, work, team):
         )  # fmt: skip
 
 
-@inlined
+@inner
 def backward_and_update_one(plan, params, alpha, scratch):
     """Learn one sample: each layer is read once, for its delta and its update."""
     for l in range(plan.last, 1, -1):
