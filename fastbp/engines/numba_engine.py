@@ -52,14 +52,21 @@ class NumbaEngine:
         lanes = machine.vector_bytes() // self.dtype.itemsize
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
-    def workspace(self, batch_size: int, path: str = "dense", blocks: int = 1) -> Workspace:
+    def workspace(
+        self, batch_size: int, path: str = "dense", blocks: int = 1,
+        team: planning.Team = planning.ALONE, panels: int = 0,
+    ) -> Workspace:  # fmt: skip
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
         places = planner.narrow_places() if narrow else planner.places(batch_size)
+        if not narrow:
+            places = planner.columns(places, team, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
-            chunk=places.chunk, blocks=blocks, thread_scratch=places.size if narrow else 0,
+            chunk=places.chunk, blocks=blocks, thread_scratch=places.size,
+            thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
+            turn=places.turn, columns_delta=places.columns_delta, local=places.local,
             sizes=layout.sizes, strides=layout.strides, widths=planner.widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
@@ -89,8 +96,7 @@ class NumbaEngine:
         plain = type(X) is np.ndarray
         X = dense_rows(X, self.dtype) if plain else inputs(X, self.model.scale, self.dtype)
         if threads != 1:
-            work = machine.CALL_PER_THREAD
-            threads = planning.team_size(threads, self.layout.size, n, work)
+            threads = planning.threads_of_call(threads, self.layout.size, n)
         if threads == 1:
             return out, self._forward(params, X, out)
         # Of whole tiles: the bits of a row do not depend on the part it is in.

@@ -10,18 +10,29 @@ from typing import NamedTuple
 
 from .._support.cores import available_cores
 from ..kernels import machine
-from ..model.layout import LINE, Layout
+from ..kernels.walk import records
+from ..model.layout import LINE, Layout, stride
 
 
-def team_size(threads: int, weights: int, batch_size: int, work: int | None = None) -> int:
-    """Return how many of the threads asked for take part; the result has the same bits anyway."""
-    most = min(threads, weights * batch_size // (work or machine.WORK_PER_THREAD))
+def threads_of_call(threads: int, weights: int, samples: int) -> int:
+    """Return how many of the threads asked for take part in a single call."""
+    most = min(threads, weights * samples // machine.CALL_PER_THREAD)
     return min(most, available_cores()) if most > 1 else 1
 
 
 def rounded_up(n: int, unit: int) -> int:
     """Return the smallest multiple of unit that is not below n."""
     return -(-n // unit) * unit
+
+
+class Team(NamedTuple):
+    """How many threads train, and whether each does all that is above the first layer."""
+
+    size: int = 1
+    whole: bool = False
+
+
+ALONE = Team()
 
 
 class Places(NamedTuple):
@@ -31,14 +42,23 @@ class Places(NamedTuple):
     a: list[int]
     delta: list[int]
     transposed: list[int]
-    size: int  # elements of the scratch
+    size: int  # elements of the scratch; in a team each thread has as many
+    # Of a team: each thread's columns of the first layer, see `kernels.walk.records.Plan`.
+    whole: bool = False
+    thread_sums: int = 0
+    row: int = 0
+    z: int = 0
+    turn: int = 0
+    columns_delta: int = 0
+    local: int = 0
 
 
 class Planner:
     """Choices for one network; `logarithms` says whether its loss has any."""
 
     def __init__(self, layout: Layout, lanes: int, logarithms: bool) -> None:
-        self.sizes, self.strides = layout.sizes, layout.strides
+        self.sizes, self.strides, self.size = layout.sizes, layout.strides, layout.size
+        self.dtype = layout.dtype
         self.itemsize, self.lanes, self.logarithms = layout.dtype.itemsize, lanes, logarithms
         self.widths = [rounded_up(n, lanes) for n in self.sizes]
         self._narrow_gradients: dict[int, bool] = {}
@@ -68,6 +88,23 @@ class Planner:
             for l, row in enumerate(self.strides)
         ]
         return self._placed(chunk, rows)
+
+    def columns(self, places: Places, team: Team, panels: int) -> Places:
+        """Return the places with those of each thread's columns, and so many panels of weights."""
+        if team.size == 1:
+            place, delta = places.a[1], places.delta[1]
+            return places._replace(row=self.strides[1], z=place, columns_delta=delta)
+        apart, page = machine.APART // self.itemsize, machine.PAGE // self.itemsize
+        widest = -(-(self.widths[1] // self.lanes) // team.size) * self.lanes
+        row = stride(widest, self.dtype)
+        z = rounded_up(places.size, apart) + apart
+        turn = rounded_up(max(2, places.chunk) * row, apart)
+        delta, local = z + 2 * turn, z + 3 * turn + apart
+        return places._replace(
+            whole=team.whole, row=row, z=z, turn=turn, columns_delta=delta, local=local if panels else 0,
+            size=rounded_up(local + panels * self.size, page) + page,
+            thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
+        )  # fmt: skip
 
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""
@@ -99,13 +136,9 @@ class Planner:
 
     def costs(self, batch_size: int, density: float = 1.0) -> dict[str, float]:
         """Return nanoseconds for a sample on each path; only ratios count, see `machine`."""
-        sizes = self.sizes
+        rest = self._rest_cost()
         vectors = [width // self.lanes for width in self.widths]
-        first = sizes[0] * vectors[1]
-        upper = sum(2 * p * v for p, v in zip(sizes[1:], vectors[2:], strict=False))
-        upper += sum(n * v for n, v in zip(sizes[2:], vectors[1:], strict=False))
-        rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
-        rest += machine.LOGARITHM_COST * self.logarithms
+        first = self.sizes[0] * vectors[1]
         per_vector = next(cost for most, cost in machine.DENSE_COSTS if batch_size <= most)
         if vectors[1] >= machine.WIDE and batch_size >= machine.WIDE:
             per_vector *= machine.WIDE_FACTOR
@@ -115,6 +148,64 @@ class Planner:
         if batch_size > 1:
             costs["narrow"] = self._narrow_cost(batch_size)
         return costs
+
+    def _rest_cost(self) -> float:
+        """Return what a sample costs above the first layer."""
+        sizes, vectors = self.sizes, [width // self.lanes for width in self.widths]
+        upper = sum(2 * p * v for p, v in zip(sizes[1:], vectors[2:], strict=False))
+        upper += sum(n * v for n, v in zip(sizes[2:], vectors[1:], strict=False))
+        rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
+        return rest + machine.LOGARITHM_COST * self.logarithms
+
+    def team(
+        self, threads: int, path: str, batch_size: int, density: float = 1.0, plain: bool = True
+    ) -> Team:
+        """Return the team that takes least time: of so many threads at most, if not one alone."""
+        most = min(threads, machine.MOST_THREADS)
+        most = min(most, available_cores()) if most > 1 else 1
+        least, best = self._step_cost(ALONE, path, batch_size, density), ALONE
+        least *= machine.TEAM_GAIN
+        for size in range(2, most + 1):
+            # Batches of one are learnt `whole`, and by optimisers never.
+            for whole in (False, True) if plain and batch_size > 1 else (plain,):
+                cost = self._step_cost(Team(size, whole), path, batch_size, density)
+                if cost < least:
+                    least, best = cost, Team(size, whole)
+        return best
+
+    def _step_cost(self, team: Team, path: str, batch_size: int, density: float) -> float:
+        """Return nanoseconds for a batch of a team; only ratios count, see `machine`."""
+        total = self.costs(batch_size, density)[path] * batch_size
+        if path == "narrow":
+            return self._rounds_cost(team, total, batch_size)
+        size, whole = team
+        vectors = self.widths[1] // self.lanes
+        columns = -(-vectors // size)
+        samples = batch_size if whole else min(batch_size, 4 * -(-batch_size // (4 * size)))
+        rest = self._rest_cost()
+        overhead = machine.SHARED_COST
+        share = (columns + overhead) / (vectors + overhead)
+        cost = (total - rest * batch_size) * share + rest * samples
+        if size == 1:
+            return cost
+        lines = (vectors - columns) * samples  # of z
+        if not whole:
+            lines += 2 * columns * (batch_size - samples)  # of deltas and activations
+            weights = (self.size - (self.sizes[0] + 1) * self.strides[1]) // self.lanes
+            lines += 2 * weights * (size - 1) // size
+        lines = lines * self.lanes * self.itemsize / LINE
+        return cost + machine.BARRIER_COST * (2 - whole) + machine.CROSSING_COST * lines
+
+    def _rounds_cost(self, team: Team, total: float, batch_size: int) -> float:
+        """Return nanoseconds for a batch in lanes, whose chunks are shared out."""
+        size, chunks = team.size, -(-batch_size // (machine.NARROW_VECTORS * self.lanes))
+        if size == 1:
+            return total
+        if size > chunks:
+            return float("inf")
+        lines = self.size * self.itemsize / LINE * chunks
+        rounds = machine.BARRIER_COST * 4 + machine.CROSSING_COST * lines
+        return total * -(-chunks // size) / chunks + rounds
 
     def _narrow_cost(self, batch_size: int) -> float:
         weights = sum(p * q for p, q in pairwise(self.sizes))

@@ -100,8 +100,12 @@ ENTRY_COST = 2
 # others; then sleeps, so that it does not use up a container's quota. In nanoseconds: most barriers
 # take less than the first, and to wake up takes a tenth of the second.
 PAUSES, MOST_SPINNING, MOST_YIELDING = 32, 20_000, 1_000_000
-UPDATE_UNIT = 8  # rows of W, or parameters: whole tiles of 32 registers
-TRANSPOSE_UNIT = 16  # rows of W: whole squares of vectors of any width
+BARE_LOOKS = 16  # before the first pause, which takes 140 cycles on Intel
+MOST_THREADS = 64  # of a team: each has a counter to meet by
+PAGE = 4096  # bytes
+APART = 256  # bytes between what different threads write: CPUs fetch pairs of lines, and streams
+UPDATE_UNIT = 8  # parameters
+ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole tiles
 
 # -- sums that have the same bits for any team -----------------------------------------------------
 
@@ -128,8 +132,11 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # -- threads ---------------------------------------------------------------------------------------
 
-# A team costs three barriers a batch; each thread wants at least this many weights x samples.
-WORK_PER_THREAD = 2**17
+# What a team pays, in the nanoseconds of the costs below: a barrier; a line that another core has
+# written; what a thread does for each input however few its columns are, in vectors of them. A team
+# must gain so much.
+BARRIER_COST, CROSSING_COST, SHARED_COST = 100, 2.5, 0.7
+TEAM_GAIN = 0.95
 # To wake threads for a single call takes 0.05 ms.
 CALL_PER_THREAD = 2**25
 PARTS_PER_THREAD = 8  # of a call: a thread that starts late, or has a slow core, takes fewer

@@ -12,7 +12,8 @@ from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put,
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
-from .records import NUM, SCALE, Columns, columns
+from .records import NUM, SCALE
+from .stores import columns
 
 
 @inner
@@ -63,25 +64,11 @@ def _entries(data, blocks, j, now, r):
 
 
 @inner
-def _panel_width(c, team):
-    lanes = vector_lanes(c.W)
-    close = team > 1 and c.width <= machine.TEAM_WIDTH * lanes
-    return (machine.TEAM_COLUMNS if close else machine.SPARSE_COLUMNS) * lanes
-
-
-@inner
-def _panel(c, v, most):
-    """Return the columns from v on, so many at most."""
-    width = min(most, c.width - v)
-    return Columns(width, c.row, at(c.W, v), at(c.bias, v), at(c.z, v), at(c.delta, v))
-
-
-@inner
-def _forward(data, blocks, batch, c, team):
+def _forward(data, blocks, batch, c, store):
     """z[r] = bias + sum of the weights of the inputs of each sample that are not zero."""
-    most = _panel_width(c, team)
+    most = machine.SPARSE_COLUMNS * vector_lanes(store.W)
     for v in range(0, c.width, most):
-        p = _panel(c, v, most)
+        width, W, bias = min(most, c.width - v), at(store.W, v), at(store.bias, v)
         for j in range(blocks):
             after, rest = _entries(data, blocks, j, batch.now, 0)
             for r in range(batch.size):
@@ -89,57 +76,57 @@ def _forward(data, blocks, batch, c, team):
                     _fetch(data, blocks, batch.ahead[r], batch.later[r])
                 k, count = after, rest
                 after, rest = _entries(data, blocks, j, batch.now, min(r + 1, batch.size - 1))
-                z = at(p.z, r * p.row)
+                z = at(c.z, r * c.row + v)
                 gather_bias(
-                    p.width, count, at(data.value, k), data.palette, at(data.position, k),
-                    p.W, p.row, z, p.bias if j == 0 else z,
+                    width, count, at(data.value, k), data.palette, at(data.position, k),
+                    W, store.row, z, bias if j == 0 else z,
                 )  # fmt: skip
 
 
 @inner
-def _update(data, blocks, first, last, batch, c, team):
+def _update(data, blocks, first, last, batch, c):
     """W[i] += alpha * (sum of x[i] delta over the batch), for the inputs i of some blocks."""
-    most = _panel_width(c, team)
+    store = batch.target
+    most = machine.SPARSE_COLUMNS * vector_lanes(store.W)
     for v in range(0, c.width, most):
-        p = _panel(c, v, most)
+        width, W = min(most, c.width - v), at(store.W, v)
         for j in range(first, last):
             after, rest = _entries(data, blocks, j, batch.now, 0)
             for r in range(batch.size):
                 k, count = after, rest
                 after, rest = _entries(data, blocks, j, batch.now, min(r + 1, batch.size - 1))
                 scatter_axpy(
-                    p.width, count, at(data.value, k), data.palette, at(data.position, k),
-                    batch.alpha, at(p.delta, r * p.row), p.W, p.row,
+                    width, count, at(data.value, k), data.palette, at(data.position, k),
+                    batch.alpha, at(c.delta, r * c.row + v), W, store.row,
                 )  # fmt: skip
 
 
 def forward(job, batch):
     """Write this thread's columns of the weighted inputs."""
-    _forward(job.data, job.plan.blocks, batch, columns(job, job.params), job.team.size)
+    _forward(job.data, job.plan.blocks, batch, columns(job, batch.turn), job.params)
 
 
 def update(job, batch):
     """Add alpha * gradient to this thread's columns of the weights in the target."""
     blocks = job.plan.blocks
-    c = columns(job, batch.target)
-    _update(job.data, blocks, NUM(0), blocks, batch, c, job.team.size)
+    _update(job.data, blocks, NUM(0), blocks, batch, columns(job, batch.turn))
 
 
-def update_block(job, j, batch, target):
+def update_block(job, j, batch):
     """Add alpha * gradient to the weights of block j of the inputs; one thread alone."""
-    _update(job.data, job.plan.blocks, j, j + 1, batch, columns(job, target), NUM(1))
+    _update(job.data, job.plan.blocks, j, j + 1, batch, columns(job, batch.turn))
 
 
 @inner
 def forward_row(job, value, position):
     """Do as `forward` does for one row that nobody has indexed, if that pays; return whether."""
     # `value` and `position` are room for an entry of each input, in whole groups.
-    x, n_in, c = job.data.X, job.plan.sizes[0], columns(job, job.params)
-    vectors, nonzeros = c.width // vector_lanes(c.W), 0
+    x, n_in, c, store = job.data.X, job.plan.sizes[0], columns(job, NUM(0)), job.params
+    vectors, nonzeros = c.width // vector_lanes(store.W), 0
     for i in range(0, n_in, MASK_BITS):
         nonzeros += count_bits(nonzero_mask(at(x, i), n_in - i))
     if nonzeros * (machine.ENTRY_COST + vectors) > n_in * vectors:
         return False
     k = index_block(x, 0, n_in, job.work.scratch[SCALE], position, value, 0)
-    gather_bias(c.width, k, value, None, position, c.W, c.row, c.z, c.bias)
+    gather_bias(c.width, k, value, None, position, store.W, store.row, c.z, store.bias)
     return True
