@@ -49,7 +49,7 @@ class NumbaEngine:
     def __init__(self, model: Model, layout: Layout) -> None:
         self.model, self.layout = model, layout
         self.dtype, self.n_out = layout.dtype, layout.sizes[-1]
-        lanes = machine.vector_bytes() // self.dtype.itemsize
+        lanes = machine.CPU.vector_bytes // self.dtype.itemsize
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
     def workspace(

@@ -1,63 +1,31 @@
 """What was measured on a machine: each constant with what it trades, and where it was measured.
 
-Shapes follow from what the CPU says of itself, the bytes of a vector; the rest are compromises that
-hold from one core of a laptop to a server. Where no CPU is named, it was an AMD EPYC with AVX-512
-(32 registers of 64 bytes, 32 KiB and 1 MiB of first and second level cache per core).
+One table for each kind of CPU: what stands in the sections is the neutral row, for kinds that
+nobody has measured yet; `KINDS` below them holds what is otherwise on those that were, and the CPU
+that Numba compiles for chooses its row. `scripts/tune.py` measures a row on a new machine. Nothing
+is chosen by a clock, nor by the number of cores: the same machine gives the same bits.
+
+Where no CPU is named, it was an AMD EPYC of Zen 4 (32 registers of 64 bytes on data paths of 32, 32
+KiB and 1 MiB of first and second level cache per core).
 """
 
 import os
-from functools import cache
+import re
 
-import llvmlite.binding as llvm
-from numba.core import config
-from numba.core.registry import cpu_target
+from .cpu import this_cpu
 
-# -- the CPU ---------------------------------------------------------------------------------------
-
+CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
-WIDTHS = {"zmm": 64, "ymm": 32}  # by x86's names of vector registers; other CPUs have 16 bytes
-PROBE = """
-target triple = "{}"
-define void @probe(ptr %p) {{
-  %x = load <16 x float>, ptr %p
-  %y = fadd <16 x float> %x, %x
-  store <16 x float> %y, ptr %p
-  ret void
-}}"""
-
-
-@cache
-def vector_bytes():
-    """Return the bytes of the vectors that Numba compiles for; `FASTBP_VECTOR_BYTES` forces others.
-
-    Wider ones than the CPU has are made of several of its own: right, and slow.
-    """
-    forced = os.environ.get("FASTBP_VECTOR_BYTES")
-    if forced:
-        if forced not in ("16", "32", "64"):
-            raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
-        return int(forced)
-    # With NUMBA_ENABLE_AVX=0 Numba leaves FMA on, with which LLVM takes AVX for allowed.
-    if config.CPU_FEATURES is None and not config.ENABLE_AVX:
-        return 16
-    # Features imply others, and a name of a CPU stands for many: LLVM knows what it all comes to.
-    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
-    target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
-    code = target.emit_assembly(llvm.parse_assembly(PROBE.format(triple)))
-    return next((width for name, width in WIDTHS.items() if name in code), 16)
-
-
-_MANY_REGISTERS = vector_bytes() == 64  # AVX-512 has 32 vector registers, others 16
 
 # -- register tiles --------------------------------------------------------------------------------
 
 # Rows of a tile, and its columns in vectors. 8x3 reaches the FMA peak with 32 registers; 4x3 is
 # what 16 registers hold (12 sums, 3 vectors of B, one broadcast).
-TILE_ROWS = 8 if _MANY_REGISTERS else 4
+TILE_ROWS = 8 if CPU.registers == 32 else 4
 TILE_COLUMNS = 3
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
-DOT_COLUMNS = 8 if _MANY_REGISTERS else 4
+DOT_COLUMNS = 8 if CPU.registers == 32 else 4
 # One sum per vector would leave a tile of one row waiting for each FMA's four cycles: low tiles
 # split the sum over k into this many. It depends on the rows alone, so that an element is summed in
 # the same order whatever its neighbours.
@@ -85,12 +53,6 @@ FEW_COLUMNS = 4
 # Samples ahead of the one that is indexed whose inputs are fetched: main memory answers in 100 ns,
 # and a sample of MNIST takes 20 to 25.
 ROWS_AHEAD = 8
-# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
-# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
-# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
-# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
-TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // vector_bytes())
-TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
 # What it costs to index an entry that is used once, in vectors of weights.
 ENTRY_COST = 2
 
@@ -118,9 +80,9 @@ NORM_PIECES, STEP_PIECES = 64, 16
 
 # -- memory ----------------------------------------------------------------------------------------
 
-# A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second
-# level cache of any CPU of the last ten years; below 128 samples the tiles would starve.
-SCRATCH_BYTES = 2**19
+# A batch that fits the scratch is learnt in one fused step, and should stay in the second level
+# cache, half of it and no more than half a megabyte; below 128 samples the tiles would starve.
+SCRATCH_BYTES = min(2**19, CPU.l2_bytes // 2)
 FEWEST_CHUNK, MOST_CHUNK, CHUNK_UNIT = 128, 1024, 8
 # In `narrow` a chunk of so many vectors of samples stays near the first level cache.
 NARROW_VECTORS = 12
@@ -156,12 +118,65 @@ DENSE_COSTS = ((1, 0.53), (4, 0.64), (8, 0.44), (16, 0.34), (float("inf"), 0.29)
 # Vectors of a layer, and samples of a batch, from which tiles reach their best, and what it saves:
 # there is more work for each load.
 WIDE, WIDE_FACTOR = 24, 0.85
-# The same times the density, zero-skipping; above so many bytes of weights, which no second level
-# cache holds.
-SPARSE_COST, LARGE_SPARSE_COST, LARGE_BYTES = 1.05, 1.2, 2**20
+# The same times the density, zero-skipping; above so many bytes of weights, which the second level
+# cache does not hold.
+SPARSE_COST, LARGE_SPARSE_COST, LARGE_BYTES = 1.05, 1.2, CPU.l2_bytes
 # Of a vector of the upper layers' weights; of each sample; of a loss with logarithms.
 UPPER_COST, SAMPLE_COST, LOGARITHM_COST = 0.18, 38, 20
 # `narrow`: a product of a vector, how many of them a weight takes forward and in the update, a
 # weight of a batch, each sample, and a loss with logarithms.
 NARROW_COST, NARROW_PRODUCTS, NARROW_BATCH_COST = 0.205, 2.35, 0.3
 NARROW_SAMPLE_COST, NARROW_LOGARITHM_COST = 8, 10
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def kind_of(cpu):
+    """Return the kind of a CPU, "neutral" for one that nobody has measured yet."""
+    forced = os.environ.get("FASTBP_CPU_KIND")
+    if forced:
+        if forced not in KINDS:
+            raise ValueError(f"FASTBP_CPU_KIND must be one of {', '.join(KINDS)}; got {forced!r}")
+        return forced
+    shape = cpu.vector_bytes, cpu.registers
+    fits = (k for k, (width, n, name) in SIGNS.items() if shape == (width, n))
+    return next((k for k in fits if re.search(SIGNS[k][2], cpu.name)), "neutral")
+
+
+# How a kind is known: bytes of a vector, registers, and what LLVM's name of the CPU holds.
+SIGNS = {
+    "zen4": (64, 32, "^znver4$"),
+    "zen5": (64, 32, "^znver5$"),
+    "intel": (64, 32, "lake|rapids|skylake-avx512"),
+    "avx2": (32, 16, ""),  # laptops, of any make
+    "neon": (16, 32, ""),  # Arm
+}
+# What is otherwise than in the sections above, with where it was measured. Known kinds say what
+# others take from the sizes of their caches, which a virtual machine may not show.
+KINDS = {
+    "neutral": {},
+    # AMD EPYC, Zen 4: 32 KiB and 1 MiB a core.
+    "zen4": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
+    "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.
+    "intel": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    # AVX2, seen on both of the above held to it: 16 registers of 32 bytes.
+    "avx2": {},
+    # Arm: 32 registers of 16 bytes. Not measured yet; the tiles are those of BLIS.
+    "neon": {},
+}
+KIND = kind_of(CPU)
+globals().update(KINDS[KIND])
+
+# -- what follows from the table -------------------------------------------------------------------
+
+# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
+# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
+# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
+# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
+TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // CPU.vector_bytes)
+TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
+
+# All of the above: what this machine's kernels are made of, on which their cache is keyed.
+ROW = {n: v for n, v in globals().items() if n.isupper() and n not in ("CPU", "KINDS", "SIGNS")}

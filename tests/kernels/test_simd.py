@@ -18,6 +18,7 @@ import pytest
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.cpu import vector_bytes
 from fastbp.kernels.ir.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
 from fastbp.kernels.ir.memory import (
     at,
@@ -49,7 +50,6 @@ from fastbp.kernels.machine import (
     FORMULA_VECTORS,
     LINE,
     MASK_BITS,
-    vector_bytes,
 )
 
 DEPTHS = (1, 2, 3, 4, 5, 8, 31)
