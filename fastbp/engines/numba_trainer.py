@@ -15,8 +15,8 @@ from ..kernels.walk.team import ASKED, STOPPED
 from ..model.layout import aligned, stride
 from ..reference import Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
-from . import planning
 from .numba_data import contiguous, dense_rows, density, in_order, kernel_targets, sparse_rows
+from .planning import Task
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
@@ -54,7 +54,7 @@ class NumbaTrainer(Trainer):
         self.load(X, targets)
         stays = plain and not shared
         some = density(X) if threads > 1 and path == "sparse" else 1.0
-        team = engine.planner.team(threads, path, batch_size, some, stays)
+        team = engine.planner.team(threads, Task(path, batch_size, some, stays))
         # Weights, and gradients of batches that do not fit the scratch.
         space = engine.workspace(batch_size, path, self._blocks, team, 2 * stays)
         self.team, self.plan = team.size, space.plan

@@ -35,6 +35,15 @@ class Team(NamedTuple):
 ALONE = Team()
 
 
+class Task(NamedTuple):
+    """What is to be trained: on which path, and whether by plain SGD."""
+
+    path: str
+    batch_size: int
+    density: float = 1.0
+    plain: bool = True
+
+
 class Places(NamedTuple):
     """Where activations, deltas and transposed weights of each layer start in the scratch."""
 
@@ -101,7 +110,8 @@ class Planner:
         turn = rounded_up(max(2, places.chunk) * row, apart)
         delta, local = z + 2 * turn, z + 3 * turn + apart
         return places._replace(
-            whole=team.whole, row=row, z=z, turn=turn, columns_delta=delta, local=local if panels else 0,
+            whole=team.whole, row=row, z=z, turn=turn, columns_delta=delta,
+            local=local if panels else 0,
             size=rounded_up(local + panels * self.size, page) + page,
             thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
         )  # fmt: skip
@@ -157,55 +167,62 @@ class Planner:
         rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
         return rest + machine.LOGARITHM_COST * self.logarithms
 
-    def team(
-        self, threads: int, path: str, batch_size: int, density: float = 1.0, plain: bool = True
-    ) -> Team:
+    def team(self, threads: int, task: Task) -> Team:
         """Return the team that takes least time: of so many threads at most, if not one alone."""
         most = min(threads, machine.MOST_THREADS)
+        if task.path != "narrow":  # threads own whole vectors of columns
+            most = min(most, self.widths[1] // self.lanes)
         most = min(most, available_cores()) if most > 1 else 1
-        least, best = self._step_cost(ALONE, path, batch_size, density), ALONE
-        least *= machine.TEAM_GAIN
+        least, best = self._step_cost(ALONE, task), ALONE
         for size in range(2, most + 1):
-            # Batches of one are learnt `whole`, and by optimisers never.
-            for whole in (False, True) if plain and batch_size > 1 else (plain,):
-                cost = self._step_cost(Team(size, whole), path, batch_size, density)
-                if cost < least:
-                    least, best = cost, Team(size, whole)
+            # Batches of one are learnt `whole`, and by optimisers none.
+            ways = (False, True) if task.plain and task.batch_size > 1 else (task.plain,)
+            costs = {(size, whole): self._step_cost(Team(size, whole), task) for whole in ways}
+            team = min(costs, key=costs.__getitem__)
+            if costs[team] < machine.TEAM_GAIN * least:
+                least, best = costs[team], Team(*team)
         return best
 
-    def _step_cost(self, team: Team, path: str, batch_size: int, density: float) -> float:
-        """Return nanoseconds for a batch of a team; only ratios count, see `machine`."""
-        total = self.costs(batch_size, density)[path] * batch_size
-        if path == "narrow":
-            return self._rounds_cost(team, total, batch_size)
-        size, whole = team
+    def _step_cost(self, team: Team, task: Task) -> float:
+        """Return nanoseconds that a batch takes a team; only ratios count, see `machine`."""
+        n = task.batch_size
+        total = self.costs(n, task.density)[task.path] * n
+        if task.path == "narrow":
+            return self._rounds_cost(team, total, n)
         vectors = self.widths[1] // self.lanes
-        columns = -(-vectors // size)
-        samples = batch_size if whole else min(batch_size, 4 * -(-batch_size // (4 * size)))
-        rest = self._rest_cost()
-        overhead = machine.SHARED_COST
-        share = (columns + overhead) / (vectors + overhead)
-        cost = (total - rest * batch_size) * share + rest * samples
-        if size == 1:
-            return cost
-        lines = (vectors - columns) * samples  # of z
-        if not whole:
-            lines += 2 * columns * (batch_size - samples)  # of deltas and activations
-            weights = (self.size - (self.sizes[0] + 1) * self.strides[1]) // self.lanes
-            lines += 2 * weights * (size - 1) // size
-        lines = lines * self.lanes * self.itemsize / LINE
-        return cost + machine.BARRIER_COST * (2 - whole) + machine.CROSSING_COST * lines
+        columns = -(-vectors // team.size)
+        samples = n if team.whole else min(n, 4 * -(-n // (4 * team.size)))
+        rest, each = self._rest_cost(), machine.INPUT_COST
+        cost = (total - rest * n) * (columns + each) / (vectors + each) + rest * samples
+        if not task.plain:
+            cost += machine.RULE_COST * self.size / self.lanes / team.size
+        if team.size > 1:
+            cost += machine.BARRIER_COST * (1 if team.whole else 2)
+            passing = self._passing(team, task, vectors - columns, samples)
+            cost += machine.CROSSING_COST * passing * self.lanes * self.itemsize / LINE
+        return cost
+
+    def _passing(self, team: Team, task: Task, others: int, samples: int) -> float:
+        """Return how many vectors a step passes to a thread that owns all columns but `others`."""
+        found: float = others * samples  # of z
+        share = 1 - 1 / team.size
+        if not team.whole:  # deltas and activations of others' samples; weights and their transpose
+            above = self.size - (self.sizes[0] + 1) * self.strides[1]
+            found += 2 * others * (task.batch_size - samples) + 2 * share * above / self.lanes
+        if not task.plain:  # gradients and weights: columns have one owner, rows another
+            found += 4 * share * self.size / self.lanes / team.size
+        return found
 
     def _rounds_cost(self, team: Team, total: float, batch_size: int) -> float:
-        """Return nanoseconds for a batch in lanes, whose chunks are shared out."""
-        size, chunks = team.size, -(-batch_size // (machine.NARROW_VECTORS * self.lanes))
-        if size == 1:
-            return total
-        if size > chunks:
+        """Return nanoseconds that a batch takes in lanes, whose chunks are shared out."""
+        chunks = -(-batch_size // (machine.NARROW_VECTORS * self.lanes))
+        if team.size > chunks:
             return float("inf")
+        if team.size == 1:
+            return total
         lines = self.size * self.itemsize / LINE * chunks
         rounds = machine.BARRIER_COST * 4 + machine.CROSSING_COST * lines
-        return total * -(-chunks // size) / chunks + rounds
+        return total * -(-chunks // team.size) / chunks + rounds
 
     def _narrow_cost(self, batch_size: int) -> float:
         weights = sum(p * q for p, q in pairwise(self.sizes))

@@ -94,11 +94,12 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # -- threads ---------------------------------------------------------------------------------------
 
-# What a team pays, in the nanoseconds of the costs below: a barrier; a line that another core has
-# written; what a thread does for each input however few its columns are, in vectors of them. A team
-# must gain so much.
-BARRIER_COST, CROSSING_COST, SHARED_COST = 100, 2.5, 0.7
-TEAM_GAIN = 0.95
+# What a team pays, in the nanoseconds of the costs below: a barrier, and a line that another core
+# has written. What a thread does for each input, however few its columns are, in vectors of them;
+# and an optimiser's step of a vector. One thread more must gain so much.
+BARRIER_COST, CROSSING_COST = 100, 2.5  # by kind: <intel: 400, 8>
+INPUT_COST, RULE_COST = 0.7, 0.8
+TEAM_GAIN = 0.93
 # To wake threads for a single call takes 0.05 ms.
 CALL_PER_THREAD = 2**25
 PARTS_PER_THREAD = 8  # of a call: a thread that starts late, or has a slow core, takes fewer
@@ -168,15 +169,6 @@ KINDS = {
 }
 KIND = kind_of(CPU)
 globals().update(KINDS[KIND])
-
-# -- what follows from the table -------------------------------------------------------------------
-
-# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
-# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
-# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
-# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
-TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // CPU.vector_bytes)
-TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
 
 # All of the above: what this machine's kernels are made of, on which their cache is keyed.
 ROW = {n: v for n, v in globals().items() if n.isupper() and n not in ("CPU", "KINDS", "SIGNS")}

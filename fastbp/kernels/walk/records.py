@@ -295,9 +295,7 @@ def in_epoch(job, epoch):
     if epoch > 0 and job.upper.thread == 0:  # the first goes on from the span before
         fill(sums, 0, TOTALS, 0)
     here = Work(work.scratch, sums, work.integers, work.grads)
-    return Job(
-        job.plan, job.params, job.data, job.targets, here, job.team, job.upper, job.memory
-    )
+    return Job(job.plan, job.params, job.data, job.targets, here, job.team, job.upper, job.memory)
 
 
 @inner

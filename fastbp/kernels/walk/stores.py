@@ -158,9 +158,7 @@ def add(job, alpha, gradient):
     """Add alpha * gradient to this thread's share of the parameters."""
     plan, params, width = job.plan, job.params, columns(job, 0).width
     for i in range(plan.sizes[0]):
-        add_scaled(
-            at(params.W, i * params.row), 0, width, alpha, at(gradient.W, i * gradient.row)
-        )
+        add_scaled(at(params.W, i * params.row), 0, width, alpha, at(gradient.W, i * gradient.row))
     add_scaled(params.bias, 0, width, alpha, gradient.bias)
     low, high = upper_share(plan, job.upper)
     add_scaled(params.flat, low, high, alpha, gradient.flat)
@@ -175,4 +173,3 @@ def clear(job, store):
     fill(store.bias, 0, width, 0)
     low, high = upper_share(plan, job.upper)
     fill(store.flat, low, high, 0)
-

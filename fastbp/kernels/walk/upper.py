@@ -38,9 +38,43 @@ def _activate(job, l, r0, r1, turn):
 
 
 @inner
+def _owners(job, l):
+    """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
+    team = job.team
+    if l > 1:
+        return NUM(0), NUM(1)
+    if job.plan.whole:
+        return team.thread, team.thread + 1
+    return NUM(0), team.size
+
+
+@inner
+def _gather(job, r0, r1, turn):
+    """Copy the output's z from the columns of all threads, in networks of one layer."""
+    for thread in range(job.team.size):
+        c = columns_of(job, thread, turn)
+        for r in range(r0, r1):
+            place = job.plan.a[1] + r * job.plan.strides[1] + c.first
+            copy(at(job.work.scratch, place), at(c.z, r * c.row), c.width)
+
+
+@inner
+def _hand_out(job, r0, r1):
+    """Copy the output's deltas to the columns of those who learn from them."""
+    first, last = _owners(job, 1)
+    for thread in range(first, last):
+        c = columns_of(job, thread, NUM(0))
+        for r in range(r0, r1):
+            place = job.plan.delta[1] + r * job.plan.strides[1] + c.first
+            copy(at(c.delta, r * c.row), at(job.work.scratch, place), c.width)
+
+
+@inner
 def forward_rest(job, r0, r1, turn):
     """Forward pass from the first layer's z up to the output's z, of samples r0 <= r < r1."""
     plan, params, work = job.plan, job.params.flat, job.work
+    if plan.last == 1 and job.team.size > 1:
+        _gather(job, r0, r1, turn)
     for l in range(1, plan.last):
         row, above = plan.strides[l], plan.strides[l + 1]
         _activate(job, l, r0, r1, turn)
@@ -65,21 +99,12 @@ def transpose_weights(job):
             )  # fmt: skip
 
 
-@inner
-def _owners(job, l):
-    """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
-    team = job.team
-    if l > 1:
-        return NUM(0), NUM(1)
-    if job.plan.whole:
-        return team.thread, team.thread + 1
-    return NUM(0), team.size
-
-
 @inlined
 def backward(job, r0, r1):
     """Deltas of the hidden layers, of samples r0 <= r < r1."""
     plan, scratch = job.plan, job.work.scratch
+    if plan.last == 1 and job.team.size > 1:
+        _hand_out(job, r0, r1)
     for l in range(plan.last - 1, 0, -1):
         row, above = plan.strides[l], plan.strides[l + 1]
         first, last = _owners(job, l)
@@ -146,5 +171,4 @@ def backward_and_update_one(job, alpha):
         fill(delta, n, plan.widths[l - 1], 0)
         scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
     if job.team.size > 1:
-        c = columns(job, NUM(0))
-        copy(c.delta, at(scratch, plan.delta[1] + c.first), c.width)
+        _hand_out(job, NUM(0), NUM(1))
