@@ -82,7 +82,14 @@ def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[rec
     factor = X.dtype.type(1) if coded else factor
     index = _index_entries if is_sparse(X) else _index_rows
     position, value, fine = index(X, factor, blocks, start, position, value)
-    return records.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
+    return records.Sparse(start, position, value, palette, _fetched(np.diff(start[::blocks]))), fine
+
+
+def _fetched(counts: Array) -> int:
+    """Return how many entries of a sample are asked for ahead of time: all that most have."""
+    # A tenth more than the mean, which a third of MNIST's samples exceed, cost `nielsen` 8 % and
+    # `online` 3 % on Zen 4: what is missing comes from main memory.
+    return int(counts.mean() + 2 * counts.std())
 
 
 def _index_rows(

@@ -59,7 +59,8 @@ class NumbaEngine:
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
-        places = planner.narrow_places() if narrow else planner.places(batch_size)
+        rows = path != "sparse"
+        places = planner.narrow_places() if narrow else planner.places(batch_size, rows)
         if not narrow:
             places = planner.columns(places, team, panels)
         plan = records.Plan(

@@ -74,8 +74,12 @@ class Planner:
 
     @cached_property
     def most_chunk(self) -> int:
-        """How many samples the scratch should hold at most."""
-        row: int = 2 * sum(self.strides) * self.itemsize
+        """How many samples the scratch should hold at most, each with a row for its inputs."""
+        return self._chunk_of_rows(2 * sum(self.strides))
+
+    def _chunk_of_rows(self, elements: int) -> int:
+        """Return how many samples the scratch should hold, if each takes so many elements."""
+        row: int = elements * self.itemsize
         chunk = min(max(machine.SCRATCH_BYTES // row, machine.FEWEST_CHUNK), machine.MOST_CHUNK)
         return chunk - chunk % machine.CHUNK_UNIT
 
@@ -87,16 +91,22 @@ class Planner:
         panel = min(machine.SPARSE_COLUMNS * self.lanes, n_out)
         return -(-n_in // max(1, machine.BLOCK_BYTES // (panel * self.itemsize)))
 
-    def places(self, batch_size: int) -> Places:
-        """Return the places in the scratch for batches of this size, a row for each sample."""
-        chunk, below = min(self.most_chunk, batch_size), [0, *self.strides]
+    def places(self, batch_size: int, rows: bool = True) -> Places:
+        """Return the places in the scratch for batches of this size, a row for each sample.
+
+        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie.
+        """
+        # With a place for inputs a batch of 200 images was two chunks, of 784-100-10.
+        strides = [self.strides[0] if rows else 0, *self.strides[1:]]
+        most = self.most_chunk if rows else self._chunk_of_rows(2 * sum(strides))
+        chunk, below = min(most, batch_size), [0, *strides]
         # Only above the first layer does a delta go down through transposed weights; inputs have no
         # delta, and two places even for batches of one.
-        rows = [
+        places = [
             (max(2, chunk) * row, chunk * row * (l > 0), self.widths[l] * below[l] * (l > 1))
-            for l, row in enumerate(self.strides)
+            for l, row in enumerate(strides)
         ]
-        return self._placed(chunk, rows)
+        return self._placed(chunk, places)
 
     def columns(self, places: Places, team: Team, panels: int) -> Places:
         """Return the places with those of each thread's columns, and so many panels of weights."""

@@ -102,6 +102,6 @@ def _by_sysctl(level):
     name = {1: "l1dcachesize", 2: "l2cachesize"}[level]
     for key in (f"hw.perflevel0.{name}", f"hw.{name}"):
         value, size = ctypes.c_int64(0), ctypes.c_size_t(8)
-        if not read(key.encode(), ctypes.byref(value), ctypes.byref(size), None, 0) and value.value:
+        if not read(key.encode(), ctypes.byref(value), ctypes.byref(size), None, 0):
             return value.value
     return None

@@ -48,7 +48,7 @@ def _data_from(X, first, n_in):
 
     def compressed(X, first, n_in):
         p = pointers(X)
-        return Sparse(at(p.start, first), p.position, p.value, p.palette, p.typical)
+        return Sparse(at(p.start, first), p.position, p.value, p.palette, p.fetched)
 
     return compressed
 

@@ -10,7 +10,7 @@ In the comments on shapes, `width` and strides are in elements; `width` is whole
 from .. import machine
 from ..machine import ENTRY_GROUP, TILE_ROWS
 from .memory import prefetch_line
-from .vectors import I64, Vec, emitted, spread
+from .vectors import I64, emitted, spread
 
 
 class _Tile:
@@ -297,22 +297,31 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
 
 
 @emitted()
-def delta_and_update(e, rows, width, w, w_row, delta, a, target, alpha, out):
-    """out[i] = W[i] . delta, then target[i] += alpha a[i] delta, for one sample."""
-    # The dot product takes the row before its update, also where `target` is W itself.
-    # W, target: (rows, width); delta: (width,); a, out: (rows,).
-    b = e.builder
-    with e.over(rows) as i:
-        offset = b.mul(i, w_row)
-        x = e.splat(b.fmul(alpha, b.load(e.at(a, i))))
+def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
+    """out[i] = W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
+    # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:
+    # (rows,).
+    b, most = e.builder, machine.DELTA_ROWS
 
-        def column(v, total):
-            at_v = b.add(offset, v)
-            d = e.load(e.at(delta, v))
-            old = e.load(e.at(w, at_v))
-            place = e.at(target, at_v)
-            e.store(place, d.fma(x, e.load(place)))
-            return [old.fma(d, total)]
+    def some_rows(i, size):
+        numbers = [b.add(i, I64(r)) for r in range(size)]
+        steps = [e.splat(b.fmul(alpha, b.load(e.at(a, n)))) for n in numbers]
+        starts = [e.row(w, n, w_row) for n in numbers]
 
-        (total,) = e.loop(I64(0), width, e.lanes, [e.zero()], column)
-        b.store(total.fold(Vec.__add__).value, e.at(out, i))
+        def column(v, *totals):
+            d, places = e.load(e.at(delta, v)), [e.at(start, v) for start in starts]
+            olds = [e.load(place) for place in places]
+            for step, place, old in zip(steps, places, olds, strict=True):
+                e.store(place, d.fma(step, old))
+            return [old.fma(d, total) for old, total in zip(olds, totals, strict=True)]
+
+        first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * size, column)
+        sums = first.sums_beside(others).value
+        b.store(sums, b.bitcast(e.at(out, i), sums.type.as_pointer()), align=e.dtype.bitwidth // 8)
+
+    # From the end: what the forward pass has read last is still in the first level.
+    whole = b.sub(rows, b.srem(rows, I64(most)))
+    with e.over(b.sub(rows, whole)) as r:
+        some_rows(b.add(whole, r), 1)
+    with e.over(whole, most) as done:
+        some_rows(b.sub(b.sub(whole, I64(most)), done), most)

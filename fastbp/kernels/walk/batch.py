@@ -187,7 +187,6 @@ def _learn_one(job, batch, slot, fresh):
     upper.backward_and_update_one(job, batch.alpha)
     if plan.bias:
         upper.update_biases(job, NUM(1), job.params, batch.alpha)
-    first.update_one(job, batch)
     return True
 
 

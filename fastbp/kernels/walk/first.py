@@ -141,22 +141,16 @@ def update_block(job, j, batch):
     return first_sparse.update_block
 
 
-# Batches of one. On rows the update of a sample waits for the forward pass of the next.
+# Batches of one. The update of a sample waits for the forward pass of the next.
 
 
 @by_type(inline="always")
 def forward_one(job, batch, slot, fresh):
-    """Write the first layer's weighted inputs; on rows after the update still due."""
-    return _forward_one if is_dense(job) else (lambda job, batch, slot, fresh: forward(job, batch))
-
-
-@by_type(inline="always")
-def update_one(job, batch):
-    """Learn a sample in the first layer; on rows that waits for the next sample."""
-    return (lambda job, batch: None) if is_dense(job) else first_sparse.update
+    """Take the update still due, unless `fresh`; then write the first layer's weighted inputs."""
+    return _forward_one if is_dense(job) else first_sparse.forward_one
 
 
 @by_type(inline="always")
 def update_last(job, s, slot, alpha):
-    """Take the update of sample s that is still due; on zero-skipping input none is."""
-    return _update_last if is_dense(job) else (lambda job, s, slot, alpha: None)
+    """Take the update of sample s that is still due."""
+    return _update_last if is_dense(job) else first_sparse.update_last

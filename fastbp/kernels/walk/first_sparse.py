@@ -12,7 +12,7 @@ from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put,
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
-from .records import NUM, SCALE
+from .records import NUM, SCALE, Columns, Store
 from .stores import columns
 
 
@@ -48,8 +48,8 @@ def _fetch(data, blocks, ahead, later):
     # asked for one batch earlier, and always for as many entries: a loop as long as the sample has
     # entries would be mispredicted.
     k = data.start[ahead * blocks]
-    prefetch(at(data.position, k), data.typical)
-    prefetch(at(data.value, k), data.typical)
+    prefetch(at(data.position, k), data.fetched)
+    prefetch(at(data.value, k), data.fetched)
     prefetch(at(data.start, later * blocks), 1)
 
 
@@ -110,6 +110,47 @@ def update(job, batch):
     """Add alpha * gradient to this thread's columns of the weights in the target."""
     blocks = job.plan.blocks
     _update(job.data, blocks, NUM(0), blocks, batch, columns(job, batch.turn))
+
+
+@inner
+def _learn_entries(data, s, alpha, c, store):
+    """W[i] += alpha * x[i] delta, for some columns and a sample in a single block."""
+    k = data.start[s]
+    scatter_axpy(
+        c.width, data.start[s + 1] - k, at(data.value, k), data.palette, at(data.position, k),
+        alpha, c.delta, store.W, store.row,
+    )  # fmt: skip
+
+
+@inner
+def _part(c, store, v, most):
+    """Return the columns from v on, so many at most, and where their weights are."""
+    width = min(most, c.width - v)
+    weights = Store(store.flat, at(store.W, v), at(store.bias, v), store.row)
+    return Columns(c.first + v, width, c.row, at(c.z, v), at(c.delta, v)), weights
+
+
+def forward_one(job, batch, slot, fresh):
+    """Write this thread's columns of a sample's weighted inputs, after the update still due."""
+    # Panel by panel, so that weights of inputs that both samples have are still in the first level:
+    # on Zen 4 `deep1` takes 4 % less.
+    data, c = job.data, columns(job, slot)
+    _fetch(data, NUM(1), batch.ahead[0], batch.later[0])
+    k, count = _entries(data, NUM(1), NUM(0), batch.now, NUM(0))
+    most = machine.SPARSE_COLUMNS * vector_lanes(job.memory)
+    for v in range(0, c.width, most):
+        part, store = _part(c, job.params, v, most)
+        if not fresh:
+            _learn_entries(data, at(batch.now, -1)[0], batch.alpha, part, store)
+        gather_bias(
+            part.width, count, at(data.value, k), data.palette, at(data.position, k),
+            store.W, store.row, part.z, store.bias,
+        )  # fmt: skip
+
+
+def update_last(job, s, slot, alpha):
+    """Take the update of sample s that is still due."""
+    _learn_entries(job.data, s, alpha, columns(job, slot), job.params)
 
 
 def update_block(job, j, batch):

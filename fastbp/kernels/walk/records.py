@@ -84,7 +84,7 @@ class Sparse(NamedTuple):
     position: np.ndarray  # (entries,)
     value: np.ndarray  # (entries,)
     palette: np.ndarray | None  # (256,), what bytes in `value` stand for
-    typical: int  # entries of a sample; what is asked for ahead of time
+    fetched: int  # entries of a sample that are asked for ahead of time
 
 
 class TargetArrays(NamedTuple):

@@ -164,10 +164,10 @@ def backward_and_update_one(job, alpha):
     for l in range(plan.last, 1, -1):
         n = plan.sizes[l - 1]
         delta, a = at(scratch, plan.delta[l - 1]), at(scratch, plan.a[l - 1])
-        w = at(params, plan.w[l])
         delta_and_update(
-            n, plan.widths[l], w, plan.strides[l], at(scratch, plan.delta[l]), a, w, alpha, delta
-        )
+            n, plan.widths[l], at(params, plan.w[l]), plan.strides[l],
+            at(scratch, plan.delta[l]), a, alpha, delta,
+        )  # fmt: skip
         fill(delta, n, plan.widths[l - 1], 0)
         scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
     if job.team.size > 1:
