@@ -14,7 +14,7 @@ from ..jit import by_type, inlined, inner
 from . import first, records, upper
 from .records import NUM, TOTALS, batch_at
 from .stores import gradient_store
-from .team import SAMPLES_UNIT, barrier, meet, share, stop
+from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
 # -- targets, and weights of samples ---------------------------------------------------------------
 
@@ -135,7 +135,7 @@ def learn_upper(job, batch):
     plan, work, m = job.plan, job.work, batch.size
     upper.transpose_weights(job)
     first.forward(job, batch)
-    asked = meet(work.integers, job.team)
+    asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     r0, r1 = share(m, SAMPLES_UNIT, job.upper.thread, job.upper.size)
     if r0 < r1:
         upper.forward_rest(job, r0, r1, batch.turn)
@@ -178,7 +178,7 @@ def _learn_one(job, batch, slot, fresh):
     # Each thread of a team does all that is above the first layer.
     plan, work = job.plan, job.work
     first.forward_one(job, batch, slot, fresh)
-    asked = meet(work.integers, job.team)
+    asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     upper.forward_rest(job, NUM(0), NUM(1), slot)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
     loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]

@@ -21,7 +21,7 @@ from ..jit import by_type, inlined, inner
 from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
 from .batch import may_go_on
 from .records import ONE, SCALE, TOTALS, add_scaled, count, fill, reset, size_of
-from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop, stopped
+from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
 
 
 @by_type(inline="never")
@@ -139,16 +139,18 @@ def chunk_of(plan, params, m):
 def _learn_chunk(job, which, m, alpha):
     """Take one step on a batch that is one chunk; False if its loss is not finite."""
     plan, params, work, team = job.plan, job.params.flat, job.work, job.team
+    refused = False
     if team.thread == 0:
         sums = at(work.sums, TOTALS)
         width = forward_and_backward(job, which, m, work.scratch, sums)
-        if asked_to_stop(work.integers) or not math.isfinite(sums[0]):
-            stop(work.integers)
-        else:
+        refused = asked_to_stop(work.integers) or not math.isfinite(sums[0])
+        if not refused:
             count(work.sums, sums[0], sums[1])
             update(plan, width, params, alpha, work.scratch)
-    barrier(work.integers, team)
-    return not stopped(work.integers)
+    if meet(work.integers, team, refused):
+        stop(work.integers)
+        return False
+    return True
 
 
 @inlined
@@ -168,7 +170,7 @@ def _learn_round(job, order, m, step, alpha):
         width = forward_and_backward(job, which, size_here, scratch, sums)
         update(plan, width, target, alpha, scratch)
         slot = next_number(work.integers)
-    asked = meet(work.integers, team)
+    asked = meet(work.integers, team, asked_to_stop(work.integers))
     restart_numbers(work.integers, team)
     loss, hits = 0.0, 0.0
     for slot in range(chunks):

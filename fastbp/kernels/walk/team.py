@@ -60,14 +60,14 @@ def _wait(sync, counter, passed):
 
 
 @inner
-def meet(sync, team):
-    """Wait for all; return whether the caller wants an end, the same to all."""
-    # Threads may be a barrier apart: what counts is the barrier from which on it is known to all.
-    if team.thread == 0 and asked_to_stop(sync) and atomic_read(sync, _LAST) == 0:
+def meet(sync, team, refused):
+    """Wait for all; return whether the first of them refused to go on."""
+    # By the number of the barrier, since threads may be one apart: a flag could be up already for
+    # the next one when the last thread looks, which would leave the others alone there.
+    if team.thread == 0 and refused:
         atomic_write(sync, _LAST, atomic_read(sync, _CAME) + 1)
     passed = barrier(sync, team)
-    last = atomic_read(sync, _LAST)
-    return 0 < last <= passed
+    return atomic_read(sync, _LAST) == passed
 
 
 @inner
