@@ -105,6 +105,7 @@ FOREIGN = {
     "estimator/sklearn_private.py",
     "kernels/jit.py",
     "kernels/numba_cache.py",
+    "kernels/numba_link.py",
 }  # fmt: skip
 
 

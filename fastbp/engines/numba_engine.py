@@ -53,22 +53,28 @@ class NumbaEngine:
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
     def workspace(
-        self, batch_size: int, path: str = "dense", blocks: int = 1,
+        self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0,
         team: planning.Team = planning.ALONE, panels: int = 0,
     ) -> Workspace:  # fmt: skip
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
         rows = path != "sparse"
-        places = planner.narrow_places() if narrow else planner.places(batch_size, rows)
+        places = planner.narrow_places() if narrow else planner.places(batch_size, rows, lists)
+        # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
+        tiled = path == "dense" and batch_size > 1
+        widths = planner.tile_widths if tiled else planner.widths
+        packed, more = places.size, planner.packed(places.chunk) if tiled else 0
+        places = places._replace(size=places.size + more)
         if not narrow:
             places = planner.columns(places, team, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
-            chunk=places.chunk, blocks=blocks, thread_scratch=places.size,
+            chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if more else 0,
+            thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
             turn=places.turn, columns_delta=places.columns_delta, local=places.local,
-            sizes=layout.sizes, strides=layout.strides, widths=planner.widths,
+            sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
             activations=[0, *(ACTIVATION_CODES[name] for name in model.activations)],

@@ -53,10 +53,11 @@ class NumbaTrainer(Trainer):
         self._extra = () if plain else (self._rule,)
         self.load(X, targets)
         stays = plain and not shared
-        some = density(X) if threads > 1 and path == "sparse" else 1.0
+        some = density(X) if path == "sparse" else 1.0
+        lists = engine.planner.lists(some, batch_size) if path == "sparse" else 0
         team = engine.planner.team(threads, Task(path, batch_size, some, stays))
         # Weights, and gradients of batches that do not fit the scratch.
-        space = engine.workspace(batch_size, path, self._blocks, team, 2 * stays)
+        space = engine.workspace(batch_size, path, self._blocks, lists, team, 2 * stays)
         self.team, self.plan = team.size, space.plan
         fused = plain and batch_size <= space.chunk and not shared
         grads = params if fused else self._buffers(1 + ROUND if narrow else 1, shared)

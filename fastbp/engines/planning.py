@@ -70,6 +70,9 @@ class Planner:
         self.dtype = layout.dtype
         self.itemsize, self.lanes, self.logarithms = layout.dtype.itemsize, lanes, logarithms
         self.widths = [rounded_up(n, lanes) for n in self.sizes]
+        # Tiles alone, of whole batches, may end in half a vector.
+        half = lanes // 2 if machine.HALF_TAILS else lanes
+        self.tile_widths = [rounded_up(n, half if n > lanes else lanes) for n in self.sizes]
         self._narrow_gradients: dict[int, bool] = {}
 
     @cached_property
@@ -91,10 +94,20 @@ class Planner:
         panel = min(machine.SPARSE_COLUMNS * self.lanes, n_out)
         return -(-n_in // max(1, machine.BLOCK_BYTES // (panel * self.itemsize)))
 
-    def places(self, batch_size: int, rows: bool = True) -> Places:
+    def lists(self, density: float, batch_size: int) -> int:
+        """Return for how many pairs the lists of inputs' samples have room; 0 where none pay."""
+        samples = min(batch_size, machine.LIST_SAMPLES)
+        wide = self.widths[1] * self.itemsize >= machine.LIST_BYTES
+        if not wide or density * samples < machine.LIST_ENTRIES:
+            return 0
+        # An odd number of lines, so that the ends of many lists do not meet in few sets of a cache.
+        return rounded_up(samples + machine.LIST_SPLIT - 1, 8) | 8
+
+    def places(self, batch_size: int, rows: bool = True, lists: int = 0) -> Places:
         """Return the places in the scratch for batches of this size, a row for each sample.
 
-        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie.
+        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie. In
+        it are then the lists, with room for so many pairs each.
         """
         # With a place for inputs a batch of 200 images was two chunks, of 784-100-10.
         strides = [self.strides[0] if rows else 0, *self.strides[1:]]
@@ -106,6 +119,9 @@ class Planner:
             (max(2, chunk) * row, chunk * row * (l > 0), self.widths[l] * below[l] * (l > 1))
             for l, row in enumerate(strides)
         ]
+        if lists:
+            inputs = -(-self.sizes[0] // self.blocks(batch_size))
+            places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0
         return self._placed(chunk, places)
 
     def columns(self, places: Places, team: Team, panels: int) -> Places:
@@ -125,6 +141,13 @@ class Planner:
             size=rounded_up(local + panels * self.size, page) + page,
             thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
         )  # fmt: skip
+
+    def packed(self, chunk: int) -> int:
+        """Return how many elements a chunk's inputs take if they are packed for the update."""
+        wide = self.widths[1] * self.itemsize >= machine.PACKED_WIDTH
+        if not wide or chunk < machine.PACKED_BATCH:
+            return 0
+        return rounded_up(self.sizes[0], machine.PACKED_ROWS) * (chunk | 1)
 
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""

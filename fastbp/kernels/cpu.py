@@ -52,6 +52,12 @@ def vector_bytes():
         if forced not in ("16", "32", "64"):
             raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
         return int(forced)
+    return native_bytes()
+
+
+@cache
+def native_bytes():
+    """Return the bytes of the CPU's own vectors."""
     # With NUMBA_ENABLE_AVX=0 Numba leaves FMA on, with which LLVM takes AVX for allowed.
     if config.CPU_FEATURES is None and not config.ENABLE_AVX:
         return 16

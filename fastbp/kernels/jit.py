@@ -20,12 +20,18 @@ logger = logging.getLogger("fastbp")
 # `fastmath` is `contract` alone: anything more would break the range reduction of exp and make
 # `isfinite(nan)` true.
 OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "boundscheck": False}
+NOT_FROM_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNELS: dict = {}  # every compiled entry point by name
 
 try:
+    from . import numba_link
     from .numba_cache import cached
+
+    WHOLE = {"pipeline_class": numba_link.KernelCompiler, "no_cfunc_wrapper": True}
+    PART = {"pipeline_class": numba_link.PartCompiler}
 except ImportError as error:
-    cached = None
+    cached = numba_link = None
+    WHOLE, PART = {}, {}
     logger.warning(
         "the kernel cache does not know Numba %s (%s); Numba's own is used. Kernels are loaded "
         "0.2 s later in each process, and a damaged cache file or a full disk is an error.",
@@ -35,15 +41,13 @@ except ImportError as error:
 
 def inner(function):
     """Compile a function that only kernels call."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
 
 
 def inlined(function):
     """Compile a function into its callers."""
-    # Each compiled function carries the machine code of all that it calls, compiled again: chains
-    # of functions around the tiles cost six seconds at first use. Stores are written with
-    # `memory.put`.
-    return numba.njit(inline="always", **OPTIONS)(function)
+    # Stores are written with `memory.put`.
+    return numba.njit(inline="always", **NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
 
 
 def by_type(choose=None, *, inline="never"):
@@ -57,15 +61,21 @@ def by_type(choose=None, *, inline="never"):
     def chosen(*arguments):
         raise TypeError(f"{choose.__name__} can be called by kernels only")
 
-    overload(chosen, inline=inline)(choose)
+    overload(chosen, inline=inline, jit_options=PART)(choose)
     return chosen
 
 
 def kernel(function):
     """Compile a function that Python calls; its machine code is kept on disk."""
-    dispatcher = cached(function, OPTIONS) if cached else inner(function)
+    dispatcher = cached(function, WHOLE | OPTIONS) if cached else numba.njit(**OPTIONS)(function)
     KERNELS[function.__name__] = dispatcher
     return dispatcher
+
+
+def routine(name, emit):
+    """Return the library of a routine: code that `emit(module)` emits, compiled once for all."""
+    # Or None, where only Numba's public means are at hand: it is emitted where it is called.
+    return numba_link and numba_link.routine(name, emit, OPTIONS["fastmath"])
 
 
 def all_defined():

@@ -3,7 +3,8 @@
 One table for each kind of CPU: what stands in the sections is the neutral row, for kinds that
 nobody has measured yet; `KINDS` below them holds what is otherwise on those that were, and the CPU
 that Numba compiles for chooses its row. `scripts/tune.py` measures a row on a new machine. Nothing
-is chosen by a clock, nor by the number of cores: the same machine gives the same bits.
+is chosen by a clock, nor by the number of cores: the same machine gives the same bits. For trials
+`FASTBP_CPU_KIND` forces a row, and `FASTBP_CONSTANTS="TILE_ROWS=6 BLOCK_BYTES=65536"` constants.
 
 Where no CPU is named, it was an AMD EPYC of Zen 4 (32 registers of 64 bytes on data paths of 32, 32
 KiB and 1 MiB of first and second level cache per core).
@@ -11,11 +12,14 @@ KiB and 1 MiB of first and second level cache per core).
 
 import os
 import re
+from ast import literal_eval
 
-from .cpu import this_cpu
+from .cpu import native_bytes, this_cpu
 
 CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
+# Whether tanh looks up its coefficients in registers: what the permutations of AVX-512 do.
+PERMUTES = native_bytes() == CPU.vector_bytes == 64
 
 # -- register tiles --------------------------------------------------------------------------------
 
@@ -23,6 +27,15 @@ LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
 # what 16 registers hold (12 sums, 3 vectors of B, one broadcast).
 TILE_ROWS = 8 if CPU.registers == 32 else 4
 TILE_COLUMNS = 3
+# The same of the update's tiles, which read the batch's inputs down their columns.
+UPDATE_ROWS, UPDATE_COLUMNS = TILE_ROWS, TILE_COLUMNS
+# The same where the batch's inputs are packed for these tiles. They are in batches of so many
+# samples and layers of so many bytes of outputs: below, it costs more than it gains.
+PACKED_ROWS, PACKED_COLUMNS = TILE_ROWS, TILE_COLUMNS
+PACKED_BATCH, PACKED_WIDTH = 64, 512
+# Whether columns that fill no more than half of the last vector are computed as half a vector:
+# where data paths are half as wide as vectors, that takes half the time.
+HALF_TAILS = False
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
 DOT_COLUMNS = 8 if CPU.registers == 32 else 4
@@ -59,6 +72,18 @@ FEW_COLUMNS = 4
 ROWS_AHEAD = 8
 # What it costs to index an entry that is used once, in vectors of weights.
 ENTRY_COST = 2
+
+# Lists of each input's samples, by which batches are learned input by input, see `walk.lists`: from
+# rows of W of so many bytes and so many entries of a list on. To fill a list takes 5 cycles an
+# entry, and of a line of W it saves about 1.2 cycles an entry. Update of 784-n-10 on MNIST: n = 100
+# at batch 33, 100 and 200: 32, 95 and 198 us, by lists 28, 70 and 141; n = 512 at 128: 600 and 330;
+# n = 64 at 64: 35 and 36; n = 30 at 100: 24 and 34.
+LIST_BYTES, LIST_ENTRIES = 384, 6
+# Samples of a list at most: their deltas, of one panel, stay near the first level cache.
+LIST_SAMPLES = 208
+# Sums that a row of W is added up in: more of them hide the latency of FMA, and cost additions at
+# the end of each list.
+LIST_SPLIT = 2
 
 # -- shares of a team ------------------------------------------------------------------------------
 
@@ -148,6 +173,16 @@ def kind_of(cpu):
     return next((k for k in fits if re.search(SIGNS[k][2], cpu.name)), "neutral")
 
 
+def changes(words):
+    """Return the constants that `FASTBP_CONSTANTS` forces, by name."""
+    pairs = [word.partition("=") for word in words.split()]
+    found = {name: literal_eval(value) for name, _, value in pairs}
+    unknown = sorted(name for name in found if not name.isupper() or name not in globals())
+    if unknown:
+        raise ValueError(f"FASTBP_CONSTANTS takes constants of {__name__}; got {unknown[0]!r}")
+    return found
+
+
 # How a kind is known: bytes of a vector, registers, and what LLVM's name of the CPU holds.
 SIGNS = {
     "zen4": (64, 32, "^znver4$"),
@@ -161,7 +196,13 @@ SIGNS = {
 KINDS = {
     "neutral": {},
     # AMD EPYC, Zen 4: 32 KiB and 1 MiB a core.
-    "zen4": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    "zen4": {
+        "LARGE_BYTES": 2**20,
+        "SCRATCH_BYTES": 2**19,
+        "UPDATE_ROWS": 6,
+        "UPDATE_COLUMNS": 4,
+        "HALF_TAILS": True,
+    },
     # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
     "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
     # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.
@@ -173,6 +214,7 @@ KINDS = {
 }
 KIND = kind_of(CPU)
 globals().update(KINDS[KIND])
+globals().update(changes(os.environ.get("FASTBP_CONSTANTS", "")))
 
 # All of the above: what this machine's kernels are made of, on which their cache is keyed.
 ROW = {n: v for n, v in globals().items() if n.isupper() and n not in ("CPU", "KINDS", "SIGNS")}

@@ -1,6 +1,6 @@
 """Numba's cache, keyed on all kernel sources; a fault of the disk never stops training.
 
-All private names of Numba that fastbp uses stand here. Where they are not as expected, importing
+All private names of Numba's cache that fastbp uses stand here. Where they are not as expected, importing
 this file raises an ImportError, and `jit.kernel` does with the public ones.
 """
 
@@ -15,6 +15,7 @@ from numba.core.caching import _CacheLocator as CacheLocator
 from numba.core.runtime import rtsys
 
 from .cache import cache_dir, cache_folders, news, numba_config, stamp
+from .numba_link import load_routines, routines_of
 
 logger = logging.getLogger("fastbp")
 
@@ -40,6 +41,13 @@ class _Locator(CacheLocator):
 
 class _CacheImpl(CompileResultCacheImpl):
     _locator_classes = (_Locator,)
+
+    def reduce(self, cres):
+        return routines_of(cres.library), super().reduce(cres)
+
+    def rebuild(self, target_context, payload):
+        routines, kernel = payload
+        return super().rebuild(target_context, kernel) if load_routines(routines) else None
 
 
 class _KernelCache(FunctionCache):

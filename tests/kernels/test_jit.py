@@ -216,7 +216,7 @@ EDITS = {
     ),
 }
 # What compiles and passes on, and computes nothing.
-WITHOUT_ARITHMETIC = {"jit.py", "cache.py", "numba_cache.py", "cpu.py"}
+WITHOUT_ARITHMETIC = {"jit.py", "cache.py", "numba_cache.py", "numba_link.py", "cpu.py"}
 CHEAP = "ir/activations.py"  # whose call compiles in a second; the stamp covers all by default
 
 
@@ -321,6 +321,25 @@ def test_a_cache_without_its_machine_code_is_made_anew(house):
         path.unlink()
     found, lines = house.run()
     assert (found["hits"], lines) == (0, [ANNOUNCEMENT])
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"cut off"])
+def test_a_routine_that_is_missing_or_damaged_is_compiled_with_its_kernel_anew(damage, house):
+    """Machine code that kernels share lies in files of its own, each with its digest."""
+    for path in house.files(r"^activate.*\.o$"):
+        path.unlink() if damage is None else path.write_bytes(path.read_bytes()[:-9] + damage)
+    found, lines = house.run()
+    assert (found["hits"], lines) == (0, [ANNOUNCEMENT])
+    found, lines = house.run()
+    assert (found["hits"], lines) == (1, [])
+
+
+def test_what_another_kernel_has_compiled_is_not_compiled_again(house):
+    """Sigmoid and tanh call one routine."""
+    (path,) = house.files(r"^activate.*\.o$")
+    before = path.stat().st_mtime_ns
+    house.run("call_sigmoid_then_compile.py")
+    assert [p.stat().st_mtime_ns for p in house.files(r"^activate.*\.o$")] == [before]
 
 
 # -- no cache at all -------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ def cpu(name, shape, l1=32, l2=1024):
 
 @pytest.fixture(autouse=True)
 def not_forced(monkeypatch):
-    monkeypatch.delenv("FASTBP_CPU_KIND", raising=False)
+    for name in ("FASTBP_CPU_KIND", "FASTBP_CONSTANTS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,25 @@ def test_this_machine_has_its_row():
         assert machine.ROW[name] == getattr(machine, name) == value
 
 
-def constants_on(kind):
+def test_constants_can_be_forced():
+    assert machine.changes("") == {}
+    words = "TILE_ROWS=6 DENSE_COSTS=((1,0.5),(8,0.25))"
+    assert machine.changes(words) == {"TILE_ROWS": 6, "DENSE_COSTS": ((1, 0.5), (8, 0.25))}
+    found = constants_on("avx2", FASTBP_CONSTANTS="BLOCK_BYTES=12345")
+    assert (found["KIND"], found["BLOCK_BYTES"]) == ("avx2", 12345)
+
+
+@pytest.mark.parametrize("words", ["TILE_ROW=6", "changes=1", "os=2"])
+def test_what_is_no_constant_is_refused(words):
+    with pytest.raises(ValueError, match=r"FASTBP_CONSTANTS takes constants of .*; got '"):
+        machine.changes(words)
+
+
+def constants_on(kind, **environment):
     """The constants of a process on another kind of CPU."""
     program = "import json; from fastbp.kernels import machine; print(json.dumps(machine.ROW))"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"FASTBP_CPU_KIND": kind},
+        [sys.executable, "-c", program], env=os.environ | {"FASTBP_CPU_KIND": kind, **environment},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)

@@ -9,7 +9,9 @@ from functools import partial
 
 from llvmlite import ir
 
+from .. import machine
 from ..machine import FORMULA_VECTORS
+from .tanh import tanh
 from .vectors import I64, Vec, emitted
 
 LN2 = math.log(2)
@@ -107,7 +109,7 @@ def _sigmoid(z):
     return z.where("<", _lowest(z), 0.0, q)
 
 
-def _tanh(z):
+def _tanh_by_exponential(z):
     """v / (2 - v) with v = 1 - exp(-2 |z|); the rounding of v counts in both places."""
     x = abs(z)
     p, s = _reduced(-(x + x), [LN2])
@@ -117,6 +119,12 @@ def _tanh(z):
     d = v.const(2.0) - v
     d_low = ((d.const(2.0) - d) - v) - v_low
     return _quotient(v, d, d_low, v_low).call("copysign", z)
+
+
+def _tanh(z):
+    if str(z.value.type.element) == "float" and machine.PERMUTES:
+        return tanh(z)
+    return _tanh_by_exponential(z)
 
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is
@@ -175,19 +183,19 @@ def _map_rows(e, formulas, code, rows, n, sources, target):
     e.switch(code, {number: partial(case, f) for number, f in enumerate(formulas)})
 
 
-@emitted()
+@emitted(apart=True)
 def activate(e, code, rows, n, z, z_row, out, out_row):
     """out = f(z) for matrices of (rows, n)."""
     _map_rows(e, [f for f, _ in FORMULAS], code, rows, n, [(z, z_row)], (out, out_row))
 
 
-@emitted()
+@emitted(apart=True)
 def slopes(e, code, rows, n, a, a_row, out, out_row):
     """out = f'(z), computed from a = f(z)."""
     _map_rows(e, [slope for _, slope in FORMULAS], code, rows, n, [(a, a_row)], (out, out_row))
 
 
-@emitted()
+@emitted(apart=True)
 def scale_by_slope(e, code, rows, n, a, a_row, delta, delta_row):
     """delta *= f'(z), computed from a = f(z)."""
 

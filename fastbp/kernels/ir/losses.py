@@ -167,7 +167,7 @@ def _switch(e, loss, code, body):
     e.switch(both, {8 * l + f: partial(body, emit, f) for (l, f), emit in _LOSSES.items()})
 
 
-@emitted()
+@emitted(apart=True)
 def output_rows(
     e, loss, code, rows, n, z, z_row, which, labels, values, labelled, delta, delta_row,
     losses, hits,
@@ -198,7 +198,7 @@ def output_rows(
     _switch(e, loss, code, body)
 
 
-@emitted()
+@emitted(apart=True)
 def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
     """Do the same for m samples in the lanes; losses and hits are summed up in sums[0], sums[1]."""
     # z, targets, delta: (n, m), their rows `row` apart. sums: (2,), in double precision.
@@ -223,7 +223,7 @@ def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
     _switch(e, loss, code, body)
 
 
-@emitted()
+@emitted(apart=True)
 def softmax_rows(e, rows, n, z, z_row):
     """Replace each row of z, (rows, n), by its softmax."""
     with e.over(rows) as r:

@@ -38,7 +38,7 @@ def _transpose(e, rows, cols, load_at, dst, dst_row):
             e.store(e.at(dst, b.add(b.mul(b.add(c, I64(j)), dst_row), r)), e.vec(column))
 
 
-@emitted()
+@emitted(apart=True)
 def transpose(e, rows, cols, src, src_row, dst, dst_row):
     """dst[c, r] = src[r, c], where src rows are whole vectors long."""
     # src: (rows, cols), its rows src_row apart; dst: (cols, rows), its rows dst_row apart.
@@ -49,7 +49,7 @@ def transpose(e, rows, cols, src, src_row, dst, dst_row):
     _transpose(e, rows, cols, load_at, dst, dst_row)
 
 
-@emitted()
+@emitted(apart=True)
 def transpose_samples(e, rows, cols, src, table, scale, dst, dst_row):
     """dst[c, r] = scale * src[table[r], c], where src rows are `cols` long and nothing follows."""
     b, factor = e.builder, e.splat(scale)
@@ -62,7 +62,7 @@ def transpose_samples(e, rows, cols, src, table, scale, dst, dst_row):
     _transpose(e, rows, cols, load_at, dst, dst_row)
 
 
-@emitted()
+@emitted(apart=True)
 def transpose_few(e, rows, cols, src, table, scale, dst, dst_row):
     """Do as `transpose_samples` does, for up to FEW_COLUMNS columns."""
     b, n, few = e.builder, e.lanes, FEW_COLUMNS

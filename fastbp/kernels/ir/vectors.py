@@ -11,8 +11,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 
 from ..cpu import vector_bytes
+from ..jit import routine
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -82,6 +84,18 @@ class Vec:
     def keep(self, mask, other):
         """Return self in the lanes of the mask, else `other`."""
         return Vec(self.builder, self.builder.select(mask, self.value, self._lift(other)))
+
+    def in_register(self):
+        """Return self, of which the optimiser knows no more than that it is in a register; x86."""
+        kind = ir.FunctionType(self.value.type, [self.value.type])
+        return Vec(self.builder, self.builder.asm(kind, "", "=v,0", [self.value], False))
+
+    def part(self, size):
+        """Return the first lanes of a vector, this share of all."""
+        if size == 1:
+            return self
+        first = range(int(self.value.type.count * size))
+        return Vec(self.builder, shuffle(self.builder, self.value, self.value, first))
 
     def fold(self, op):
         """Combine all lanes into a scalar by halves, always in the same order."""
@@ -172,7 +186,7 @@ class Emitter:
         return [self.at(place, i * self.lanes) for i in range(count)]
 
     def _vector_at(self, place, vectors):
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.builder.bitcast(place, kind.as_pointer())
 
     def vec(self, value):
@@ -210,9 +224,9 @@ class Emitter:
         args = [vec.value, place, I32(self.dtype.bitwidth // 8), mask]
         call(self.builder, name, ir.VoidType(), args)
 
-    def splat(self, scalar):
+    def splat(self, scalar, vectors=1):
         """Return a vector of one number."""
-        return self.vec(spread(self.builder, scalar, self.lanes))
+        return self.vec(spread(self.builder, scalar, int(self.lanes * vectors)))
 
     def broadcast(self, place):
         """Return a vector of the number at a place."""
@@ -220,7 +234,7 @@ class Emitter:
 
     def zero(self, vectors=1):
         """Return a vector of zeros."""
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.vec(ir.Constant(kind, [0.0] * kind.count))
 
     def loop(self, start, stop, step, carried, body):
@@ -231,9 +245,9 @@ class Emitter:
         return phis
 
     @contextmanager
-    def over(self, stop, step=1):
-        """Emit `for k in range(0, stop, step)` around what is emitted inside; yields k."""
-        with self._counting(I64(0), stop, step, []) as (k, _, _):
+    def over(self, stop, step=1, start=None):
+        """Emit `for k in range(start or 0, stop, step)` around what is emitted inside; yields k."""
+        with self._counting(start or I64(0), stop, step, []) as (k, _, _):
             yield k
 
     @contextmanager
@@ -283,31 +297,75 @@ def _never_unroll(builder, branch):
     branch.set_metadata("llvm.loop", metadata)
 
 
-def emitted(returns=types.void):
+_ROUTINES = set()  # the names of functions that are compiled apart
+
+
+def emitted(returns=types.void, apart=False):
     """Make an intrinsic, which kernels can call, of a function that emits instructions."""
     # The function takes an `Emitter` of what the first pointer to floats points to (or the first
     # pointer of all), then an LLVM value for each argument: integers as int64, floats in that
     # precision, None as None. `returns` is the type of the result; `float` is that precision.
+    # What is compiled `apart` is a routine, see `numba_link`: what takes longer than a call, 2 ns.
 
     def decorate(emit):
+        if apart:
+            assert emit.__name__ not in _ROUTINES, "a routine's machine code is known by its name"
+            _ROUTINES.add(emit.__name__)
+
         def typed(typingctx, *arguments):
             elements = [t.dtype for t in arguments if isinstance(t, types.CPointer)]
             floats = (t for t in elements if isinstance(t, types.Float))
             dtype = next(floats, elements[0] if elements else None)
             result = dtype if returns is float else returns
+            kinds = [_passed_as(t, dtype) for t in arguments]
+
+            def emit_into(builder, args):
+                return emit(Emitter(builder, dtype), *args)
 
             def codegen(context, builder, signature, args):
-                pairs = zip(args, arguments, strict=True)
-                values = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
-                value = emit(Emitter(builder, dtype), *values)
+                pairs = zip(args, kinds, strict=True)
+                args = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
+                if apart:
+                    name = f"{emit.__name__}.{''.join(map(_letters, kinds))}"
+                    value = _call_routine(context, builder, name, result, args, emit_into)
+                else:
+                    value = emit_into(builder, args)
                 return context.get_dummy_value() if value is None else value
 
-            return result(*(_passed_as(t, dtype) for t in arguments)), codegen
+            return result(*kinds), codegen
 
         # Numba reads the parameters' names off `emit`; it leaves out the first, as intended.
         return intrinsic(update_wrapper(typed, emit))
 
     return decorate
+
+
+def _call_routine(context, builder, name, result, args, emit_into):
+    """Emit a call of the routine of this name; return what it returns, or None."""
+    given = [a for a in args if a is not None]
+    nothing = result is types.void
+    returned = ir.VoidType() if nothing else context.get_value_type(result)
+    kind = ir.FunctionType(returned, [a.type for a in given])
+
+    def emit_routine(module):
+        function = ir.Function(module, kind, name)
+        inside, passed = ir.IRBuilder(function.append_basic_block()), iter(function.args)
+        value = emit_into(inside, [None if a is None else next(passed) for a in args])
+        inside.ret_void() if nothing else inside.ret(value)
+
+    library = routine(name, emit_routine)
+    if library is None:
+        return emit_into(builder, args)
+    context.active_code_library.add_linking_library(library)
+    value = call(builder, name, returned, given)
+    return None if nothing else value
+
+
+def _letters(kind):
+    """Return a type as a name has it, such as i8 for int64, or pf4 for a pointer to float32."""
+    if isinstance(kind, types.CPointer):
+        return "p" + _letters(kind.dtype)
+    return "n" if isinstance(kind, types.NoneType) else as_dtype(kind).str[1:]
 
 
 def _passed_as(kind, dtype):

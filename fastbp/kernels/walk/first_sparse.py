@@ -12,6 +12,7 @@ from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put,
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
+from . import lists
 from .records import NUM, SCALE, Columns, Store
 from .stores import columns
 
@@ -108,8 +109,7 @@ def forward(job, batch):
 
 def update(job, batch):
     """Add alpha * gradient to this thread's columns of the weights in the target."""
-    blocks = job.plan.blocks
-    _update(job.data, blocks, NUM(0), blocks, batch, columns(job, batch.turn))
+    _update_blocks(job, NUM(0), job.plan.blocks, batch)
 
 
 @inner
@@ -155,7 +155,17 @@ def update_last(job, s, slot, alpha):
 
 def update_block(job, j, batch):
     """Add alpha * gradient to the weights of block j of the inputs; one thread alone."""
-    _update(job.data, job.plan.blocks, j, j + 1, batch, columns(job, batch.turn))
+    _update_blocks(job, j, j + 1, batch)
+
+
+@inner
+def _update_blocks(job, first, last, batch):
+    """Add alpha * gradient to the weights of some blocks of inputs."""
+    c = columns(job, batch.turn)
+    if job.plan.lists:
+        lists.update(job, first, last, batch, c)
+    else:
+        _update(job.data, job.plan.blocks, first, last, batch, c)
 
 
 @inner

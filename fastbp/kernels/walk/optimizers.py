@@ -1,7 +1,8 @@
 """Optimisers: the gradient goes to a buffer, and from there, in one pass, to the weights.
 
 A pass reads gradient, weights and state once, writes what changes, and leaves zeros for the next
-gradient; L2 and clipping are factors in it. Padding stays zero, since its gradient and state are.
+gradient; L2 and clipping are factors in it. Denormal numbers are taken for zeros. Padding stays
+zero, since its gradient and state are.
 
 The parameters are cut into blocks: those of each block of inputs, and one of all the others. A step
 takes each block in STEP_PIECES pieces, which the threads share out; a norm takes all parameters in
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..ir.denormals import flush_denormals, restore_denormals
 from ..ir.memory import at, number, put, sum_of_squares
 from ..jit import inlined, inner
 from ..machine import NORM_PIECES, STEP_PIECES
@@ -193,7 +195,9 @@ def _step_piece(plan, rule, params, g, piece, step):
     """Take the step in a piece of a block, and note the sum of the squares of its weights."""
     start, end = _block(plan, piece // STEP_PIECES)
     low, high = share(end - start, UNIT, piece % STEP_PIECES, STEP_PIECES)
+    mode = flush_denormals()
     squares = _step_stretch(plan, rule, params, g, start + low, start + high, step)
+    restore_denormals(mode)
     put(rule.squares, NORM_PIECES + piece, squares)
 
 
