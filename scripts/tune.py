@@ -123,7 +123,7 @@ class Trial(NamedTuple):
     values: tuple
 
 
-TILES = {32: ((8, 3), (6, 4), (12, 2)), 16: ((4, 3), (6, 2), (5, 2))}[machine.CPU.registers]
+TILES = {32: ((8, 3), (6, 4)), 16: ((4, 3), (6, 2), (5, 2))}[machine.CPU.registers]
 TRIALS = (
     Trial(("TILE_ROWS", "TILE_COLUMNS"), "forward", TILES),
     Trial(("UPDATE_ROWS", "UPDATE_COLUMNS"), "update", TILES),

@@ -5,7 +5,7 @@ learnt: training stops before it, with the flag STOPPED in work.integers. Shapes
 """
 
 from .ir.memory import at, pointer, pointers, prefetch, put
-from .jit import inlined, kernel
+from .jit import inner, kernel
 from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
 from .walk import first_sparse, narrow, optimizers, records, stores
 from .walk.batch import learn_chunk, learn_chunks, learn_ones, shares
@@ -71,7 +71,7 @@ def index_entries(first, column, entry, scale, n_in, start, position, value):
     return fine
 
 
-@inlined
+@inner
 def _learn_batches(job, order, n, span):
     plan, rate = job.plan, span.learning_rate
     for p in range(span.first, span.last, span.batch):
@@ -120,7 +120,7 @@ def narrow_epoch(plan, params, data, targets, order, span, work, team):
                 return
 
 
-@inlined
+@inner
 def _learn_by_rule(job, order, n, span, rule):
     plan, work, team, rate = job.plan, job.work, job.team, span.learning_rate
     by_blocks = in_blocks(job) and team.size == 1 and rule.numbers[optimizers.CLIP] == 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from .ir.losses import apply_output
 from .ir.memory import at, pointer, pointers
-from .jit import by_type, inlined, inner, kernel
+from .jit import by_type, inner, kernel
 from .machine import ENTRY_GROUP, TILE_ROWS
 from .walk import first, narrow, records, upper
 from .walk.batch import learn_chunk, output, sum_of, targets_from, weighted_shares
@@ -40,7 +40,7 @@ def _count(X):
     return (lambda X: X.shape[0]) if _is_rows(X) else (lambda X: X.start.size - TILE_ROWS - 1)
 
 
-@by_type(inline="always")
+@by_type
 def _data_from(X, first, n_in):
     """Return the samples from the first one on."""
     if _is_rows(X):
@@ -108,7 +108,7 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, gr
     return math.isfinite(sums[0]) and records.all_finite(work.grads, grads.size)
 
 
-@inlined
+@inner
 def _forward_chunk(job, m, begun):
     """Forward pass of m samples that lie one after the other, up to the output's z."""
     # If it has `begun`, the first layer's z are there. Return whether all inputs were finite: one

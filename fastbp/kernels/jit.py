@@ -1,7 +1,8 @@
 """How kernels are compiled.
 
-`kernel` for what Python calls (cached on disk), `inner` for what only kernels call, `inlined` for
-what is compiled into its callers, `by_type` for what depends on the types of its arguments.
+`kernel` for what Python calls (cached on disk), `inner` for what only kernels call, `by_type` for
+what depends on the types of its arguments. LLVM decides what is inlined: to let Numba do it, whose
+copies are typed again, took a fifth more of the time to compile.
 """
 
 import logging
@@ -44,24 +45,16 @@ def inner(function):
     return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
 
 
-def inlined(function):
-    """Compile a function into its callers."""
-    # Stores are written with `memory.put`.
-    return numba.njit(inline="always", **NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
-
-
-def by_type(choose=None, *, inline="never"):
+def by_type(choose):
     """Let the types of the arguments choose what a function does."""
     # The decorated function takes the types of the arguments, as Numba names them, and returns what
     # is compiled for them: a function of arguments of the same names.
-    if choose is None:
-        return lambda choose: by_type(choose, inline=inline)
 
     @wraps(choose)
     def chosen(*arguments):
         raise TypeError(f"{choose.__name__} can be called by kernels only")
 
-    overload(chosen, inline=inline, jit_options=PART)(choose)
+    overload(chosen, jit_options=PART)(choose)
     return chosen
 
 

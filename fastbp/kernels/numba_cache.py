@@ -1,7 +1,7 @@
 """Numba's cache, keyed on all kernel sources; a fault of the disk never stops training.
 
-All private names of Numba's cache that fastbp uses stand here. Where they are not as expected, importing
-this file raises an ImportError, and `jit.kernel` does with the public ones.
+All private names of Numba's cache that fastbp uses stand here. Where they are not as expected,
+importing this file raises an ImportError, and `jit.kernel` does with the public ones.
 """
 
 import logging

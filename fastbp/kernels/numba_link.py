@@ -10,6 +10,7 @@ All private names of Numba's code generator that fastbp uses stand here. Where t
 expected, importing this file raises an ImportError, and kernels are linked as Numba does it.
 """
 
+import ctypes
 import hashlib
 import os
 import tempfile
@@ -26,6 +27,8 @@ from numba.core.registry import cpu_target
 
 from .cache import cache_folders
 
+# Where Python calls a part: with its arguments (the function, ...) it says that it is no callable.
+_NOT_CALLABLE = ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value
 _ROUTINES: dict = {}  # by name, those in memory
 
 
@@ -45,10 +48,17 @@ class _Part(_Library):
         self._finalized = True
 
     def _get_module_for_linking(self):
-        return self._final_module
+        # For what is no kernel, such as a function of a test.
+        whole = _Kernel(self._codegen, self.name)
+        whole.add_linking_library(self)
+        whole.link_all()
+        for function in whole._final_module.functions:
+            if not function.is_declaration:
+                function.linkage = "linkonce_odr"
+        return whole._final_module
 
     def get_pointer_to_function(self, name):
-        return 0
+        return _NOT_CALLABLE
 
 
 class _Routine(_Library):
@@ -77,9 +87,19 @@ class _Kernel(_Library):
 
     def finalize(self):
         self._own = [f.name for f in self._final_module.functions if not f.is_declaration]
-        # Parts first: of other libraries LLVM drops what nobody calls yet.
-        self._linking_libraries.sort(key=lambda library: not isinstance(library, _Part))
+        self.link_all()
         super().finalize()
+
+    def link_all(self):
+        """Link all parts, then what they call: of others LLVM drops what nobody calls yet."""
+        parts = [one for one in self._linking_libraries if isinstance(one, _Part)]
+        others = [one for one in self._linking_libraries if not isinstance(one, _Part)]
+        for part in parts:
+            self._final_module.link_in(part._final_module, preserve=True)
+        for other in others:
+            self._final_module.link_in(other._get_module_for_linking(), preserve=True)
+        # What is left is linked already; a kernel is asked for the routines among it.
+        self._linking_libraries = [one for one in others if isinstance(one, _Routine)]
 
     def _optimize_final_module(self):
         for function in self._final_module.functions:

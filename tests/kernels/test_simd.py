@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import pytest
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from fastbp.kernels.cpu import vector_bytes
 from fastbp.kernels.ir.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
@@ -43,7 +43,7 @@ from fastbp.kernels.ir.tiles import (
 )
 from fastbp.kernels.ir.transpose import transpose, transpose_few, transpose_samples
 from fastbp.kernels.ir.vectors import I64, Emitter, Vec, emitted, lanes
-from fastbp.kernels.jit import by_type, inlined, inner
+from fastbp.kernels.jit import inner
 from fastbp.kernels.machine import (
     ENTRY_GROUP,
     FEW_COLUMNS,
@@ -697,19 +697,23 @@ def test_masks_take_the_first_lanes(dtype, rng):
 # -- stores ----------------------------------------------------------------------------------------
 
 
-@by_type(inline="always")
 def double_of(x):
-    """Twice a number: an overload that is inlined makes Numba remove dead code."""
+    """Twice a number."""
+
+
+@overload(double_of, inline="always")
+def _double_of(x):
+    """An overload that is inlined makes Numba remove dead code."""
     return lambda x: x + x
 
 
-@inlined
+@numba.njit(inline="always")
 def put_twice(p, i):
     put(p, i, double_of(0.5))
     put(at(p, 1), i, 2.5)
 
 
-@inlined
+@numba.njit(inline="always")
 def set_twice(p, i):
     p[i] = double_of(0.5)
     at(p, 1)[i] = 2.5

@@ -62,6 +62,11 @@ def stop_and_look(sync):
     return before, stopped(pointer(sync))
 
 
+@numba.njit
+def share_of(count, unit, thread, team):
+    return share(count, unit, thread, team)
+
+
 def together(team, enter):
     threads = [threading.Thread(target=enter, args=(i,)) for i in range(team)]
     for thread in threads:
@@ -136,6 +141,11 @@ def test_each_number_goes_to_one_thread_in_each_round(team):
     assert (taken == 1).all()
 
 
+def test_what_only_kernels_call_refuses_python():
+    with pytest.raises(TypeError, match="not callable"):
+        share(100, 4, 0, 2)
+
+
 def test_stop_is_seen():
     assert stop_and_look(np.zeros(SYNC_SIZE, np.int64)) == (False, True)
 
@@ -144,7 +154,7 @@ def test_stop_is_seen():
 @pytest.mark.parametrize("team", TEAMS)
 def test_shares_cover_all_things_once_in_whole_units(team, unit):
     for count in [*range(70), 100, 784, 1000]:
-        shares = [share(count, unit, thread, team) for thread in range(team)]
+        shares = [share_of(count, unit, thread, team) for thread in range(team)]
         covered = [thing for first, last in shares for thing in range(first, last)]
         assert covered == list(range(count))
         assert all(first % unit == 0 for first, last in shares if last > first)
@@ -156,7 +166,9 @@ def test_shares_cover_all_things_once_in_whole_units(team, unit):
 def test_shares_are_fair(team, unit):
     """No share is more than one unit larger than another, but for a last unit that is cut short."""
     for count in (64, 100, 784):
-        sizes = [last - first for first, last in (share(count, unit, t, team) for t in range(team))]
+        sizes = [
+            last - first for first, last in (share_of(count, unit, t, team) for t in range(team))
+        ]
         assert max(sizes) - min(sizes) <= 2 * unit - 1
 
 

@@ -338,7 +338,7 @@ class _ListTile(_Tile):
         kind = ir.IntType(e.dtype.bitwidth)
         start = b.load(b.bitcast(self._part(k, 1), kind.as_pointer()))
         start = start if kind.width == 64 else b.zext(start, I64)
-        return e.beside(e.at(self.b, b.add(start, v)), columns)
+        return e.beside(e.at(self.b, b.add(start, v)), len(columns))
 
 
 @emitted(apart=True)

@@ -10,7 +10,7 @@ from numba import types
 
 from ..ir.losses import output_rows
 from ..ir.memory import at, pointer, prefetch
-from ..jit import by_type, inlined, inner
+from ..jit import by_type, inner
 from . import first, records, upper
 from .records import NUM, TOTALS, batch_at
 from .stores import gradient_store
@@ -152,7 +152,7 @@ def learn_upper(job, batch):
     return True
 
 
-@inlined
+@inner
 def learn_chunks(job, order, m, alpha, share_of_loss):
     """Add alpha * (sum of the gradients of m samples) to the buffer, chunk by chunk."""
     # Of a batch that is refused nothing stays in the totals.
@@ -172,7 +172,7 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 # -- a batch of one --------------------------------------------------------------------------------
 
 
-@inlined
+@inner
 def _learn_one(job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     # Each thread of a team does all that is above the first layer.
@@ -190,7 +190,7 @@ def _learn_one(job, batch, slot, fresh):
     return True
 
 
-@inlined
+@inner
 def learn_ones(job, order, n, span):
     """Take a step on each sample of a span, one after the other."""
     alpha = -span.learning_rate / span.batch  # as precise as that of larger batches

@@ -6,7 +6,7 @@ that W stays in its cache.
 
 from ..ir.memory import at, prefetch, put
 from ..ir.tiles import pack, update_and_forward
-from ..jit import by_type, inlined, inner
+from ..jit import by_type, inner
 from . import first_sparse
 from .products import add_packed, add_product, multiply_bias
 from .records import NUM, SCALE, Matrix, Rows, is_dense, kind, numbers
@@ -26,7 +26,7 @@ def _converts(job):
     return lambda job: True
 
 
-@by_type(inline="always")
+@by_type
 def _originals(job):
     """Return X; where it has another type than the parameters, copies are multiplied anyway."""
     return (lambda job: job.data.X) if _same_dtype(job) else (lambda job: job.work.scratch)
@@ -45,7 +45,7 @@ def _convert(plan, X, which, r0, r1, scratch, slot):
             put(row, i, row[i] * scratch[SCALE])
 
 
-@inlined
+@inner
 def _samples(job, which, ahead):
     plan, in_order = job.plan, numbers(job.work)
     if _converts(job):
@@ -53,7 +53,7 @@ def _samples(job, which, ahead):
     return Rows(_originals(job), plan.sizes[0], which, ahead)
 
 
-@inlined
+@inner
 def _sample(job, s, slot):
     """Return where sample number s is multiplied; a copy lies in one of two slots."""
     plan = job.plan
@@ -80,7 +80,7 @@ def _forward(job, batch):
         pack(r0, r1, plan.sizes[0], x.start, x.row, x.which, packed.start, packed.row)
 
 
-@inlined
+@inner
 def _packed(plan, scratch):
     """Return the place of the batch's inputs packed for tiles."""
     # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
@@ -138,19 +138,19 @@ def in_blocks(job):
     return (lambda job: False) if is_dense(job) else (lambda job: job.plan.blocks > 1)
 
 
-@by_type(inline="always")
+@by_type
 def forward(job, batch):
     """Write this thread's columns of the first layer's weighted inputs."""
     return _forward if is_dense(job) else first_sparse.forward
 
 
-@by_type(inline="always")
+@by_type
 def update(job, batch):
     """Add alpha * gradient to this thread's columns of the first layer's weights in the target."""
     return _update if is_dense(job) else first_sparse.update
 
 
-@by_type(inline="always")
+@by_type
 def update_block(job, j, batch):
     """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
     if is_dense(job):
@@ -161,13 +161,13 @@ def update_block(job, j, batch):
 # Batches of one. The update of a sample waits for the forward pass of the next.
 
 
-@by_type(inline="always")
+@by_type
 def forward_one(job, batch, slot, fresh):
     """Take the update still due, unless `fresh`; then write the first layer's weighted inputs."""
     return _forward_one if is_dense(job) else first_sparse.forward_one
 
 
-@by_type(inline="always")
+@by_type
 def update_last(job, s, slot, alpha):
     """Take the update of sample s that is still due."""
     return _update_last if is_dense(job) else first_sparse.update_last

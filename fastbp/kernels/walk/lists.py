@@ -25,7 +25,7 @@ def ends_size(inputs):
     return (2 * inputs + UNIT - 1) // UNIT * UNIT
 
 
-@by_type(inline="always")
+@by_type
 def _value(data, k):
     """Return the value of entry k."""
     if isinstance(kind(data, "palette"), types.NoneType):

@@ -17,14 +17,14 @@ from ..ir.losses import output_lanes
 from ..ir.memory import at, put, vector_lanes
 from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
 from ..ir.transpose import transpose_few, transpose_samples
-from ..jit import by_type, inlined, inner
+from ..jit import by_type, inner
 from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
 from .batch import may_go_on
 from .records import ONE, SCALE, TOTALS, add_scaled, count, fill, reset, size_of
 from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
 
 
-@by_type(inline="never")
+@by_type
 def _transpose(X, which, m, n, scale, out, row):
     """out[i, s] = scale * X[which[s], i], zeros up to the end of the last vector."""
 
@@ -84,7 +84,7 @@ def _forward(plan, params, width, scratch):
             activate(plan.activations[l], rows, long, a, row, a, row)
 
 
-@inlined
+@inner
 def _backward(plan, params, width, scratch):
     row = plan.chunk
     for l in range(plan.last, 1, -1):
@@ -135,7 +135,7 @@ def chunk_of(plan, params, m):
     return ((m + chunks - 1) // chunks + lanes - 1) // lanes * lanes
 
 
-@inlined
+@inner
 def _learn_chunk(job, which, m, alpha):
     """Take one step on a batch that is one chunk; False if its loss is not finite."""
     plan, params, work, team = job.plan, job.params.flat, job.work, job.team
@@ -153,7 +153,7 @@ def _learn_chunk(job, which, m, alpha):
     return True
 
 
-@inlined
+@inner
 def _learn_round(job, order, m, step, alpha):
     """Add alpha * (sum of the gradients of a round of chunks) to work.grads."""
     # Each chunk is `step` samples. A thread that is done with one takes the next, so that none
@@ -201,7 +201,7 @@ def learn_rounds(job, order, m):
     return True
 
 
-@inlined
+@inner
 def learn_narrow(job, which, m, rate):
     """Take one step on a batch of m samples; False if its loss is not finite."""
     if m <= job.plan.chunk:

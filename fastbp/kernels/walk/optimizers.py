@@ -16,7 +16,7 @@ import numpy as np
 
 from ..ir.denormals import flush_denormals, restore_denormals
 from ..ir.memory import at, number, put, sum_of_squares
-from ..jit import inlined, inner
+from ..jit import inner
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
@@ -230,7 +230,7 @@ def take_step(plan, params, work, team, rule, rate, m, share_of_each):
     _end_step(plan, work, rule, m, decay, team)
 
 
-@inlined
+@inner
 def learn_by_blocks(job, batch, rule, rate):
     """Take one step, the first layer's block by block; one thread alone."""
     # All blocks have their gradient in one place, the buffer's beginning, which stays in the cache:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..ir.memory import at, pointer, put
-from ..jit import inlined, inner
+from ..jit import inner
 from ..machine import ROUND
 from .team import SYNC_SIZE
 
@@ -235,7 +235,7 @@ def with_target(batch, target):
     return Batch(b.now, b.ahead, b.later, b.size, b.alpha, b.share_of_loss, target, b.turn)
 
 
-@inlined
+@inner
 def numbers(work):
     """Return the numbers 0, 1, 2, ...: rows as they lie."""
     return at(work.integers, SYNC_SIZE)

@@ -12,7 +12,7 @@ then are its own, too.
 """
 
 from ..ir.memory import at, pointer, pointers, vector_lanes
-from ..jit import inlined, inner
+from ..jit import inner
 from ..machine import UPDATE_UNIT
 from .records import (
     NUM,
@@ -30,7 +30,7 @@ from .records import (
 from .team import share
 
 
-@inlined
+@inner
 def job_of(plan, params, data, targets, work, team):
     """Return the job that the records of a call describe."""
     net, memory = unpack(plan), pointers(work)
@@ -39,7 +39,7 @@ def job_of(plan, params, data, targets, work, team):
     return Job(net, store, pointers(data), pointers(targets), own, team, upper, memory.scratch)
 
 
-@inlined
+@inner
 def lone_job(plan, params, data, targets, work):
     """Return the job of a thread that works alone, of pointers."""
     team = Team(NUM(0), NUM(1))

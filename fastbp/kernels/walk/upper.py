@@ -8,7 +8,7 @@ from ..ir.activations import activate, scale_by_slope
 from ..ir.memory import at, vector_lanes
 from ..ir.tiles import delta_and_update
 from ..ir.transpose import transpose
-from ..jit import inlined, inner
+from ..jit import inner
 from ..machine import ROWS_UNIT
 from .products import add_product, multiply, multiply_bias
 from .records import NUM, ONE, Matrix, Rows, copy, fill, numbers
@@ -16,7 +16,7 @@ from .stores import columns, columns_of
 from .team import share
 
 
-@inlined
+@inner
 def _rows(work, first, row):
     """Return the matrix that starts at scratch[first], its rows as they lie."""
     in_order = numbers(work)
@@ -86,7 +86,7 @@ def forward_rest(job, r0, r1, turn):
         )  # fmt: skip
 
 
-@inlined
+@inner
 def transpose_weights(job):
     """Transpose the weights of all layers, each thread the rows that it updates."""
     plan, params, scratch, team = job.plan, job.params.flat, job.work.scratch, job.upper
@@ -99,7 +99,7 @@ def transpose_weights(job):
             )  # fmt: skip
 
 
-@inlined
+@inner
 def backward(job, r0, r1):
     """Deltas of the hidden layers, of samples r0 <= r < r1."""
     plan, scratch = job.plan, job.work.scratch
@@ -125,7 +125,7 @@ def backward(job, r0, r1):
             )  # fmt: skip
 
 
-@inlined
+@inner
 def update_layers(job, m, target, alpha):
     """Add alpha * gradient to this thread's rows of the weights of all layers."""
     plan, work, team = job.plan, job.work, job.upper
@@ -157,7 +157,7 @@ def update_biases(job, m, target, alpha):
         )  # fmt: skip
 
 
-@inlined
+@inner
 def backward_and_update_one(job, alpha):
     """Learn one sample: each layer is read once, for its delta and its update."""
     plan, params, scratch = job.plan, job.params.flat, job.work.scratch
