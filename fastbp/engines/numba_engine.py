@@ -53,8 +53,9 @@ class NumbaEngine:
         self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
 
     def workspace(
-        self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0
-    ) -> Workspace:
+        self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0,
+        team: planning.Team = planning.ALONE, panels: int = 0,
+    ) -> Workspace:  # fmt: skip
         """Return the plan for batches of this size, and memory for it."""
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
@@ -63,18 +64,22 @@ class NumbaEngine:
         # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
         tiled = path == "dense" and batch_size > 1
         widths = planner.tile_widths if tiled else planner.widths
-        packed = planner.packed(places.chunk) if tiled else 0
+        packed, more = places.size, planner.packed(places.chunk) if tiled else 0
+        places = places._replace(size=places.size + more)
+        if not narrow:
+            places = planner.columns(places, team, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
-            chunk=places.chunk, blocks=blocks, lists=lists,
-            thread_scratch=places.size if narrow or lists else 0,
-            packed=places.size if packed else 0,
+            chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if more else 0,
+            thread_scratch=places.size,
+            thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
+            turn=places.turn, columns_delta=places.columns_delta, local=places.local,
             sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
             activations=[0, *(ACTIVATION_CODES[name] for name in model.activations)],
         )  # fmt: skip
-        return Workspace(plan, places.size + packed, model.scale, self.dtype)
+        return Workspace(plan, places.size, model.scale, self.dtype)
 
     @cached_property
     def _workspace(self) -> Workspace:  # for calls with lanes over the neurons
@@ -98,8 +103,7 @@ class NumbaEngine:
         plain = type(X) is np.ndarray
         X = dense_rows(X, self.dtype) if plain else inputs(X, self.model.scale, self.dtype)
         if threads != 1:
-            work = machine.CALL_PER_THREAD
-            threads = planning.team_size(threads, self.layout.size, n, work)
+            threads = planning.threads_of_call(threads, self.layout.size, n)
         if threads == 1:
             return out, self._forward(params, X, out)
         # Of whole tiles: the bits of a row do not depend on the part it is in.

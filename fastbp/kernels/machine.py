@@ -91,8 +91,12 @@ LIST_SPLIT = 2
 # others; then sleeps, so that it does not use up a container's quota. In nanoseconds: most barriers
 # take less than the first, and to wake up takes a tenth of the second.
 PAUSES, MOST_SPINNING, MOST_YIELDING = 32, 20_000, 1_000_000
-UPDATE_UNIT = 8  # rows of W, or parameters: whole tiles of 32 registers
-TRANSPOSE_UNIT = 16  # rows of W: whole squares of vectors of any width
+BARE_LOOKS = 16  # before the first pause, which takes 140 cycles on Intel
+MOST_THREADS = 64  # of a team: each has a counter to meet by
+PAGE = 4096  # bytes
+APART = 256  # bytes between what different threads write: CPUs fetch pairs of lines, and streams
+UPDATE_UNIT = 8  # parameters
+ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole tiles
 
 # -- sums that have the same bits for any team -----------------------------------------------------
 
@@ -119,8 +123,12 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # -- threads ---------------------------------------------------------------------------------------
 
-# A team costs three barriers a batch; each thread wants at least this many weights x samples.
-WORK_PER_THREAD = 2**17
+# What a team pays, in the nanoseconds of the costs below: a barrier, and a line that another core
+# has written. What a thread does for each input, however few its columns are, in vectors of them;
+# and an optimiser's step of a vector. One thread more must gain so much.
+BARRIER_COST, CROSSING_COST = 100, 2.5  # by kind: <intel: 400, 8>
+INPUT_COST, RULE_COST = 0.7, 0.8
+TEAM_GAIN = 0.93
 # To wake threads for a single call takes 0.05 ms.
 CALL_PER_THREAD = 2**25
 PARTS_PER_THREAD = 8  # of a call: a thread that starts late, or has a slow core, takes fewer
@@ -207,15 +215,6 @@ KINDS = {
 KIND = kind_of(CPU)
 globals().update(KINDS[KIND])
 globals().update(changes(os.environ.get("FASTBP_CONSTANTS", "")))
-
-# -- what follows from the table -------------------------------------------------------------------
-
-# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
-# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
-# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
-# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
-TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // CPU.vector_bytes)
-TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
 
 # All of the above: what this machine's kernels are made of, on which their cache is keyed.
 ROW = {n: v for n, v in globals().items() if n.isupper() and n not in ("CPU", "KINDS", "SIGNS")}

@@ -95,9 +95,3 @@ def test_rows_change_constants_that_exist_and_are_different():
         assert constants_on(kind)["KIND"] == kind
         for name in set(row) - of_caches:
             assert json.loads(json.dumps(row[name])) != neutral[name], (kind, name)
-
-
-def test_what_follows_from_a_row_is_not_in_one():
-    """It would be overwritten, or computed from what another kind has."""
-    for row in machine.KINDS.values():
-        assert not {"TEAM_COLUMNS", "TEAM_WIDTH"} & set(row)

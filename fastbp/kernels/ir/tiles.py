@@ -15,14 +15,6 @@ from .memory import FIRST_LEVEL, prefetch_line
 from .vectors import I64, emitted, spread
 
 
-def _no_stream(n):
-    """Return the numbers below n in the order in which neighbouring lines should be asked for."""
-    # Three lines in a row are a stream to the CPU, which then fetches the next ones too. Those may
-    # be columns of another thread, which has to ask for them again before it writes: for what one
-    # thread does in 79 us, two took 99, and take 47 in this order (100 samples of MNIST, 784-96).
-    return [*range(0, n, 2), *range(1, n, 2)]
-
-
 class _Tile:
     """Operands of C[r, :] = epilogue(sum over k of A[r, k] * B[k, :])."""
 
@@ -77,8 +69,7 @@ class _Tile:
     def b_vectors(self, k, v, columns):
         """Return the columns of B[k, :] from v on."""
         places = self.b_places(k, v, columns)
-        loaded = {c: self.e.load(places[c], columns[c]) for c in _no_stream(len(columns))}
-        vecs = [loaded[c] for c in range(len(columns))]
+        vecs = [self.e.load(place, size) for place, size in zip(places, columns, strict=True)]
         if self.advance is not None:
             vecs = self.advance(k, vecs)
             for place, vec in zip(places, vecs, strict=True):
@@ -377,8 +368,8 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
                 k = e.builder.add(first, I64(s))
                 x = t.value(e.at(a, k))
                 places = t.b_places(k, v, columns)
-                for c in _no_stream(len(columns)):
-                    e.store(places[c], rows[c].fma(x, e.load(places[c])))
+                for place, row in zip(places, rows, strict=True):
+                    e.store(place, row.fma(x, e.load(place)))
 
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 

@@ -14,7 +14,7 @@ from ..ir.memory import at, integers_at, put, put_pair, vector_lanes
 from ..ir.tiles import gather_axpy
 from ..jit import by_type, inner
 from ..machine import LIST_SPLIT, SPARSE_COLUMNS
-from .records import kind
+from .records import Matrix, kind
 
 UNIT = 16  # elements of the scratch, whole lines
 
@@ -57,15 +57,14 @@ def _close(inputs, room, ends, pairs):
 
 
 @inner
-def _multiply(inputs, room, lengths, pairs, alpha, c, delta, W):
-    """W[i] += alpha * (sum of x[i] delta over the samples of list i)."""
-    panel = SPARSE_COLUMNS * vector_lanes(W)
-    for v in range(0, c.width, panel):
-        width = min(panel, c.width - v)
+def _multiply(inputs, width, room, lengths, pairs, alpha, delta, w):
+    """W[i] += alpha * (sum of x[i] delta over the samples of list i); W is a `Matrix`."""
+    panel = SPARSE_COLUMNS * vector_lanes(w.start)
+    for v in range(0, width, panel):
         for i in range(inputs):
             gather_axpy(
-                width, lengths[i], at(pairs, 2 * i * room), at(delta, v), at(W, i * c.row + v),
-                alpha,
+                min(panel, width - v), lengths[i], at(pairs, 2 * i * room), at(delta, v),
+                at(w.start, i * w.row + v), alpha,
             )  # fmt: skip
 
 
@@ -74,7 +73,8 @@ def update(job, first, last, batch, c):
     """Add alpha * gradient to this thread's columns of the weights of blocks first <= j < last."""
     data, plan, room = job.data, job.plan, job.plan.lists
     rows = -(-plan.sizes[0] // plan.blocks)
-    memory = at(job.work.scratch, plan.a[0] + job.team.thread * plan.thread_scratch)
+    memory = at(job.memory, plan.a[0] + job.team.thread * plan.thread_scratch)
+    store = batch.target
     ends, pairs, most = integers_at(memory), at(memory, ends_size(rows)), room - LIST_SPLIT + 1
     for j in range(first, last):
         start, end = j * rows, min((j + 1) * rows, plan.sizes[0])
@@ -84,7 +84,6 @@ def update(job, first, last, batch, c):
                 put(ends, i, i * room)
             _fill(data, plan.blocks, j, at(batch.now, done), m, start, c.row, ends, pairs)
             _close(end - start, room, ends, pairs)
-            _multiply(
-                end - start, room, ends, pairs, batch.alpha, c, at(c.delta, done * c.row),
-                at(c.W, start * c.row),
-            )  # fmt: skip
+            w = Matrix(at(store.W, start * store.row), store.row)
+            delta = at(c.delta, done * c.row)
+            _multiply(end - start, c.width, room, ends, pairs, batch.alpha, delta, w)
