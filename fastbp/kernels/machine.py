@@ -45,13 +45,20 @@ DOT_COLUMNS = 8 if CPU.registers == 32 else 4
 K_SPLIT = {1: 4, 2: 2}
 # Columns of a tile of one row on zero-skipping input, in vectors.
 SPARSE_COLUMNS = 4
-# Rows of weights that a single sample's delta and update take at once: their sums are folded
-# together. From one row to eight, 100x112 weights take 882, 746 (four) and 100x16 228, 156 ns on
-# Intel; on Zen 4 `online` takes 5 % less. Four of them leave 16 registers some room.
+# Single samples read and write weights in one pass: bytes of its vectors, its columns in vectors
+# where it sums up the next sample's products, too, and its rows where it sums up deltas, which are
+# folded together. On Zen 4 vectors of 32 bytes take 784x32 weights in 1,130 ns, of 64 bytes in
+# 1,340; 784x112 in 4,080, 4,430; with deltas, four rows at a time, 100x112 in 505, 575, and 100x16
+# in 111, 124. Three columns do not fit 16 registers: 784x32 take 1,630 in place of 1,115 with AVX2.
+# Eight rows in place of one, Intel: 100x112 weights 882, 746 (four), and 100x16 228, 156 ns.
+PASS_BYTES = CPU.vector_bytes
+PASS_COLUMNS = 3 if CPU.registers == 32 else 2
 DELTA_ROWS = 8 if CPU.registers == 32 else 4
-# Entries of zero-skipping input come in groups of this many, filled up with zeros: they are summed
-# up in as many sums, and no loop over them has a remainder, whose exit would be mispredicted.
-ENTRY_GROUP = 4
+# Entries of zero-skipping input come in groups of this many, filled up with zeros: no loop over
+# them has a remainder, whose exit would be mispredicted. They are summed up in ENTRY_SUMS sums for
+# each column: with AVX2, four do not fit the registers, and 152 entries of 32 columns take 225 ns
+# in place of 125 (Zen 4 held to it).
+ENTRY_GROUP, ENTRY_SUMS = 4, 4 if CPU.registers == 32 else 2
 
 # -- single passes ---------------------------------------------------------------------------------
 
@@ -202,6 +209,9 @@ KINDS = {
         "UPDATE_ROWS": 6,
         "UPDATE_COLUMNS": 4,
         "HALF_TAILS": True,
+        "PASS_BYTES": 32,
+        "PASS_COLUMNS": 2,
+        "DELTA_ROWS": 4,
     },
     # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
     "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},

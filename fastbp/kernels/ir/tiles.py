@@ -317,7 +317,7 @@ def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     t = _Tile(e, a, I64(0), b, b_row, c, I64(0), extra, index=index, palette=palette)
 
     def panel(columns, v):
-        _emit_tile(t, "bias", 1, columns, I64(0), v, depth, ENTRY_GROUP)
+        _emit_tile(t, "bias", 1, columns, I64(0), v, depth, machine.ENTRY_SUMS)
 
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
@@ -380,6 +380,7 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
     # The update of one sample and the forward pass of the next: W is read and written once a sample
     # rather than read twice. The sum is added up as a tile of one row does.
     # W: (depth, width); now, following: (depth,); delta, out, bias: (width,).
+    e = e.with_vectors(machine.PASS_BYTES)
     t = _Tile(e, following, I64(0), w, w_row, out, I64(0), bias)
     scale = e.splat(alpha)
 
@@ -393,7 +394,7 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
         t.advance = advance
         _emit_tile(t, "bias", 1, columns, I64(0), v, depth)
 
-    t.panels(width, panel)
+    t.panels(width, panel, machine.PASS_COLUMNS)
 
 
 @emitted(apart=True)
@@ -401,7 +402,7 @@ def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
     """out[i] = W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
     # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:
     # (rows,).
-    b, most = e.builder, machine.DELTA_ROWS
+    e, b, most = e.with_vectors(machine.PASS_BYTES), e.builder, machine.DELTA_ROWS
 
     def some_rows(i, size):
         numbers = [b.add(i, I64(r)) for r in range(size)]

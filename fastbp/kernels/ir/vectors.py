@@ -165,13 +165,17 @@ def first_of(builder, n, count):
 class Emitter:
     """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 
-    def __init__(self, builder, dtype):
-        self.builder, self.dtype = builder, dtype
+    def __init__(self, builder, dtype, vector=None):
+        self.builder, self.dtype, self.vector = builder, dtype, vector
 
     @property
     def lanes(self):
         """How many elements a vector holds."""
-        return lanes(self.dtype)
+        return self.vector * 8 // self.dtype.bitwidth if self.vector else lanes(self.dtype)
+
+    def with_vectors(self, size):
+        """Return an emitter of vectors of so many bytes."""
+        return Emitter(self.builder, self.dtype, size)
 
     def at(self, place, index):
         """Return the place `index` elements further on."""
