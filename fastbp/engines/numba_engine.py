@@ -105,19 +105,30 @@ class NumbaEngine:
         if threads != 1:
             threads = planning.threads_of_call(threads, self.layout.size, n)
         if threads == 1:
-            return out, self._forward(params, X, out)
+            return out, self._forward(params, X.reshape(-1) if plain else X, out.reshape(-1))
         # Of whole tiles: the bits of a row do not depend on the part it is in.
         rows = -(-n // (threads * machine.PARTS_PER_THREAD))
         parts = iter(parts_of(n, planning.rounded_up(rows, machine.TILE_ROWS)))
 
         def forward() -> bool:
-            return all([self._forward(params, part_of(X, part), out[part]) for part in parts])
+            return all([self._part(params, X, part, out) for part in parts])
 
         # This thread takes parts like any other: were there one more, two would begin on one core.
         others = [_helpers().submit(forward) for _ in range(1, threads)]
         return out, all([forward(), *(other.result() for other in others)])
 
-    def _forward(self, params: Array, X: Array, out: Array) -> bool:
+    def _part(self, params: Array, X: Any, part: slice, out: Array) -> bool:
+        some = part_of(X, part)
+        some = some.reshape(-1) if isinstance(some, np.ndarray) else some
+        return self._forward(params, some, out[part].reshape(-1))
+
+    def feedforward_one(self, params: Array, x: Array) -> tuple[Array, bool]:
+        """Return the outputs of one sample, (n_in,) of this dtype, and whether it was finite."""
+        # Without the steps that only batches need: 784-30-10 took 2.7 us a call, 1.1 in the kernel.
+        out = np.empty(self.n_out, self.dtype)
+        return out, self._forward(params, x, out)
+
+    def _forward(self, params: Array, X: Any, out: Array) -> bool:
         space = self._workspace
         work = space.acquire()
         fine: bool = kernels.feedforward(space.plan, params, X, work.scratch, work.integers, out)
