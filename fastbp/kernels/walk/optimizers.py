@@ -20,7 +20,7 @@ from ..jit import inner
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import size_of, with_target
+from .records import ONE, size_of, with_target
 from .stores import as_stored
 from .team import barrier, share
 
@@ -239,7 +239,9 @@ def learn_by_blocks(job, batch, rule, rate):
     if not learn_upper(job, batch):
         return False
     plan, params, work = job.plan, job.params.flat, job.work
-    step = StepFactors(rate, 1.0, _decay(rule, batch.alpha))
+    # From memory: where LLVM saw that it is 1, sums were rounded once where a team's are twice.
+    one = np.float64(work.scratch[ONE])
+    step = StepFactors(rate, one, _decay(rule, batch.alpha))
     for j in range(plan.blocks + 1):
         start, _ = _block(plan, j)
         g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
