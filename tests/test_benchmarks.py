@@ -30,7 +30,7 @@ from benchmarks import (
 import fastbp
 from fastbp import reference
 from fastbp.engines.operations import Operations
-from fastbp.kernels import KERNELS
+from fastbp.kernels import KERNELS, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {"counting", "turns"}  # which a benchmark starts
@@ -290,3 +290,30 @@ def test_callgrind_s_files_are_read(tmp_path):
         path = tmp_path / f"callgrind.out.{number}"
         path.write_text(text.format(trigger, total))
     assert counts.parsed(tmp_path) == {"sigmoid": 10, "sgd_epoch x": 20}
+
+
+PEAK = """
+import re
+from benchmarks import peak
+peak.spinning("float32", 1)
+code, = peak.spin.inspect_asm().values()
+(loop,) = (block for block in re.split(r"\\n(?=\\.LBB)", code) if block.count("vfmadd") > 1)
+print(len(re.findall(r"mm\\d+", loop)), len(re.findall(r"%[re]?[sb]p|\\(", loop)))
+"""
+HASWELL = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+bmi,+bmi2,+fma"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads x86's machine code")
+@pytest.mark.parametrize("held", [{}, HASWELL], ids=["this CPU", "haswell"])
+def test_the_peak_loop_stays_in_registers(held):
+    """What is stored and loaded again takes time that the peak must not have."""
+    if machine.CPU.vector_bytes < 32:
+        pytest.skip("no FMA by these names")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "asv_benchmarks")])
+    environment = {**os.environ, "PYTHONPATH": paths, **held}
+    found = subprocess.run(
+        [sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True, check=True
+    )
+    registers, places = map(int, found.stdout.split())
+    assert registers >= 24
+    assert places == 0

@@ -11,10 +11,12 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.cpu import this_cpu
 from fastbp.kernels.ir.vectors import I64, Emitter, Vec, lanes
 
-# Enough to cover the latency of two units (4 cycles x 2), few enough for 32 registers. 12 lost 4 %.
-ACCUMULATORS = 24
+# Enough to cover the latency of two units (4 or 5 cycles x 2), and one register less than there are
+# for the factor: of 32, 12 lost 4 %; of 16, more than 15 are stored and loaded again each round.
+ACCUMULATORS = 24 if this_cpu().registers == 32 else 12
 
 
 @intrinsic

@@ -108,7 +108,7 @@ class NumbaEngine:
             return out, self._forward(params, X.reshape(-1) if plain else X, out.reshape(-1))
         # Of whole tiles: the bits of a row do not depend on the part it is in.
         rows = -(-n // (threads * machine.PARTS_PER_THREAD))
-        parts = iter(parts_of(n, planning.rounded_up(rows, machine.TILE_ROWS)))
+        parts = iter(parts_of(n, planning.rounded_up(rows, machine.TILE_UNIT)))
 
         def forward() -> bool:
             return all([self._part(params, X, part, out) for part in parts])

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp import kernels, reference
 from fastbp.engines import numba_data, numba_trainer
 from fastbp.engines.numba_engine import NumbaEngine
@@ -801,3 +802,21 @@ def test_an_epoch_on_mnist(mnist, make_net, assert_close):
     found = Trained(net, X[:3000], targets, 10, **how)
     assert_close(found.params, expected.params, "epoch")
     assert found.hits == expected.hits > 1000
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_packed_inputs_change_no_bit(threads, rng, monkeypatch):
+    """Tiles add up as those that read inputs where they lie; each thread packs its share."""
+    X, y = rng.standard_normal((50, 37)).astype(np.float32), rng.integers(0, 3, 50)
+    monkeypatch.setattr(machine, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(machine, "PACKED_BATCH", 2)
+
+    def trained(least, threads):
+        monkeypatch.setattr(machine, "PACKED_WIDTH", least)
+        net = fastbp.Network([37, 21, 3], dtype="float32", seed=0)
+        assert bool(net._engine.planner.packed(16)) == (least == 1)
+        options = {"epochs": 2, "batch_size": 16, "learning_rate": 0.3, "shuffle": False}
+        net.fit(X, y, threads=threads, **options)
+        return net.to_vector()
+
+    assert np.array_equal(trained(2**20, 1), trained(1, threads))

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numba
@@ -18,6 +19,7 @@ import pytest
 from numba import types
 from numba.extending import intrinsic, overload
 
+from fastbp.kernels import machine
 from fastbp.kernels.cpu import vector_bytes
 from fastbp.kernels.ir.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
 from fastbp.kernels.ir.memory import (
@@ -36,8 +38,10 @@ from fastbp.kernels.ir.tiles import (
     gather_bias,
     gemm_axpy,
     gemm_bias,
+    gemm_packed,
     gemm_row_bias,
     gemm_store,
+    pack,
     scatter_axpy,
     update_and_forward,
 )
@@ -50,6 +54,7 @@ from fastbp.kernels.machine import (
     FORMULA_VECTORS,
     LINE,
     MASK_BITS,
+    PACKED_ROWS,
 )
 
 DEPTHS = (1, 2, 3, 4, 5, 8, 31)
@@ -171,6 +176,51 @@ def test_gemm_is_the_product(epilogue, vectors, dtype, rng):
             gemm(epilogue, A, B, C, around, extra, rng)
             assert np.array_equal(C, expected), (rows, depth)
             assert_guards(around, rows, width)
+
+
+@pytest.mark.skipif(not machine.HALF_TAILS, reason="columns are whole vectors on this CPU")
+@pytest.mark.parametrize("epilogue", ["bias", "axpy"])
+def test_the_last_vector_may_be_half_of_one(epilogue, dtype, rng):
+    """The bits of whole vectors, and nothing is written beyond."""
+    for vectors in range(2, 7):
+        whole, half = vectors * num_lanes(dtype), (2 * vectors - 1) * num_lanes(dtype) // 2
+        for rows, depth in product((1, 2, 5, 8, 13), DEPTHS):
+            A = rng.standard_normal((rows, depth)).astype(dtype)
+            B, bias = (rng.standard_normal(n).astype(dtype) for n in ((depth, whole), whole))
+            wide, narrow = guarded(rows, whole, dtype), guarded(rows, half, dtype)
+            for (C, around), n in ((wide, whole), (narrow, half)):
+                C[:] = 1
+                extra = bias if epilogue == "bias" else dtype_of(dtype, 0.3)
+                gemm(epilogue, A, B[:, :n].copy(), C, around, extra)
+                assert_guards(around.copy(), rows, n)
+            assert np.array_equal(wide[0][:, :half], narrow[0]), (vectors, rows, depth)
+
+
+@numba.njit
+def run_packed(cols, width, depth, x, table, packed, b, c, alpha):
+    row = depth | 1
+    pack(0, depth // 2, cols, pointer(x), cols, pointer(table), pointer(packed), row)
+    pack(depth // 2, depth, cols, pointer(x), cols, pointer(table), pointer(packed), row)
+    rows = cols - cols % PACKED_ROWS
+    gemm_packed(
+        rows, width, depth, pointer(packed), row, pointer(b), width, pointer(c), width, alpha
+    )
+
+
+def test_packed_tiles_add_what_others_do(dtype, rng):
+    """The same bits, for the rows that fill tiles; those left over are not touched."""
+    for cols, depth, vectors in product((3, 8, 37), (1, 2, 7, 64), (1, 2, 3, 5)):
+        width, alpha = vectors * num_lanes(dtype), dtype_of(dtype, 0.3)
+        X, B = (rng.standard_normal((depth, n)).astype(dtype) for n in (cols, width))
+        expected, around = guarded(cols, width, dtype)
+        expected[:] = 1
+        gemm("axpy", X.T.copy(), B, expected, around, alpha)
+        found, packed = np.ones((cols, width), dtype), np.full((depth | 1) * 40, np.nan, dtype)
+        table = rng.permutation(depth)
+        run_packed(cols, width, depth, X[np.argsort(table)], table, packed, B, found, alpha)
+        whole = cols - cols % PACKED_ROWS
+        assert np.array_equal(found[:whole], expected[:whole]), (cols, depth, vectors)
+        assert (found[whole:] == 1).all()
 
 
 def dtype_of(dtype, value):

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from fastbp.kernels.ir.atomics import emit_pause
 from fastbp.kernels.ir.memory import pointer
-from fastbp.kernels.machine import K_SPLIT, TILE_ROWS
+from fastbp.kernels.machine import K_SPLIT, TILE_UNIT
 from fastbp.kernels.walk.records import Team
 from fastbp.kernels.walk.team import (
     SAMPLES_UNIT,
@@ -175,4 +175,4 @@ def test_shares_are_fair(team, unit):
 def test_samples_are_shared_out_in_units_whose_tiles_add_up_in_one_order():
     """Tiles of fewer rows than a unit split their sums; those of a unit and more do not."""
     assert max(K_SPLIT) < SAMPLES_UNIT
-    assert TILE_ROWS % SAMPLES_UNIT == 0
+    assert TILE_UNIT % SAMPLES_UNIT == 0

@@ -88,22 +88,32 @@ class _Tile:
 
         Columns are their sizes in vectors; with `halves` the last may be half of one.
         """
-        b, lanes = self.builder, self.e.lanes
+        b, lanes = self.builder, I64(self.e.lanes)
+        vectors = b.sdiv(b.add(width, b.sub(lanes, I64(1))), lanes)
+        # A single column leaves tiles waiting for loads and additions: it is taken with half of the
+        # panel before, and half a column with the one before it.
+        tail = self._half_tail(width, vectors) if halves else I64(0)
+        vectors = b.sub(vectors, tail)
+        rest = b.srem(vectors, I64(most))
+        alone = b.and_(b.icmp_signed("==", rest, I64(1)), b.icmp_signed(">", vectors, I64(most)))
+        full = b.sub(b.sub(vectors, rest), b.select(alone, I64(most), I64(0)))
 
         def whole(i, columns):
-            panel([1] * columns, b.mul(i, I64(lanes)))
+            panel([1] * columns, b.mul(i, lanes))
 
-        vectors = b.sdiv(b.add(width, I64(lanes - 1)), I64(lanes))
-        if not halves:
-            return _in_sizes(self.e, vectors, range(most, 0, -1), whole)
-        # A half alone would wait for its additions, so it is taken with the vector before it.
-        odd = b.icmp_signed("<=", b.srem(width, I64(lanes)), I64(lanes // 2))
-        odd = b.and_(odd, b.icmp_signed("!=", b.srem(width, I64(lanes)), I64(0)))
-        odd = b.and_(odd, b.icmp_signed(">", vectors, I64(1)))
-        first = b.sub(vectors, b.select(odd, I64(2), I64(0)))
-        _in_sizes(self.e, first, range(most, 0, -1), whole)
-        with b.if_then(odd):
-            panel([1, 0.5], b.mul(first, I64(lanes)))
+        with self.e.over(full, most) as i:
+            whole(i, most)
+        _in_sizes(self.e, vectors, range(most - 1, 0, -1), whole, full)
+        if halves:
+            with b.if_then(b.icmp_signed("!=", tail, I64(0))):
+                panel([1, 0.5], b.mul(vectors, lanes))
+
+    def _half_tail(self, width, vectors):
+        """Return the columns at the end that are taken together: two if the last is half of one."""
+        b, lanes = self.builder, self.e.lanes
+        last = b.srem(width, I64(lanes))
+        half = b.and_(b.icmp_signed(">", last, I64(0)), b.icmp_signed("<=", last, I64(lanes // 2)))
+        return b.select(b.and_(half, b.icmp_signed(">", vectors, I64(1))), I64(2), I64(0))
 
 
 class _PackedTile(_Tile):
@@ -187,14 +197,17 @@ def _emit_fetching(t, step, i, rows, depth, sums):
     return lines, e.loop(I64(0), lines, line, sums, body)
 
 
-def _in_sizes(e, count, sizes, body):
+ZERO = I64(0)
+
+
+def _in_sizes(e, count, sizes, body, done=ZERO):
     """Emit `body(i, size)` over `count` things: of each size in turn as many as fit in the rest."""
-    _in_units(e, count, {size: size for size in sizes}, body)
+    _in_units(e, count, {size: size for size in sizes}, body, done)
 
 
-def _in_units(e, count, sizes, body):
+def _in_units(e, count, sizes, body, done=ZERO):
     """Emit `body(i, size)` over `count` things, by units of which each holds things of one size."""
-    b, done = e.builder, I64(0)
+    b = e.builder
     for unit, size in sizes.items():
         rest = b.srem(b.sub(count, done), I64(unit))
         last = b.sub(count, rest)
@@ -203,17 +216,16 @@ def _in_units(e, count, sizes, body):
         done = last
 
 
-def _heights(rows):
-    """Return the rows of tiles by the rows that they are taken for, for `_in_units`."""
-    # What is left over is fewer than four: threads share rows by fours, and tiles of four or more
-    # add up in one order (see K_SPLIT). So tiles of six rows come in pairs.
-    return {rows if rows % 4 == 0 else 2 * rows: rows, 4: 4, 2: 2, 1: 1}
+# Heights of tiles by the rows that they are taken for, and the most columns.
+_FORWARD = {machine.TILE_UNIT: TILE_ROWS, 4: 4, 2: 2, 1: 1}, machine.TILE_COLUMNS
+_UPDATE = {machine.UPDATE_TILE_UNIT: machine.UPDATE_ROWS, 4: 4, 2: 2, 1: 1}, machine.UPDATE_COLUMNS
 
 
-def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMNS, halves=False):
+def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=False):
     # C = epilogue(A B). A: (rows, depth), or (depth, rows) where `transposed`; B: (depth, width);
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
+    heights, most = shape
 
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
         t = _Tile(
@@ -224,7 +236,7 @@ def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMN
             def tile(i, size):
                 _emit_tile(t, epilogue, size, columns, i, v, depth)
 
-            _in_units(e, rows, _heights(height), tile)
+            _in_units(e, rows, heights, tile)
 
         t.panels(width, panel, most, halves)
 
@@ -235,9 +247,7 @@ def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMN
 gemm_bias = _gemm("bias", halves=machine.HALF_TAILS)
 gemm_store = _gemm("store")
 gemm_row_bias = _gemm("row_bias", transposed=True)  # C = A^T B, plus a bias per row of C
-gemm_axpy = _gemm(  # C += alpha A^T B
-    "axpy", True, machine.UPDATE_ROWS, machine.UPDATE_COLUMNS, machine.HALF_TAILS
-)
+gemm_axpy = _gemm("axpy", True, _UPDATE, machine.HALF_TAILS)  # C += alpha A^T B
 
 
 @emitted(apart=True)

@@ -34,6 +34,8 @@ def barrier(sync, team):
     """Wait until all threads have come; return how many barriers they have passed."""
     # Each writes a counter of its own, and looks at those of the others: where all have come, that
     # is one line to fetch. A common counter would pass twice between the cores, and then a flag.
+    if team.size == 1:  # who does a share whole is no member of the team there
+        return 0
     mine = _CAME + team.thread * _APART
     passed = atomic_read(sync, mine) + 1
     atomic_write(sync, mine, passed)
@@ -64,6 +66,8 @@ def meet(sync, team, refused):
     """Wait for all; return whether the first of them refused to go on."""
     # By the number of the barrier, since threads may be one apart: a flag could be up already for
     # the next one when the last thread looks, which would leave the others alone there.
+    if team.size == 1:
+        return refused
     if team.thread == 0 and refused:
         atomic_write(sync, _LAST, atomic_read(sync, _CAME) + 1)
     passed = barrier(sync, team)
