@@ -5,8 +5,13 @@
 Each peer has a process of its own and its best known practice; all start from the same weights and
 train on the same samples with the same learning rate and loss, and their losses must agree. They
 run in turns, several slices each; the best slice counts. fastbp is driven through `Network.fit`,
-`gradient` and `feedforward`, with all that these do. Peers that are not installed are named. With
---threads 2, each runs on two cores, with one thread and with two, and the better one counts.
+`gradient`, `feedforward` and the estimators' `fit`, with all that these do. Peers that are not
+installed are named. With --threads 2, each runs on two cores, with one thread and with two, and the
+better one counts; with --held avx2, all that can be are held to vectors of 32 bytes.
+
+With --keep the results go to `asv_benchmarks/results-peers/`, into the file of this kind of CPU, in
+place of older ones of the same works; --merge does so with what --json wrote, here or elsewhere.
+--readme writes chart and tables from what is kept. These two race nobody.
 
 Exit code: 0; 1 if the peers' losses disagree, if fastbp fails, or, with --check, if a figure that
 must be reached is not shown to be; 2 for an unusable command line.
@@ -22,14 +27,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import fastbp
-from measure import cpu, training_images
-from peers import GAUGES, PEERS, chart, report
-from peers.race import entrants, race
-from peers.work import WORKLOADS, Workload, write_task
+import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-README, PICTURE = ROOT / "README.md", ROOT / ".github" / "peers.svg"
+import fastbp
+from fastbp.kernels import machine
+from measure import cpu, training_images
+from peers import GAUGES, PEERS, keep, report
+from peers.race import entrants, race
+from peers.work import HELD_FIGURES, WORKLOADS, Workload, write_task
+
 PACKAGES = (
     "fastbp", "numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime",
 )  # fmt: skip
@@ -85,7 +91,10 @@ def parser():
     p.add_argument("--cores", type=list_of(int), help="which, such as 0,1 (the first allowed)")
     p.add_argument("--check", action="store_true", help="exit code 1 if a must is not reached")
     p.add_argument("--json", type=Path, help="file for everything measured")
-    p.add_argument("--readme", action="store_true", help="rewrite the README's table and chart")
+    p.add_argument("--held", choices=("avx2",), help="what all are held to (the CPU's own)")
+    p.add_argument("--keep", action="store_true", help="keep the results, by kind of CPU")
+    p.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="keep those of files")
+    p.add_argument("--readme", action="store_true", help="write chart and tables from those kept")
     own = p.add_argument_group("a workload of your own, on Gaussian inputs")
     own.add_argument("--sizes", type=sizes, help="widths of the layers, such as 784,13,10")
     own.add_argument("--batch", type=positive(int), help="samples a step (32)")
@@ -112,7 +121,8 @@ def options_of(argv):
     given = {name: getattr(options, name) for name in CUSTOM if getattr(options, name) is not None}
     if given and not options.sizes:
         p.error(f"--{next(iter(given))} goes with --sizes")
-    names = options.work or ([] if options.sizes else list(WORKLOADS))
+    works = list(HELD_FIGURES if options.held else WORKLOADS)
+    names = options.work or ([] if options.sizes else works)
     options.workloads = {name: WORKLOADS[name] for name in names}
     if options.sizes:
         given = {"batch": 32, "samples": 10_000, **given}
@@ -137,7 +147,8 @@ def about(options):
     versions["fastbp"] = fastbp.__version__  # that of this tree, whatever was installed last
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "cpu": cpu(), "system": platform.platform(), "versions": versions, "date": date,
+        "cpu": cpu(), "cpu_name": machine.CPU.name, "kind": machine.KIND,
+        "system": platform.platform(), "versions": versions, "date": date,
         "rounds": options.rounds, "seconds": options.seconds,
     }  # fmt: skip
 
@@ -147,19 +158,29 @@ def say(words):
     print(f"  ... {words}", file=sys.stderr, flush=True)
 
 
+def data_of(work, images):
+    """Return samples, labels and a name of them; made-up ones are made where they are written."""
+    if work.data == "mnist":
+        return images
+    if work.data == "digits":
+        X, y, X_test, y_test = fastbp.datasets.load("digits")
+        return np.concatenate([X, X_test]), np.concatenate([y, y_test]), "the digits"
+    return None, None, "Gaussian inputs"
+
+
 def run(name, work, options, images):
     """Return the result of one workload."""
     with tempfile.TemporaryDirectory() as folder:
-        X, y, what = images if work.data == "mnist" else (None, None, "Gaussian inputs")
+        X, y, what = data_of(work, images)
         work = write_task(folder, work, X, y)
-        entries = entrants(options.peers, work.kind, options.cores, say)
-        race(entries, folder, options.cores, options.rounds, options.seconds, say)
+        entries = entrants(options.peers, work.kind, options.cores, say, bool(options.held))
+        race(entries, folder, options, say)
     if work.density < 1:
         what += f", {work.density:.0%} not zero"
     return {
         "name": name, "work": work._asdict(), "data": what, "cores": options.cores,
-        "pinned": hasattr(os, "sched_setaffinity"), "asked": options.peers,
-        "gauges": list(GAUGES), "entries": entries,
+        "held": options.held or "", "pinned": hasattr(os, "sched_setaffinity"),
+        "asked": options.peers, "gauges": list(GAUGES), "entries": entries,
     }  # fmt: skip
 
 
@@ -170,11 +191,21 @@ def images_for(workloads):
     return training_images(None)
 
 
+def write_kept(options):
+    """Keep what files hold; write chart and tables."""
+    for path in options.merge or ():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        print(f"{path} goes to {keep.keep(found['results'], found['about'])}")
+    if options.readme:
+        keep.write()
+
+
 def main(argv=None):
     """Race, print, write; return the exit code."""
     options = options_of(argv)
-    if options.readme:
-        report.split_readme(README)  # before hours of work, not after
+    if options.merge or options.readme:
+        write_kept(options)
+        return 0
     images = images_for(options.workloads.values())
     facts, results = about(options), []
     print(f"{facts['cpu']}, cores {options.cores}; {report.versions_words(facts)}")
@@ -182,11 +213,11 @@ def main(argv=None):
         result = run(name, work, options, images)
         results.append(result)
         print(report.text(result), flush=True)
-        if options.json:  # after each workload: an interrupted run leaves what it has
+        # After each workload: an interrupted run leaves what it has.
+        if options.json:
             options.json.write_text(json.dumps({"about": facts, "results": results}, indent=1))
-    if options.readme:
-        report.write_readme(README, report.region(results, facts))
-        chart.draw(results, facts, PICTURE)
+        if options.keep:
+            keep.keep(results, facts)
     found = report.problems(results, options.check)
     print("\n".join(["", *found] if found else ["", "no problems found"]))
     return 1 if found else 0

@@ -102,7 +102,7 @@ def figures(data_dir):
     lines = [
         f"By `scripts/measure.py`, on {cpu()}, one thread, float32, {what}, best epoch of several; "
         f"Python {platform.python_version()}, fastbp {fastbp.__version__}, vectors of "
-        f"{kernels.vector_bytes()} bytes. Ratios carry to other machines better than figures do.",
+        f"{kernels.vector_bytes()} bytes. Other CPUs give other figures, and other ratios.",
         "",
         "| workload | network | batch | fastbp, samples/s | its NumPy reference | ratio |",
         "|---|---|---|---|---|---|",

@@ -220,7 +220,7 @@ def main():
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Small jobs take teams too, and more of them than there are cores.
-    machine.WORK_PER_THREAD, planning.available_cores = 1, lambda: 4
+    machine.TEAM_GAIN, planning.available_cores = float("inf"), lambda: 4
     started, jobs, stops, wrong = time.monotonic(), 0, 0, []
     numbers = [args.job] if args.job is not None else range(10**9)
     with tempfile.TemporaryDirectory() as folder:

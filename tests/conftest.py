@@ -191,8 +191,17 @@ def start(program, monkeypatch, mnist, tmp_path):
 
 @pytest.fixture
 def all_take_part(monkeypatch):
-    """Every thread asked for takes part, however little there is to do and few the cores."""
-    monkeypatch.setattr(planning, "team_size", lambda threads, *_: threads)
+    """Every thread asked for takes part, however little there is to do and few the cores.
+
+    In teams of odd size each does all that is above the first layer, where a team of two shares it.
+    """
+
+    def team(planner, threads, task):
+        whole = task.plain and threads > 1 and (task.batch_size == 1 or threads % 2 == 1)
+        return planning.Team(threads, whole)
+
+    monkeypatch.setattr(planning.Planner, "team", team)
+    monkeypatch.setattr(planning, "threads_of_call", lambda threads, *_: threads)
 
 
 class Net(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import _conduct
+import quiet
 
 pytest_plugins = ["pytester"]
 
@@ -23,7 +24,8 @@ markers =
 @pytest.fixture
 def run(pytester, monkeypatch):
     """run(source, *options): run a test file of its own under these rules."""
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(_conduct.__file__))
+    folders = (os.path.dirname(module.__file__) for module in (_conduct, quiet))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
     pytester.makeini(MARKERS)
 
     def go(source, *options):

@@ -2,7 +2,6 @@
 
 import time
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,31 +68,19 @@ def test_kernels_are_twenty_times_the_reference(mnist):
     assert best["numba"] >= 20 * best["numpy"], best
 
 
-def cpu_vendor():
-    """What Linux says of it; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "")
-
-
 @pytest.mark.timing
-@pytest.mark.xfail(
-    cpu_vendor() == "GenuineIntel",
-    reason="columns of two threads lie too near to each other in memory: where a line takes 300 ns "
-    "to cross between cores and back (Emerald Rapids), two threads take up to 1.9 times as long",
-    raises=AssertionError,
-    strict=False,
-)
-@pytest.mark.parametrize("batch_size", [1, 10, 33])
-@pytest.mark.parametrize("hidden", [30, 50, 100, 128, 300])
-def test_two_threads_are_never_slower(hidden, batch_size, mnist, others):
-    """By more than 5 %; in turns until it shows: both may begin on one core."""
+@pytest.mark.parametrize("kind", ["digits", "Gaussian"])
+@pytest.mark.parametrize("batch_size", [1, 10, 33, 200])
+@pytest.mark.parametrize("hidden", [10, 16, 30, 50, 100, 128, 300, 600])
+def test_two_threads_are_never_slower(hidden, batch_size, kind, mnist, others, rng):
+    """By more than 3 %; in turns until it shows: both may begin on one core."""
     if available_cores() < 2:
         pytest.skip("there is one core")
-    X, y = (part[:3_000] for part in mnist[:2])
-    nets = {n: Network([784, hidden, 10], input_scale=PIXEL, seed=0) for n in (1, 2)}
+    X, y = (part[:2_000] for part in mnist[:2])
+    if kind == "Gaussian":
+        X = rng.standard_normal(X.shape, np.float32)
+    scale = PIXEL if kind == "digits" else 1
+    nets = {n: Network([784, hidden, 10], input_scale=scale, seed=0) for n in (1, 2)}
     best = {1: np.inf, 2: np.inf}
     end = time.perf_counter() + 8
     for turn in count():
@@ -102,11 +89,11 @@ def test_two_threads_are_never_slower(hidden, batch_size, mnist, others):
                 X, y, epochs=3, batch_size=batch_size, learning_rate=0.01, threads=n, shuffle=False
             )
             best[n] = min(best[n], *history.seconds)
-        if turn >= 2 and (best[2] <= 1.05 * best[1] or time.perf_counter() > end):
+        if turn >= 2 and (best[2] <= 1.03 * best[1] or time.perf_counter() > end):
             break
-    if best[2] > 1.05 * best[1] and others.cores() > 0.2:
+    if best[2] > 1.03 * best[1] and others.cores() > 0.2:
         pytest.skip("other programs hold the second core")
-    assert best[2] <= 1.05 * best[1], best
+    assert best[2] <= 1.03 * best[1], best
 
 
 @pytest.mark.timing

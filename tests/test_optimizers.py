@@ -12,9 +12,10 @@ from cases import crossed
 from fastbp import SGD, Adam, DivergenceError, Network
 from fastbp.engines import get_backend
 from fastbp.kernels import machine
+from fastbp.kernels.ir.denormals import X86
 from fastbp.optimizers import NAMES
 from fastbp.reference import Targets
-from fastbp.reference.records import Rule
+from fastbp.reference.records import Rule, new_memory
 from fastbp.training import loop as training
 
 RULES = {
@@ -90,6 +91,23 @@ def test_an_epoch_is_the_reference_s_on_any_path_with_any_team(rule, kind, way, 
         if RULES[rule] != Rule():
             assert here.memory.clock == there.memory.clock == -(-len(X) // batch_size)
             assert not here.memory.slots[:, inside == 0].any()
+
+
+@pytest.mark.skipif(not X86, reason="other CPUs than x86 are not slow with denormal numbers")
+@crossed(rule=["momentum", "nesterov", "adam"], dtype=["float32", "float64"])
+def test_what_is_remembered_decays_to_zero(rule, dtype):
+    """Rounding would keep denormal moments from it, and CPUs may be slow with them."""
+    tiny = np.finfo(dtype).tiny
+    net = Network([3, 4, 2], loss="cross-entropy", dtype=dtype, seed=1, backend="numba")
+    rule = Rule(rule, 0.9, 0.999, 1e-8)
+    memory = new_memory(rule, net.params)
+    memory.slots[0, 0] = tiny  # of the weight of an input that is never lit
+    X, targets = np.zeros((5, 3), dtype), Targets(np.zeros(5, np.int64), np.empty((0, 2), dtype))
+    args = net.params, X, targets, 5
+    with net._engine.trainer(*args, rule=rule, memory=memory, path="dense") as trainer:
+        trainer.run(np.arange(5), 0, 5, 0.01)
+    assert memory.slots[0, 0] == 0
+    assert (np.full(9, tiny, dtype) / 2 > 0).all()  # for all others nothing changes
 
 
 @pytest.mark.long

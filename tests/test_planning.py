@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastbp.engines import planning
-from fastbp.engines.planning import Planner, team_size
+from fastbp.engines.planning import Planner, Task
+from fastbp.kernels import machine
 from fastbp.kernels.machine import BLOCK_BYTES, SPARSE_COLUMNS
 from fastbp.model.layout import Layout
 
@@ -22,28 +23,68 @@ def plan_of(request, dtype):
     return make
 
 
+def planner(*sizes):
+    """The planner of a network in float32, on a CPU with AVX-512."""
+    return Planner(Layout(sizes, "float32"), 16, logarithms=True)
+
+
+@pytest.fixture
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(planning, "available_cores", lambda: 8)
+
+
+@pytest.fixture
+def prices(monkeypatch):
+    """Of a machine on which little passes between cores for nothing."""
+    monkeypatch.setattr(machine, "BARRIER_COST", 100)
+    monkeypatch.setattr(machine, "CROSSING_COST", 3)
+
+
 @pytest.mark.parametrize(
-    ("threads", "weights", "batch", "expected"),
+    ("threads", "weights", "samples", "expected"),
     [
         (1, 10**9, 1000, 1),
         (4, 10**9, 1000, 4),
         (16, 10**9, 1000, 8),  # no more than cores
-        (8, 10**9, 1, 8),  # a first layer is shared even for one sample
-        (8, 2**17, 3, 3),  # than are worth it
-        (8, 2**12, 96, 3),
-        (8, 2**12, 95, 2),
+        (8, 2**22, 24, 3),  # than are worth it
+        (8, 2**22, 23, 2),
         (8, 10, 1000, 1),
-        (8, 2**16, 1, 1),
     ],
 )
-def test_a_team_is_no_larger_than_it_pays(threads, weights, batch, expected, monkeypatch):
-    monkeypatch.setattr(planning, "available_cores", lambda: 8)
-    assert team_size(threads, weights, batch) == expected
+def test_a_call_takes_no_more_threads_than_pay(threads, weights, samples, expected, eight_cores):
+    assert planning.threads_of_call(threads, weights, samples) == expected
 
 
-def test_what_is_worth_a_thread_depends_on_what_is_done(monkeypatch):
-    monkeypatch.setattr(planning, "available_cores", lambda: 8)
-    assert [team_size(8, 1000, 1000, work) for work in (10**6, 10**6 // 3, 1)] == [1, 3, 8]
+@pytest.mark.parametrize(
+    ("threads", "sizes", "path", "batch", "expected"),
+    [
+        (1, (784, 512, 10), "dense", 100, 1),
+        (2, (784, 512, 10), "dense", 100, 2),
+        (16, (784, 512, 512, 10), "dense", 128, 8),  # no more than cores
+        (16, (784, 2000, 10), "dense", 128, 8),
+        (8, (784, 16, 10), "dense", 100, 1),  # one vector of columns is not shared
+        (8, (784, 64, 10), "sparse", 100, 4),  # nor are four among more than four
+        (2, (4, 16, 3), "dense", 100, 1),  # too little to do
+        (2, (4, 32, 16, 4), "narrow", 10_000, 2),
+        (2, (4, 32, 16, 4), "narrow", 100, 1),  # one chunk
+    ],
+)
+def test_a_team_is_no_larger_than_it_pays(
+    threads, sizes, path, batch, expected, eight_cores, prices
+):
+    assert planner(*sizes).team(threads, Task(path, batch, 0.2)).size == expected
+
+
+def test_who_does_what_follows_from_what_passes_between_cores(eight_cores, prices, monkeypatch):
+    """Little is done by each thread on a copy of its own, much is shared."""
+    assert planner(784, 64, 10).team(2, Task("dense", 1)) == (2, True)
+    assert planner(784, 512, 512, 10).team(2, Task("dense", 128)) == (2, False)
+    assert planner(784, 100, 10).team(2, Task("dense", 100)) == (2, False)
+    monkeypatch.setattr(machine, "BARRIER_COST", 3000)
+    assert planner(784, 100, 10).team(2, Task("dense", 100)) == (2, False)
+    assert planner(784, 100, 10).team(2, Task("dense", 33)) == (2, True)
+    assert planner(784, 100, 10).team(2, Task("dense", 200, plain=False)) == (2, False)
+    assert planner(784, 100, 10).team(2, Task("dense", 1)) == (1, False)
 
 
 # -- paths -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from .._support.checks import is_sparse
 from ..kernels import machine
 from ..kernels.walk import records
 from ..kernels.walk.team import SYNC_SIZE
-from ..model.layout import aligned
+from ..model.layout import LINE, aligned
 from ..reference import Targets
 
 Array = np.ndarray
@@ -82,7 +82,14 @@ def sparse_rows(X: Any, blocks: int, scale: float, dtype: np.dtype) -> tuple[rec
     factor = X.dtype.type(1) if coded else factor
     index = _index_entries if is_sparse(X) else _index_rows
     position, value, fine = index(X, factor, blocks, start, position, value)
-    return records.Sparse(start, position, value, palette, int(1.1 * start[-1] / n)), fine
+    return records.Sparse(start, position, value, palette, _fetched(np.diff(start[::blocks]))), fine
+
+
+def _fetched(counts: Array) -> int:
+    """Return how many entries of a sample are asked for ahead of time: all that most have."""
+    # A tenth more than the mean, which a third of MNIST's samples exceed, cost `nielsen` 8 % and
+    # `online` 3 % on Zen 4: what is missing comes from main memory.
+    return int(counts.mean() + 2 * counts.std())
 
 
 def _index_rows(
@@ -152,19 +159,22 @@ class Workspace:
     # No reference to the engine, which holds its workspaces: all are freed when the network is.
     def __init__(self, plan: records.Plan, size: int, scale: float, dtype: np.dtype) -> None:
         self.plan, self.size, self.chunk = records.pack(plan), size, max(plan.chunk, 2)
+        self.thread_sums = plan.thread_sums
         self.n_in, self.scale, self.dtype = plan.sizes[0], scale, dtype
         self._idle: list[records.Work] = []
 
     def make(self, grads: Array | None = None, team: int = 1) -> records.Work:
         """Return memory for a team."""
-        scratch = aligned(self.size * team, self.dtype)
+        scratch = aligned(self.size * team, self.dtype, machine.PAGE if team > 1 else LINE)
         for thread in range(team):
             scratch[thread * self.size + records.ONE] = 1
             scratch[thread * self.size + records.SCALE] = self.scale
-        counters, rows = np.zeros(SYNC_SIZE, np.int64), np.arange(self.chunk + machine.TILE_ROWS)
-        nonzeros = np.zeros(self.n_in + machine.ENTRY_GROUP, np.int64)
-        integers = np.concatenate([counters, rows, nonzeros])
-        sums = np.zeros(records.TOTALS * records.MOST_EPOCHS + 2 * max(self.chunk, machine.ROUND))
+        rows, nonzeros = self.chunk + machine.TILE_ROWS, self.n_in + machine.ENTRY_GROUP
+        integers = aligned(SYNC_SIZE + rows + nonzeros, np.int64, machine.APART)
+        integers[:] = 0
+        integers[SYNC_SIZE : SYNC_SIZE + rows] = np.arange(rows)
+        sums = aligned(max(records.sums_size(self.chunk), team * self.thread_sums), np.float64)
+        sums[:] = 0
         return records.Work(scratch, sums, integers, scratch if grads is None else grads)
 
     def acquire(self) -> records.Work:

@@ -15,8 +15,8 @@ from ..kernels.walk.team import ASKED, STOPPED
 from ..model.layout import aligned, stride
 from ..reference import Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
-from . import planning
-from .numba_data import contiguous, dense_rows, in_order, kernel_targets, sparse_rows
+from .numba_data import contiguous, dense_rows, density, in_order, kernel_targets, sparse_rows
+from .planning import Task
 from .trainer import TAIL, Trainer
 
 Array = np.ndarray
@@ -52,14 +52,16 @@ class NumbaTrainer(Trainer):
         self._rule = optimizers.RuleArrays(numbers, self.memory.clock, slots, squares)
         self._extra = () if plain else (self._rule,)
         self.load(X, targets)
-        space = engine.workspace(batch_size, path, self._blocks)
-        self.team = planning.team_size(threads, engine.layout.size, batch_size)
-        if narrow:
-            self.team = min(self.team, -(-batch_size // space.chunk))  # a chunk is one thread's
-        self.plan = space.plan
+        stays = plain and not shared
+        some = density(X) if path == "sparse" else 1.0
+        lists = engine.planner.lists(some, batch_size) if path == "sparse" else 0
+        team = engine.planner.team(threads, Task(path, batch_size, some, stays))
+        # Weights, and gradients of batches that do not fit the scratch.
+        space = engine.workspace(batch_size, path, self._blocks, lists, team, 2 * stays)
+        self.team, self.plan = team.size, space.plan
         fused = plain and batch_size <= space.chunk and not shared
         grads = params if fused else self._buffers(1 + ROUND if narrow else 1, shared)
-        self.work = space.make(grads, self.team if narrow else 1)
+        self.work = space.make(grads, self.team)
         totals = self.work.sums[: records.TOTALS * records.MOST_EPOCHS]
         self.totals = totals.reshape(-1, records.TOTALS)
         # The main thread is no member of the team: it only waits, and Ctrl-C reaches it. So it

@@ -139,6 +139,11 @@ class NumpyEngine:
             reference.feedforward(self.model, *self.layout.views(params), X, out)
         return out, fine
 
+    def feedforward_one(self, params: Array, x: Array) -> tuple[Array, bool]:
+        """Return the outputs of one sample, (n_in,), and whether it is finite."""
+        out, fine = self.feedforward(params, x[None])
+        return out[0], fine
+
     def _is_finite(self, X: Any) -> bool:
         dtype, X = self.layout.dtype, X.data if is_sparse(X) else X
         return bool(np.isfinite(X.astype(dtype) * np.asarray(self.model.scale, dtype)).all())

@@ -10,18 +10,38 @@ from typing import NamedTuple
 
 from .._support.cores import available_cores
 from ..kernels import machine
-from ..model.layout import LINE, Layout
+from ..kernels.walk import records
+from ..model.layout import LINE, Layout, stride
 
 
-def team_size(threads: int, weights: int, batch_size: int, work: int | None = None) -> int:
-    """Return how many of the threads asked for take part; the result has the same bits anyway."""
-    most = min(threads, weights * batch_size // (work or machine.WORK_PER_THREAD))
+def threads_of_call(threads: int, weights: int, samples: int) -> int:
+    """Return how many of the threads asked for take part in a single call."""
+    most = min(threads, weights * samples // machine.CALL_PER_THREAD)
     return min(most, available_cores()) if most > 1 else 1
 
 
 def rounded_up(n: int, unit: int) -> int:
     """Return the smallest multiple of unit that is not below n."""
     return -(-n // unit) * unit
+
+
+class Team(NamedTuple):
+    """How many threads train, and whether each does all that is above the first layer."""
+
+    size: int = 1
+    whole: bool = False
+
+
+ALONE = Team()
+
+
+class Task(NamedTuple):
+    """What is to be trained: on which path, and whether by plain SGD."""
+
+    path: str
+    batch_size: int
+    density: float = 1.0
+    plain: bool = True
 
 
 class Places(NamedTuple):
@@ -31,22 +51,38 @@ class Places(NamedTuple):
     a: list[int]
     delta: list[int]
     transposed: list[int]
-    size: int  # elements of the scratch
+    size: int  # elements of the scratch; in a team each thread has as many
+    # Of a team: each thread's columns of the first layer, see `kernels.walk.records.Plan`.
+    whole: bool = False
+    thread_sums: int = 0
+    row: int = 0
+    z: int = 0
+    turn: int = 0
+    columns_delta: int = 0
+    local: int = 0
 
 
 class Planner:
     """Choices for one network; `logarithms` says whether its loss has any."""
 
     def __init__(self, layout: Layout, lanes: int, logarithms: bool) -> None:
-        self.sizes, self.strides = layout.sizes, layout.strides
+        self.sizes, self.strides, self.size = layout.sizes, layout.strides, layout.size
+        self.dtype = layout.dtype
         self.itemsize, self.lanes, self.logarithms = layout.dtype.itemsize, lanes, logarithms
         self.widths = [rounded_up(n, lanes) for n in self.sizes]
+        # Tiles alone, of whole batches, may end in half a vector.
+        half = lanes // 2 if machine.HALF_TAILS else lanes
+        self.tile_widths = [rounded_up(n, half if n > lanes else lanes) for n in self.sizes]
         self._narrow_gradients: dict[int, bool] = {}
 
     @cached_property
     def most_chunk(self) -> int:
-        """How many samples the scratch should hold at most."""
-        row: int = 2 * sum(self.strides) * self.itemsize
+        """How many samples the scratch should hold at most, each with a row for its inputs."""
+        return self._chunk_of_rows(2 * sum(self.strides))
+
+    def _chunk_of_rows(self, elements: int) -> int:
+        """Return how many samples the scratch should hold, if each takes so many elements."""
+        row: int = elements * self.itemsize
         chunk = min(max(machine.SCRATCH_BYTES // row, machine.FEWEST_CHUNK), machine.MOST_CHUNK)
         return chunk - chunk % machine.CHUNK_UNIT
 
@@ -58,16 +94,60 @@ class Planner:
         panel = min(machine.SPARSE_COLUMNS * self.lanes, n_out)
         return -(-n_in // max(1, machine.BLOCK_BYTES // (panel * self.itemsize)))
 
-    def places(self, batch_size: int) -> Places:
-        """Return the places in the scratch for batches of this size, a row for each sample."""
-        chunk, below = min(self.most_chunk, batch_size), [0, *self.strides]
+    def lists(self, density: float, batch_size: int) -> int:
+        """Return for how many pairs the lists of inputs' samples have room; 0 where none pay."""
+        samples = min(batch_size, machine.LIST_SAMPLES)
+        wide = self.widths[1] * self.itemsize >= machine.LIST_BYTES
+        if not wide or density * samples < machine.LIST_ENTRIES:
+            return 0
+        # An odd number of lines, so that the ends of many lists do not meet in few sets of a cache.
+        return rounded_up(samples + machine.LIST_SPLIT - 1, 8) | 8
+
+    def places(self, batch_size: int, rows: bool = True, lists: int = 0) -> Places:
+        """Return the places in the scratch for batches of this size, a row for each sample.
+
+        Without `rows`, inputs need no place: zero-skipping ones are multiplied where they lie. In
+        it are then the lists, with room for so many pairs each.
+        """
+        # With a place for inputs a batch of 200 images was two chunks, of 784-100-10.
+        strides = [self.strides[0] if rows else 0, *self.strides[1:]]
+        most = self.most_chunk if rows else self._chunk_of_rows(2 * sum(strides))
+        chunk, below = min(most, batch_size), [0, *strides]
         # Only above the first layer does a delta go down through transposed weights; inputs have no
         # delta, and two places even for batches of one.
-        rows = [
+        places = [
             (max(2, chunk) * row, chunk * row * (l > 0), self.widths[l] * below[l] * (l > 1))
-            for l, row in enumerate(self.strides)
+            for l, row in enumerate(strides)
         ]
-        return self._placed(chunk, rows)
+        if lists:
+            inputs = -(-self.sizes[0] // self.blocks(batch_size))
+            places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0
+        return self._placed(chunk, places)
+
+    def columns(self, places: Places, team: Team, panels: int) -> Places:
+        """Return the places with those of each thread's columns, and so many panels of weights."""
+        if team.size == 1:
+            place, delta = places.a[1], places.delta[1]
+            return places._replace(row=self.strides[1], z=place, columns_delta=delta)
+        apart, page = machine.APART // self.itemsize, machine.PAGE // self.itemsize
+        widest = -(-(self.widths[1] // self.lanes) // team.size) * self.lanes
+        row = stride(widest, self.dtype)
+        z = rounded_up(places.size, apart) + apart
+        turn = rounded_up(max(2, places.chunk) * row, apart)
+        delta, local = z + 2 * turn, z + 3 * turn + apart
+        return places._replace(
+            whole=team.whole, row=row, z=z, turn=turn, columns_delta=delta,
+            local=local if panels else 0,
+            size=rounded_up(local + panels * self.size, page) + page,
+            thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
+        )  # fmt: skip
+
+    def packed(self, chunk: int) -> int:
+        """Return how many elements a chunk's inputs take if they are packed for the update."""
+        wide = self.widths[1] * self.itemsize >= machine.PACKED_WIDTH
+        if not wide or chunk < machine.PACKED_BATCH:
+            return 0
+        return rounded_up(self.sizes[0], machine.PACKED_ROWS) * (chunk | 1)
 
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""
@@ -99,13 +179,9 @@ class Planner:
 
     def costs(self, batch_size: int, density: float = 1.0) -> dict[str, float]:
         """Return nanoseconds for a sample on each path; only ratios count, see `machine`."""
-        sizes = self.sizes
+        rest = self._rest_cost()
         vectors = [width // self.lanes for width in self.widths]
-        first = sizes[0] * vectors[1]
-        upper = sum(2 * p * v for p, v in zip(sizes[1:], vectors[2:], strict=False))
-        upper += sum(n * v for n, v in zip(sizes[2:], vectors[1:], strict=False))
-        rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
-        rest += machine.LOGARITHM_COST * self.logarithms
+        first = self.sizes[0] * vectors[1]
         per_vector = next(cost for most, cost in machine.DENSE_COSTS if batch_size <= most)
         if vectors[1] >= machine.WIDE and batch_size >= machine.WIDE:
             per_vector *= machine.WIDE_FACTOR
@@ -115,6 +191,71 @@ class Planner:
         if batch_size > 1:
             costs["narrow"] = self._narrow_cost(batch_size)
         return costs
+
+    def _rest_cost(self) -> float:
+        """Return what a sample costs above the first layer."""
+        sizes, vectors = self.sizes, [width // self.lanes for width in self.widths]
+        upper = sum(2 * p * v for p, v in zip(sizes[1:], vectors[2:], strict=False))
+        upper += sum(n * v for n, v in zip(sizes[2:], vectors[1:], strict=False))
+        rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
+        return rest + machine.LOGARITHM_COST * self.logarithms
+
+    def team(self, threads: int, task: Task) -> Team:
+        """Return the team that takes least time: of so many threads at most, if not one alone."""
+        most = min(threads, machine.MOST_THREADS)
+        if task.path != "narrow":  # threads own whole vectors of columns
+            most = min(most, self.widths[1] // self.lanes)
+        most = min(most, available_cores()) if most > 1 else 1
+        least, best = self._step_cost(ALONE, task), ALONE
+        for size in range(2, most + 1):
+            # Batches of one are learnt `whole`, and by optimisers none.
+            ways = (False, True) if task.plain and task.batch_size > 1 else (task.plain,)
+            costs = {(size, whole): self._step_cost(Team(size, whole), task) for whole in ways}
+            team = min(costs, key=costs.__getitem__)
+            if costs[team] < machine.TEAM_GAIN * least:
+                least, best = costs[team], Team(*team)
+        return best
+
+    def _step_cost(self, team: Team, task: Task) -> float:
+        """Return nanoseconds that a batch takes a team; only ratios count, see `machine`."""
+        n = task.batch_size
+        total = self.costs(n, task.density)[task.path] * n
+        if task.path == "narrow":
+            return self._rounds_cost(team, total, n)
+        vectors = self.widths[1] // self.lanes
+        columns = -(-vectors // team.size)
+        samples = n if team.whole else min(n, 4 * -(-n // (4 * team.size)))
+        rest, each = self._rest_cost(), machine.INPUT_COST
+        cost = (total - rest * n) * (columns + each) / (vectors + each) + rest * samples
+        if not task.plain:
+            cost += machine.RULE_COST * self.size / self.lanes / team.size
+        if team.size > 1:
+            cost += machine.BARRIER_COST * (1 if team.whole else 2)
+            passing = self._passing(team, task, vectors - columns, samples)
+            cost += machine.CROSSING_COST * passing * self.lanes * self.itemsize / LINE
+        return cost
+
+    def _passing(self, team: Team, task: Task, others: int, samples: int) -> float:
+        """Return how many vectors a step passes to a thread that owns all columns but `others`."""
+        found: float = others * samples  # of z
+        share = 1 - 1 / team.size
+        if not team.whole:  # deltas and activations of others' samples; weights and their transpose
+            above = self.size - (self.sizes[0] + 1) * self.strides[1]
+            found += 2 * others * (task.batch_size - samples) + 2 * share * above / self.lanes
+        if not task.plain:  # gradients and weights: columns have one owner, rows another
+            found += 4 * share * self.size / self.lanes / team.size
+        return found
+
+    def _rounds_cost(self, team: Team, total: float, batch_size: int) -> float:
+        """Return nanoseconds that a batch takes in lanes, whose chunks are shared out."""
+        chunks = -(-batch_size // (machine.NARROW_VECTORS * self.lanes))
+        if team.size > chunks:
+            return float("inf")
+        if team.size == 1:
+            return total
+        lines = self.size * self.itemsize / LINE * chunks
+        rounds = machine.BARRIER_COST * 4 + machine.CROSSING_COST * lines
+        return total * -(-chunks // team.size) / chunks + rounds
 
     def _narrow_cost(self, batch_size: int) -> float:
         weights = sum(p * q for p, q in pairwise(self.sizes))

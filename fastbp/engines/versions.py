@@ -11,6 +11,11 @@ PACKAGES = (
     "fastbp", "numpy", "numba", "llvmlite", "safetensors", "matplotlib", "tqdm", "onnx", "pandas",
     "pooch", "scikit-learn", "mpi4py",
 )  # fmt: skip
+# What a kind of CPU was chosen by.
+BY = {
+    "": "by name, bytes and number of vector registers",
+    "neutral": "this CPU has not been measured yet: scripts/tune.py does",
+}
 
 
 def version(name: str) -> str:
@@ -44,17 +49,16 @@ def facts() -> dict[str, Any]:
 def _of_kernels() -> dict[str, Any]:
     try:
         # Here, and not above: what needs no kernels does without a compiler, and starts sooner.
-        from llvmlite.binding import get_host_cpu_name
-
         from ..kernels.cache import cache_folders
-        from ..kernels.machine import vector_bytes
+        from ..kernels.machine import CPU, KIND
     except ImportError as error:
         return {"kernels": f"none: {error}"}
     readable, writable = cache_folders()
     folders = [f"{path}{'' if path == writable else ' (read-only)'}" for path in readable]
     return {
-        "cpu": get_host_cpu_name(),
-        "vector_bytes": vector_bytes(),
+        "cpu": CPU.name,
+        "cpu_kind": KIND,
+        **{name: fact for name, fact in CPU._asdict().items() if name != "name"},
         "cache_folder": ", ".join(folders) or "none, no folder is writable",
         "compiled": any(f for path in readable for f in path.glob("epochs.sgd_epoch-*.nbc")),
     }
@@ -66,6 +70,7 @@ def table() -> str:
     found["threads"] = f"{found['threads']} (cores that this process may use)"
     if width := found.get("vector_bytes"):
         found["vector_bytes"] = f"{width} ({width // 4} float32, {width // 8} float64)"
+        found["cpu_kind"] += f" ({BY.get(found['cpu_kind'], BY[''])})"
         found["compiled"] = "yes" if found["compiled"] else "no; `fastbp warmup` does it"
     return "\n".join(f"{name.replace('_', ' '):<14}{fact}" for name, fact in found.items())
 

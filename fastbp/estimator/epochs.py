@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import shuffle
 
 from ..errors import DivergenceError
 from ..history import History
@@ -81,7 +80,10 @@ class Watch:
 
     def order(self, n: int) -> np.ndarray:
         """Return the next order of samples: that of the epoch before, shuffled."""
-        self.samples = shuffle(self.samples, random_state=self.random_state)
+        # As `sklearn.utils.shuffle` does, whose checks took 5 to 10 % of `fit` on the digits.
+        places = np.arange(n)
+        self.random_state.shuffle(places)
+        self.samples = self.samples[places]
         return self.samples
 
     def on_epoch_end(self, net: Network, history: History) -> None:

@@ -3,7 +3,7 @@
 `ir` emits machine code: vectors, tiles, formulas; it knows no network. `walk` says how a network is
 walked, and emits none. What is called from Python stands beside them: `operations` (one layer),
 `epochs` (training) and `inference`. `jit` compiles, `cache` says where machine code is kept,
-`machine` holds what was measured.
+`machine` holds what was measured, by kinds of CPU, `cpu` what a CPU says of itself.
 
 What the words mean here, from small to large:
 
@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import epochs, inference, operations
 from .cache import cache_dir, stamp
+from .cpu import vector_bytes
 from .ir.activations import ACTIVATION_CODES
 from .ir.losses import LOSS_CODES
 from .jit import KERNELS, all_defined
-from .machine import vector_bytes
 from .operations import ELEMENTWISE
 
 # What Python calls, by its name, which is that of its twin. Attributes: a `__getattr__` would cost

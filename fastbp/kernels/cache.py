@@ -19,7 +19,8 @@ import numba
 from llvmlite.binding import llvm_version_info
 from numba.core import config
 
-from .machine import vector_bytes
+from . import machine
+from .cpu import vector_bytes
 
 logger = logging.getLogger("fastbp")
 CACHES_KEPT = 8
@@ -51,7 +52,7 @@ def stamp():
     of the import, before anybody can edit much.
     """
     switches = [str(getattr(config, name, None)) for name in SWITCHES]
-    how = f"{numba.__version__} {llvm_version_info} {vector_bytes()} {switches}"
+    how = f"{numba.__version__} {llvm_version_info} {vector_bytes()} {machine.ROW} {switches}"
     digest = hashlib.sha256(how.encode())
     try:
         for name in sorted(n for n in sys.modules if f"{n}.".startswith(f"{PACKAGE}.")):

@@ -7,9 +7,10 @@ learnt: training stops before it, with the flag STOPPED in work.integers. Shapes
 from .ir.memory import at, pointer, pointers, prefetch, put
 from .jit import inner, kernel
 from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
-from .walk import first_sparse, narrow, optimizers, records
+from .walk import first_sparse, narrow, optimizers, records, stores
 from .walk.batch import learn_chunk, learn_chunks, learn_ones, shares
 from .walk.first import in_blocks
+from .walk.records import NUM
 from .walk.team import barrier, share, stopped
 
 
@@ -72,42 +73,45 @@ def index_entries(first, column, entry, scale, n_in, start, position, value):
 
 @inner
 def _learn_batches(job, order, n, span):
-    plan, params, grads, team = job.plan, job.params, job.work.grads, job.team
-    rate = span.learning_rate
-    low, high = share(records.size_of(plan), UPDATE_UNIT, team.thread, team.size)
+    plan, rate = job.plan, span.learning_rate
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
         share_of_each, share_of_loss = shares(job.targets.weights, which, m)
         if m <= plan.chunk:
-            alpha = -rate * share_of_each
-            if not learn_chunk(job, records.batch_at(order, p, m, n, alpha, share_of_loss, params)):
+            alpha, turn = -rate * share_of_each, (p - span.first) // span.batch & 1
+            batch = records.batch_at(order, p, m, n, alpha, share_of_loss, job.params, turn)
+            if not learn_chunk(job, batch):
                 return
         else:
-            records.fill(grads, low, high, 0)
+            grads = stores.gradient_store(job)
+            stores.clear(job, grads)
             if not learn_chunks(job, which, m, share_of_each, share_of_loss):
                 return
-            records.add_scaled(params, low, high, -rate, grads)
-            barrier(job.work.integers, team.size)
+            stores.add(job, -rate, grads)
+            barrier(job.work.integers, job.team)
 
 
 @kernel
 def sgd_epoch(plan, params, data, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last."""
-    job, which = records.job_of(plan, params, data, targets, work, team), pointer(order)
+    stored, which = stores.job_of(plan, params, data, targets, work, team), pointer(order)
+    job = stores.take_columns(stored)
     for epoch in range(span.epochs):
+        barrier(job.work.integers, team)  # sums and turns begin anew
         here = records.in_epoch(job, epoch)
         if span.batch == 1 and targets.weights is None:
             learn_ones(here, which, order.size, span)
         else:
             _learn_batches(here, which, order.size, span)
         if stopped(job.work.integers):
-            return
+            break
+    stores.return_columns(stored, job)
 
 
 @kernel
 def narrow_epoch(plan, params, data, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, for narrow networks."""
-    job, which = records.job_of(plan, params, data, targets, work, team), pointer(order)
+    job, which = stores.job_of(plan, params, data, targets, work, team), pointer(order)
     for epoch in range(span.epochs):
         here = records.in_epoch(job, epoch)
         for p in range(span.first, span.last, span.batch):
@@ -123,24 +127,26 @@ def _learn_by_rule(job, order, n, span, rule):
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
         share_of_each, share_of_loss = shares(job.targets.weights, which, m)
-        batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, work.grads)
+        grads = stores.as_stored(plan, work.grads, team)
+        batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, grads, NUM(0))
         if m <= plan.chunk and by_blocks:
             if not optimizers.learn_by_blocks(job, batch, rule, rate):
                 return
             continue
         if m <= plan.chunk:
             fine = learn_chunk(job, batch)
+            barrier(work.integers, team)
         else:
             fine = learn_chunks(job, which, m, share_of_each, share_of_loss)
         if not fine:
             return
-        optimizers.take_step(plan, job.params, work, team, rule, rate, m, share_of_each)
+        optimizers.take_step(plan, job.params.flat, work, team, rule, rate, m, share_of_each)
 
 
 @kernel
 def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`."""
-    job, optimizer = records.job_of(plan, params, data, targets, work, team), pointers(rule)
+    job, optimizer = stores.job_of(plan, params, data, targets, work, team), pointers(rule)
     low, high = share(records.size_of(job.plan), optimizers.UNIT, team.thread, team.size)
     records.fill(job.work.grads, low, high, 0)
     for epoch in range(span.epochs):
@@ -152,7 +158,7 @@ def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
 @kernel
 def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`, for narrow networks."""
-    job, optimizer = records.job_of(plan, params, data, targets, work, team), pointers(rule)
+    job, optimizer = stores.job_of(plan, params, data, targets, work, team), pointers(rule)
     rate = span.learning_rate
     for epoch in range(span.epochs):
         here = records.in_epoch(job, epoch)
@@ -160,7 +166,9 @@ def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule,
             m = min(span.batch, order.size - p)
             if not narrow.learn_rounds(here, at(pointer(order), p), m):
                 return
-            optimizers.take_step(here.plan, here.params, here.work, team, optimizer, rate, m, 1 / m)
+            optimizers.take_step(
+                here.plan, here.params.flat, here.work, team, optimizer, rate, m, 1 / m
+            )
 
 
 # A rank takes part of a batch. Between the halves the gradients are added up over the ranks; see
@@ -171,7 +179,7 @@ def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule,
 def part_gradient(plan, params, data, targets, order, span, work, team):
     """Add span.learning_rate * (sum of the gradients of a part of a batch) to work.grads."""
     # The sums of losses and hits go to the totals, the losses multiplied by their samples' weights.
-    job = records.job_of(plan, params, data, targets, work, team)
+    job = stores.job_of(plan, params, data, targets, work, team)
     which, m = at(pointer(order), span.first), span.last - span.first
     learn_chunks(job, which, m, span.learning_rate, 1.0)
 
@@ -179,7 +187,7 @@ def part_gradient(plan, params, data, targets, order, span, work, team):
 @kernel
 def narrow_part_gradient(plan, params, data, targets, order, span, work, team):
     """Do as `part_gradient` does, for narrow networks; work.grads is overwritten."""
-    job = records.job_of(plan, params, data, targets, work, team)
+    job = stores.job_of(plan, params, data, targets, work, team)
     which, m = at(pointer(order), span.first), span.last - span.first
     if m > 0 and narrow.learn_rounds(job, which, m):  # which makes a mean
         low, high = share(records.size_of(job.plan), UPDATE_UNIT, team.thread, team.size)

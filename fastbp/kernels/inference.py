@@ -4,7 +4,7 @@ Their arrays come one by one, not in records: an array costs 65 ns, a call on on
 Shapes: plan as `walk.records.pack` makes it; X (samples, n_in), or `records.Sparse` in one block of
 inputs, which stays within what is not zero; labels (samples,) or (0,); values
 (samples, n_out) or (0, n_out); weights (samples,) or None; scratch, sums and integers as in
-`walk.records.Work`; params and grads flat; out (samples, n_out).
+`walk.records.Work`; params and grads flat; out (samples * n_out,).
 """
 
 import math
@@ -18,7 +18,8 @@ from .machine import ENTRY_GROUP, TILE_ROWS
 from .walk import first, narrow, records, upper
 from .walk.batch import learn_chunk, output, sum_of, targets_from, weighted_shares
 from .walk.first_sparse import forward_row
-from .walk.records import NUM, TOTALS, Batch, Dense, Job, Sparse, Team, Work, is_dense
+from .walk.records import NUM, TOTALS, Batch, Dense, Sparse, Team, Work, is_dense
+from .walk.stores import as_stored, lone_job
 from .walk.team import STOPPED
 
 
@@ -26,7 +27,7 @@ from .walk.team import STOPPED
 def _in_order(work, m, alpha, share_of_loss, target):
     """Return a batch of samples that lie one after the other; ahead are those of the next tile."""
     rows = records.numbers(work)
-    return Batch(rows, at(rows, TILE_ROWS), rows, m, alpha, share_of_loss, target)
+    return Batch(rows, at(rows, TILE_ROWS), rows, m, alpha, share_of_loss, target, NUM(0))
 
 
 def _is_rows(X):
@@ -47,7 +48,7 @@ def _data_from(X, first, n_in):
 
     def compressed(X, first, n_in):
         p = pointers(X)
-        return Sparse(at(p.start, first), p.position, p.value, p.palette, p.typical)
+        return Sparse(at(p.start, first), p.position, p.value, p.palette, p.fetched)
 
     return compressed
 
@@ -68,6 +69,7 @@ def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, 
     # infinity and a delta of zero is NaN), and a target the loss.
     net, n = records.unpack(plan), _count(X)
     work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(grads))
+    target = as_stored(net, work.grads, Team(NUM(0), NUM(1)))
     sums[0] = sums[1] = 0
     integers[STOPPED] = 0
     records.fill(work.grads, 0, grads.size, 0)
@@ -78,8 +80,8 @@ def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, 
         m = min(net.chunk, n - done)
         data = _data_from(X, done, net.sizes[0])
         targets = targets_from(done, net.sizes[net.last], labels, values, weights)
-        job = Job(net, pointer(params), data, targets, work, Team(NUM(0), NUM(1)))
-        if not learn_chunk(job, _in_order(work, m, share_of_each, share_of_loss, work.grads)):
+        job = lone_job(net, pointer(params), data, targets, work)
+        if not learn_chunk(job, _in_order(work, m, share_of_each, share_of_loss, target)):
             records.fill(work.grads, 0, grads.size, np.nan)  # as the loss is
             sums[0] = np.nan
             break
@@ -99,7 +101,7 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, gr
         m = min(step, n - done)
         data = Dense(at(pointer(X), done * net.sizes[0]))
         targets = targets_from(done, net.sizes[net.last], labels, values, None)
-        job = Job(net, pointer(params), data, targets, work, Team(NUM(0), NUM(1)))
+        job = lone_job(net, pointer(params), data, targets, work)
         width = narrow.forward_and_backward(job, which, m, work.scratch, total)
         sums[0] += total[0]
         narrow.update(net, width, work.grads, 1.0 / n, work.scratch)
@@ -111,14 +113,14 @@ def _forward_chunk(job, m, begun):
     """Forward pass of m samples that lie one after the other, up to the output's z."""
     # If it has `begun`, the first layer's z are there. Return whether all inputs were finite: one
     # that is not makes every z of its sample so.
-    plan, params, work = job.plan, job.params, job.work
+    plan, work = job.plan, job.work
     if not begun:
-        first.forward(job, _in_order(work, m, 0.0, 0.0, params))
+        first.forward(job, _in_order(work, m, 0.0, 0.0, job.params))
     z = at(work.scratch, plan.a[1])
     fine = True
     for r in range(m):
         fine &= math.isfinite(z[r * plan.strides[1]])
-    upper.forward_rest(plan, params, NUM(0), m, work)
+    upper.forward_rest(job, NUM(0), m, NUM(0))
     return fine
 
 
@@ -132,8 +134,9 @@ def evaluate(plan, params, X, labels, values, scratch, sums, integers):
         m = min(net.chunk, _count(X) - done)
         data = _data_from(X, done, net.sizes[0])
         targets = targets_from(done, net.sizes[net.last], labels, values, None)
-        _forward_chunk(Job(net, pointer(params), data, None, work, Team(NUM(0), NUM(1))), m, False)
-        output(net, targets, _in_order(work, m, 0.0, 0.0, work.scratch), NUM(0), m, work)
+        job = lone_job(net, pointer(params), data, None, work)
+        _forward_chunk(job, m, False)
+        output(net, targets, _in_order(work, m, 0.0, 0.0, job.params), NUM(0), m, work)
         loss, hits = sum_of(net, m, work)
         sums[0] += loss
         sums[1] += hits
@@ -142,24 +145,26 @@ def evaluate(plan, params, X, labels, values, scratch, sums, integers):
 @kernel
 def feedforward(plan, params, X, scratch, integers, out):
     """Twin of `reference.feedforward`; return whether all inputs were surely finite."""
+    # X, if it is rows, and out are flat, so that a sample and its outputs are taken as they are.
     # The zeros of a row that comes alone are skipped: a digit of MNIST took 784-30-10 0.7 us, and
     # takes 0.4; 784-512-10 took 18 us, and takes 3.
     net, w = records.unpack(plan), pointer(params)
     work = Work(pointer(scratch), pointer(scratch), pointer(integers), pointer(scratch))
     n, row = net.sizes[net.last], net.strides[net.last]
+    samples = out.size // n
     z = at(work.scratch, net.a[net.last])
     first_rows = _data_from(X, NUM(0), net.sizes[0])
-    one = Job(net, w, first_rows, None, work, Team(NUM(0), NUM(1)))
+    one = lone_job(net, w, first_rows, None, work)
     begun, fine = False, True
-    if _count(X) == 1:
+    if samples == 1:
         room = at(work.integers, integers.size - net.sizes[0] - ENTRY_GROUP)
         begun = _begin(one, at(work.scratch, net.a[0]), room)
-    for done in range(0, _count(X), net.chunk):
-        m = min(net.chunk, _count(X) - done)
+    for done in range(0, samples, net.chunk):
+        m = min(net.chunk, samples - done)
         data = _data_from(X, done, net.sizes[0])
-        fine &= _forward_chunk(Job(net, w, data, None, work, one.team), m, begun)
+        fine &= _forward_chunk(lone_job(net, w, data, None, work), m, begun)
         apply_output(net.activations[net.last], m, n, z, row)
         for r in range(m):
             for j in range(n):
-                out[done + r, j] = z[r * row + j]
+                out[(done + r) * n + j] = z[r * row + j]
     return fine

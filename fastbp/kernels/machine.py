@@ -1,72 +1,64 @@
 """What was measured on a machine: each constant with what it trades, and where it was measured.
 
-Shapes follow from what the CPU says of itself, the bytes of a vector; the rest are compromises that
-hold from one core of a laptop to a server. Where no CPU is named, it was an AMD EPYC with AVX-512
-(32 registers of 64 bytes, 32 KiB and 1 MiB of first and second level cache per core).
+One table for each kind of CPU: what stands in the sections is the neutral row, for kinds that
+nobody has measured yet; `KINDS` below them holds what is otherwise on those that were, and the CPU
+that Numba compiles for chooses its row. `scripts/tune.py` measures a row on a new machine. Nothing
+is chosen by a clock, nor by the number of cores: the same machine gives the same bits. For trials
+`FASTBP_CPU_KIND` forces a row, and `FASTBP_CONSTANTS="TILE_ROWS=6 BLOCK_BYTES=65536"` constants.
+
+Where no CPU is named, it was an AMD EPYC of Zen 4 (32 registers of 64 bytes on data paths of 32, 32
+KiB and 1 MiB of first and second level cache per core).
 """
 
 import os
-from functools import cache
+import re
+from ast import literal_eval
 
-import llvmlite.binding as llvm
-from numba.core import config
-from numba.core.registry import cpu_target
+from .cpu import native_bytes, this_cpu
 
-# -- the CPU ---------------------------------------------------------------------------------------
-
+CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
-WIDTHS = {"zmm": 64, "ymm": 32}  # by x86's names of vector registers; other CPUs have 16 bytes
-PROBE = """
-target triple = "{}"
-define void @probe(ptr %p) {{
-  %x = load <16 x float>, ptr %p
-  %y = fadd <16 x float> %x, %x
-  store <16 x float> %y, ptr %p
-  ret void
-}}"""
-
-
-@cache
-def vector_bytes():
-    """Return the bytes of the vectors that Numba compiles for; `FASTBP_VECTOR_BYTES` forces others.
-
-    Wider ones than the CPU has are made of several of its own: right, and slow.
-    """
-    forced = os.environ.get("FASTBP_VECTOR_BYTES")
-    if forced:
-        if forced not in ("16", "32", "64"):
-            raise ValueError(f"FASTBP_VECTOR_BYTES must be 16, 32 or 64; got {forced!r}")
-        return int(forced)
-    # With NUMBA_ENABLE_AVX=0 Numba leaves FMA on, with which LLVM takes AVX for allowed.
-    if config.CPU_FEATURES is None and not config.ENABLE_AVX:
-        return 16
-    # Features imply others, and a name of a CPU stands for many: LLVM knows what it all comes to.
-    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
-    target = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
-    code = target.emit_assembly(llvm.parse_assembly(PROBE.format(triple)))
-    return next((width for name, width in WIDTHS.items() if name in code), 16)
-
-
-_MANY_REGISTERS = vector_bytes() == 64  # AVX-512 has 32 vector registers, others 16
+# Whether tanh looks up its coefficients in registers: what the permutations of AVX-512 do.
+PERMUTES = native_bytes() == CPU.vector_bytes == 64
 
 # -- register tiles --------------------------------------------------------------------------------
 
 # Rows of a tile, and its columns in vectors. 8x3 reaches the FMA peak with 32 registers; 4x3 is
 # what 16 registers hold (12 sums, 3 vectors of B, one broadcast).
-TILE_ROWS = 8 if _MANY_REGISTERS else 4
+TILE_ROWS = 8 if CPU.registers == 32 else 4
 TILE_COLUMNS = 3
+# The same of the update's tiles, which read the batch's inputs down their columns.
+UPDATE_ROWS, UPDATE_COLUMNS = TILE_ROWS, TILE_COLUMNS
+# The same where the batch's inputs are packed for these tiles. They are in batches of so many
+# samples and layers of so many bytes of outputs: below, it costs more than it gains.
+PACKED_ROWS, PACKED_COLUMNS = TILE_ROWS, TILE_COLUMNS
+PACKED_BATCH, PACKED_WIDTH = 64, 512
+# Whether columns that fill no more than half of the last vector are computed as half a vector:
+# where data paths are half as wide as vectors, that takes half the time.
+HALF_TAILS = False
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
-DOT_COLUMNS = 8 if _MANY_REGISTERS else 4
+DOT_COLUMNS = 8 if CPU.registers == 32 else 4
 # One sum per vector would leave a tile of one row waiting for each FMA's four cycles: low tiles
 # split the sum over k into this many. It depends on the rows alone, so that an element is summed in
 # the same order whatever its neighbours.
 K_SPLIT = {1: 4, 2: 2}
 # Columns of a tile of one row on zero-skipping input, in vectors.
 SPARSE_COLUMNS = 4
-# Entries of zero-skipping input come in groups of this many, filled up with zeros: they are summed
-# up in as many sums, and no loop over them has a remainder, whose exit would be mispredicted.
-ENTRY_GROUP = 4
+# Single samples read and write weights in one pass: bytes of its vectors, its columns in vectors
+# where it sums up the next sample's products, too, and its rows where it sums up deltas, which are
+# folded together. On Zen 4 vectors of 32 bytes take 784x32 weights in 1,130 ns, of 64 bytes in
+# 1,340; 784x112 in 4,080, 4,430; with deltas, four rows at a time, 100x112 in 505, 575, and 100x16
+# in 111, 124. Three columns do not fit 16 registers: 784x32 take 1,630 in place of 1,115 with AVX2.
+# Eight rows in place of one, Intel: 100x112 weights 882, 746 (four), and 100x16 228, 156 ns.
+PASS_BYTES = CPU.vector_bytes
+PASS_COLUMNS = 3 if CPU.registers == 32 else 2
+DELTA_ROWS = 8 if CPU.registers == 32 else 4
+# Entries of zero-skipping input come in groups of this many, filled up with zeros: no loop over
+# them has a remainder, whose exit would be mispredicted. They are summed up in ENTRY_SUMS sums for
+# each column: with AVX2, four do not fit the registers, and 152 entries of 32 columns take 225 ns
+# in place of 125 (Zen 4 held to it).
+ENTRY_GROUP, ENTRY_SUMS = 4, 4 if CPU.registers == 32 else 2
 
 # -- single passes ---------------------------------------------------------------------------------
 
@@ -85,14 +77,20 @@ FEW_COLUMNS = 4
 # Samples ahead of the one that is indexed whose inputs are fetched: main memory answers in 100 ns,
 # and a sample of MNIST takes 20 to 25.
 ROWS_AHEAD = 8
-# Panels of a team, in vectors: two lines, where its share of W is so narrow that all panels lie
-# close to another thread's columns, which CPUs fetch, too, after three lines in a row. One thread
-# alone is 10 % faster over wider ones. With 784-100-10 at batches of 10 and 33, two threads were
-# 0.8 to 1.05 times as fast as one, and are 1.5 and 1.6 times as fast so.
-TEAM_COLUMNS = min(SPARSE_COLUMNS, 2 * LINE // vector_bytes())
-TEAM_WIDTH = 6 * TEAM_COLUMNS  # a share that is no wider has such panels
 # What it costs to index an entry that is used once, in vectors of weights.
 ENTRY_COST = 2
+
+# Lists of each input's samples, by which batches are learned input by input, see `walk.lists`: from
+# rows of W of so many bytes and so many entries of a list on. To fill a list takes 5 cycles an
+# entry, and of a line of W it saves about 1.2 cycles an entry. Update of 784-n-10 on MNIST: n = 100
+# at batch 33, 100 and 200: 32, 95 and 198 us, by lists 28, 70 and 141; n = 512 at 128: 600 and 330;
+# n = 64 at 64: 35 and 36; n = 30 at 100: 24 and 34.
+LIST_BYTES, LIST_ENTRIES = 384, 6
+# Samples of a list at most: their deltas, of one panel, stay near the first level cache.
+LIST_SAMPLES = 208
+# Sums that a row of W is added up in: more of them hide the latency of FMA, and cost additions at
+# the end of each list.
+LIST_SPLIT = 2
 
 # -- shares of a team ------------------------------------------------------------------------------
 
@@ -100,8 +98,12 @@ ENTRY_COST = 2
 # others; then sleeps, so that it does not use up a container's quota. In nanoseconds: most barriers
 # take less than the first, and to wake up takes a tenth of the second.
 PAUSES, MOST_SPINNING, MOST_YIELDING = 32, 20_000, 1_000_000
-UPDATE_UNIT = 8  # rows of W, or parameters: whole tiles of 32 registers
-TRANSPOSE_UNIT = 16  # rows of W: whole squares of vectors of any width
+BARE_LOOKS = 16  # before the first pause, which takes 140 cycles on Intel
+MOST_THREADS = 64  # of a team: each has a counter to meet by
+PAGE = 4096  # bytes
+APART = 256  # bytes between what different threads write: CPUs fetch pairs of lines, and streams
+UPDATE_UNIT = 8  # parameters
+ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole tiles
 
 # -- sums that have the same bits for any team -----------------------------------------------------
 
@@ -114,9 +116,9 @@ NORM_PIECES, STEP_PIECES = 64, 16
 
 # -- memory ----------------------------------------------------------------------------------------
 
-# A batch that fits the scratch is learnt in one fused step. Half a megabyte stays in the second
-# level cache of any CPU of the last ten years; below 128 samples the tiles would starve.
-SCRATCH_BYTES = 2**19
+# A batch that fits the scratch is learnt in one fused step, and should stay in the second level
+# cache, half of it and no more than half a megabyte; below 128 samples the tiles would starve.
+SCRATCH_BYTES = min(2**19, CPU.l2_bytes // 2)
 FEWEST_CHUNK, MOST_CHUNK, CHUNK_UNIT = 128, 1024, 8
 # In `narrow` a chunk of so many vectors of samples stays near the first level cache.
 NARROW_VECTORS = 12
@@ -128,8 +130,12 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # -- threads ---------------------------------------------------------------------------------------
 
-# A team costs three barriers a batch; each thread wants at least this many weights x samples.
-WORK_PER_THREAD = 2**17
+# What a team pays, in the nanoseconds of the costs below: a barrier, and a line that another core
+# has written. What a thread does for each input, however few its columns are, in vectors of them;
+# and an optimiser's step of a vector. One thread more must gain so much.
+BARRIER_COST, CROSSING_COST = 100, 2.5  # by kind: <intel: 400, 8>
+INPUT_COST, RULE_COST = 0.7, 0.8
+TEAM_GAIN = 0.93
 # To wake threads for a single call takes 0.05 ms.
 CALL_PER_THREAD = 2**25
 PARTS_PER_THREAD = 8  # of a call: a thread that starts late, or has a slow core, takes fewer
@@ -149,12 +155,76 @@ DENSE_COSTS = ((1, 0.53), (4, 0.64), (8, 0.44), (16, 0.34), (float("inf"), 0.29)
 # Vectors of a layer, and samples of a batch, from which tiles reach their best, and what it saves:
 # there is more work for each load.
 WIDE, WIDE_FACTOR = 24, 0.85
-# The same times the density, zero-skipping; above so many bytes of weights, which no second level
-# cache holds.
-SPARSE_COST, LARGE_SPARSE_COST, LARGE_BYTES = 1.05, 1.2, 2**20
+# The same times the density, zero-skipping; above so many bytes of weights, which the second level
+# cache does not hold.
+SPARSE_COST, LARGE_SPARSE_COST, LARGE_BYTES = 1.05, 1.2, CPU.l2_bytes
 # Of a vector of the upper layers' weights; of each sample; of a loss with logarithms.
 UPPER_COST, SAMPLE_COST, LOGARITHM_COST = 0.18, 38, 20
 # `narrow`: a product of a vector, how many of them a weight takes forward and in the update, a
 # weight of a batch, each sample, and a loss with logarithms.
 NARROW_COST, NARROW_PRODUCTS, NARROW_BATCH_COST = 0.205, 2.35, 0.3
 NARROW_SAMPLE_COST, NARROW_LOGARITHM_COST = 8, 10
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def kind_of(cpu):
+    """Return the kind of a CPU, "neutral" for one that nobody has measured yet."""
+    forced = os.environ.get("FASTBP_CPU_KIND")
+    if forced:
+        if forced not in KINDS:
+            raise ValueError(f"FASTBP_CPU_KIND must be one of {', '.join(KINDS)}; got {forced!r}")
+        return forced
+    shape = cpu.vector_bytes, cpu.registers
+    fits = (k for k, (width, n, name) in SIGNS.items() if shape == (width, n))
+    return next((k for k in fits if re.search(SIGNS[k][2], cpu.name)), "neutral")
+
+
+def changes(words):
+    """Return the constants that `FASTBP_CONSTANTS` forces, by name."""
+    pairs = [word.partition("=") for word in words.split()]
+    found = {name: literal_eval(value) for name, _, value in pairs}
+    unknown = sorted(name for name in found if not name.isupper() or name not in globals())
+    if unknown:
+        raise ValueError(f"FASTBP_CONSTANTS takes constants of {__name__}; got {unknown[0]!r}")
+    return found
+
+
+# How a kind is known: bytes of a vector, registers, and what LLVM's name of the CPU holds.
+SIGNS = {
+    "zen4": (64, 32, "^znver4$"),
+    "zen5": (64, 32, "^znver5$"),
+    "intel": (64, 32, "lake|rapids|skylake-avx512"),
+    "avx2": (32, 16, ""),  # laptops, of any make
+    "neon": (16, 32, ""),  # Arm
+}
+# What is otherwise than in the sections above, with where it was measured. Known kinds say what
+# others take from the sizes of their caches, which a virtual machine may not show.
+KINDS = {
+    "neutral": {},
+    # AMD EPYC, Zen 4: 32 KiB and 1 MiB a core.
+    "zen4": {
+        "LARGE_BYTES": 2**20,
+        "SCRATCH_BYTES": 2**19,
+        "UPDATE_ROWS": 6,
+        "UPDATE_COLUMNS": 4,
+        "HALF_TAILS": True,
+        "PASS_BYTES": 32,
+        "PASS_COLUMNS": 2,
+        "DELTA_ROWS": 4,
+    },
+    # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
+    "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.
+    "intel": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19},
+    # AVX2, seen on both of the above held to it: 16 registers of 32 bytes.
+    "avx2": {},
+    # Arm: 32 registers of 16 bytes. Not measured yet; the tiles are those of BLIS.
+    "neon": {},
+}
+KIND = kind_of(CPU)
+globals().update(KINDS[KIND])
+globals().update(changes(os.environ.get("FASTBP_CONSTANTS", "")))
+
+# All of the above: what this machine's kernels are made of, on which their cache is keyed.
+ROW = {n: v for n, v in globals().items() if n.isupper() and n not in ("CPU", "KINDS", "SIGNS")}

@@ -26,11 +26,11 @@ def stride(n: int, dtype: DTypeLike) -> int:
     return lines * LINE // itemsize
 
 
-def aligned(size: int, dtype: DTypeLike) -> np.ndarray:
-    """Return an uninitialised array that starts at a line of the cache."""
+def aligned(size: int, dtype: DTypeLike, unit: int = LINE) -> np.ndarray:
+    """Return an uninitialised array that starts at a line of the cache, or at another unit."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.empty(size * itemsize + LINE, np.uint8)
-    skip = -int(raw.ctypes.data) % LINE
+    raw = np.empty(size * itemsize + unit, np.uint8)
+    skip = -int(raw.ctypes.data) % unit
     return raw[skip : skip + size * itemsize].view(dtype)
 
 

@@ -18,6 +18,7 @@ class Peer(NamedTuple):
     needs: tuple = ()
     variant: str = ""
     kinds: tuple = ("train", "gradient", "predict")
+    held: bool = True  # whether something keeps it from wider vectors than others may use
 
 
 class Job(NamedTuple):
@@ -47,16 +48,17 @@ class NotApplicable(Exception):
     """The library has no such work; the message says why."""
 
 
+ALL = ("train", "gradient", "predict", "fit")
 PEERS = {
-    "fastbp": Peer("fastbp_", variant="numba"),
+    "fastbp": Peer("fastbp_", variant="numba", kinds=ALL),
     "numpy": Peer("fastbp_", variant="numpy"),
     "numpy-by-hand": Peer("by_hand"),
     "torch": Peer("torch_", ("torch",), "eager"),
     "torch-compiled": Peer("torch_", ("torch",), "compiled"),
     "jax": Peer("jax_", ("jax", "jaxlib"), "rows"),
     "jax-columns": Peer("jax_", ("jax", "jaxlib"), "columns", ("train", "gradient")),
-    "sklearn": Peer("sklearn_", ("sklearn",)),
-    "onnxruntime": Peer("onnx_", ("onnx", "onnxruntime"), kinds=("predict",)),
+    "sklearn": Peer("sklearn_", ("sklearn",), kinds=ALL),
+    "onnxruntime": Peer("onnx_", ("onnx", "onnxruntime"), kinds=("predict",), held=False),
 }
 # They run in turns with the peers and are no peers: what the figures are set against.
 GAUGES = {"fma-peak": Peer("peak"), "activations": Peer("fastbp_", variant="activations")}

@@ -5,7 +5,7 @@ import numpy as np
 import fastbp
 from fastbp.engines import get_backend
 
-from . import Done, Job
+from . import Done, Job, estimators_
 from .work import ROUND
 
 ACTIVATION_VALUES = 2**14  # at once: calls cost little then, and all lies in the second level cache
@@ -16,6 +16,10 @@ def build(task, variant):
     if variant == "activations":
         return activations(task)
     work = task.work
+    if work.kind == "fit":
+        from fastbp import estimator
+
+        return estimators_.build(task, estimator.MLPClassifier)
     net = fastbp.Network(
         work.sizes, activation=work.activation, loss=work.loss, bias=work.bias, dtype=work.dtype,
         backend=variant, seed=0,
@@ -84,7 +88,7 @@ def activations(task):
         rows = max(1, ACTIVATION_VALUES // width)
         z = rng.standard_normal((rows, width)).astype(task.work.dtype)
         calls.append((getattr(backend, name), z, rows))
-    samples = 1 if task.work.kind == "train" else task.work.samples
+    samples = 1 if task.work.kind in ("train", "fit") else task.work.samples
 
     def run(n):
         for call, z, rows in calls:

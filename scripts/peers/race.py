@@ -21,16 +21,38 @@ THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
 )  # fmt: skip
+# What keeps libraries from vectors wider than those of AVX2; XLA's is one of its flags.
+HELD = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+HELD_XLA = " --xla_cpu_max_isa=AVX2"
 
 
-def environment(threads):
+def wider_features():
+    """Return NumPy's names of what it must not take from a CPU that has more than AVX2."""
+    from numpy._core import _multiarray_umath as numpy
+
+    wider = [name for name in numpy.__cpu_dispatch__ if name.startswith(("AVX512", "X86_V4"))]
+    return " ".join(name for name in wider if numpy.__cpu_features__.get(name))
+
+
+def environment(threads, held=False):
     """Return the environment of a worker, in which each library finds its number of threads."""
     many = str(threads > 1).lower()
+    most = {**HELD, "NPY_DISABLE_CPU_FEATURES": wider_features()} if held else {}
     return {
         **os.environ,
+        **most,
         **{name: str(threads) for name in THREAD_VARIABLES},
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={many} intra_op_parallelism_threads={threads}",
-        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={many} intra_op_parallelism_threads={threads}"
+        + HELD_XLA * held,
+        "JAX_PLATFORMS": "cpu",  # where there is a GPU, too
+        "CUDA_VISIBLE_DEVICES": "",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # else a pool of processes stays beside the race
     }
 
@@ -42,11 +64,13 @@ class WorkerFailed(Exception):
 class Worker:
     """A peer's process, at work only between a question and its answer."""
 
-    def __init__(self, peer, folder, cores, threads, command=(sys.executable, str(WORKER))):
+    command = sys.executable, str(WORKER)
+
+    def __init__(self, peer, folder, cores, threads, held=False):
         self.errors = tempfile.TemporaryFile("w+")  # closed with the worker
         self.process = subprocess.Popen(
-            command, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True,
+            self.command, env=environment(threads, held), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.errors, text=True,
         )  # fmt: skip
         self.spec = {
             "module": peer.module, "variant": peer.variant, "folder": str(folder),
@@ -105,7 +129,7 @@ def missing(peer):
     return [name for name in peer.needs if importlib.util.find_spec(name) is None]
 
 
-def entrants(names, kind, cores, say):
+def entrants(names, kind, cores, say, held=False):
     """Return entries of the peers and gauges; those that cannot run have a status that says why.
 
     On several cores each peer enters with one thread and with one a core.
@@ -120,6 +144,8 @@ def entrants(names, kind, cores, say):
         elif kind not in PEERS[name].kinds:
             words = f"{name} takes part in {' and '.join(PEERS[name].kinds)} only"
             entry |= {"status": "not applicable", "reason": words}
+        elif held and not PEERS[name].held:
+            entry |= {"status": "not applicable", "reason": f"nothing holds {name} to AVX2"}
         counts = sorted({1, len(cores)}) if entry["status"] == "ok" else [1]
         entries += [{**entry, "threads": threads, "slices": []} for threads in counts]
     for name, peer in GAUGES.items():
@@ -145,7 +171,7 @@ def attempt(entry, call):
     return None
 
 
-def race(entries, folder, cores, rounds, seconds, say):
+def race(entries, folder, options, say):
     """Start all, then let them run slices in turns; write what they did into the entries."""
     workers = []
     try:
@@ -153,16 +179,18 @@ def race(entries, folder, cores, rounds, seconds, say):
             if entry["status"] != "ok":
                 continue
             say(f"starting {entry['name']}, {entry['threads']} thread(s)")
-            worker = Worker(entry["peer"], folder, cores, entry["threads"])
+            worker = Worker(
+                entry["peer"], folder, options.cores, entry["threads"], bool(options.held)
+            )
             workers.append((entry, worker))
             attempt(entry, worker.start)
-        for turn in range(rounds):
-            say(f"round {turn + 1} of {rounds}")
+        for turn in range(options.rounds):
+            say(f"round {turn + 1} of {options.rounds}")
             for entry, worker in workers:
                 if entry["status"] == "ok":
                     time.sleep(SETTLE)
                     entry["slices"].append(
-                        attempt(entry, lambda w=worker: w.ask({"seconds": seconds}))
+                        attempt(entry, lambda w=worker: w.ask({"seconds": options.seconds}))
                     )
     finally:
         for _, worker in workers:

@@ -2,17 +2,19 @@
 
 from statistics import median
 
-from .work import UNITS, Workload
+from .work import FIGURES, HELD_FIGURES, UNITS, Workload
 
 US = "fastbp"
 # How far the peers' numbers may lie apart. In training each has its own order of samples.
-TOLERANCE = {"train": 0.05, "gradient": 1e-4, "predict": 1e-3}
+TOLERANCE = {"train": 0.05, "gradient": 1e-4, "predict": 1e-3, "fit": 0.02}
 QUIET = 0.95  # the part of its time that a peer of one thread has the core, or others have it too
 BEGIN, END = "<!-- peers -->\n", "<!-- /peers -->\n"
 
 
 def workload(result):
-    return Workload(**{**result["work"], "sizes": tuple(result["work"]["sizes"])})
+    """Return the workload; a result that was kept may be of another version, with other fields."""
+    known = {name: result["work"][name] for name in Workload._fields if name in result["work"]}
+    return Workload(**{**known, "sizes": tuple(known["sizes"])})
 
 
 def figure(work, rate):
@@ -99,18 +101,36 @@ def had_the_core(result):
     return median(parts) if parts else 1.0
 
 
+def gain(result):
+    """Return how many times as fast fastbp is with all threads as with one, in the same race."""
+    ours = [e for e in result["entries"] if e["name"] == US and e["status"] == "ok"]
+    rates = {entry["threads"]: entry["rate"] for entry in ours}
+    return rates[max(rates)] / rates[1] if len(rates) > 1 else None
+
+
 def verdicts(result):
     """Return what is to be reached as rows (is it a must, words, found or None, wanted)."""
-    work, two = workload(result), len(result["cores"]) > 1
-    to = work.against or best_peer(result)
-    found = ratio(result, US, to) if to else None
-    words = f"to {to or 'the best peer'}"
-    rows = [(True, words, found, work.must_two)] if two else [
-        (True, words, found, work.must),
-        (False, words, found, work.aim),
-        (True, "of the FMA peak", share_of_peak(result, US), work.must_peak),
-        (False, "of the FMA peak", share_of_peak(result, US), work.aim_peak),
-    ]  # fmt: skip
+    name, best = result["name"], best_peer(result)
+    if name not in FIGURES:
+        return []
+    figures, share = FIGURES[name], share_of_peak(result, US)
+    found, words = ratio(result, US, best) if best else None, f"to {best or 'the best peer'}"
+    if result.get("held"):
+        must, least = HELD_FIGURES.get(name, (None, None))
+        rows = [(True, words, found, must), (True, "of the FMA peak", share, least)]
+    elif len(result["cores"]) > 1:
+        rows = [
+            (True, words, found, figures.must_two),
+            (False, words, found, figures.aim_two),
+            (True, "with the second core to without", gain(result), figures.gain),
+        ]
+    else:
+        rows = [
+            (True, words, found, figures.must),
+            (False, words, found, figures.aim),
+            (True, "of the FMA peak", share, figures.must_peak),
+            (False, "of the FMA peak", share, figures.aim_peak),
+        ]
     return [row for row in rows if row[3] is not None]
 
 
@@ -148,8 +168,9 @@ def problems(results, check):
 
 
 def cores_words(result):
-    pinned = "" if result["pinned"] else ", not pinned"
-    return ("one core" if len(result["cores"]) == 1 else f"{len(result['cores'])} cores") + pinned
+    cores = "one core" if len(result["cores"]) == 1 else f"{len(result['cores'])} cores"
+    held = ", held to AVX2" if result.get("held") else ""
+    return cores + held + ("" if result["pinned"] else ", not pinned")
 
 
 def text(result):
@@ -199,61 +220,5 @@ def closing(result):
     return [*lines, f"  {apart}"] if apart else lines
 
 
-# -- README ----------------------------------------------------------------------------------------
-
-
-def region(results, about):
-    """Return the README's section."""
-    names = list(dict.fromkeys(name for result in results for name in result["asked"]))
-    lines = [
-        f"By `scripts/compare_peers.py`, {cores_words(results[0])} of {about['cpu']}, "
-        f"{about['date'][:10]}; each peer in a process of its own by its best known practice, in "
-        f"turns, best of {about['rounds']} slices; {versions_words(about)}. fastbp's figures are "
-        "those of whole calls of `fit`, `gradient` and `feedforward`.",
-        "",
-        "![Throughput of fastbp and its peers](.github/peers.svg)",
-        "",
-        f"| work | unit | {' | '.join(names)} | fastbp to the best other |",
-        "|---|---|" + "---|" * (len(names) + 1),
-    ]
-    for result in results:
-        work, ran, best = workload(result), standing(result), best_peer(result)
-        cells = [shown(work, ran[name]["rate"]) if name in ran else "–" for name in names]
-        found = ratio(result, US, best) if best else None
-        last = "–" if found is None else f"{found:.2f} ({best})"
-        lines.append(f"| {result['name']} | {work.unit} | {' | '.join(cells)} | {last} |")
-    return "\n".join([*lines, "", *footnotes(results)]) + "\n"
-
-
-def footnotes(results):
-    """Return what the workloads are, and why a peer has no figure."""
-    lines = ["<details><summary>The workloads, and peers without a figure</summary>", ""]
-    lines += [f"- `{r['name']}`: {workload(r).words()}; {r['data']}." for r in results]
-    reasons = {
-        (e["name"], e["status"], e["reason"])
-        for r in results
-        for e in r["entries"]
-        if e["status"] != "ok"
-    }
-    lines += [f"- {name}, {status}: {reason}." for name, status, reason in sorted(reasons)]
-    return [*lines, "", "</details>"]
-
-
 def versions_words(about):
     return ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-
-
-def split_readme(readme):
-    """Return what stands before and behind the region; raise ValueError where it is not marked."""
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(
-            f"{readme.name} needs the lines {BEGIN.strip()} and {END.strip()}, once each"
-        )
-    head, rest = text.split(BEGIN)
-    return head, rest.split(END)[1]
-
-
-def write_readme(readme, section):
-    head, tail = split_readme(readme)
-    readme.write_text(f"{head}{BEGIN}{section}{END}{tail}", encoding="utf-8")

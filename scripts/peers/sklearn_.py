@@ -3,13 +3,15 @@
 import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from . import Done, Job, NotApplicable
+from . import Done, Job, NotApplicable, estimators_
 
 NAMES = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "identity": "identity"}
 
 
 def build(task, variant):
     work = task.work
+    if work.kind == "fit":
+        return estimators_.build(task, MLPClassifier)
     if work.kind == "gradient":
         raise NotApplicable("scikit-learn has no public gradient")
     if not work.bias:

@@ -378,6 +378,32 @@ def test_an_index_that_outgrows_its_room(dtype, make_net, make_data, rng, assert
             assert found.hits == expected.hits
 
 
+@pytest.fixture
+def lists_pay(monkeypatch):
+    """Zero-skipping batches are learned by lists, in parts of seven samples."""
+    for name, value in (("LIST_BYTES", 0), ("LIST_ENTRIES", 0), ("LIST_SAMPLES", 6)):
+        monkeypatch.setattr(machine, name, value)
+
+
+@pytest.mark.parametrize("uint8", [False, True])
+@pytest.mark.parametrize("batch", [2, 7, 8, 33])
+def test_updates_by_lists_are_the_reference(
+    batch, uint8, lists_pay, dtype, make_net, make_data, assert_close, all_take_part
+):
+    """Also of inputs that are lit always and never, in blocks and in one, by any team."""
+    for sizes in ((45, 100, 10), (20, 17, 4)):
+        net = make_net(sizes, dtype=dtype, scale=1 / 255 if uint8 else 1.0)
+        X, targets = make_data(net, 40, density=0.3, uint8=uint8)
+        X[:, 3], X[:, -1] = 1, 0
+        expected = train_reference(net, X, targets, batch)
+        one, *more = (Trained(net, X, targets, batch, threads, "sparse") for threads in TEAMS)
+        assert unpacked(one.trainer.plan).lists == 8
+        assert_close(one.params, expected.params, where=f"{sizes}")
+        assert_close(one.loss, expected.loss, dtype=dtype, where=f"{sizes}")
+        for other in more:
+            assert other.bits() == one.bits()
+
+
 # -- one and the same result -----------------------------------------------------------------------
 
 

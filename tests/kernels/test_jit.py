@@ -12,12 +12,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import llvmlite.binding as llvm
 import pytest
 
-from fastbp.kernels import cache, jit, machine
+from fastbp.kernels import cache, jit
 
 FOLDER = Path(cache.__file__).parent
 SOURCES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
@@ -218,7 +216,7 @@ EDITS = {
     ),
 }
 # What compiles and passes on, and computes nothing.
-WITHOUT_ARITHMETIC = {"jit.py", "cache.py", "numba_cache.py", "numba_link.py"}
+WITHOUT_ARITHMETIC = {"jit.py", "cache.py", "numba_cache.py", "numba_link.py", "cpu.py"}
 CHEAP = "ir/activations.py"  # whose call compiles in a second; the stamp covers all by default
 
 
@@ -493,6 +491,12 @@ def test_the_stamp_covers_the_vector_width(monkeypatch):
     assert len(stamps) == 3
 
 
+def test_the_stamp_covers_the_constants_of_this_kind_of_cpu(monkeypatch):
+    """Kernels may be kept for machines of several kinds, in one folder of a cluster."""
+    monkeypatch.setattr(cache.machine, "ROW", {**cache.machine.ROW, "KIND": "another"})
+    assert cache.stamp.__wrapped__() != cache.stamp()
+
+
 def test_all_kernel_sources_are_found():
     assert {"jit.py", "ir/vectors.py", "walk/team.py", "__init__.py"} <= set(SOURCES)
 
@@ -541,78 +545,12 @@ def test_a_user_without_a_home_has_no_folder_there(monkeypatch):
 # -- vector width ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", ["16", "32", "64"])
-def test_the_vector_width_can_be_forced(width, monkeypatch):
-    monkeypatch.setenv("FASTBP_VECTOR_BYTES", width)
-    assert machine.vector_bytes.__wrapped__() == int(width)
-
-
-@pytest.mark.parametrize("width", ["8", "0", "128", "wide", "32.0", "-16", " "])
-def test_another_width_is_refused(width, monkeypatch):
-    monkeypatch.setenv("FASTBP_VECTOR_BYTES", width)
-    with pytest.raises(ValueError, match=r"FASTBP_VECTOR_BYTES .*16, 32 or 64"):
-        machine.vector_bytes.__wrapped__()
-
-
-X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
-
-
-@pytest.fixture
-def numba_compiles_for(monkeypatch):
-    """numba_compiles_for(triple, cpu, features): as Numba's code generator says it."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
-
-    def compiles_for(*what):
-        generator = SimpleNamespace(magic_tuple=lambda: what)
-        context = SimpleNamespace(codegen=lambda: generator)
-        monkeypatch.setattr(machine, "cpu_target", SimpleNamespace(target_context=context))
-
-    return compiles_for
-
-
-@pytest.mark.parametrize(
-    ("triple", "cpu", "features", "width"),
-    [
-        (X86, "znver4", "", 64),
-        (X86, "haswell", "", 32),
-        (X86, "haswell", "+avx512f", 64),
-        (X86, "znver4", "-avx512f", 32),
-        (X86, "znver4", "-avx", 16),
-        (X86, "generic", "", 16),
-        (X86, "generic", "+fma", 32),  # no FMA without AVX
-        (ARM, "neoverse-v1", "", 16),
-    ],
-)
-def test_the_vector_width_is_that_of_what_numba_compiles_for(
-    triple, cpu, features, width, numba_compiles_for, monkeypatch
-):
-    numba_compiles_for(triple, cpu, features)
-    monkeypatch.setattr(machine.config, "CPU_FEATURES", features)
-    assert machine.vector_bytes.__wrapped__() == width
-
-
-def test_with_avx_turned_off_vectors_are_those_of_sse(numba_compiles_for, monkeypatch):
-    """Numba leaves FMA on, which LLVM takes for AVX2."""
-    numba_compiles_for(X86, "znver4", "-avx,-avx2,-avx512f,+fma")
-    monkeypatch.setattr(machine.config, "CPU_FEATURES", None)
-    monkeypatch.setattr(machine.config, "ENABLE_AVX", 0)
-    assert machine.vector_bytes.__wrapped__() == 16
-
-
 @pytest.mark.parametrize("switch", ["NUMBA_ENABLE_AVX=0", "NUMBA_CPU_FEATURES=-avx512f"])
 def test_kernels_have_no_wider_registers_than_numba_compiles_for(switch, tmp_path):
     name, value = switch.split("=")
     found, _ = House(tmp_path).run("registers.py", **{name: value})
     assert found["width"] <= 32
     assert "zmm" not in found["registers"]
-
-
-def test_the_host_has_vectors(monkeypatch):
-    monkeypatch.delenv("FASTBP_VECTOR_BYTES", raising=False)
-    monkeypatch.setattr(machine.config, "CPU_FEATURES", None)
-    assert machine.vector_bytes.__wrapped__() in (16, 32, 64)
 
 
 def test_no_option_breaks_the_range_reduction_of_exp():

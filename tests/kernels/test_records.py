@@ -16,7 +16,10 @@ ARRAYS = records.Plan._fields[records.NUMBERS :]
 @numba.njit
 def field(table, number, l):
     p = records.unpack(table)
-    numbers = (p.last, p.loss, p.bias, p.chunk, p.blocks, p.thread_scratch)
+    numbers = (
+        p.last, p.loss, p.bias, p.chunk, p.blocks, p.lists, p.packed, p.thread_scratch,
+        p.thread_sums, p.whole, p.row, p.z, p.turn, p.columns_delta, p.local,
+    )  # fmt: skip
     if number < len(numbers):
         return numbers[number]
     arrays = (p.sizes, p.strides, p.widths, p.w, p.b, p.a, p.delta, p.transposed, p.activations)

@@ -30,13 +30,13 @@ UNITS = (1, 4, 8, 16)
 
 
 @numba.njit(nogil=True)
-def meet(sync, thread, team, rounds, arrived):
+def meet(sync, thread, size, rounds, arrived):
     """Count own arrivals; return how many others were found at another round."""
-    astray = 0
+    astray, team = 0, Team(thread, size)
     for i in range(rounds):
         arrived[thread, 0] = i + 1
         barrier(pointer(sync), team)
-        for other in range(team):
+        for other in range(size):
             astray += arrived[other, 0] != i + 1
         barrier(pointer(sync), team)
     return astray
@@ -50,9 +50,9 @@ def take(sync, team, taken):
         while number < taken.shape[1]:
             taken[i, number] += 1
             number = next_number(pointer(sync))
-        barrier(pointer(sync), team.size)
+        barrier(pointer(sync), team)
         restart_numbers(pointer(sync), team)
-        barrier(pointer(sync), team.size)
+        barrier(pointer(sync), team)
 
 
 @numba.njit
@@ -79,7 +79,7 @@ def together(team, enter):
 def test_no_thread_passes_a_barrier_before_all_have_come(team):
     """Also with more threads than cores, where spinning alone would take a time slice a round."""
     sync, arrived = np.zeros(SYNC_SIZE, np.int64), np.zeros((team, 8), np.int64)
-    meet(sync, 0, 1, 1, arrived)  # compiled once, here
+    meet(sync.copy(), 0, 1, 1, arrived)  # compiled once, here
     astray = [None] * team
 
     def enter(thread):
@@ -93,7 +93,7 @@ def test_who_waits_long_sleeps():
     """A quota that one thread uses up while it waits is one that the others lack."""
     resource = pytest.importorskip("resource")
     sync, arrived = np.zeros(SYNC_SIZE, np.int64), np.zeros((2, 8), np.int64)
-    meet(sync, 0, 1, 1, arrived)  # compiled once, here
+    meet(sync.copy(), 0, 1, 1, arrived)  # compiled once, here
     found = []
 
     def wait():
@@ -136,7 +136,7 @@ def test_each_cpu_pauses_in_its_own_way(triple, instruction):
 @pytest.mark.parametrize("team", [1, 2, 3, 8])
 def test_each_number_goes_to_one_thread_in_each_round(team):
     sync, taken = np.zeros(SYNC_SIZE, np.int64), np.zeros((100, 37), np.int64)
-    take(sync, Team(0, 1), taken[:0])  # compiled once, here
+    take(sync.copy(), Team(0, 1), taken[:0])  # compiled once, here
     together(team, lambda thread: take(sync, Team(thread, team), taken))
     assert (taken == 1).all()
 

@@ -9,7 +9,9 @@ from functools import partial
 
 from llvmlite import ir
 
+from .. import machine
 from ..machine import FORMULA_VECTORS
+from .tanh import tanh
 from .vectors import I64, Vec, emitted
 
 LN2 = math.log(2)
@@ -107,7 +109,7 @@ def _sigmoid(z):
     return z.where("<", _lowest(z), 0.0, q)
 
 
-def _tanh(z):
+def _tanh_by_exponential(z):
     """v / (2 - v) with v = 1 - exp(-2 |z|); the rounding of v counts in both places."""
     x = abs(z)
     p, s = _reduced(-(x + x), [LN2])
@@ -117,6 +119,12 @@ def _tanh(z):
     d = v.const(2.0) - v
     d_low = ((d.const(2.0) - d) - v) - v_low
     return _quotient(v, d, d_low, v_low).call("copysign", z)
+
+
+def _tanh(z):
+    if str(z.value.type.element) == "float" and machine.PERMUTES:
+        return tanh(z)
+    return _tanh_by_exponential(z)
 
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is

@@ -30,14 +30,15 @@ def atomic_add(e, counters, slot, value):
 
 @emitted(types.int64)
 def atomic_read(e, counters, slot):
-    """Return a counter."""
-    return e.builder.load_atomic(e.at(counters, slot), "seq_cst", 8)
+    """Return a counter; what its writer wrote before it is then seen, too."""
+    return e.builder.load_atomic(e.at(counters, slot), "acquire", 8)
 
 
 @emitted()
 def atomic_write(e, counters, slot, value):
-    """Set a counter."""
-    e.builder.store_atomic(value, e.at(counters, slot), "seq_cst", 8)
+    """Set a counter, after all that was written before."""
+    # In sequential consistency x86 would wait here for the line to come from another core.
+    e.builder.store_atomic(value, e.at(counters, slot), "release", 8)
 
 
 def emit_pause(e):

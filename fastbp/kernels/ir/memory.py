@@ -69,6 +69,36 @@ def put(typingctx, ptr, index, value):
 
 
 @intrinsic
+def put_pair(typingctx, ptr, place, value, n):
+    """Store a value, and the integer n beside it, as pair number `place` from `ptr` on."""
+    # One store for both: lists are filled at the rate of stores.
+
+    def codegen(context, builder, signature, args):
+        bits = ptr.dtype.bitwidth
+        half, whole = ir.IntType(bits), ir.IntType(2 * bits)
+        low = builder.zext(builder.bitcast(args[2], half), whole)
+        wide = builder.zext(builder.trunc(args[3], half) if bits < 64 else args[3], whole)
+        pair = builder.or_(low, builder.shl(wide, whole(bits)))
+        target = builder.bitcast(
+            builder.gep(args[0], [builder.shl(args[1], I64(1))]), whole.as_pointer()
+        )
+        builder.store(pair, target, align=bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(ptr, types.int64, ptr.dtype, types.int64), codegen
+
+
+@intrinsic
+def integers_at(typingctx, ptr):
+    """Return the address as that of int64 numbers."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], I64.as_pointer())
+
+    return types.CPointer(types.int64)(ptr), codegen
+
+
+@intrinsic
 def number(typingctx, ptr, x):
     """Return x as a number of the pointer's type."""
 
@@ -84,11 +114,14 @@ def vector_lanes(e, ptr):
     return I64(e.lanes)
 
 
-def prefetch_line(builder, place):
+FIRST_LEVEL, SECOND_LEVEL = 3, 2  # of the caches, as LLVM counts
+
+
+def prefetch_line(builder, place, level=SECOND_LEVEL):
     """Ask for the cache line of an address."""
     byte = builder.bitcast(place, ir.IntType(8).as_pointer())
-    # to read, into the second level, data
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(2), I32(1)])
+    # to read, into this cache, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(level), I32(1)])
 
 
 @emitted()

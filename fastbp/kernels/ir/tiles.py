@@ -7,18 +7,12 @@ Rows of a matrix that tiles write are whole vectors long: storage is padded to l
 In the comments on shapes, `width` and strides are in elements; `width` is whole vectors.
 """
 
+from llvmlite import ir
+
 from .. import machine
-from ..machine import ENTRY_GROUP, TILE_ROWS
-from .memory import prefetch_line
-from .vectors import I64, Vec, emitted, spread
-
-
-def _no_stream(n):
-    """Return the numbers below n in the order in which neighbouring lines should be asked for."""
-    # Three lines in a row are a stream to the CPU, which then fetches the next ones too. Those may
-    # be columns of another thread, which has to ask for them again before it writes: for what one
-    # thread does in 79 us, two took 99, and take 47 in this order (100 samples of MNIST, 784-96).
-    return [*range(0, n, 2), *range(1, n, 2)]
+from ..machine import ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
+from .memory import FIRST_LEVEL, prefetch_line
+from .vectors import I64, emitted, spread
 
 
 class _Tile:
@@ -66,52 +60,91 @@ class _Tile:
         return self.e.broadcast(place)
 
     def b_places(self, k, v, columns):
-        """Return the addresses of `columns` vectors of B[k, :] from column v on."""
+        """Return the addresses of the columns of B[k, :] from v on."""
         b = self.builder
         if self.index is not None:
             k = b.zext(b.load(self.e.at(self.index, k)), I64)
-        return self.e.beside(self.e.at(self.b, b.add(b.mul(k, self.b_row), v)), columns)
+        return self.e.beside(self.e.at(self.b, b.add(b.mul(k, self.b_row), v)), len(columns))
 
     def b_vectors(self, k, v, columns):
-        """Return `columns` vectors of B[k, :] from column v on."""
+        """Return the columns of B[k, :] from v on."""
         places = self.b_places(k, v, columns)
-        loaded = {c: self.e.load(places[c]) for c in _no_stream(columns)}
-        vecs = [loaded[c] for c in range(columns)]
+        vecs = [self.e.load(place, size) for place, size in zip(places, columns, strict=True)]
         if self.advance is not None:
             vecs = self.advance(k, vecs)
             for place, vec in zip(places, vecs, strict=True):
                 self.e.store(place, vec)
         return vecs
 
-    def panels(self, width, panel, most=machine.TILE_COLUMNS):
-        """Emit `panel(columns, v)` over all panels of columns, the widest first."""
-        b, lane = self.builder, I64(self.e.lanes)
-        vectors = b.sdiv(width, lane)
-        _all_others(self.e, vectors, most, lambda i, columns: panel(columns, b.mul(i, lane)))
+    def ask_for(self, i, v, rows, columns):
+        """Ask for the lines of rows of C, which are added to once the sums are there."""
+        for r in range(rows):
+            row = self.e.at(self.e.row(self.c, self.builder.add(i, I64(r)), self.c_row), v)
+            for place in self.e.beside(row, len(columns)):
+                prefetch_line(self.builder, place, FIRST_LEVEL)
+
+    def panels(self, width, panel, most=machine.TILE_COLUMNS, halves=False):
+        """Emit `panel(columns, v)` over all panels of columns, the widest first.
+
+        Columns are their sizes in vectors; with `halves` the last may be half of one.
+        """
+        b, lanes = self.builder, self.e.lanes
+
+        def whole(i, columns):
+            panel([1] * columns, b.mul(i, I64(lanes)))
+
+        vectors = b.sdiv(b.add(width, I64(lanes - 1)), I64(lanes))
+        if not halves:
+            return _in_sizes(self.e, vectors, range(most, 0, -1), whole)
+        # A half alone would wait for its additions, so it is taken with the vector before it.
+        odd = b.icmp_signed("<=", b.srem(width, I64(lanes)), I64(lanes // 2))
+        odd = b.and_(odd, b.icmp_signed("!=", b.srem(width, I64(lanes)), I64(0)))
+        odd = b.and_(odd, b.icmp_signed(">", vectors, I64(1)))
+        first = b.sub(vectors, b.select(odd, I64(2), I64(0)))
+        _in_sizes(self.e, first, range(most, 0, -1), whole)
+        with b.if_then(odd):
+            panel([1, 0.5], b.mul(first, I64(lanes)))
+
+
+class _PackedTile(_Tile):
+    """A tile whose A is packed by `pack`."""
+
+    def a_rows(self, i, rows):
+        start = self.e.row(self.a, i, self.a_row)
+
+        def at_k(k):
+            row = self.e.row(start, k, I64(PACKED_ROWS))
+            return [self.e.at(row, r) for r in range(rows)]
+
+        return at_k
 
 
 def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
-    """Emit one tile: `rows` x `columns` vectors of C at row i, column v, summed over depth."""
+    """Emit one tile: `rows` of C from row i on, its columns from v on, summed over depth."""
     # "bias": C = bias + A B, with the bias a row; "row_bias": with a number for each row of C;
     # "store": C = A B; "axpy": C += alpha A B. The bias, or alpha, is `extra`. With an index the
     # depth is a multiple of the split.
     b, e = t.builder, t.e
     split = split or machine.K_SPLIT.get(rows, 1)
-    n = rows * columns
+    n = rows * len(columns)
+    zeros = [e.zero(size) for size in columns] * rows
     if epilogue == "bias":
-        sums = [e.load(place) for place in e.beside(e.at(t.extra, v), columns)] * rows
+        places = e.beside(e.at(t.extra, v), len(columns))
+        sums = [e.load(place, size) for place, size in zip(places, columns, strict=True)] * rows
     elif epilogue == "row_bias":
-        biases = [e.broadcast(e.at(t.extra, b.add(i, I64(r)))) for r in range(rows)]
-        sums = [bias for bias in biases for _ in range(columns)]
+        biases = [b.load(e.at(t.extra, b.add(i, I64(r)))) for r in range(rows)]
+        sums = [e.splat(bias, size) for bias in biases for size in columns]
     else:
-        sums = [e.zero()] * n
-    sums += [e.zero()] * (n * (split - 1))
+        sums = zeros
+    sums = sums + zeros * (split - 1)
     a_at = t.a_rows(i, rows)
 
     def step(k, *sums):
         bs = t.b_vectors(k, v, columns)
         xs = [t.value(place) for place in a_at(k)]
-        pairs = [(x, y) for x in xs for y in bs]
+        if columns[-1] != 1:
+            xs = [x.in_register() for x in xs]
+        pairs = [(x.part(size), y) for x in xs for y, size in zip(bs, columns, strict=True)]
         return [x.fma(y, total) for (x, y), total in zip(pairs, sums, strict=True)]
 
     def unrolled(k, *sums):
@@ -130,11 +163,11 @@ def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
         totals = [x + sums[s * n + j] for j, x in enumerate(totals)]
     for r in range(rows):
         row = e.at(e.row(t.c, b.add(i, I64(r)), t.c_row), v)
-        for c, place in enumerate(e.beside(row, columns)):
-            total = totals[r * columns + c]
+        for c, place in enumerate(e.beside(row, len(columns))):
+            total = totals[r * len(columns) + c]
             if epilogue == "axpy":
-                total = total.fma(e.splat(t.extra), e.load(place))
-            e.store(place, total)
+                total = total.fma(e.splat(t.extra, columns[c]), e.load(place, columns[c]))
+            e.store(place, total, columns[c])
 
 
 def _emit_fetching(t, step, i, rows, depth, sums):
@@ -154,33 +187,30 @@ def _emit_fetching(t, step, i, rows, depth, sums):
     return lines, e.loop(I64(0), lines, line, sums, body)
 
 
-def _whole(e, count, most, body):
-    """Emit `body(i, most)` as often as `most` fits into `count`; return the first that is left."""
-    whole = e.builder.sub(count, e.builder.srem(count, I64(most)))
-    with e.over(whole, most) as i:
-        body(i, most)
-    return whole
+def _in_sizes(e, count, sizes, body):
+    """Emit `body(i, size)` over `count` things: of each size in turn as many as fit in the rest."""
+    _in_units(e, count, {size: size for size in sizes}, body)
 
 
-def _all_others(e, count, most, body):
-    """Emit `body(i, size)` over `count` things: as many as fit of `most`, then all the others."""
-    b, whole = e.builder, _whole(e, count, most, body)
-    for size in range(1, most):
-        with b.if_then(b.icmp_signed("==", b.sub(count, whole), I64(size))):
-            body(whole, size)
+def _in_units(e, count, sizes, body):
+    """Emit `body(i, size)` over `count` things, by units of which each holds things of one size."""
+    b, done = e.builder, I64(0)
+    for unit, size in sizes.items():
+        rest = b.srem(b.sub(count, done), I64(unit))
+        last = b.sub(count, rest)
+        with e.over(last, size, done) as i:
+            body(i, size)
+        done = last
 
 
-def _halves(e, count, most, body):
-    """Emit `body(i, size)` over `count` things: as many as fit of `most`, then halves."""
-    b, done, size = e.builder, _whole(e, count, most, body), most // 2
-    while size:
-        present = b.and_(count, I64(size))
-        with b.if_then(b.icmp_signed("!=", present, I64(0))):
-            body(done, size)
-        done, size = b.add(done, present), size // 2
+def _heights(rows):
+    """Return the rows of tiles by the rows that they are taken for, for `_in_units`."""
+    # What is left over is fewer than four: threads share rows by fours, and tiles of four or more
+    # add up in one order (see K_SPLIT). So tiles of six rows come in pairs.
+    return {rows if rows % 4 == 0 else 2 * rows: rows, 4: 4, 2: 2, 1: 1}
 
 
-def _gemm(epilogue, transposed=False):
+def _gemm(epilogue, transposed=False, height=TILE_ROWS, most=machine.TILE_COLUMNS, halves=False):
     # C = epilogue(A B). A: (rows, depth), or (depth, rows) where `transposed`; B: (depth, width);
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
@@ -194,18 +224,48 @@ def _gemm(epilogue, transposed=False):
             def tile(i, size):
                 _emit_tile(t, epilogue, size, columns, i, v, depth)
 
-            _halves(e, rows, TILE_ROWS, tile)
+            _in_units(e, rows, _heights(height), tile)
 
-        t.panels(width, panel)
+        t.panels(width, panel, most, halves)
 
     gemm.__name__ = f"gemm_{epilogue}"
     return emitted(apart=True)(gemm)
 
 
-gemm_bias = _gemm("bias")
+gemm_bias = _gemm("bias", halves=machine.HALF_TAILS)
 gemm_store = _gemm("store")
 gemm_row_bias = _gemm("row_bias", transposed=True)  # C = A^T B, plus a bias per row of C
-gemm_axpy = _gemm("axpy", transposed=True)  # C += alpha A^T B
+gemm_axpy = _gemm(  # C += alpha A^T B
+    "axpy", True, machine.UPDATE_ROWS, machine.UPDATE_COLUMNS, machine.HALF_TAILS
+)
+
+
+@emitted(apart=True)
+def pack(e, first, last, cols, x, x_row, table, out, out_row):
+    """out[i * out_row + k * PACKED_ROWS + j] = x[table[k], i + j]: rows of a tile side by side."""
+    # x: (samples, cols), of which first <= k < last are packed, and cols in whole PACKED_ROWS.
+    b = e.builder
+    size = PACKED_ROWS / e.lanes
+    whole = b.sub(cols, b.srem(cols, I64(PACKED_ROWS)))
+    with e.over(last, 1, first) as k:
+        row, target = e.row(x, b.load(e.at(table, k)), x_row), e.row(out, k, I64(PACKED_ROWS))
+        with e.over(whole, PACKED_ROWS) as i:
+            e.store(e.row(target, i, out_row), e.load(e.at(row, i), size), size)
+
+
+@emitted(apart=True)
+def gemm_packed(e, rows, width, depth, a, a_row, b, b_row, c, c_row, alpha):
+    """C += alpha A^T B, with A packed by `pack`; rows are whole PACKED_ROWS."""
+    # A: (rows / PACKED_ROWS, depth, PACKED_ROWS), a_row * PACKED_ROWS elements from one to the
+    # next; B: (depth, width); C: (rows, width).
+    t = _PackedTile(e, a, a_row, b, b_row, c, c_row, alpha)
+
+    def panel(columns, v):
+        with e.over(rows, PACKED_ROWS) as i:
+            t.ask_for(i, v, PACKED_ROWS, columns)
+            _emit_tile(t, "axpy", PACKED_ROWS, columns, i, v, depth, 1)
+
+    t.panels(width, panel, machine.PACKED_COLUMNS, machine.HALF_TAILS)
 
 
 def _emit_dots(t, rows, columns, i, j, depth):
@@ -244,9 +304,9 @@ def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
         def tile(j, width):
             _emit_dots(t, height, width, i, j, depth)
 
-        _halves(e, columns, machine.DOT_COLUMNS, tile)
+        _in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], tile)
 
-    _all_others(e, rows, machine.DOT_ROWS, some_rows)
+    _in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), some_rows)
 
 
 @emitted(apart=True)
@@ -257,7 +317,38 @@ def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     t = _Tile(e, a, I64(0), b, b_row, c, I64(0), extra, index=index, palette=palette)
 
     def panel(columns, v):
-        _emit_tile(t, "bias", 1, columns, I64(0), v, depth, ENTRY_GROUP)
+        _emit_tile(t, "bias", 1, columns, I64(0), v, depth, machine.ENTRY_SUMS)
+
+    t.panels(width, panel, machine.SPARSE_COLUMNS)
+
+
+class _ListTile(_Tile):
+    """A tile of one row of A, which is a list: pairs of a value, and where its row of B starts."""
+
+    index = ()  # rows of B are found by number
+
+    def _part(self, k, part):
+        return self.e.at(self.a, self.builder.add(self.builder.shl(k, I64(1)), I64(part)))
+
+    def a_rows(self, i, rows):
+        return lambda k: [self._part(k, 0)]
+
+    def b_places(self, k, v, columns):
+        b, e = self.builder, self.e
+        kind = ir.IntType(e.dtype.bitwidth)
+        start = b.load(b.bitcast(self._part(k, 1), kind.as_pointer()))
+        start = start if kind.width == 64 else b.zext(start, I64)
+        return e.beside(e.at(self.b, b.add(start, v)), len(columns))
+
+
+@emitted(apart=True)
+def gather_axpy(e, width, depth, pairs, b, c, alpha):
+    """c += alpha * sum over k of x[k] * B[n[k] :], for `depth` pairs of a value and a place."""
+    # pairs: (depth, 2), a multiple of LIST_SPLIT, see `memory.put_pair`; c: (width,).
+    t = _ListTile(e, pairs, I64(0), b, I64(0), c, I64(0), alpha)
+
+    def panel(columns, v):
+        _emit_tile(t, "axpy", 1, columns, I64(0), v, depth, machine.LIST_SPLIT)
 
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
@@ -271,14 +362,14 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     scale = e.splat(alpha)
 
     def panel(columns, v):
-        rows = [e.load(place) * scale for place in e.beside(e.at(b, v), columns)]
+        rows = [e.load(place) * scale for place in e.beside(e.at(b, v), len(columns))]
         with e.over(count, ENTRY_GROUP) as first:
             for s in range(ENTRY_GROUP):
                 k = e.builder.add(first, I64(s))
                 x = t.value(e.at(a, k))
                 places = t.b_places(k, v, columns)
-                for c in _no_stream(columns):
-                    e.store(places[c], rows[c].fma(x, e.load(places[c])))
+                for place, row in zip(places, rows, strict=True):
+                    e.store(place, row.fma(x, e.load(place)))
 
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
@@ -289,11 +380,12 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
     # The update of one sample and the forward pass of the next: W is read and written once a sample
     # rather than read twice. The sum is added up as a tile of one row does.
     # W: (depth, width); now, following: (depth,); delta, out, bias: (width,).
+    e = e.with_vectors(machine.PASS_BYTES)
     t = _Tile(e, following, I64(0), w, w_row, out, I64(0), bias)
     scale = e.splat(alpha)
 
     def panel(columns, v):
-        steps = [e.load(place) * scale for place in e.beside(e.at(delta, v), columns)]
+        steps = [e.load(place) * scale for place in e.beside(e.at(delta, v), len(columns))]
 
         def advance(k, vecs):
             x = e.broadcast(e.at(now, k))
@@ -302,26 +394,35 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
         t.advance = advance
         _emit_tile(t, "bias", 1, columns, I64(0), v, depth)
 
-    t.panels(width, panel)
+    t.panels(width, panel, machine.PASS_COLUMNS)
 
 
 @emitted(apart=True)
-def delta_and_update(e, rows, width, w, w_row, delta, a, target, alpha, out):
-    """out[i] = W[i] . delta, then target[i] += alpha a[i] delta, for one sample."""
-    # The dot product takes the row before its update, also where `target` is W itself.
-    # W, target: (rows, width); delta: (width,); a, out: (rows,).
-    b = e.builder
-    with e.over(rows) as i:
-        offset = b.mul(i, w_row)
-        x = e.splat(b.fmul(alpha, b.load(e.at(a, i))))
+def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
+    """out[i] = W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
+    # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:
+    # (rows,).
+    e, b, most = e.with_vectors(machine.PASS_BYTES), e.builder, machine.DELTA_ROWS
 
-        def column(v, total):
-            at_v = b.add(offset, v)
-            d = e.load(e.at(delta, v))
-            old = e.load(e.at(w, at_v))
-            place = e.at(target, at_v)
-            e.store(place, d.fma(x, e.load(place)))
-            return [old.fma(d, total)]
+    def some_rows(i, size):
+        numbers = [b.add(i, I64(r)) for r in range(size)]
+        steps = [e.splat(b.fmul(alpha, b.load(e.at(a, n)))) for n in numbers]
+        starts = [e.row(w, n, w_row) for n in numbers]
 
-        (total,) = e.loop(I64(0), width, e.lanes, [e.zero()], column)
-        b.store(total.fold(Vec.__add__).value, e.at(out, i))
+        def column(v, *totals):
+            d, places = e.load(e.at(delta, v)), [e.at(start, v) for start in starts]
+            olds = [e.load(place) for place in places]
+            for step, place, old in zip(steps, places, olds, strict=True):
+                e.store(place, d.fma(step, old))
+            return [old.fma(d, total) for old, total in zip(olds, totals, strict=True)]
+
+        first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * size, column)
+        sums = first.sums_beside(others).value
+        b.store(sums, b.bitcast(e.at(out, i), sums.type.as_pointer()), align=e.dtype.bitwidth // 8)
+
+    # From the end: what the forward pass has read last is still in the first level.
+    whole = b.sub(rows, b.srem(rows, I64(most)))
+    with e.over(b.sub(rows, whole)) as r:
+        some_rows(b.add(whole, r), 1)
+    with e.over(whole, most) as done:
+        some_rows(b.sub(b.sub(whole, I64(most)), done), most)

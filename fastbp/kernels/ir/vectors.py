@@ -13,8 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
+from ..cpu import vector_bytes
 from ..jit import routine
-from ..machine import vector_bytes
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -85,6 +85,18 @@ class Vec:
         """Return self in the lanes of the mask, else `other`."""
         return Vec(self.builder, self.builder.select(mask, self.value, self._lift(other)))
 
+    def in_register(self):
+        """Return self, of which the optimiser knows no more than that it is in a register; x86."""
+        kind = ir.FunctionType(self.value.type, [self.value.type])
+        return Vec(self.builder, self.builder.asm(kind, "", "=v,0", [self.value], False))
+
+    def part(self, size):
+        """Return the first lanes of a vector, this share of all."""
+        if size == 1:
+            return self
+        first = range(int(self.value.type.count * size))
+        return Vec(self.builder, shuffle(self.builder, self.value, self.value, first))
+
     def fold(self, op):
         """Combine all lanes into a scalar by halves, always in the same order."""
         value, n = self.value, self.value.type.count
@@ -153,13 +165,17 @@ def first_of(builder, n, count):
 class Emitter:
     """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 
-    def __init__(self, builder, dtype):
-        self.builder, self.dtype = builder, dtype
+    def __init__(self, builder, dtype, vector=None):
+        self.builder, self.dtype, self.vector = builder, dtype, vector
 
     @property
     def lanes(self):
         """How many elements a vector holds."""
-        return lanes(self.dtype)
+        return self.vector * 8 // self.dtype.bitwidth if self.vector else lanes(self.dtype)
+
+    def with_vectors(self, size):
+        """Return an emitter of vectors of so many bytes."""
+        return Emitter(self.builder, self.dtype, size)
 
     def at(self, place, index):
         """Return the place `index` elements further on."""
@@ -174,7 +190,7 @@ class Emitter:
         return [self.at(place, i * self.lanes) for i in range(count)]
 
     def _vector_at(self, place, vectors):
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.builder.bitcast(place, kind.as_pointer())
 
     def vec(self, value):
@@ -212,9 +228,9 @@ class Emitter:
         args = [vec.value, place, I32(self.dtype.bitwidth // 8), mask]
         call(self.builder, name, ir.VoidType(), args)
 
-    def splat(self, scalar):
+    def splat(self, scalar, vectors=1):
         """Return a vector of one number."""
-        return self.vec(spread(self.builder, scalar, self.lanes))
+        return self.vec(spread(self.builder, scalar, int(self.lanes * vectors)))
 
     def broadcast(self, place):
         """Return a vector of the number at a place."""
@@ -222,7 +238,7 @@ class Emitter:
 
     def zero(self, vectors=1):
         """Return a vector of zeros."""
-        kind = ir.VectorType(element(self.dtype), self.lanes * vectors)
+        kind = ir.VectorType(element(self.dtype), int(self.lanes * vectors))
         return self.vec(ir.Constant(kind, [0.0] * kind.count))
 
     def loop(self, start, stop, step, carried, body):
@@ -233,9 +249,9 @@ class Emitter:
         return phis
 
     @contextmanager
-    def over(self, stop, step=1):
-        """Emit `for k in range(0, stop, step)` around what is emitted inside; yields k."""
-        with self._counting(I64(0), stop, step, []) as (k, _, _):
+    def over(self, stop, step=1, start=None):
+        """Emit `for k in range(start or 0, stop, step)` around what is emitted inside; yields k."""
+        with self._counting(start or I64(0), stop, step, []) as (k, _, _):
             yield k
 
     @contextmanager

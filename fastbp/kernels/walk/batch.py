@@ -12,8 +12,9 @@ from ..ir.losses import output_rows
 from ..ir.memory import at, pointer, prefetch
 from ..jit import by_type, inner
 from . import first, records, upper
-from .records import NUM, TOTALS, Team, batch_at
-from .team import SAMPLES_UNIT, asked_to_stop, barrier, share, stop, stopped
+from .records import NUM, TOTALS, batch_at
+from .stores import gradient_store
+from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
 # -- targets, and weights of samples ---------------------------------------------------------------
 
@@ -105,10 +106,10 @@ def sum_of(plan, m, work):
 
 
 @inner
-def may_go_on(loss, hits, share_of_loss, work, team):
+def may_go_on(asked, loss, hits, share_of_loss, work, team):
     """Add losses and hits to the totals; return whether to go on."""
     # Each thread has added up all losses, so that all come to one answer.
-    if stopped(work.integers) or not math.isfinite(loss):
+    if asked or not math.isfinite(loss):
         stop(work.integers)
         return False
     if team.thread == 0:
@@ -117,57 +118,54 @@ def may_go_on(loss, hits, share_of_loss, work, team):
 
 
 @inner
-def meet(work, team):
-    """Wait for all; a wish to stop that came before is from then on known to all."""
-    if team.thread == 0 and asked_to_stop(work.integers):
-        stop(work.integers)
-    barrier(work.integers, team.size)
-
-
-@inner
 def learn_chunk(job, batch):
     """Add alpha * (sum of the samples' gradients) to target; False if the loss is not finite."""
     if not learn_upper(job, batch):
         return False
     first.update(job, batch)
-    barrier(job.work.integers, job.team.size)
     return True
 
 
 @inner
 def learn_upper(job, batch):
-    """What `learn_chunk` does, but for the weights of the first layer and the last barrier."""
-    plan, params, work, team, m = job.plan, job.params, job.work, job.team, batch.size
-    upper.transpose_weights(plan, params, work.scratch, team)
+    """What `learn_chunk` does, but for the weights of the first layer."""
+    # No barrier at the end: what a thread writes until it comes to the first of the next batch, no
+    # other reads before. Where threads share samples and rows, they meet twice; where each does all
+    # of what is above the first layer, once, and z alternates between two places.
+    plan, work, m = job.plan, job.work, batch.size
+    upper.transpose_weights(job)
     first.forward(job, batch)
-    barrier(work.integers, team.size)
-    r0, r1 = share(m, SAMPLES_UNIT, team.thread, team.size)
+    asked = meet(work.integers, job.team, asked_to_stop(work.integers))
+    r0, r1 = share(m, SAMPLES_UNIT, job.upper.thread, job.upper.size)
     if r0 < r1:
-        upper.forward_rest(plan, params, r0, r1, work)
+        upper.forward_rest(job, r0, r1, batch.turn)
         output(plan, job.targets, batch, r0, r1, work)
-        upper.backward(plan, r0, r1, work.scratch)
-    meet(work, team)
+        upper.backward(job, r0, r1)
+    if job.upper.size > 1:
+        barrier(work.integers, job.upper)
     loss, hits = sum_of(plan, m, work)
-    if not may_go_on(loss, hits, batch.share_of_loss, work, team):
+    if not may_go_on(asked, loss, hits, batch.share_of_loss, work, job.upper):
         return False
-    upper.update_layers(plan, m, batch.target, batch.alpha, work, team)
+    upper.update_layers(job, m, batch.target, batch.alpha)
     if plan.bias:
-        upper.update_biases(plan, m, batch.target, batch.alpha, work, team)
+        upper.update_biases(job, m, batch.target, batch.alpha)
     return True
 
 
 @inner
 def learn_chunks(job, order, m, alpha, share_of_loss):
-    """Add alpha * (sum of the gradients of m samples) to work.grads, chunk by chunk."""
+    """Add alpha * (sum of the gradients of m samples) to the buffer, chunk by chunk."""
     # Of a batch that is refused nothing stays in the totals.
-    work, chunk = job.work, job.plan.chunk
-    barrier(work.integers, job.team.size)
+    work, chunk, grads = job.work, job.plan.chunk, gradient_store(job)
+    barrier(work.integers, job.team)
     loss, hits = work.sums[0], work.sums[1]
     for done in range(0, m, chunk):
         size = min(chunk, m - done)
-        if not learn_chunk(job, batch_at(order, done, size, m, alpha, share_of_loss, work.grads)):
-            records.reset(work, loss, hits, job.team)
+        turn = done // chunk & 1
+        if not learn_chunk(job, batch_at(order, done, size, m, alpha, share_of_loss, grads, turn)):
+            records.reset(work, loss, hits, job.upper)
             return False
+    barrier(work.integers, job.team)
     return True
 
 
@@ -177,23 +175,18 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 @inner
 def _learn_one(job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
-    plan, params, work, team = job.plan, job.params, job.work, job.team
+    # Each thread of a team does all that is above the first layer.
+    plan, work = job.plan, job.work
     first.forward_one(job, batch, slot, fresh)
-    barrier(work.integers, team.size)
-    if team.thread == 0:
-        upper.forward_rest(plan, params, NUM(0), NUM(1), work)
-        output(plan, job.targets, batch, NUM(0), NUM(1), work)
-        if asked_to_stop(work.integers) or not math.isfinite(work.sums[TOTALS]):
-            stop(work.integers)
-        else:
-            records.count(work.sums, work.sums[TOTALS], work.sums[TOTALS + plan.chunk])
-            upper.backward_and_update_one(plan, params, batch.alpha, work.scratch)
-            if plan.bias:
-                upper.update_biases(plan, NUM(1), params, batch.alpha, work, Team(NUM(0), NUM(1)))
-    barrier(work.integers, team.size)
-    if stopped(work.integers):
+    asked = meet(work.integers, job.team, asked_to_stop(work.integers))
+    upper.forward_rest(job, NUM(0), NUM(1), slot)
+    output(plan, job.targets, batch, NUM(0), NUM(1), work)
+    loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]
+    if not may_go_on(asked, loss, hits, 1.0, work, job.upper):
         return False
-    first.update_one(job, batch)
+    upper.backward_and_update_one(job, batch.alpha)
+    if plan.bias:
+        upper.update_biases(job, NUM(1), job.params, batch.alpha)
     return True
 
 
@@ -202,10 +195,10 @@ def learn_ones(job, order, n, span):
     """Take a step on each sample of a span, one after the other."""
     alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
     for p in range(span.first, span.last):
-        batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params)
+        batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
         if not _learn_one(job, batch, p & 1, p == span.first):
             return
     if span.first < span.last:
         p = span.last - 1
         first.update_last(job, order[p], p & 1, alpha)
-        barrier(job.work.integers, job.team.size)
+        barrier(job.work.integers, job.team)

@@ -5,17 +5,18 @@ that W stays in its cache.
 """
 
 from ..ir.memory import at, prefetch, put
-from ..ir.tiles import update_and_forward
+from ..ir.tiles import pack, update_and_forward
 from ..jit import by_type, inner
 from . import first_sparse
-from .products import add_product, multiply_bias
-from .records import NUM, SCALE, Matrix, Rows, columns, is_dense, kind, numbers
+from .products import add_packed, add_product, multiply_bias
+from .records import NUM, SCALE, Matrix, Rows, is_dense, kind, numbers
+from .stores import columns
 from .team import SAMPLES_UNIT, barrier, share
 
 
 def _same_dtype(job):
     """Return, of the type of a job, whether inputs are numbers as the parameters are."""
-    return kind(job, "data", "X").dtype == kind(job, "params").dtype
+    return kind(job, "data", "X").dtype == kind(job, "memory").dtype
 
 
 @by_type
@@ -62,53 +63,73 @@ def _sample(job, s, slot):
 
 
 def _forward(job, batch):
-    plan, team = job.plan, job.team
+    plan, upper = job.plan, job.upper
     if _converts(job):
-        r0, r1 = share(batch.size, SAMPLES_UNIT, team.thread, team.size)
+        barrier(job.work.integers, upper)  # others may still read the copies before
+        r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
         _convert(plan, job.data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
-        barrier(job.work.integers, team.size)
+        barrier(job.work.integers, upper)
     x = _samples(job, batch.now, batch.ahead)
-    c = columns(job, job.params)
-    w, z = Matrix(c.W, c.row), Matrix(c.z, c.row)
-    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, c.bias)
+    c, store = columns(job, batch.turn), job.params
+    w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
+    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
+    if plan.packed:  # for the update, which begins after a barrier
+        barrier(job.work.integers, upper)  # others may still read what was packed before
+        packed = _packed(plan, job.work.scratch)
+        r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
+        pack(r0, r1, plan.sizes[0], x.start, x.row, x.which, packed.start, packed.row)
+
+
+@inner
+def _packed(plan, scratch):
+    """Return the place of the batch's inputs packed for tiles."""
+    # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
+    return Matrix(at(scratch, plan.packed), plan.chunk | 1)
 
 
 def _update(job, batch):
     x = _samples(job, batch.now, batch.now)
-    c = columns(job, batch.target)
-    d, w = Matrix(c.delta, c.row), Matrix(c.W, c.row)
-    add_product(job.plan.sizes[0], c.width, batch.size, x, d, w, batch.alpha)
+    c, store = columns(job, batch.turn), batch.target
+    d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
+    n_in = job.plan.sizes[0]
+    if job.plan.packed:
+        packed = _packed(job.plan, job.work.scratch)
+        add_packed(n_in, c.width, batch.size, packed, x, d, w, batch.alpha)
+    else:
+        add_product(n_in, c.width, batch.size, x, d, w, batch.alpha)
 
 
 @inner
-def _update_and_forward(depth, before, after, c, alpha):
+def _update_and_forward(depth, before, after, c, store, alpha):
     """The update of one sample and the forward pass of the next, in one pass over W."""
-    update_and_forward(c.width, depth, before, alpha, c.delta, after, c.W, c.row, c.z, c.bias)
+    update_and_forward(
+        c.width, depth, before, alpha, c.delta, after, store.W, store.row, c.z, store.bias
+    )
 
 
 def _forward_one(job, batch, slot, fresh):
     """The update of the sample before is still due, unless `fresh`: one pass over W does both."""
-    plan, work, team = job.plan, job.work, job.team
+    plan, work, store = job.plan, job.work, job.params
     n_in = plan.sizes[0]
     if _converts(job):
-        if team.thread == 0:
-            _convert(plan, job.data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
-        barrier(work.integers, team.size)
+        _convert(plan, job.data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
     prefetch(at(job.data.X, batch.ahead[0] * n_in), n_in)
     x = _sample(job, batch.now[0], slot)
-    c = columns(job, job.params)
+    c = columns(job, slot)
     if not fresh:
         before = _sample(job, at(batch.now, -1)[0], 1 - slot)
-        _update_and_forward(n_in, before, x, c, batch.alpha)
+        _update_and_forward(n_in, before, x, c, store, batch.alpha)
         return
     rows = Rows(x, NUM(0), numbers(work), numbers(work))
-    w, z = Matrix(c.W, c.row), Matrix(c.z, NUM(0))
-    multiply_bias(NUM(1), c.width, n_in, rows, w, z, c.bias)
+    w, z = Matrix(store.W, store.row), Matrix(c.z, NUM(0))
+    multiply_bias(NUM(1), c.width, n_in, rows, w, z, store.bias)
 
 
 def _update_last(job, s, slot, alpha):
     x = _sample(job, s, slot)
-    _update_and_forward(job.plan.sizes[0], x, x, columns(job, job.params), alpha)
+    # The z that nobody asked for go where no other thread still reads.
+    c = columns(job, 1 - slot)
+    _update_and_forward(job.plan.sizes[0], x, x, c, job.params, alpha)
 
 
 @by_type
@@ -130,29 +151,23 @@ def update(job, batch):
 
 
 @by_type
-def update_block(job, j, batch, target):
+def update_block(job, j, batch):
     """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
     if is_dense(job):
-        return lambda job, j, batch, target: None
+        return lambda job, j, batch: None
     return first_sparse.update_block
 
 
-# Batches of one. On rows the update of a sample waits for the forward pass of the next.
+# Batches of one. The update of a sample waits for the forward pass of the next.
 
 
 @by_type
 def forward_one(job, batch, slot, fresh):
-    """Write the first layer's weighted inputs; on rows after the update still due."""
-    return _forward_one if is_dense(job) else (lambda job, batch, slot, fresh: forward(job, batch))
-
-
-@by_type
-def update_one(job, batch):
-    """Learn a sample in the first layer; on rows that waits for the next sample."""
-    return (lambda job, batch: None) if is_dense(job) else first_sparse.update
+    """Take the update still due, unless `fresh`; then write the first layer's weighted inputs."""
+    return _forward_one if is_dense(job) else first_sparse.forward_one
 
 
 @by_type
 def update_last(job, s, slot, alpha):
-    """Take the update of sample s that is still due; on zero-skipping input none is."""
-    return _update_last if is_dense(job) else (lambda job, s, slot, alpha: None)
+    """Take the update of sample s that is still due."""
+    return _update_last if is_dense(job) else first_sparse.update_last

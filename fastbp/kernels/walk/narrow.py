@@ -19,9 +19,9 @@ from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner
 from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
-from .batch import may_go_on, meet
+from .batch import may_go_on
 from .records import ONE, SCALE, TOTALS, add_scaled, count, fill, reset, size_of
-from .team import asked_to_stop, barrier, next_number, restart_numbers, share, stop, stopped
+from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
 
 
 @by_type
@@ -113,7 +113,8 @@ def update(plan, width, target, alpha, scratch):
 @inner
 def forward_and_backward(job, which, m, scratch, sums):
     """Forward and backward pass of m samples; loss and hits go to sums. Return the padded m."""
-    plan, params, targets, lanes = job.plan, job.params, job.targets, vector_lanes(job.params)
+    plan, params, targets = job.plan, job.params.flat, job.targets
+    lanes = vector_lanes(params)
     width = (m + lanes - 1) // lanes * lanes
     _load(plan, job.data, targets, which, m, scratch)
     _forward(plan, params, width, scratch)
@@ -137,17 +138,19 @@ def chunk_of(plan, params, m):
 @inner
 def _learn_chunk(job, which, m, alpha):
     """Take one step on a batch that is one chunk; False if its loss is not finite."""
-    plan, params, work, team = job.plan, job.params, job.work, job.team
+    plan, params, work, team = job.plan, job.params.flat, job.work, job.team
+    refused = False
     if team.thread == 0:
         sums = at(work.sums, TOTALS)
         width = forward_and_backward(job, which, m, work.scratch, sums)
-        if asked_to_stop(work.integers) or not math.isfinite(sums[0]):
-            stop(work.integers)
-        else:
+        refused = asked_to_stop(work.integers) or not math.isfinite(sums[0])
+        if not refused:
             count(work.sums, sums[0], sums[1])
             update(plan, width, params, alpha, work.scratch)
-    barrier(work.integers, team.size)
-    return not stopped(work.integers)
+    if meet(work.integers, team, refused):
+        stop(work.integers)
+        return False
+    return True
 
 
 @inner
@@ -167,18 +170,18 @@ def _learn_round(job, order, m, step, alpha):
         width = forward_and_backward(job, which, size_here, scratch, sums)
         update(plan, width, target, alpha, scratch)
         slot = next_number(work.integers)
-    meet(work, team)
+    asked = meet(work.integers, team, asked_to_stop(work.integers))
     restart_numbers(work.integers, team)
     loss, hits = 0.0, 0.0
     for slot in range(chunks):
         loss += work.sums[TOTALS + 2 * slot]
         hits += work.sums[TOTALS + 2 * slot + 1]
-    if not may_go_on(loss, hits, 1.0, work, team):
+    if not may_go_on(asked, loss, hits, 1.0, work, team):
         return False
     low, high = share(size, UPDATE_UNIT, team.thread, team.size)
     for slot in range(1, chunks + 1):
         add_scaled(work.grads, low, high, 1, at(work.grads, slot * size))
-    barrier(work.integers, team.size)
+    barrier(work.integers, team)
     return True
 
 
@@ -188,7 +191,7 @@ def learn_rounds(job, order, m):
     plan, work, team = job.plan, job.work, job.team
     low, high = share(size_of(plan), UPDATE_UNIT, team.thread, team.size)
     fill(work.grads, low, high, 0)
-    step = chunk_of(plan, job.params, m)
+    step = chunk_of(plan, work.grads, m)
     loss, hits = work.sums[0], work.sums[1]
     for done in range(0, m, ROUND * step):
         size = min(ROUND * step, m - done)
@@ -207,6 +210,6 @@ def learn_narrow(job, which, m, rate):
         return False
     work, team = job.work, job.team
     low, high = share(size_of(job.plan), UPDATE_UNIT, team.thread, team.size)
-    add_scaled(job.params, low, high, -rate, work.grads)
-    barrier(work.integers, team.size)
+    add_scaled(job.params.flat, low, high, -rate, work.grads)
+    barrier(work.integers, team)
     return True

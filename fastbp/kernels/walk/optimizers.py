@@ -1,7 +1,8 @@
 """Optimisers: the gradient goes to a buffer, and from there, in one pass, to the weights.
 
 A pass reads gradient, weights and state once, writes what changes, and leaves zeros for the next
-gradient; L2 and clipping are factors in it. Padding stays zero, since its gradient and state are.
+gradient; L2 and clipping are factors in it. Denormal numbers are taken for zeros. Padding stays
+zero, since its gradient and state are.
 
 The parameters are cut into blocks: those of each block of inputs, and one of all the others. A step
 takes each block in STEP_PIECES pieces, which the threads share out; a norm takes all parameters in
@@ -13,12 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..ir.denormals import flush_denormals, restore_denormals
 from ..ir.memory import at, number, put, sum_of_squares
 from ..jit import inner
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import size_of
+from .records import size_of, with_target
+from .stores import as_stored
 from .team import barrier, share
 
 CLIP_SLACK = 1e-6  # as in PyTorch: no division by zero
@@ -157,7 +160,7 @@ def _norm(rule, g, size, work, team):
     for piece in range(first, last):
         low, high = share(size, UNIT, piece, NORM_PIECES)
         put(rule.squares, piece, _squares(at(g, low), high - low))
-    barrier(work.integers, team.size)
+    barrier(work.integers, team)
     return math.sqrt(_sum(rule.squares, NORM_PIECES))
 
 
@@ -192,7 +195,9 @@ def _step_piece(plan, rule, params, g, piece, step):
     """Take the step in a piece of a block, and note the sum of the squares of its weights."""
     start, end = _block(plan, piece // STEP_PIECES)
     low, high = share(end - start, UNIT, piece % STEP_PIECES, STEP_PIECES)
+    mode = flush_denormals()
     squares = _step_stretch(plan, rule, params, g, start + low, start + high, step)
+    restore_denormals(mode)
     put(rule.squares, NORM_PIECES + piece, squares)
 
 
@@ -204,12 +209,12 @@ def _decay(rule, share_of_each):
 
 @inner
 def _end_step(plan, work, rule, m, decay, team):
-    barrier(work.integers, team.size)
+    barrier(work.integers, team)
     if team.thread == 0:
         squares = _sum(at(rule.squares, NORM_PIECES), (plan.blocks + 1) * STEP_PIECES)
         put(work.sums, 2, work.sums[2] + m * 0.5 * decay * squares)
         put(rule.clock, 0, rule.clock[0] + 1)
-    barrier(work.integers, team.size)
+    barrier(work.integers, team)
 
 
 @inner
@@ -233,13 +238,14 @@ def learn_by_blocks(job, batch, rule, rate):
     # batch 10. One thread's alone, as threads own columns of the gradient, and rows of the step.
     if not learn_upper(job, batch):
         return False
-    plan, params, work = job.plan, job.params, job.work
+    plan, params, work = job.plan, job.params.flat, job.work
     step = StepFactors(rate, 1.0, _decay(rule, batch.alpha))
     for j in range(plan.blocks + 1):
         start, _ = _block(plan, j)
         g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
         if j < plan.blocks:
-            first.update_block(job, j, batch, g)
+            target = as_stored(plan, g, job.team)
+            first.update_block(job, j, with_target(batch, target))
         for piece in range(j * STEP_PIECES, (j + 1) * STEP_PIECES):
             _step_piece(plan, rule, params, g, piece, step)
     _end_step(plan, work, rule, batch.size, step.decay, job.team)

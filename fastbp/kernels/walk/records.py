@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ir.memory import at, pointer, pointers, put, vector_lanes
+from ..ir.memory import at, pointer, put
 from ..jit import inner
-from .team import SYNC_SIZE, share
+from ..machine import ROUND
+from .team import SYNC_SIZE
 
 # A number that is no literal: for each literal argument a function would be compiled anew.
 NUM = np.int64
@@ -28,7 +29,18 @@ class Plan(NamedTuple):
     bias: int
     chunk: int  # samples that the scratch holds
     blocks: int  # of inputs, in the index of a zero-skipping data set
-    thread_scratch: int  # elements of the scratch that each thread has to itself; `narrow` only
+    lists: int  # pairs that each list of an input's samples has room for; 0: there are none
+    packed: int  # where a batch's inputs packed for tiles start in the scratch, or 0
+    thread_scratch: int  # elements of the scratch that each thread of a team has to itself
+    thread_sums: int  # and of the sums; `whole` only
+    whole: int  # whether each thread does all that is above the first layer, on a copy of its own
+    # Of a team: where each thread's columns of the first layer lie in what it has to itself, in
+    # rows of `row` elements.
+    row: int
+    z: int  # weighted inputs, and those of the next batch `turn` elements behind
+    turn: int
+    columns_delta: int
+    local: int  # where its copy of the parameters starts; 0 where they stay as stored
     sizes: Sequence[int]  # neurons per layer, the inputs being layer 0
     strides: Sequence[int]  # length of a layer's rows in storage
     widths: Sequence[int]  # the part of a row that tiles compute: whole vectors
@@ -40,7 +52,7 @@ class Plan(NamedTuple):
     activations: Sequence[int]  # codes
 
 
-NUMBERS = 6  # the fields before the first array
+NUMBERS = 15  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:
@@ -55,7 +67,8 @@ def unpack(table):
     n = p[0] + 1
     first = at(p, NUMBERS)
     return Plan(
-        p[0], p[1], p[2], p[3], p[4], p[5],
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
+        p[14],
         first, at(first, n), at(first, 2 * n), at(first, 3 * n), at(first, 4 * n),
         at(first, 5 * n), at(first, 6 * n), at(first, 7 * n), at(first, 8 * n),
     )  # fmt: skip
@@ -74,7 +87,7 @@ class Sparse(NamedTuple):
     position: np.ndarray  # (entries,)
     value: np.ndarray  # (entries,)
     palette: np.ndarray | None  # (256,), what bytes in `value` stand for
-    typical: int  # entries of a sample; what is asked for ahead of time
+    fetched: int  # entries of a sample that are asked for ahead of time
 
 
 class TargetArrays(NamedTuple):
@@ -91,10 +104,16 @@ class Work(NamedTuple):
 
     scratch: np.ndarray  # begins with the constants below
     sums: np.ndarray  # totals; then the loss of each sample of a chunk, then the hit of each
+    # Where a plan is `whole`, each thread has its own.
     # The counters of `team`, SYNC_SIZE of them; then the numbers 0, 1, 2, ... up to the chunk; at
     # the end room for the positions of one sample's entries.
     integers: np.ndarray
     grads: np.ndarray  # as the parameters
+
+
+def sums_size(chunk: int) -> int:
+    """Return how many sums a thread needs."""
+    return TOTALS * MOST_EPOCHS + 2 * max(chunk, ROUND)
 
 
 ONE, SCALE = range(2)  # constants in the scratch: 1.0, and what inputs are multiplied by
@@ -122,15 +141,29 @@ class Team(NamedTuple):
 # -- inside ----------------------------------------------------------------------------------------
 
 
+class Store(NamedTuple):
+    """Parameters, or a gradient, and in them this thread's columns of the first layer."""
+
+    # The columns lie in rows as stored, or, while a team trains, in a panel far from those of
+    # others: CPUs fetch neighbouring lines on their own, and take them from the thread that writes
+    # them. On Emerald Rapids two threads were up to 1.9 times slower than one for that.
+    flat: np.ndarray  # what is above the first layer, where the plan says
+    W: np.ndarray  # (n_in, row)
+    bias: np.ndarray  # (row,)
+    row: int
+
+
 class Job(NamedTuple):
     """What stays the same during a call."""
 
     plan: Plan
-    params: np.ndarray
+    params: Store
     data: Dense | Sparse
     targets: TargetArrays
-    work: Work
-    team: Team
+    work: Work  # the thread's own, where it does all that is above the first layer
+    team: Team  # whose threads own columns of the first layer
+    upper: Team  # who shares what is above it: the team, or this thread alone
+    memory: np.ndarray  # the scratch of the team
 
 
 class Batch(NamedTuple):
@@ -144,7 +177,8 @@ class Batch(NamedTuple):
     share_of_loss: float  # losses are multiplied by it
     # Where `alpha * gradient` is added: the parameters themselves for a fused step (alpha =
     # -learning_rate / batch; no gradient buffer, no second pass), or a gradient buffer.
-    target: np.ndarray
+    target: Store
+    turn: int  # 0 or 1, in turns: which of two places z has
 
 
 class Matrix(NamedTuple):
@@ -164,12 +198,11 @@ class Rows(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Some columns of the first layer, whole vectors, of arrays whose rows are `row` apart."""
+    """A thread's columns of the first layer, whole vectors, in rows `row` elements apart."""
 
+    first: int
     width: int
     row: int
-    W: np.ndarray  # (n_in, width)
-    bias: np.ndarray  # (width,)
     z: np.ndarray  # (chunk, width)
     delta: np.ndarray  # (chunk, width)
 
@@ -187,37 +220,25 @@ def is_dense(job):
 
 
 @inner
-def job_of(plan, params, data, targets, work, team):
-    """Return the job that the records of a call describe."""
-    return Job(
-        unpack(plan), pointer(params), pointers(data), pointers(targets), pointers(work), team
-    )
-
-
-@inner
-def batch_at(order, p, size, n, alpha, share_of_loss, target):
+def batch_at(order, p, size, n, alpha, share_of_loss, target, turn):
     """Return the batch at p, with those that follow as far as there are enough samples."""
     now = at(order, p)
     ahead = at(now, size) if p + 2 * size <= n else now
     later = at(now, 2 * size) if p + 3 * size <= n else ahead
-    return Batch(now, ahead, later, size, alpha, share_of_loss, target)
+    return Batch(now, ahead, later, size, alpha, share_of_loss, target, turn)
+
+
+@inner
+def with_target(batch, target):
+    """Return the batch with another place for its gradient."""
+    b = batch
+    return Batch(b.now, b.ahead, b.later, b.size, b.alpha, b.share_of_loss, target, b.turn)
 
 
 @inner
 def numbers(work):
     """Return the numbers 0, 1, 2, ...: rows as they lie."""
     return at(work.integers, SYNC_SIZE)
-
-
-@inner
-def columns(job, weights):
-    """Return this thread's columns of the first layer; weights are parameters, or a gradient."""
-    plan, scratch, team = job.plan, job.work.scratch, job.team
-    v, end = share(plan.widths[1], vector_lanes(weights), team.thread, team.size)
-    return Columns(
-        end - v, plan.strides[1], at(weights, plan.w[1] + v), at(weights, plan.b[1] + v),
-        at(scratch, plan.a[1] + v), at(scratch, plan.delta[1] + v),
-    )  # fmt: skip
 
 
 @inner
@@ -231,6 +252,13 @@ def fill(p, low, high, value):
     """p[i] = value for low <= i < high."""
     for i in range(low, high):
         put(p, i, value)
+
+
+@inner
+def copy(p, q, count):
+    """p[i] = q[i] for i < count."""
+    for i in range(count):
+        put(p, i, q[i])
 
 
 @inner
@@ -265,12 +293,12 @@ def reset(work, loss, hits, team):
 @inner
 def in_epoch(job, epoch):
     """Return the job with its sums at the totals of this epoch, which begin at zero."""
-    work, team = job.work, job.team
+    work = job.work
     sums = at(work.sums, TOTALS * epoch)
-    if epoch > 0 and team.thread == 0:  # the first goes on from the span before
+    if epoch > 0 and job.upper.thread == 0:  # the first goes on from the span before
         fill(sums, 0, TOTALS, 0)
     here = Work(work.scratch, sums, work.integers, work.grads)
-    return Job(job.plan, job.params, job.data, job.targets, here, team)
+    return Job(job.plan, job.params, job.data, job.targets, here, job.team, job.upper, job.memory)
 
 
 @inner

@@ -1,9 +1,9 @@
 """Threads that meet inside one kernel: a spinning barrier, and who owns which share of the work.
 
 The threads are plain Python threads inside a kernel that has released the GIL. A barrier costs
-50 to 65 ns on two cores, where a parallel region of a threading layer costs microseconds.
+50 to 65 ns on two cores of Zen, where a parallel region of a threading layer costs microseconds.
 
-`sync` is the beginning of `Work.integers`: a few counters, each on a cache line of its own.
+`sync` is the beginning of `Work.integers`: counters, each on lines of its own.
 """
 
 from ..ir.atomics import (
@@ -16,10 +16,13 @@ from ..ir.atomics import (
     sleep,
 )
 from ..jit import inner
-from ..machine import MOST_SPINNING, MOST_YIELDING, PAUSES
+from ..machine import APART, BARE_LOOKS, MOST_SPINNING, MOST_THREADS, MOST_YIELDING, PAUSES
 
-_ARRIVED, _GENERATION, STOPPED, ASKED, _NEXT = 0, 8, 16, 24, 32
-SYNC_SIZE = 40
+# Counters of different threads lie as far apart as CPUs fetch neighbouring lines on their own.
+_APART = APART // 8
+STOPPED, ASKED, _NEXT, _LAST = range(0, 4 * _APART, _APART)
+_CAME = 4 * _APART  # the barriers that the first thread has come to; then those of the others
+SYNC_SIZE = _CAME + MOST_THREADS * _APART
 # Samples are shared out in units of this many. Tiles of so many rows or more add up in one order
 # (see K_SPLIT), and fewer are left over at the end of a batch only: the order of an element's
 # additions is then the same for any number of threads.
@@ -28,18 +31,25 @@ SAMPLES_UNIT = 4
 
 @inner
 def barrier(sync, team):
-    """Wait until all `team` threads have arrived."""
-    if team == 1:
-        return
-    generation = atomic_read(sync, _GENERATION)
-    if atomic_add(sync, _ARRIVED, 1) == team - 1:
-        atomic_write(sync, _ARRIVED, 0)
-        atomic_write(sync, _GENERATION, generation + 1)
-        return
+    """Wait until all threads have come; return how many barriers they have passed."""
+    # Each writes a counter of its own, and looks at those of the others: where all have come, that
+    # is one line to fetch. A common counter would pass twice between the cores, and then a flag.
+    mine = _CAME + team.thread * _APART
+    passed = atomic_read(sync, mine) + 1
+    atomic_write(sync, mine, passed)
+    for other in range(team.size):
+        _wait(sync, _CAME + other * _APART, passed)
+    return passed
+
+
+@inner
+def _wait(sync, counter, passed):
+    """Wait until a counter has come so far."""
     pauses, since = 0, 0
-    while atomic_read(sync, _GENERATION) == generation:
-        pause()
+    while atomic_read(sync, counter) < passed:
         pauses += 1
+        if pauses > BARE_LOOKS:
+            pause()
         if pauses % PAUSES == 0:
             now = nanoseconds()
             since = since or now
@@ -47,6 +57,17 @@ def barrier(sync, team):
                 sleep()
             elif now - since > MOST_SPINNING:
                 offer_core()
+
+
+@inner
+def meet(sync, team, refused):
+    """Wait for all; return whether the first of them refused to go on."""
+    # By the number of the barrier, since threads may be one apart: a flag could be up already for
+    # the next one when the last thread looks, which would leave the others alone there.
+    if team.thread == 0 and refused:
+        atomic_write(sync, _LAST, atomic_read(sync, _CAME) + 1)
+    passed = barrier(sync, team)
+    return atomic_read(sync, _LAST) == passed
 
 
 @inner
@@ -64,7 +85,7 @@ def restart_numbers(sync, team):
 
 @inner
 def stop(sync):
-    """Tell all threads, from their next barrier on, that this step must not be taken."""
+    """Tell the caller, and all threads from their next barrier on, that a step was refused."""
     atomic_write(sync, STOPPED, 1)
 
 

@@ -1,6 +1,7 @@
 """The layers above the first, which are small: each is walked by samples or rows, not by columns.
 
-Threads share out samples in forward and delta, and rows of W in the update.
+Threads share out samples in forward and delta, and rows of W in the update; or each does all of it
+(see `stores`). The first layer's z come from the columns of all threads, and deltas go there.
 """
 
 from ..ir.activations import activate, scale_by_slope
@@ -8,9 +9,10 @@ from ..ir.memory import at, vector_lanes
 from ..ir.tiles import delta_and_update
 from ..ir.transpose import transpose
 from ..jit import inner
-from ..machine import TRANSPOSE_UNIT, UPDATE_UNIT
+from ..machine import ROWS_UNIT
 from .products import add_product, multiply, multiply_bias
-from .records import NUM, ONE, Matrix, Rows, fill, numbers
+from .records import NUM, ONE, Matrix, Rows, copy, fill, numbers
+from .stores import columns, columns_of
 from .team import share
 
 
@@ -22,26 +24,74 @@ def _rows(work, first, row):
 
 
 @inner
-def forward_rest(plan, params, r0, r1, work):
+def _activate(job, l, r0, r1, turn):
+    """Activations of layer l; those of the first are gathered from the columns of all threads."""
+    plan, scratch = job.plan, job.work.scratch
+    row = plan.strides[l]
+    a = at(scratch, plan.a[l] + r0 * row)
+    for thread in range(job.team.size if l == 1 else 1):
+        v, n, z, z_row = NUM(0), plan.sizes[l], a, row
+        if l == 1:
+            c = columns_of(job, thread, turn)
+            v, n, z, z_row = c.first, min(c.width, n - c.first), at(c.z, r0 * c.row), c.row
+        activate(plan.activations[l], r1 - r0, n, z, z_row, at(a, v), row)
+
+
+@inner
+def _owners(job, l):
+    """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
+    team = job.team
+    if l > 1:
+        return NUM(0), NUM(1)
+    if job.plan.whole:
+        return team.thread, team.thread + 1
+    return NUM(0), team.size
+
+
+@inner
+def _gather(job, r0, r1, turn):
+    """Copy the output's z from the columns of all threads, in networks of one layer."""
+    for thread in range(job.team.size):
+        c = columns_of(job, thread, turn)
+        for r in range(r0, r1):
+            place = job.plan.a[1] + r * job.plan.strides[1] + c.first
+            copy(at(job.work.scratch, place), at(c.z, r * c.row), c.width)
+
+
+@inner
+def _hand_out(job, r0, r1):
+    """Copy the output's deltas to the columns of those who learn from them."""
+    first, last = _owners(job, 1)
+    for thread in range(first, last):
+        c = columns_of(job, thread, NUM(0))
+        for r in range(r0, r1):
+            place = job.plan.delta[1] + r * job.plan.strides[1] + c.first
+            copy(at(c.delta, r * c.row), at(job.work.scratch, place), c.width)
+
+
+@inner
+def forward_rest(job, r0, r1, turn):
     """Forward pass from the first layer's z up to the output's z, of samples r0 <= r < r1."""
-    scratch, n = work.scratch, r1 - r0
+    plan, params, work = job.plan, job.params.flat, job.work
+    if plan.last == 1 and job.team.size > 1:
+        _gather(job, r0, r1, turn)
     for l in range(1, plan.last):
         row, above = plan.strides[l], plan.strides[l + 1]
-        place = plan.a[l] + r0 * row
-        a = at(scratch, place)
-        activate(plan.activations[l], n, plan.sizes[l], a, row, a, row)
+        _activate(job, l, r0, r1, turn)
         multiply_bias(
-            n, plan.widths[l + 1], plan.sizes[l], _rows(work, place, row),
+            r1 - r0, plan.widths[l + 1], plan.sizes[l], _rows(work, plan.a[l] + r0 * row, row),
             Matrix(at(params, plan.w[l + 1]), above),
-            Matrix(at(scratch, plan.a[l + 1] + r0 * above), above), at(params, plan.b[l + 1]),
+            Matrix(at(work.scratch, plan.a[l + 1] + r0 * above), above),
+            at(params, plan.b[l + 1]),
         )  # fmt: skip
 
 
 @inner
-def transpose_weights(plan, params, scratch, team):
-    """Transpose the weights of all layers, each thread its share of rows."""
+def transpose_weights(job):
+    """Transpose the weights of all layers, each thread the rows that it updates."""
+    plan, params, scratch, team = job.plan, job.params.flat, job.work.scratch, job.upper
     for l in range(2, plan.last + 1):
-        low, high = share(plan.sizes[l - 1], TRANSPOSE_UNIT, team.thread, team.size)
+        low, high = share(plan.sizes[l - 1], ROWS_UNIT, team.thread, team.size)
         if low < high:
             transpose(
                 high - low, plan.widths[l], at(params, plan.w[l] + low * plan.strides[l]),
@@ -50,57 +100,75 @@ def transpose_weights(plan, params, scratch, team):
 
 
 @inner
-def backward(plan, r0, r1, scratch):
+def backward(job, r0, r1):
     """Deltas of the hidden layers, of samples r0 <= r < r1."""
-    for l in range(plan.last, 1, -1):
-        here, below = plan.strides[l], plan.strides[l - 1]
-        delta = Matrix(at(scratch, plan.delta[l - 1] + r0 * below), below)
-        multiply(
-            r1 - r0, plan.widths[l - 1], plan.sizes[l],
-            Matrix(at(scratch, plan.delta[l] + r0 * here), here),
-            Matrix(at(scratch, plan.transposed[l]), below), delta,
-        )  # fmt: skip
-        a = at(scratch, plan.a[l - 1] + r0 * below)
-        scale_by_slope(
-            plan.activations[l - 1], r1 - r0, plan.sizes[l - 1], a, below, delta.start, below
-        )
+    plan, scratch = job.plan, job.work.scratch
+    if plan.last == 1 and job.team.size > 1:
+        _hand_out(job, r0, r1)
+    for l in range(plan.last - 1, 0, -1):
+        row, above = plan.strides[l], plan.strides[l + 1]
+        first, last = _owners(job, l)
+        for thread in range(first, last):
+            v, width, out, out_row = NUM(0), plan.widths[l], at(scratch, plan.delta[l]), row
+            if l == 1:
+                c = columns_of(job, thread, NUM(0))
+                v, width, out, out_row = c.first, c.width, c.delta, c.row
+            delta = Matrix(at(out, r0 * out_row), out_row)
+            multiply(
+                r1 - r0, width, plan.sizes[l + 1],
+                Matrix(at(scratch, plan.delta[l + 1] + r0 * above), above),
+                Matrix(at(scratch, plan.transposed[l + 1] + v), row), delta,
+            )  # fmt: skip
+            scale_by_slope(
+                plan.activations[l], r1 - r0, min(width, plan.sizes[l] - v),
+                at(scratch, plan.a[l] + r0 * row + v), row, delta.start, out_row,
+            )  # fmt: skip
 
 
 @inner
-def update_layers(plan, m, target, alpha, work, team):
+def update_layers(job, m, target, alpha):
     """Add alpha * gradient to this thread's rows of the weights of all layers."""
+    plan, work, team = job.plan, job.work, job.upper
     for l in range(2, plan.last + 1):
         here, below = plan.strides[l], plan.strides[l - 1]
-        low, high = share(plan.sizes[l - 1], UPDATE_UNIT, team.thread, team.size)
+        low, high = share(plan.sizes[l - 1], ROWS_UNIT, team.thread, team.size)
         add_product(
             high - low, plan.widths[l], m, _rows(work, plan.a[l - 1] + low, below),
             Matrix(at(work.scratch, plan.delta[l]), here),
-            Matrix(at(target, plan.w[l] + low * here), here), alpha,
+            Matrix(at(target.flat, plan.w[l] + low * here), here), alpha,
         )  # fmt: skip
 
 
 @inner
-def update_biases(plan, m, target, alpha, work, team):
+def update_biases(job, m, target, alpha):
     """Add alpha * gradient to this thread's columns of the biases of all layers, the first too."""
     # The gradient is the product of a row of ones, all of them the same, and the deltas.
+    plan, work, team = job.plan, job.work, job.upper
     for l in range(1, plan.last + 1):
-        v, end = share(plan.widths[l], vector_lanes(target), team.thread, team.size)
+        v, end = share(plan.widths[l], vector_lanes(work.scratch), team.thread, team.size)
+        width, row = end - v, plan.strides[l]
+        delta, bias = at(work.scratch, plan.delta[l] + v), at(target.flat, plan.b[l] + v)
+        if l == 1:
+            c = columns(job, NUM(0))
+            width, row, delta, bias = c.width, c.row, c.delta, target.bias
         add_product(
-            NUM(1), end - v, m, _rows(work, NUM(ONE), NUM(0)),
-            Matrix(at(work.scratch, plan.delta[l] + v), plan.strides[l]),
-            Matrix(at(target, plan.b[l] + v), NUM(0)), alpha,
+            NUM(1), width, m, _rows(work, NUM(ONE), NUM(0)), Matrix(delta, row),
+            Matrix(bias, NUM(0)), alpha,
         )  # fmt: skip
 
 
 @inner
-def backward_and_update_one(plan, params, alpha, scratch):
+def backward_and_update_one(job, alpha):
     """Learn one sample: each layer is read once, for its delta and its update."""
+    plan, params, scratch = job.plan, job.params.flat, job.work.scratch
     for l in range(plan.last, 1, -1):
         n = plan.sizes[l - 1]
         delta, a = at(scratch, plan.delta[l - 1]), at(scratch, plan.a[l - 1])
-        w = at(params, plan.w[l])
         delta_and_update(
-            n, plan.widths[l], w, plan.strides[l], at(scratch, plan.delta[l]), a, w, alpha, delta
-        )
+            n, plan.widths[l], at(params, plan.w[l]), plan.strides[l],
+            at(scratch, plan.delta[l]), a, alpha, delta,
+        )  # fmt: skip
         fill(delta, n, plan.widths[l - 1], 0)
         scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
+    if job.team.size > 1:
+        _hand_out(job, NUM(0), NUM(1))
