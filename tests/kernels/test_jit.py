@@ -19,7 +19,7 @@ from fastbp.kernels import cache, jit
 
 FOLDER = Path(cache.__file__).parent
 SOURCES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
-ANNOUNCEMENT = "compiling kernels for this CPU; this happens once per machine ..."
+ANNOUNCEMENT = "compiling kernels for this CPU, for 2 to 7 s; later runs find them in the cache ..."
 PROGRAMS = Path(__file__).parents[1] / "programs"
 
 
