@@ -40,6 +40,7 @@ from fastbp.engines import get_backend  # noqa: E402
 from fastbp.engines.numba_engine import NumbaEngine  # noqa: E402
 from fastbp.kernels import machine  # noqa: E402
 from fastbp.kernels.ir.memory import pointer, put  # noqa: E402
+from fastbp.kernels.walk.records import NUM, Team  # noqa: E402
 from fastbp.kernels.walk.team import SYNC_SIZE, barrier  # noqa: E402
 from measure import cpu  # noqa: E402
 from quiet import Others  # noqa: E402
@@ -56,16 +57,16 @@ ROUNDS, SECONDS = 7, 0.1  # of a slice, and how many of them
 def meet(sync, thread, rounds, lines):
     """Cross a barrier twice a round; between them one thread writes lines and the other reads."""
     total = 0
-    at, to = pointer(sync), pointer(lines)
+    at, to, team = pointer(sync), pointer(lines), Team(NUM(thread), NUM(2))
     for i in range(rounds):
         if thread == 0:
             for line in range(0, len(lines), 8):
                 put(to, line, i)
-        barrier(at, 2)
+        barrier(at, team)
         if thread == 1:
             for line in range(0, len(lines), 8):
                 total += to[line]
-        barrier(at, 2)
+        barrier(at, team)
     return total
 
 

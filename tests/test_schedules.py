@@ -251,8 +251,8 @@ def test_schedules_can_be_pickled_in_the_middle(schedule):
     [
         pytest.param(Step(0.5, every=4, factor=0.3), 0.5, marks=pytest.mark.long),
         pytest.param(Exponential(0.5, 0.75), 0.5, marks=pytest.mark.long),
-        (Cosine(0.5, epochs=10), 0.5),
-        (OnPlateau(0.5, 0.3, 1), 0.7),
+        (Cosine(0.5, epochs=20), 0.5),
+        (OnPlateau(0.5, 0.3, 1), 0.5),
     ],
     ids=lambda schedule: type(schedule).__name__,
 )
@@ -261,7 +261,7 @@ def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
     ends = []
     for learning_rate in (0.5, schedule):
         net = Network([784, 30, 10], "tanh", loss="cross-entropy", input_scale=1 / 255, seed=0)
-        net.fit(mnist[0][:10_000], mnist[1][:10_000], epochs=10, batch_size=10,
+        net.fit(mnist[0][:10_000], mnist[1][:10_000], epochs=20, batch_size=10,
                 learning_rate=learning_rate)  # fmt: skip
         ends.append(net.loss(mnist[0][:10_000], mnist[1][:10_000]))
     assert ends[1] < gain * ends[0], ends

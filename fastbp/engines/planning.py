@@ -219,9 +219,9 @@ class Planner:
     def _step_cost(self, team: Team, task: Task) -> float:
         """Return nanoseconds that a batch takes a team; only ratios count, see `machine`."""
         n = task.batch_size
-        total = self.costs(n, task.density)[task.path] * n
         if task.path == "narrow":
-            return self._rounds_cost(team, total, n)
+            return self._rounds_cost(team, self._narrow_cost(n) * n, n)
+        total = self.costs(n, task.density)[task.path] * n
         vectors = self.widths[1] // self.lanes
         columns = -(-vectors // team.size)
         samples = n if team.whole else min(n, 4 * -(-n // (4 * team.size)))

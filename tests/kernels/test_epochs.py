@@ -804,11 +804,10 @@ def test_an_epoch_on_mnist(mnist, make_net, assert_close):
     assert found.hits == expected.hits > 1000
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_packed_inputs_change_no_bit(threads, rng, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_packed_inputs_change_no_bit(threads, rng, monkeypatch, all_take_part):
     """Tiles add up as those that read inputs where they lie; each thread packs its share."""
     X, y = rng.standard_normal((50, 37)).astype(np.float32), rng.integers(0, 3, 50)
-    monkeypatch.setattr(machine, "WORK_PER_THREAD", 1)
     monkeypatch.setattr(machine, "PACKED_BATCH", 2)
 
     def trained(least, threads):

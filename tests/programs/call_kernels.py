@@ -7,8 +7,10 @@ import numpy as np
 from fastbp.engines import get_backend
 from fastbp.engines.numba_data import sparse_rows
 from fastbp.engines.numba_engine import NumbaEngine
+from fastbp.kernels import machine
 from fastbp.network import Network
 from fastbp.reference import Targets
+from fastbp.reference.records import Rule, new_memory
 
 b = get_backend("numba")
 rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(8, 5)
@@ -39,6 +41,18 @@ def fit():
     return net.to_vector()
 
 
+def rule_on_sparse_rows(small=0.0):
+    """A step of momentum with lists of samples; velocities begin at a number."""
+    rule = Rule("momentum", 0.5)
+    memory = new_memory(rule, net.params)
+    memory.slots[:] = small
+    machine.LIST_BYTES = machine.LIST_ENTRIES = 0
+    args = net.params, rows, targets, 4
+    with net._engine.trainer(*args, path="sparse", rule=rule, memory=memory) as trainer:
+        trainer.run(np.arange(8), 0, 8, 0.5)
+    return net.to_vector(), memory.slots
+
+
 def narrow_gradient():
     return net._engine.gradient(net.params, rows, targets, path="narrow")[0]
 
@@ -62,6 +76,8 @@ CALLS = {
     "loss": lambda: net.loss(rows, labels),
     "loss of bytes": lambda: net.loss((rows > 0).astype(np.uint8), labels),
     "fit": fit,
+    "lists": rule_on_sparse_rows,
+    "denormals": lambda: rule_on_sparse_rows(np.finfo(np.float32).tiny),
     "narrow gradient": narrow_gradient,
 }
 

@@ -2,8 +2,9 @@
 
 Moments and velocities of inputs that are seldom lit decay by a factor a step, and rounding keeps
 them from ever reaching zero: after 1,800 steps of Adam on MNIST every eighth vector of the first
-moments held some. An Intel core takes about 150 cycles for each operation on one of them, some
-hundred times as long as otherwise. Other CPUs than x86 do without this.
+moments held some. On an Intel Xeon (Emerald Rapids) the 24th epoch of it, with a penalty, took 1.75
+times as long as the fastest, and takes 1.3 times; Zen 4 is as fast either way. Other CPUs than x86
+do without this.
 """
 
 import platform

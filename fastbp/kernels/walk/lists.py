@@ -34,13 +34,13 @@ def _value(data, k):
 
 
 @inner
-def _fill(data, blocks, j, now, m, first, row, ends, pairs):
+def _fill(data, blocks, j, now, m, row, ends, pairs):
     """Append the samples of a batch to the lists of the inputs of block j."""
-    # ends: (inputs,), the place of each list's next pair.
+    # ends: the place of the next pair of each input's list, by the number of the input.
     for r in range(m):
         place = now[r] * blocks + j
         for k in range(data.start[place], data.start[place + 1]):
-            i, x = data.position[k] - first, _value(data, k)
+            i, x = data.position[k], _value(data, k)
             end = ends[i]
             put_pair(pairs, end, x, r * row)
             put(ends, i, end + (x != 0))  # zeros that fill up a group are overwritten
@@ -82,7 +82,8 @@ def update(job, first, last, batch, c):
             m = min(most, batch.size - done)
             for i in range(end - start):
                 put(ends, i, i * room)
-            _fill(data, plan.blocks, j, at(batch.now, done), m, start, c.row, ends, pairs)
+            of_input = at(ends, -start)
+            _fill(data, plan.blocks, j, at(batch.now, done), m, c.row, of_input, pairs)
             _close(end - start, room, ends, pairs)
             w = Matrix(at(store.W, start * store.row), store.row)
             delta = at(c.delta, done * c.row)
