@@ -135,8 +135,9 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # What a team pays, in the nanoseconds of the costs below: a barrier, and a line that another core
 # has written. What a thread does for each input, however few its columns are, in vectors of them;
-# and an optimiser's step of a vector. One thread more must gain so much.
-BARRIER_COST, CROSSING_COST = 100, 2.5  # by kind: <intel: 400, 8>
+# and an optimiser's step of a vector. One thread more must gain so much. By tables of Zen 4, where
+# a barrier takes 100 ns and a line 5; other kinds have no prices of their own yet.
+BARRIER_COST, CROSSING_COST = 100, 2.5
 INPUT_COST, RULE_COST = 0.7, 0.8
 TEAM_GAIN = 0.93
 # To wake threads for a single call takes 0.05 ms.
