@@ -7,7 +7,6 @@ importing this file raises an ImportError, and `jit.kernel` does with the public
 import logging
 from contextlib import suppress
 from functools import cache, cached_property
-from inspect import signature
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
@@ -15,7 +14,7 @@ from numba.core.caching import _CacheLocator as CacheLocator
 from numba.core.runtime import rtsys
 
 from .cache import cache_dir, cache_folders, news, numba_config, stamp
-from .numba_link import load_routines, routines_of
+from .numba_link import check_parameters, load_routines, routines_of
 
 logger = logging.getLogger("fastbp")
 
@@ -118,10 +117,7 @@ def _check():
             IndexDataCacheFile.__init__: 4,
             rtsys.initialize: 1,
         }
-        for method, count in parameters.items():
-            found = len(signature(method).parameters)
-            if found != count:
-                raise ImportError(f"{method.__qualname__} has {found} parameters, not {count}")
+        check_parameters(parameters)
         _ = FunctionCache._impl_class._locator_classes, FunctionCache.cache_path
         _ = numba.njit(_check)._cache
         _Locator(_check, __file__)

@@ -205,6 +205,14 @@ def _loaded(name):
     return None
 
 
+def check_parameters(counts):
+    """Raise ImportError where a method of Numba has not as many parameters as expected."""
+    for method, count in counts.items():
+        found = len(signature(method).parameters)
+        if found != count:
+            raise ImportError(f"{method.__qualname__} has {found} parameters, not {count}")
+
+
 def _check():
     """Raise ImportError where a private part of Numba is not what this file was written for."""
     try:
@@ -222,10 +230,7 @@ def _check():
             Compiler.__init__: 8,
             rewrite_module: 2,
         }
-        for method, count in parameters.items():
-            found = len(signature(method).parameters)
-            if found != count:
-                raise ImportError(f"{method.__qualname__} has {found} parameters, not {count}")
+        check_parameters(parameters)
         library = _new(_Kernel, "check")
         _ = library._final_module.functions, library._linking_libraries, library._finalized
         _ = library._codegen._data_layout, library._codegen._module_pass_manager
