@@ -82,17 +82,18 @@ def test_kernels_are_twenty_times_the_reference(mnist):
 @pytest.mark.parametrize("hidden", [10, 16, 30, 50, 100, 128, 300, 600])
 def test_two_threads_are_never_slower(hidden, batch_size, kind, mnist, others, rng):
     """By more than 3 %; in turns until it shows: both may begin on one core."""
+    # One network for both: two of one shape were 4 % apart where one thread trained each.
     if available_cores() < 2:
         pytest.skip("there is one core")
     X, y = (part[:2_000] for part in mnist[:2])
     if kind == "Gaussian":
         X = rng.standard_normal(X.shape, np.float32)
     scale = PIXEL if kind == "digits" else 1
-    nets = {n: Network([784, hidden, 10], input_scale=scale, seed=0) for n in (1, 2)}
+    net = Network([784, hidden, 10], input_scale=scale, seed=0)
     best = {1: np.inf, 2: np.inf}
     end = time.perf_counter() + 8
     for turn in count():
-        for n, net in nets.items():
+        for n in best:
             history = net.fit(
                 X, y, epochs=3, batch_size=batch_size, learning_rate=0.01, threads=n, shuffle=False
             )
