@@ -544,7 +544,7 @@ def test_an_end_waits_for_the_team_that_an_interrupt_has_left(make_net, make_dat
     with trainer:
         trainer.run(np.arange(0), 0, 0, 0.0)
         span = records.Span(0, 4000, 4000, np.float32(0.1), 100)
-        given = trainer.plan, trainer.params, trainer.data, trainer.targets
+        given = trainer.plan, trainer.params, trainer.inputs, trainer.targets
         given = *given, np.arange(4000), span, trainer.work
         left = trainer._pool.submit(trainer._run_team, trainer._kernel, given)
         while not trainer._busy.locked() and not left.done():

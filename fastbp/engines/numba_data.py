@@ -38,8 +38,8 @@ def _writable(array: Array, dtype: np.dtype) -> Array:
 def kernel_targets(targets: Targets, dtype: np.dtype) -> records.TargetArrays:
     """Return targets as kernels take them."""
     labels, values = _writable(targets.labels, np.dtype(np.int64)), _writable(targets.values, dtype)
-    weights = _writable(targets.weights, dtype) if targets.weights.size else None
-    return records.TargetArrays(labels, values, bool(labels.size), weights)
+    weights = _writable(targets.weights, dtype)
+    return records.TargetArrays(labels, values, bool(labels.size), weights, bool(weights.size))
 
 
 def dense_rows(X: Array, dtype: np.dtype) -> Array:

@@ -148,9 +148,9 @@ class NumbaEngine:
         self, params: Array, X: Array, targets: Targets, path: str | None = None
     ) -> tuple[Array, float, bool]:
         """Return the gradient of the mean loss, that loss, and whether X and targets are finite."""
-        labels, values, _, weights = kernel_targets(targets, self.dtype)
+        labels, values, _, weights, weighted = kernel_targets(targets, self.dtype)
         n, rows = X.shape[0], not is_sparse(X)
-        chosen = rows and weights is None and self.planner.is_narrow(n)
+        chosen = rows and not weighted and self.planner.is_narrow(n)
         narrow = path == "narrow" if path else chosen
         space = self._narrow_workspace if narrow else self._workspace
         kernel = kernels.narrow_gradient if narrow else kernels.gradient

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from .._support.checks import is_sparse
+from ..kernels import inputs
 from ..kernels.machine import LONG_BATCH, NORM_PIECES, ROUND, STEP_PIECES
 from ..kernels.walk import optimizers, records
 from ..kernels.walk.team import ASKED, STOPPED
@@ -43,6 +44,7 @@ class NumbaTrainer(Trainer):
         narrow, plain = path == "narrow", rule == PLAIN
         self.engine, self.params, self.batch_size, self.path = engine, params, batch_size, path
         self.memory = memory or new_memory(rule, params)
+        self._one_by_one = batch_size == 1 and plain and not shared
         self._blocks = engine.planner.blocks(batch_size) if path == "sparse" else 1
         self._kernel = getattr(kernels, _EPOCHS[narrow][plain])
         self._gradient = kernels.narrow_part_gradient if narrow else kernels.part_gradient
@@ -86,7 +88,7 @@ class NumbaTrainer(Trainer):
 
     def forget(self) -> None:
         """Release the samples, to make room for others."""
-        del self.X, self.data, self.targets
+        del self.X, self.data, self.targets, self.inputs
 
     def rows(self, which: Any) -> Any:
         """Return some samples; rows as kernels take them."""
@@ -104,6 +106,14 @@ class NumbaTrainer(Trainer):
         else:  # these are not looked at
             X = X.toarray() if is_sparse(X) else X  # a chunk after one of dense rows
             self.data, self.surely_finite = records.Dense(contiguous(dense_rows(X, dtype))), False
+        self.inputs = self._table()
+
+    def _table(self) -> Array:
+        """Return the samples as kernels of training take them."""
+        if self.path == "narrow":
+            return inputs.of_narrow(self.data, self.engine.dtype)
+        ones = self._one_by_one and not self.targets.weighted
+        return inputs.of_batches(self.data, self.engine.dtype, ones)
 
     def __exit__(self, *exception: object) -> None:
         if self._pool:
@@ -125,16 +135,16 @@ class NumbaTrainer(Trainer):
         rate, last = self.params.dtype.type(rate), min(len(order), last)
         span = records.Span(first, last, self.batch_size, rate, epochs)
         arguments = order, span, self.work, *self._extra
-        self._call(self._kernel, self.plan, self.params, self.data, self.targets, *arguments)
+        self._call(self._kernel, self.plan, self.params, self.inputs, self.targets, *arguments)
 
     def part(self, order: Array, first: int, last: int, share: float) -> None:
         """Put the sum of the gradients of samples, each times `share`, into the message."""
         self.work.sums[: records.TOTALS] = 0
         span = records.Span(first, last, self.batch_size, float(share), 1)
-        arguments = self.data, self.targets, order, span, self.work
+        arguments = self.inputs, self.targets, order, span, self.work
         self._call(self._gradient, self.plan, self.params, *arguments)
-        weights = self.targets.weights
-        weight = last - first if weights is None else weights[order[first:last]].sum()
+        weights, weighted = self.targets.weights, self.targets.weighted
+        weight = weights[order[first:last]].sum() if weighted else last - first
         losses = np.nan if self.stopped else self.work.sums[0]
         self.tail[:3] = losses, self.work.sums[1], weight
 

@@ -4,13 +4,12 @@ Each thread of a team makes the same call, but for `team`. A batch whose loss is
 learnt: training stops before it, with the flag STOPPED in work.integers. Shapes: `walk.records`.
 """
 
-from .ir.memory import at, pointer, pointers, prefetch, put
+from .ir.memory import at, call_address, pointer, pointers, prefetch, put
 from .jit import inner, kernel
 from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
 from .walk import first_sparse, narrow, optimizers, records, stores
-from .walk.batch import learn_chunk, learn_chunks, learn_ones, shares
-from .walk.first import in_blocks
-from .walk.records import NUM
+from .walk.batch import learn_chunk, learn_chunks, shares
+from .walk.records import LEARN_ONES, NUM, POSITION, VALUE
 from .walk.team import barrier, share, stopped
 
 
@@ -76,7 +75,7 @@ def _learn_batches(job, order, n, span):
     plan, rate = job.plan, span.learning_rate
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
-        share_of_each, share_of_loss = shares(job.targets.weights, which, m)
+        share_of_each, share_of_loss = shares(job.targets, which, m)
         if m <= plan.chunk:
             alpha, turn = -rate * share_of_each, (p - span.first) // span.batch & 1
             batch = records.batch_at(order, p, m, n, alpha, share_of_loss, job.params, turn)
@@ -92,15 +91,16 @@ def _learn_batches(job, order, n, span):
 
 
 @kernel
-def sgd_epoch(plan, params, data, targets, order, span, work, team):
+def sgd_epoch(plan, params, inputs, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, for the batches that start in span.first <= p < span.last."""
-    stored, which = stores.job_of(plan, params, data, targets, work, team), pointer(order)
+    stored, which = stores.job_of(plan, params, inputs, targets, work, team), pointer(order)
     job = stores.take_columns(stored)
     for epoch in range(span.epochs):
         barrier(job.work.integers, team)  # sums and turns begin anew
         here = records.in_epoch(job, epoch)
-        if span.batch == 1 and targets.weights is None:
-            learn_ones(here, which, order.size, span)
+        if span.batch == 1 and not targets.weighted:
+            t = here.inputs
+            call_address(t[LEARN_ONES], (t[VALUE], t[POSITION], here, which, order.size, span))
         else:
             _learn_batches(here, which, order.size, span)
         if stopped(job.work.integers):
@@ -109,9 +109,9 @@ def sgd_epoch(plan, params, data, targets, order, span, work, team):
 
 
 @kernel
-def narrow_epoch(plan, params, data, targets, order, span, work, team):
+def narrow_epoch(plan, params, inputs, targets, order, span, work, team):
     """Twin of `reference.sgd_epoch`, for narrow networks."""
-    job, which = stores.job_of(plan, params, data, targets, work, team), pointer(order)
+    job, which = stores.job_of(plan, params, inputs, targets, work, team), pointer(order)
     for epoch in range(span.epochs):
         here = records.in_epoch(job, epoch)
         for p in range(span.first, span.last, span.batch):
@@ -123,10 +123,10 @@ def narrow_epoch(plan, params, data, targets, order, span, work, team):
 @inner
 def _learn_by_rule(job, order, n, span, rule):
     plan, work, team, rate = job.plan, job.work, job.team, span.learning_rate
-    by_blocks = in_blocks(job) and team.size == 1 and rule.numbers[optimizers.CLIP] == 0
+    by_blocks = plan.blocks > 1 and team.size == 1 and rule.numbers[optimizers.CLIP] == 0
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
-        share_of_each, share_of_loss = shares(job.targets.weights, which, m)
+        share_of_each, share_of_loss = shares(job.targets, which, m)
         grads = stores.as_stored(plan, work.grads, team)
         batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, grads, NUM(0))
         if m <= plan.chunk and by_blocks:
@@ -144,9 +144,9 @@ def _learn_by_rule(job, order, n, span, rule):
 
 
 @kernel
-def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+def optimizer_epoch(plan, params, inputs, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`."""
-    job, optimizer = stores.job_of(plan, params, data, targets, work, team), pointers(rule)
+    job, optimizer = stores.job_of(plan, params, inputs, targets, work, team), pointers(rule)
     low, high = share(records.size_of(job.plan), optimizers.UNIT, team.thread, team.size)
     records.fill(job.work.grads, low, high, 0)
     for epoch in range(span.epochs):
@@ -156,9 +156,9 @@ def optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
 
 
 @kernel
-def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule, team):
+def narrow_optimizer_epoch(plan, params, inputs, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`, for narrow networks."""
-    job, optimizer = stores.job_of(plan, params, data, targets, work, team), pointers(rule)
+    job, optimizer = stores.job_of(plan, params, inputs, targets, work, team), pointers(rule)
     rate = span.learning_rate
     for epoch in range(span.epochs):
         here = records.in_epoch(job, epoch)
@@ -176,18 +176,18 @@ def narrow_optimizer_epoch(plan, params, data, targets, order, span, work, rule,
 
 
 @kernel
-def part_gradient(plan, params, data, targets, order, span, work, team):
+def part_gradient(plan, params, inputs, targets, order, span, work, team):
     """Add span.learning_rate * (sum of the gradients of a part of a batch) to work.grads."""
     # The sums of losses and hits go to the totals, the losses multiplied by their samples' weights.
-    job = stores.job_of(plan, params, data, targets, work, team)
+    job = stores.job_of(plan, params, inputs, targets, work, team)
     which, m = at(pointer(order), span.first), span.last - span.first
     learn_chunks(job, which, m, span.learning_rate, 1.0)
 
 
 @kernel
-def narrow_part_gradient(plan, params, data, targets, order, span, work, team):
+def narrow_part_gradient(plan, params, inputs, targets, order, span, work, team):
     """Do as `part_gradient` does, for narrow networks; work.grads is overwritten."""
-    job = stores.job_of(plan, params, data, targets, work, team)
+    job = stores.job_of(plan, params, inputs, targets, work, team)
     which, m = at(pointer(order), span.first), span.last - span.first
     if m > 0 and narrow.learn_rounds(job, which, m):  # which makes a mean
         low, high = share(records.size_of(job.plan), UPDATE_UNIT, team.thread, team.size)

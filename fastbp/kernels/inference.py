@@ -3,7 +3,7 @@
 Their arrays come one by one, not in records: an array costs 65 ns, a call on one sample 600 in all.
 Shapes: plan as `walk.records.pack` makes it; X (samples, n_in), or `records.Sparse` in one block of
 inputs, which stays within what is not zero; labels (samples,) or (0,); values
-(samples, n_out) or (0, n_out); weights (samples,) or None; scratch, sums and integers as in
+(samples, n_out) or (0, n_out); weights (samples,) or (0,); scratch, sums and integers as in
 `walk.records.Work`; params and grads flat; out (samples * n_out,).
 """
 
@@ -12,13 +12,24 @@ import math
 import numpy as np
 
 from .ir.losses import apply_output
-from .ir.memory import at, pointer, pointers
+from .ir.memory import at, doubles_at, pointer, pointers
 from .jit import by_type, inner, kernel
 from .machine import ENTRY_GROUP, TILE_ROWS
 from .walk import first, narrow, records, upper
-from .walk.batch import learn_chunk, output, sum_of, targets_from, weighted_shares
+from .walk.batch import learn_upper, output, sum_of, targets_from, weighted_shares
 from .walk.first_sparse import forward_row
-from .walk.records import NUM, TOTALS, Batch, Dense, Sparse, Team, Work, is_dense
+from .walk.records import (
+    NUM,
+    SCALE,
+    TOTALS,
+    Batch,
+    Dense,
+    Sparse,
+    TargetArrays,
+    Team,
+    Work,
+    is_dense,
+)  # fmt: skip
 from .walk.stores import as_stored, lone_job
 from .walk.team import STOPPED
 
@@ -28,6 +39,12 @@ def _in_order(work, m, alpha, share_of_loss, target):
     """Return a batch of samples that lie one after the other; ahead are those of the next tile."""
     rows = records.numbers(work)
     return Batch(rows, at(rows, TILE_ROWS), rows, m, alpha, share_of_loss, target, NUM(0))
+
+
+@inner
+def _nothing(work):
+    """Return no targets."""
+    return TargetArrays(work.integers, work.scratch, False, work.scratch, False)
 
 
 def _is_rows(X):
@@ -54,12 +71,22 @@ def _data_from(X, first, n_in):
 
 
 @by_type
-def _begin(job, value, position):
+def _begin(data, job, value, position):
     """Begin with a row that comes alone, if that pays; return whether."""
     # On compressed rows it does not: they are indexed.
-    if is_dense(job):
-        return lambda job, value, position: forward_row(job, value, position)
-    return lambda job, value, position: False
+    if is_dense(data):
+        return lambda data, job, value, position: forward_row(data, job, value, position)
+    return lambda data, job, value, position: False
+
+
+@inner
+def _learn(data, job, batch):
+    """Do what `learn_chunk` does, with input of a known kind: a call by address cost more there."""
+    first.forward_from(data, job, batch)
+    if not learn_upper(job, batch):
+        return False
+    first.update_from(data, job, batch, NUM(0), job.plan.blocks)
+    return True
 
 
 @kernel
@@ -74,14 +101,15 @@ def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, 
     integers[STOPPED] = 0
     records.fill(work.grads, 0, grads.size, 0)
     share_of_each, share_of_loss = 1.0 / n, 1.0
-    if weights is not None:
+    n_out, weighted = net.sizes[net.last], weights.size > 0
+    if weighted:
         share_of_each, share_of_loss = weighted_shares(weights.sum(), n)
     for done in range(0, n, net.chunk):
         m = min(net.chunk, n - done)
         data = _data_from(X, done, net.sizes[0])
-        targets = targets_from(done, net.sizes[net.last], labels, values, weights)
-        job = lone_job(net, pointer(params), data, targets, work)
-        if not learn_chunk(job, _in_order(work, m, share_of_each, share_of_loss, target)):
+        targets = targets_from(done, n_out, labels, values, pointer(weights), weighted)
+        job = lone_job(net, pointer(params), targets, work)
+        if not _learn(data, job, _in_order(work, m, share_of_each, share_of_loss, target)):
             records.fill(work.grads, 0, grads.size, np.nan)  # as the loss is
             sums[0] = np.nan
             break
@@ -96,12 +124,13 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, gr
     which, total = records.numbers(work), at(work.sums, TOTALS)
     records.fill(work.grads, 0, grads.size, 0)
     sums[0] = 0
-    step = narrow.chunk_of(net, work.grads, n)
+    step, n_out = narrow.chunk_of(net, work.grads, n), net.sizes[net.last]
     for done in range(0, n, step):
         m = min(step, n - done)
-        data = Dense(at(pointer(X), done * net.sizes[0]))
-        targets = targets_from(done, net.sizes[net.last], labels, values, None)
-        job = lone_job(net, pointer(params), data, targets, work)
+        x, a, scale = at(pointer(X), done * net.sizes[0]), net.a[0], work.scratch[SCALE]
+        narrow.transposed(x, which, m, net.sizes[0], scale, at(work.scratch, a), net.chunk)
+        targets = targets_from(done, n_out, labels, values, work.scratch, False)
+        job = lone_job(net, pointer(params), targets, work)
         width = narrow.forward_and_backward(job, which, m, work.scratch, total)
         sums[0] += total[0]
         narrow.update(net, width, work.grads, 1.0 / n, work.scratch)
@@ -109,13 +138,13 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, gr
 
 
 @inner
-def _forward_chunk(job, m, begun):
+def _forward_chunk(data, job, m, begun):
     """Forward pass of m samples that lie one after the other, up to the output's z."""
     # If it has `begun`, the first layer's z are there. Return whether all inputs were finite: one
     # that is not makes every z of its sample so.
     plan, work = job.plan, job.work
     if not begun:
-        first.forward(job, _in_order(work, m, 0.0, 0.0, job.params))
+        first.forward_from(data, job, _in_order(work, m, 0.0, 0.0, job.params))
     z = at(work.scratch, plan.a[1])
     fine = True
     for r in range(m):
@@ -130,12 +159,13 @@ def evaluate(plan, params, X, labels, values, scratch, sums, integers):
     net = records.unpack(plan)
     work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(scratch))
     sums[0] = sums[1] = 0
+    n_out = net.sizes[net.last]
     for done in range(0, _count(X), net.chunk):
         m = min(net.chunk, _count(X) - done)
         data = _data_from(X, done, net.sizes[0])
-        targets = targets_from(done, net.sizes[net.last], labels, values, None)
-        job = lone_job(net, pointer(params), data, None, work)
-        _forward_chunk(job, m, False)
+        targets = targets_from(done, n_out, labels, values, work.scratch, False)
+        job = lone_job(net, pointer(params), targets, work)
+        _forward_chunk(data, job, m, False)
         output(net, targets, _in_order(work, m, 0.0, 0.0, job.params), NUM(0), m, work)
         loss, hits = sum_of(net, m, work)
         sums[0] += loss
@@ -149,20 +179,21 @@ def feedforward(plan, params, X, scratch, integers, out):
     # The zeros of a row that comes alone are skipped: a digit of MNIST took 784-30-10 0.7 us, and
     # takes 0.4; 784-512-10 took 18 us, and takes 3.
     net, w = records.unpack(plan), pointer(params)
-    work = Work(pointer(scratch), pointer(scratch), pointer(integers), pointer(scratch))
+    memory = pointer(scratch)
+    work = Work(memory, doubles_at(memory), pointer(integers), memory)
     n, row = net.sizes[net.last], net.strides[net.last]
     samples = out.size // n
     z = at(work.scratch, net.a[net.last])
     first_rows = _data_from(X, NUM(0), net.sizes[0])
-    one = lone_job(net, w, first_rows, None, work)
+    job = lone_job(net, w, _nothing(work), work)
     begun, fine = False, True
     if samples == 1:
         room = at(work.integers, integers.size - net.sizes[0] - ENTRY_GROUP)
-        begun = _begin(one, at(work.scratch, net.a[0]), room)
+        begun = _begin(first_rows, job, at(work.scratch, net.a[0]), room)
     for done in range(0, samples, net.chunk):
         m = min(net.chunk, samples - done)
         data = _data_from(X, done, net.sizes[0])
-        fine &= _forward_chunk(lone_job(net, w, data, None, work), m, begun)
+        fine &= _forward_chunk(data, job, m, begun)
         apply_output(net.activations[net.last], m, n, z, row)
         for r in range(m):
             for j in range(n):

@@ -6,7 +6,7 @@ copies are typed again, took a fifth more of the time to compile.
 """
 
 import logging
-from functools import wraps
+from functools import cache, wraps
 
 import numba
 from numba.core import config
@@ -23,6 +23,7 @@ logger = logging.getLogger("fastbp")
 OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "boundscheck": False}
 NOT_FROM_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNELS: dict = {}  # every compiled entry point by name
+ADDRESSED: list = []  # what they call by its address
 
 try:
     from . import numba_link
@@ -65,6 +66,20 @@ def kernel(function):
     return dispatcher
 
 
+def addressed(function):
+    """Compile a function that kernels call by its address, which it returns for argument types."""
+    options = WHOLE | OPTIONS | {"no_cpython_wrapper": True}
+    dispatcher = cached(function, options) if cached else numba.njit(**options)(function)
+    ADDRESSED.append(dispatcher)
+
+    @cache
+    def address(*kinds):
+        found = dispatcher.get_compile_result(numba.void(*kinds))
+        return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+
+    return address
+
+
 def routine(name, emit):
     """Return the library of a routine: code that `emit(module)` emits, compiled once for all."""
     # Or None, where only Numba's public means are at hand: it is emitted where it is called.
@@ -75,4 +90,4 @@ def all_defined():
     """Note what the kernels are, now that all of them are imported."""
     stamp()
     if cached is None:
-        keep_by_numba(KERNELS.values())
+        keep_by_numba([*KERNELS.values(), *ADDRESSED])

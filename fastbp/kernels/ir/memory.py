@@ -99,6 +99,42 @@ def integers_at(typingctx, ptr):
 
 
 @intrinsic
+def doubles_at(typingctx, ptr):
+    """Return the address as that of float64 numbers."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(ptr), codegen
+
+
+@intrinsic
+def like(typingctx, ptr, address):
+    """Return an address, which is a number, as a pointer of the first one's type."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[1], args[0].type)
+
+    return ptr(ptr, types.int64), codegen
+
+
+@intrinsic
+def call_address(typingctx, address, arguments):
+    """Call a compiled function that returns nothing by its address, with a tuple of arguments."""
+    # An address among the arguments is passed as a number: to the machine they are alike.
+    kinds, nothing = tuple(arguments.types), types.none
+
+    def codegen(context, builder, signature, args):
+        values = cgutils.unpack_tuple(builder, args[1])
+        function = context.call_conv.get_function_type(nothing, kinds).as_pointer()
+        place = builder.inttoptr(args[0], function)
+        context.call_conv.call_function(builder, place, nothing, kinds, values)
+        return context.get_dummy_value()
+
+    return nothing(types.int64, arguments), codegen
+
+
+@intrinsic
 def number(typingctx, ptr, x):
     """Return x as a number of the pointer's type."""
 

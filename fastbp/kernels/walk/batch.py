@@ -6,13 +6,11 @@ one order, so the bits do not depend on how many there are.
 
 import math
 
-from numba import types
-
 from ..ir.losses import output_rows
 from ..ir.memory import at, pointer, prefetch
-from ..jit import by_type, inner
+from ..jit import inner
 from . import first, records, upper
-from .records import NUM, TOTALS, batch_at
+from .records import BOTH, FORWARD_ONLY, NUM, TOTALS, UPDATE_ONLY, batch_at
 from .stores import gradient_store
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
@@ -20,14 +18,14 @@ from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
 
 @inner
-def shares(weights, which, m):
+def shares(targets, which, m):
     """Return the factors of the gradients and of the losses of m samples for a mean."""
     # Losses become a mean times m, as if all weights were one.
-    if weights is None:
+    if not targets.weighted:
         return 1.0 / m, 1.0
     total = 0.0
     for r in range(m):
-        total += weights[which[r]]
+        total += targets.weights[which[r]]
     return weighted_shares(total, m)
 
 
@@ -41,9 +39,7 @@ def weighted_shares(total, m):
 
 @inner
 def _weigh(plan, weights, now, r0, r1, work):
-    """Multiply deltas and losses by the weights of their samples, where they have any."""
-    if weights is None:
-        return
+    """Multiply deltas and losses by the weights of their samples."""
     last = plan.last
     for r in range(r0, r1):
         delta = at(work.scratch, plan.delta[last] + r * plan.strides[last])
@@ -51,23 +47,15 @@ def _weigh(plan, weights, now, r0, r1, work):
         records.scale(work.sums, TOTALS + r, TOTALS + r + 1, weights[now[r]])
 
 
-@by_type
-def _from(weights, first):
-    """Return where the weights of the samples from the first one on lie, or None."""
-    if isinstance(weights, types.NoneType):
-        return lambda weights, first: None
-    return lambda weights, first: at(pointer(weights), first)
-
-
 @inner
-def targets_from(first, n_out, labels, values, weights):
+def targets_from(first, n_out, labels, values, weights, weighted):
     """Return the targets of the samples from the first one on; labels count where there are any."""
     labelled = labels.size > 0
     start = 0 if labelled else first * n_out
-    counts = _from(weights, first)
     return records.TargetArrays(
-        at(pointer(labels), first), at(pointer(values), start), labelled, counts
-    )
+        at(pointer(labels), first), at(pointer(values), start), labelled,
+        at(weights, first), weighted,
+    )  # fmt: skip
 
 
 # -- the output layer ------------------------------------------------------------------------------
@@ -89,7 +77,8 @@ def output(plan, targets, batch, r0, r1, work):
         targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
         at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
     )  # fmt: skip
-    _weigh(plan, targets.weights, batch.now, r0, r1, work)
+    if targets.weighted:
+        _weigh(plan, targets.weights, batch.now, r0, r1, work)
 
 
 @inner
@@ -120,21 +109,21 @@ def may_go_on(asked, loss, hits, share_of_loss, work, team):
 @inner
 def learn_chunk(job, batch):
     """Add alpha * (sum of the samples' gradients) to target; False if the loss is not finite."""
+    first.forward(job, batch)
     if not learn_upper(job, batch):
         return False
-    first.update(job, batch)
+    first.update(job, batch, NUM(0), job.plan.blocks)
     return True
 
 
 @inner
 def learn_upper(job, batch):
-    """What `learn_chunk` does, but for the weights of the first layer."""
+    """What `learn_chunk` does, but for the weights of the first layer, whose z are there."""
     # No barrier at the end: what a thread writes until it comes to the first of the next batch, no
     # other reads before. Where threads share samples and rows, they meet twice; where each does all
     # of what is above the first layer, once, and z alternates between two places.
     plan, work, m = job.plan, job.work, batch.size
     upper.transpose_weights(job)
-    first.forward(job, batch)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     r0, r1 = share(m, SAMPLES_UNIT, job.upper.thread, job.upper.size)
     if r0 < r1:
@@ -173,11 +162,11 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 
 
 @inner
-def _learn_one(job, batch, slot, fresh):
+def _learn_one(data, job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     # Each thread of a team does all that is above the first layer.
     plan, work = job.plan, job.work
-    first.forward_one(job, batch, slot, fresh)
+    first.learn_one_from(data, job, batch, slot, FORWARD_ONLY if fresh else BOTH)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     upper.forward_rest(job, NUM(0), NUM(1), slot)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
@@ -191,14 +180,15 @@ def _learn_one(job, batch, slot, fresh):
 
 
 @inner
-def learn_ones(job, order, n, span):
+def learn_ones(data, job, order, n, span):
     """Take a step on each sample of a span, one after the other."""
     alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
     for p in range(span.first, span.last):
         batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
-        if not _learn_one(job, batch, p & 1, p == span.first):
+        if not _learn_one(data, job, batch, p & 1, p == span.first):
             return
     if span.first < span.last:
         p = span.last - 1
-        first.update_last(job, order[p], p & 1, alpha)
+        batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
+        first.learn_one_from(data, job, batch, p & 1, UPDATE_ONLY)
         barrier(job.work.integers, job.team)

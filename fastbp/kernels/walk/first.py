@@ -4,32 +4,49 @@ Rows may be bytes, or wait to be scaled. A thread owns columns of W through forw
 that W stays in its cache.
 """
 
-from ..ir.memory import at, prefetch, put
+from ..ir.memory import at, call_address, prefetch, put
 from ..ir.tiles import pack, update_and_forward
 from ..jit import by_type, inner
 from . import first_sparse
 from .products import add_packed, add_product, multiply_bias
-from .records import NUM, SCALE, Matrix, Rows, is_dense, kind, numbers
+from .records import (
+    BOTH,
+    FORWARD,
+    NUM,
+    POSITION,
+    SCALE,
+    UPDATE,
+    UPDATE_ONLY,
+    VALUE,
+    Matrix,
+    Rows,
+    is_dense,
+    job_kinds,
+    kind,
+    numbers,
+)  # fmt: skip
 from .stores import columns
 from .team import SAMPLES_UNIT, barrier, share
 
 
-def _same_dtype(job):
-    """Return, of the type of a job, whether inputs are numbers as the parameters are."""
-    return kind(job, "data", "X").dtype == kind(job, "memory").dtype
+def _same_dtype(data, job):
+    """Return, of the types of rows and a job, whether inputs are numbers as the parameters are."""
+    return kind(data, "X").dtype == kind(job, "memory").dtype
 
 
 @by_type
-def _converts(job):
-    if _same_dtype(job):
-        return lambda job: job.work.scratch[SCALE] != 1
-    return lambda job: True
+def _converts(data, job):
+    if _same_dtype(data, job):
+        return lambda data, job: job.work.scratch[SCALE] != 1
+    return lambda data, job: True
 
 
 @by_type
-def _originals(job):
+def _originals(data, job):
     """Return X; where it has another type than the parameters, copies are multiplied anyway."""
-    return (lambda job: job.data.X) if _same_dtype(job) else (lambda job: job.work.scratch)
+    if _same_dtype(data, job):
+        return lambda data, job: data.X
+    return lambda data, job: job.work.scratch
 
 
 @inner
@@ -46,30 +63,30 @@ def _convert(plan, X, which, r0, r1, scratch, slot):
 
 
 @inner
-def _samples(job, which, ahead):
+def _samples(data, job, which, ahead):
     plan, in_order = job.plan, numbers(job.work)
-    if _converts(job):
+    if _converts(data, job):
         return Rows(at(job.work.scratch, plan.a[0]), plan.strides[0], in_order, in_order)
-    return Rows(_originals(job), plan.sizes[0], which, ahead)
+    return Rows(_originals(data, job), plan.sizes[0], which, ahead)
 
 
 @inner
-def _sample(job, s, slot):
+def _sample(data, job, s, slot):
     """Return where sample number s is multiplied; a copy lies in one of two slots."""
     plan = job.plan
-    if _converts(job):
+    if _converts(data, job):
         return at(job.work.scratch, plan.a[0] + slot * plan.strides[0])
-    return at(_originals(job), s * plan.sizes[0])
+    return at(_originals(data, job), s * plan.sizes[0])
 
 
-def _forward(job, batch):
+def _forward(data, job, batch):
     plan, upper = job.plan, job.upper
-    if _converts(job):
+    if _converts(data, job):
         barrier(job.work.integers, upper)  # others may still read the copies before
         r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
-        _convert(plan, job.data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
+        _convert(plan, data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
         barrier(job.work.integers, upper)
-    x = _samples(job, batch.now, batch.ahead)
+    x = _samples(data, job, batch.now, batch.ahead)
     c, store = columns(job, batch.turn), job.params
     w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
@@ -87,8 +104,8 @@ def _packed(plan, scratch):
     return Matrix(at(scratch, plan.packed), plan.chunk | 1)
 
 
-def _update(job, batch):
-    x = _samples(job, batch.now, batch.now)
+def _update(data, job, batch, first, last):
+    x = _samples(data, job, batch.now, batch.now)
     c, store = columns(job, batch.turn), batch.target
     d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
     n_in = job.plan.sizes[0]
@@ -107,17 +124,21 @@ def _update_and_forward(depth, before, after, c, store, alpha):
     )
 
 
-def _forward_one(job, batch, slot, fresh):
-    """The update of the sample before is still due, unless `fresh`: one pass over W does both."""
+def _learn_one(data, job, batch, slot, due):
     plan, work, store = job.plan, job.work, job.params
     n_in = plan.sizes[0]
-    if _converts(job):
-        _convert(plan, job.data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
-    prefetch(at(job.data.X, batch.ahead[0] * n_in), n_in)
-    x = _sample(job, batch.now[0], slot)
+    x = _sample(data, job, batch.now[0], slot)
+    if due == UPDATE_ONLY:
+        # The z that nobody asked for go where no other thread still reads.
+        c = columns(job, 1 - slot)
+        _update_and_forward(n_in, x, x, c, store, batch.alpha)
+        return
+    if _converts(data, job):
+        _convert(plan, data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
+    prefetch(at(data.X, batch.ahead[0] * n_in), n_in)
     c = columns(job, slot)
-    if not fresh:
-        before = _sample(job, at(batch.now, -1)[0], 1 - slot)
+    if due == BOTH:
+        before = _sample(data, job, at(batch.now, -1)[0], 1 - slot)
         _update_and_forward(n_in, before, x, c, store, batch.alpha)
         return
     rows = Rows(x, NUM(0), numbers(work), numbers(work))
@@ -125,49 +146,56 @@ def _forward_one(job, batch, slot, fresh):
     multiply_bias(NUM(1), c.width, n_in, rows, w, z, store.bias)
 
 
-def _update_last(job, s, slot, alpha):
-    x = _sample(job, s, slot)
-    # The z that nobody asked for go where no other thread still reads.
-    c = columns(job, 1 - slot)
-    _update_and_forward(job.plan.sizes[0], x, x, c, job.params, alpha)
+@by_type
+def forward_from(data, job, batch):
+    """Write this thread's columns of the first layer's weighted inputs."""
+    return _forward if is_dense(data) else first_sparse.forward
 
 
 @by_type
-def in_blocks(job):
-    """Return whether input is zero-skipping, and in more than one block."""
-    return (lambda job: False) if is_dense(job) else (lambda job: job.plan.blocks > 1)
+def update_from(data, job, batch, first, last):
+    """Add alpha * gradient to this thread's columns of the first layer's weights in the target."""
+    # Those of zero-skipping input: of the blocks first <= j < last.
+    return _update if is_dense(data) else first_sparse.update
+
+
+@by_type
+def learn_one_from(data, job, batch, slot, due):
+    """For a batch of one: take the update still due, then write the first layer's weighted inputs.
+
+    The update of a sample waits for the forward pass of the next: one pass over W does both.
+    """
+    return _learn_one if is_dense(data) else first_sparse.learn_one
+
+
+# The same by their addresses: who calls these is compiled once for all kinds of input.
 
 
 @by_type
 def forward(job, batch):
-    """Write this thread's columns of the first layer's weighted inputs."""
-    return _forward if is_dense(job) else first_sparse.forward
+    """Do as `forward_from` does, with the input in the job's table."""
+    _check(job, batch)
+
+    def call(job, batch):
+        t = job.inputs
+        call_address(t[FORWARD], (t[VALUE], t[POSITION], job, batch))
+
+    return call
 
 
 @by_type
-def update(job, batch):
-    """Add alpha * gradient to this thread's columns of the first layer's weights in the target."""
-    return _update if is_dense(job) else first_sparse.update
+def update(job, batch, first, last):
+    """Do as `update_from` does, with the input in the job's table."""
+    _check(job, batch)
+
+    def call(job, batch, first, last):
+        t = job.inputs
+        call_address(t[UPDATE], (t[VALUE], t[POSITION], job, batch, NUM(first), NUM(last)))
+
+    return call
 
 
-@by_type
-def update_block(job, j, batch):
-    """Add alpha * gradient to the weights of one block of inputs; zero-skipping input alone."""
-    if is_dense(job):
-        return lambda job, j, batch: None
-    return first_sparse.update_block
-
-
-# Batches of one. The update of a sample waits for the forward pass of the next.
-
-
-@by_type
-def forward_one(job, batch, slot, fresh):
-    """Take the update still due, unless `fresh`; then write the first layer's weighted inputs."""
-    return _forward_one if is_dense(job) else first_sparse.forward_one
-
-
-@by_type
-def update_last(job, s, slot, alpha):
-    """Take the update of sample s that is still due."""
-    return _update_last if is_dense(job) else first_sparse.update_last
+def _check(job, batch):
+    """Raise TypeError where a caller would pass something else than what is compiled."""
+    if (job, batch) != job_kinds(kind(job, "memory").dtype)[:2]:
+        raise TypeError(f"the first layer is not called with {job}, {batch}")

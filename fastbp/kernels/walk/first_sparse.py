@@ -13,7 +13,7 @@ from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
 from . import lists
-from .records import NUM, SCALE, Columns, Store
+from .records import BOTH, NUM, SCALE, UPDATE_ONLY, Columns, Store
 from .stores import columns
 
 
@@ -102,14 +102,18 @@ def _update(data, blocks, first, last, batch, c):
                 )  # fmt: skip
 
 
-def forward(job, batch):
+def forward(data, job, batch):
     """Write this thread's columns of the weighted inputs."""
-    _forward(job.data, job.plan.blocks, batch, columns(job, batch.turn), job.params)
+    _forward(data, job.plan.blocks, batch, columns(job, batch.turn), job.params)
 
 
-def update(job, batch):
-    """Add alpha * gradient to this thread's columns of the weights in the target."""
-    _update_blocks(job, NUM(0), job.plan.blocks, batch)
+def update(data, job, batch, first, last):
+    """Add alpha * gradient to this thread's columns of the weights of some blocks of inputs."""
+    c = columns(job, batch.turn)
+    if job.plan.lists:
+        lists.update(data, job, first, last, batch, c)
+    else:
+        _update(data, job.plan.blocks, first, last, batch, c)
 
 
 @inner
@@ -130,17 +134,20 @@ def _part(c, store, v, most):
     return Columns(c.first + v, width, c.row, at(c.z, v), at(c.delta, v)), weights
 
 
-def forward_one(job, batch, slot, fresh):
+def learn_one(data, job, batch, slot, due):
     """Write this thread's columns of a sample's weighted inputs, after the update still due."""
     # Panel by panel, so that weights of inputs that both samples have are still in the first level:
     # on Zen 4 `deep1` takes 4 % less.
-    data, c = job.data, columns(job, slot)
+    c = columns(job, slot)
+    if due == UPDATE_ONLY:
+        _learn_entries(data, batch.now[0], batch.alpha, c, job.params)
+        return
     _fetch(data, NUM(1), batch.ahead[0], batch.later[0])
     k, count = _entries(data, NUM(1), NUM(0), batch.now, NUM(0))
     most = machine.SPARSE_COLUMNS * vector_lanes(job.memory)
     for v in range(0, c.width, most):
         part, store = _part(c, job.params, v, most)
-        if not fresh:
+        if due == BOTH:
             _learn_entries(data, at(batch.now, -1)[0], batch.alpha, part, store)
         gather_bias(
             part.width, count, at(data.value, k), data.palette, at(data.position, k),
@@ -148,31 +155,11 @@ def forward_one(job, batch, slot, fresh):
         )  # fmt: skip
 
 
-def update_last(job, s, slot, alpha):
-    """Take the update of sample s that is still due."""
-    _learn_entries(job.data, s, alpha, columns(job, slot), job.params)
-
-
-def update_block(job, j, batch):
-    """Add alpha * gradient to the weights of block j of the inputs; one thread alone."""
-    _update_blocks(job, j, j + 1, batch)
-
-
 @inner
-def _update_blocks(job, first, last, batch):
-    """Add alpha * gradient to the weights of some blocks of inputs."""
-    c = columns(job, batch.turn)
-    if job.plan.lists:
-        lists.update(job, first, last, batch, c)
-    else:
-        _update(job.data, job.plan.blocks, first, last, batch, c)
-
-
-@inner
-def forward_row(job, value, position):
+def forward_row(data, job, value, position):
     """Do as `forward` does for one row that nobody has indexed, if that pays; return whether."""
     # `value` and `position` are room for an entry of each input, in whole groups.
-    x, n_in, c, store = job.data.X, job.plan.sizes[0], columns(job, NUM(0)), job.params
+    x, n_in, c, store = data.X, job.plan.sizes[0], columns(job, NUM(0)), job.params
     vectors, nonzeros = c.width // vector_lanes(store.W), 0
     for i in range(0, n_in, MASK_BITS):
         nonzeros += count_bits(nonzero_mask(at(x, i), n_in - i))

@@ -69,9 +69,9 @@ def _multiply(inputs, width, room, lengths, pairs, alpha, delta, w):
 
 
 @inner
-def update(job, first, last, batch, c):
+def update(data, job, first, last, batch, c):
     """Add alpha * gradient to this thread's columns of the weights of blocks first <= j < last."""
-    data, plan, room = job.data, job.plan, job.plan.lists
+    plan, room = job.plan, job.plan.lists
     rows = -(-plan.sizes[0] // plan.blocks)
     memory = at(job.memory, plan.a[0] + job.team.thread * plan.thread_scratch)
     store = batch.target

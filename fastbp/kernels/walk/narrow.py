@@ -14,18 +14,18 @@ import math
 
 from ..ir.activations import activate, scale_by_slope
 from ..ir.losses import output_lanes
-from ..ir.memory import at, put, vector_lanes
+from ..ir.memory import at, call_address, put, vector_lanes
 from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner
 from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
 from .batch import may_go_on
-from .records import ONE, SCALE, TOTALS, add_scaled, count, fill, reset, size_of
+from .records import FORWARD, ONE, SCALE, TOTALS, VALUE, add_scaled, count, fill, reset, size_of
 from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
 
 
 @by_type
-def _transpose(X, which, m, n, scale, out, row):
+def transposed(X, which, m, n, scale, out, row):
     """out[i, s] = scale * X[which[s], i], zeros up to the end of the last vector."""
 
     def converting(X, which, m, n, scale, out, row):
@@ -46,10 +46,17 @@ def _transpose(X, which, m, n, scale, out, row):
 
 
 @inner
-def _load(plan, data, targets, which, m, scratch):
-    """Write inputs and targets of m samples, a row of samples for each input and output."""
+def load_inputs(job, which, m, scratch):
+    """Write the inputs of m samples, a row of samples for each; by the function made for them."""
+    plan, inputs, out = job.plan, job.inputs, at(scratch, job.plan.a[0])
+    arguments = inputs[VALUE], which, m, plan.sizes[0], scratch[SCALE], out, plan.chunk
+    call_address(inputs[FORWARD], arguments)
+
+
+@inner
+def _load_targets(plan, targets, which, m, scratch):
+    """Write the targets of m samples, a row of samples for each output."""
     row, n = plan.chunk, plan.sizes[plan.last]
-    _transpose(data.X, which, m, plan.sizes[0], scratch[SCALE], at(scratch, plan.a[0]), row)
     y = at(scratch, plan.transposed[plan.last])
     if targets.labelled:
         for i in range(n * row):
@@ -57,7 +64,7 @@ def _load(plan, data, targets, which, m, scratch):
         for s in range(m):
             put(y, targets.labels[which[s]] * row + s, 1)
     else:
-        _transpose(targets.values, which, m, n, scratch[ONE], y, row)
+        transposed(targets.values, which, m, n, scratch[ONE], y, row)
 
 
 @inner
@@ -112,11 +119,12 @@ def update(plan, width, target, alpha, scratch):
 
 @inner
 def forward_and_backward(job, which, m, scratch, sums):
-    """Forward and backward pass of m samples; loss and hits go to sums. Return the padded m."""
+    """Forward and backward pass of m samples, whose inputs are loaded. Return the padded m."""
+    # Loss and hits go to sums.
     plan, params, targets = job.plan, job.params.flat, job.targets
     lanes = vector_lanes(params)
     width = (m + lanes - 1) // lanes * lanes
-    _load(plan, job.data, targets, which, m, scratch)
+    _load_targets(plan, targets, which, m, scratch)
     _forward(plan, params, width, scratch)
     last = plan.last
     output_lanes(
@@ -142,6 +150,7 @@ def _learn_chunk(job, which, m, alpha):
     refused = False
     if team.thread == 0:
         sums = at(work.sums, TOTALS)
+        load_inputs(job, which, m, work.scratch)
         width = forward_and_backward(job, which, m, work.scratch, sums)
         refused = asked_to_stop(work.integers) or not math.isfinite(sums[0])
         if not refused:
@@ -167,6 +176,7 @@ def _learn_round(job, order, m, step, alpha):
         fill(target, 0, size, 0)
         which, size_here = at(order, slot * step), min(step, m - slot * step)
         sums = at(work.sums, TOTALS + 2 * slot)
+        load_inputs(job, which, size_here, scratch)
         width = forward_and_backward(job, which, size_here, scratch, sums)
         update(plan, width, target, alpha, scratch)
         slot = next_number(work.integers)

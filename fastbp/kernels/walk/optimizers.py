@@ -236,6 +236,7 @@ def learn_by_blocks(job, batch, rule, rate):
     # All blocks have their gradient in one place, the buffer's beginning, which stays in the cache:
     # with it, weights and velocities of 784-100-10 fit into a megabyte. A tenth of a step's time at
     # batch 10. One thread's alone, as threads own columns of the gradient, and rows of the step.
+    first.forward(job, batch)
     if not learn_upper(job, batch):
         return False
     plan, params, work = job.plan, job.params.flat, job.work
@@ -247,7 +248,7 @@ def learn_by_blocks(job, batch, rule, rate):
         g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
         if j < plan.blocks:
             target = as_stored(plan, g, job.team)
-            first.update_block(job, j, with_target(batch, target))
+            first.update(job, with_target(batch, target), j, j + 1)
         for piece in range(j * STEP_PIECES, (j + 1) * STEP_PIECES):
             _step_piece(plan, rule, params, g, piece, step)
     _end_step(plan, work, rule, batch.size, step.decay, job.team)

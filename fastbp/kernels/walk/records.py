@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
 from ..ir.memory import at, pointer, put
+from ..ir.tables import Table, as_table
 from ..jit import inner
 from ..machine import ROUND
 from .team import SYNC_SIZE
@@ -60,18 +62,19 @@ def pack(plan: Plan) -> np.ndarray:
     return np.concatenate([np.atleast_1d(np.asarray(field, np.int64)) for field in plan])
 
 
+_as_plan = as_table(Plan, NUMBERS)
+
+
 @inner
 def unpack(table):
-    """Return the plan in a table, with pointers in place of arrays."""
-    p = pointer(table)
-    n = p[0] + 1
-    first = at(p, NUMBERS)
-    return Plan(
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
-        p[14],
-        first, at(first, n), at(first, 2 * n), at(first, 3 * n), at(first, 4 * n),
-        at(first, 5 * n), at(first, 6 * n), at(first, 7 * n), at(first, 8 * n),
-    )  # fmt: skip
+    """Return the plan in a table: its fields by name, with pointers in place of arrays."""
+    return _as_plan(pointer(table))
+
+
+# A kernel of training takes its input as a table of addresses: of the arrays below, and of the
+# functions that are compiled for them. So it is compiled once for all kinds of input.
+FORWARD, UPDATE, LEARN_ONES, VALUE, POSITION, START, PALETTE, FETCHED = range(8)
+INPUTS_SIZE = 8
 
 
 class Dense(NamedTuple):
@@ -96,7 +99,8 @@ class TargetArrays(NamedTuple):
     labels: np.ndarray  # (samples,)
     values: np.ndarray  # (samples, n_out)
     labelled: bool
-    weights: np.ndarray | None = None  # (samples,)
+    weights: np.ndarray  # (samples,); empty unless `weighted`
+    weighted: bool
 
 
 class Work(NamedTuple):
@@ -158,7 +162,7 @@ class Job(NamedTuple):
 
     plan: Plan
     params: Store
-    data: Dense | Sparse
+    inputs: np.ndarray  # see FORWARD
     targets: TargetArrays
     work: Work  # the thread's own, where it does all that is above the first layer
     team: Team  # whose threads own columns of the first layer
@@ -179,6 +183,10 @@ class Batch(NamedTuple):
     # -learning_rate / batch; no gradient buffer, no second pass), or a gradient buffer.
     target: Store
     turn: int  # 0 or 1, in turns: which of two places z has
+
+
+# What is due for a batch of one: the update of the sample before, and the forward pass of the next.
+BOTH, FORWARD_ONLY, UPDATE_ONLY = range(3)
 
 
 class Matrix(NamedTuple):
@@ -214,9 +222,26 @@ def kind(record, *names):
     return record
 
 
-def is_dense(job):
-    """Return, of the type of a job, whether input is rows."""
-    return kind(job, "data").instance_class is Dense
+def is_dense(data):
+    """Return, of the type of input, whether it is rows."""
+    return data.instance_class is Dense
+
+
+def job_kinds(dtype):
+    """Return the types of a job, a batch and a span, as kernels of a dtype have them."""
+
+    def record(name, *fields):
+        return types.BaseTuple.from_types(fields, name)
+
+    number, numbers, integers = types.int64, types.CPointer(dtype), types.CPointer(types.int64)
+    store = record(Store, numbers, numbers, numbers, number)
+    targets = record(TargetArrays, integers, numbers, types.boolean, numbers, types.boolean)
+    work = record(Work, numbers, types.CPointer(types.float64), integers, numbers)
+    team = record(Team, number, number)
+    job = record(Job, Table(Plan, NUMBERS), store, integers, targets, work, team, team, numbers)
+    factors = types.float64, types.float64
+    batch = record(Batch, *[integers] * 3, number, *factors, store, number)
+    return job, batch, record(Span, number, number, number, dtype, number)
 
 
 @inner
@@ -298,7 +323,7 @@ def in_epoch(job, epoch):
     if epoch > 0 and job.upper.thread == 0:  # the first goes on from the span before
         fill(sums, 0, TOTALS, 0)
     here = Work(work.scratch, sums, work.integers, work.grads)
-    return Job(job.plan, job.params, job.data, job.targets, here, job.team, job.upper, job.memory)
+    return Job(job.plan, job.params, job.inputs, job.targets, here, job.team, job.upper, job.memory)
 
 
 @inner

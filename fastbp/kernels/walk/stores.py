@@ -31,20 +31,20 @@ from .team import share
 
 
 @inner
-def job_of(plan, params, data, targets, work, team):
+def job_of(plan, params, inputs, targets, work, team):
     """Return the job that the records of a call describe."""
     net, memory = unpack(plan), pointers(work)
     own, upper = _thread_work(net, memory, team), _upper_team(net, team)
     store = as_stored(net, pointer(params), team)
-    return Job(net, store, pointers(data), pointers(targets), own, team, upper, memory.scratch)
+    return Job(net, store, pointer(inputs), pointers(targets), own, team, upper, memory.scratch)
 
 
 @inner
-def lone_job(plan, params, data, targets, work):
-    """Return the job of a thread that works alone, of pointers."""
+def lone_job(plan, params, targets, work):
+    """Return the job of a thread that works alone, of pointers; its input is not in it."""
     team = Team(NUM(0), NUM(1))
     store = as_stored(plan, params, team)
-    return Job(plan, store, data, targets, work, team, team, work.scratch)
+    return Job(plan, store, work.integers, targets, work, team, team, work.scratch)
 
 
 @inner
@@ -131,7 +131,7 @@ def take_columns(job):
     _copy_columns(plan, columns(job, 0).width, own, stored)
     if plan.whole:
         _upper_copy(plan, own, stored)
-    return Job(plan, own, job.data, job.targets, job.work, team, job.upper, job.memory)
+    return Job(plan, own, job.inputs, job.targets, job.work, team, job.upper, job.memory)
 
 
 @inner
