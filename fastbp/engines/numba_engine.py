@@ -63,7 +63,7 @@ class NumbaEngine:
         places = planner.narrow_places() if narrow else planner.places(batch_size, rows, lists)
         # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
         tiled = path == "dense" and batch_size > 1
-        widths = planner.tile_widths if tiled else planner.widths
+        widths = planner.widths if narrow else planner.tile_widths
         packed, more = places.size, planner.packed(places.chunk) if tiled else 0
         places = places._replace(size=places.size + more)
         if not narrow:

@@ -20,6 +20,8 @@ CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
 # Whether tanh looks up its coefficients in registers: what the permutations of AVX-512 do.
 PERMUTES = native_bytes() == CPU.vector_bytes == 64
+# Whether lanes of a mask are packed by one instruction, which is AVX-512 as well.
+PACKS = PERMUTES
 
 # -- register tiles --------------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ FEWEST_CHUNK, MOST_CHUNK, CHUNK_UNIT = 128, 1024, 8
 NARROW_VECTORS = 12
 # Zero-skipping input: the weights of one block of inputs and one panel of columns, in bytes: about
 # a first level cache. Smaller blocks pay for their loops, larger ones go to the second level.
-BLOCK_BYTES = 80 * 2**10
+BLOCK_BYTES = 110 * 2**10
 ROWS_AT_ONCE = 4096  # rows of a sparse matrix are made dense and indexed: a copy, and a call
 DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 

@@ -21,11 +21,24 @@ from numba.extending import intrinsic, overload
 
 from fastbp.kernels import machine
 from fastbp.kernels.cpu import vector_bytes
-from fastbp.kernels.ir.activations import IDENTITY, RELU, TANH, activate, scale_by_slope
+from fastbp.kernels.ir.activations import (
+    EXP,
+    IDENTITY,
+    RELU,
+    SIGMOID,
+    TANH,
+    activate,
+    activate_one,
+    scale_by_slope,
+    slopes,
+)
+from fastbp.kernels.ir.entries import pack_nonzeros
 from fastbp.kernels.ir.memory import (
+    add_row,
     at,
     count_bits,
     lowest_bit,
+    nonzero_bits,
     nonzero_mask,
     pointer,
     prefetch,
@@ -344,6 +357,12 @@ def scatter_plain(width, count, a, palette, index, alpha, b, c, c_row):
     )
 
 
+def widths_of_gathers(dtype):
+    """Whole vectors, and where the CPU takes half of one, those and a half."""
+    halves = 2 if machine.HALF_TAILS else 1
+    return [n * num_lanes(dtype) // halves for n in range(halves, 9 * halves + 1)]
+
+
 GATHER, SCATTER = (gather_plain, gather_coded), (scatter_plain, scatter_coded)
 COUNTS = tuple(ENTRY_GROUP * n for n in (0, 1, 2, 3, 8))
 WITH_AND_WITHOUT = pytest.mark.parametrize("coded", [False, True])
@@ -365,8 +384,8 @@ def entries(rng, dtype, count, coded):
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
 def test_gather_adds_up_the_rows_that_the_index_names(index_type, coded, dtype, rng):
-    for vectors in range(1, 10):
-        width, rows = vectors * num_lanes(dtype), 40
+    for width in widths_of_gathers(dtype):
+        rows = 40
         B = integers(rng, dtype, rows, width + 3)
         for count in COUNTS:
             a, palette, values = entries(rng, dtype, count, coded)
@@ -375,16 +394,16 @@ def test_gather_adds_up_the_rows_that_the_index_names(index_type, coded, dtype, 
             c = np.full(width + 8, GUARD, dtype)
             GATHER[coded](width, count, a, palette, index, B, width + 3, c, bias)
             expected = bias + values @ B[index[:count], :width]
-            assert np.array_equal(c[:width], expected), (vectors, count)
-            assert (c[width:] == GUARD).all(), (vectors, count)
+            assert np.array_equal(c[:width], expected), (width, count)
+            assert (c[width:] == GUARD).all(), (width, count)
 
 
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("index_type", ["uint16", "uint32"])
 def test_scatter_adds_to_the_rows_that_the_index_names(index_type, coded, dtype, rng):
     """Also where the index names a row twice, as the entries that fill up a group do."""
-    for vectors in range(1, 10):
-        width, rows = vectors * num_lanes(dtype), 40
+    for width in widths_of_gathers(dtype):
+        rows = 40
         for count in COUNTS:
             a, palette, values = entries(rng, dtype, count, coded)
             b = integers(rng, dtype, width)
@@ -398,7 +417,7 @@ def test_scatter_adds_to_the_rows_that_the_index_names(index_type, coded, dtype,
                 width, count, a, palette, index, dtype_of(dtype, -2), b, around[1:].reshape(-1),
                 around.shape[1],
             )  # fmt: skip
-            assert np.array_equal(C, expected), (vectors, count)
+            assert np.array_equal(C, expected), (width, count)
             assert_guards(around, rows, width)
 
 
@@ -500,11 +519,56 @@ def test_the_delta_is_of_the_weights_before_their_update(dtype, rng):
             old, expected = W.copy(), W.copy()
             a, delta = integers(rng, dtype, rows), integers(rng, dtype, width)
             expected[:, :width] += -2 * np.outer(a, delta)
-            out = np.full(rows + 8, GUARD, dtype)
+            out, slopes = np.full(rows + 8, GUARD, dtype), integers(rng, dtype, rows)
+            out[:rows] = slopes
             run_delta_and_update(rows, width, W, row, delta, a, dtype_of(dtype, -2), out)
-            assert np.array_equal(out[:rows], old[:, :width] @ delta), (vectors, rows)
+            assert np.array_equal(out[:rows], slopes * (old[:, :width] @ delta)), (vectors, rows)
             assert np.array_equal(W, expected), (vectors, rows)
             assert (out[rows:] == GUARD).all(), (vectors, rows)
+
+
+@numba.njit
+def run_slopes(code, n, a, out):
+    slopes(code, 1, n, pointer(a), n, pointer(out), n)
+
+
+@numba.njit
+def run_activate_one(code, n, z, a, slope):
+    activate_one(code, n, pointer(z), pointer(a), pointer(slope))
+
+
+@pytest.mark.parametrize("code", [SIGMOID, TANH, RELU, IDENTITY, EXP])
+def test_one_sample_is_activated_in_whole_vectors(code, dtype, rng):
+    """As rows are, to the bit; zeros from the last neuron to the end of its vector, no further."""
+    lanes_ = num_lanes(dtype)
+    for n in range(1, 5 * lanes_ + 2):
+        z, whole = (rng.standard_normal(n + 8 * lanes_) * 3).astype(dtype), -(-n // lanes_) * lanes_
+        z[n:] = np.nan
+        wanted, slope = np.zeros(n + 8, dtype), np.zeros(n + 8, dtype)
+        run_activate(code, n, z, wanted, 0)
+        run_slopes(code, n, wanted, slope)
+        for out in (np.full(whole + 8, GUARD, dtype), z):
+            found = np.full(whole + 8, GUARD, dtype)
+            run_activate_one(code, n, z, out, found)
+            for mine, theirs in ((out, wanted), (found, slope)):
+                assert np.array_equal(mine[:n], theirs[:n]), n
+                assert not mine[n:whole].any(), n
+            assert (found[whole:] == GUARD).all(), n
+            assert out is z or (out[whole:] == GUARD).all(), n
+
+
+@numba.njit
+def run_add_row(width, alpha, x, y):
+    add_row(width, alpha, pointer(x), pointer(y))
+
+
+def test_a_row_is_added_in_whole_vectors(dtype, rng):
+    for width in widths_of_gathers(dtype):
+        x, y = integers(rng, dtype, width), integers(rng, dtype, width + 8)
+        expected = y.copy()
+        expected[:width] -= 2 * x
+        run_add_row(width, dtype_of(dtype, -2), x, y)
+        assert np.array_equal(y, expected), width
 
 
 # -- transpose -------------------------------------------------------------------------------------
@@ -651,6 +715,10 @@ def test_inputs_may_end_where_memory_does(kind, at_a_wall):
     page[:] = 1
     for count in range(MASK_BITS):
         assert run_nonzero_mask(page, page.size - count, count) == (1 << count) - 1
+        place, value = np.zeros(count, np.uint16), np.zeros(count, kind)
+        assert run_pack_nonzeros(page[page.size - count :], count, kind, place, value) == count
+        assert np.array_equal(place, np.arange(count))
+        assert np.array_equal(value, np.ones(count))
 
 
 # -- vectors ---------------------------------------------------------------------------------------
@@ -830,6 +898,20 @@ def run_nonzero_mask(x, start, count):
 
 
 @numba.njit
+def _pack_nonzeros(x, count, scale, place, value):
+    return pack_nonzeros(pointer(x), 0, count, scale, pointer(place), pointer(value), 0)
+
+
+def run_pack_nonzeros(x, count, kind, place, value):
+    return _pack_nonzeros(x, count, np.dtype(kind).type(1), place, value)
+
+
+@numba.njit
+def run_nonzero_bits(x, start):
+    return nonzero_bits(at(pointer(x), start))
+
+
+@numba.njit
 def run_count_bits(mask):
     return count_bits(mask)
 
@@ -852,6 +934,8 @@ def test_a_bit_for_each_input_that_is_not_zero(kind, rng):
             expected = sum(1 << j for j in range(k) if x[7 + j] != 0)
             assert run_nonzero_mask(x, 7, count) % 2**64 == expected  # the last bit is the sign
             assert run_count_bits(run_nonzero_mask(x, 7, count)) == expected.bit_count()
+            if k == MASK_BITS:
+                assert run_nonzero_bits(x, 7) % 2**64 == expected
 
 
 def test_the_lowest_bit_is_found():

@@ -190,6 +190,31 @@ def activate(e, code, rows, n, z, z_row, out, out_row):
 
 
 @emitted(apart=True)
+def activate_one(e, code, n, z, a, slope):
+    """a = f(z), slope = f'(z), for one sample, in whole vectors: both are zero from n on."""
+    # z, a, slope: (n,), in rows of whole vectors; a may be z. The next layer waits for a: what is
+    # stored under a mask has to reach the cache before it can be loaded again.
+    b = e.builder
+    vectors = b.sdiv(b.add(n, I64(e.lanes - 1)), I64(e.lanes))
+    pairs = b.sdiv(vectors, I64(2))
+
+    def case(formula, derivative):
+        def some(i, vectors):
+            j = b.mul(i, I64(e.lanes * vectors))
+            inside = e.first_lanes(b.sub(n, j), vectors)
+            found = formula(e.load(e.at(z, j), vectors))
+            e.store(e.at(a, j), found.keep(inside, 0.0), vectors)
+            e.store(e.at(slope, j), derivative(found).keep(inside, 0.0), vectors)
+
+        with e.over(pairs) as i:
+            some(i, 2)
+        with e.over(vectors, 1, b.mul(pairs, I64(2))) as i:
+            some(i, 1)
+
+    e.switch(code, {number: partial(case, *pair) for number, pair in enumerate(FORMULAS)})
+
+
+@emitted(apart=True)
 def slopes(e, code, rows, n, a, a_row, out, out_row):
     """out = f'(z), computed from a = f(z)."""
     _map_rows(e, [slope for _, slope in FORMULAS], code, rows, n, [(a, a_row)], (out, out_row))

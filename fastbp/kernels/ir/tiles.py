@@ -329,7 +329,7 @@ def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
     def panel(columns, v):
         _emit_tile(t, "bias", 1, columns, I64(0), v, depth, machine.ENTRY_SUMS)
 
-    t.panels(width, panel, machine.SPARSE_COLUMNS)
+    t.panels(width, panel, machine.SPARSE_COLUMNS, machine.HALF_TAILS)
 
 
 class _ListTile(_Tile):
@@ -360,7 +360,7 @@ def gather_axpy(e, width, depth, pairs, b, c, alpha):
     def panel(columns, v):
         _emit_tile(t, "axpy", 1, columns, I64(0), v, depth, machine.LIST_SPLIT)
 
-    t.panels(width, panel, machine.SPARSE_COLUMNS)
+    t.panels(width, panel, machine.SPARSE_COLUMNS, machine.HALF_TAILS)
 
 
 @emitted(apart=True)
@@ -369,19 +369,19 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     # a, index: (count,), a multiple of ENTRY_GROUP; b: (width,). With a palette the values are
     # `palette[a[k]]`.
     t = _Tile(e, a, I64(0), c, c_row, c, c_row, None, index=index, palette=palette)
-    scale = e.splat(alpha)
 
     def panel(columns, v):
-        rows = [e.load(place) * scale for place in e.beside(e.at(b, v), len(columns))]
+        places = zip(e.beside(e.at(b, v), len(columns)), columns, strict=True)
+        rows = [e.load(place, size) * e.splat(alpha, size) for place, size in places]
         with e.over(count, ENTRY_GROUP) as first:
             for s in range(ENTRY_GROUP):
                 k = e.builder.add(first, I64(s))
                 x = t.value(e.at(a, k))
                 places = t.b_places(k, v, columns)
-                for place, row in zip(places, rows, strict=True):
-                    e.store(place, row.fma(x, e.load(place)))
+                for place, row, size in zip(places, rows, columns, strict=True):
+                    e.store(place, row.fma(x.part(size), e.load(place, size)), size)
 
-    t.panels(width, panel, machine.SPARSE_COLUMNS)
+    t.panels(width, panel, machine.SPARSE_COLUMNS, machine.HALF_TAILS)
 
 
 @emitted(apart=True)
@@ -409,7 +409,7 @@ def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, 
 
 @emitted(apart=True)
 def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
-    """out[i] = W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
+    """out[i] *= W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
     # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:
     # (rows,).
     e, b, most = e.with_vectors(machine.PASS_BYTES), e.builder, machine.DELTA_ROWS
@@ -427,8 +427,9 @@ def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
             return [old.fma(d, total) for old, total in zip(olds, totals, strict=True)]
 
         first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * size, column)
-        sums = first.sums_beside(others).value
-        b.store(sums, b.bitcast(e.at(out, i), sums.type.as_pointer()), align=e.dtype.bitwidth // 8)
+        sums = first.sums_beside(others)
+        place = e.at(out, i)
+        e.store(place, sums * e.load(place, size / e.lanes), size / e.lanes)
 
     # From the end: what the forward pass has read last is still in the first level.
     whole = b.sub(rows, b.srem(rows, I64(most)))

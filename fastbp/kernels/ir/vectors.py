@@ -162,6 +162,13 @@ def first_of(builder, n, count):
     return builder.icmp_signed("<", iota, spread(builder, builder.trunc(n, I32), count))
 
 
+def not_zero(builder, x):
+    """Return the mask of the lanes that are not zero; NaN is not."""
+    integers = isinstance(x.type.element, ir.IntType)
+    differs = builder.icmp_unsigned if integers else builder.fcmp_unordered
+    return differs("!=", x, ir.Constant(x.type, [0] * x.type.count))
+
+
 class Emitter:
     """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 

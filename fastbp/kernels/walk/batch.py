@@ -168,14 +168,12 @@ def _learn_one(data, job, batch, slot, fresh):
     plan, work = job.plan, job.work
     first.learn_one_from(data, job, batch, slot, FORWARD_ONLY if fresh else BOTH)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
-    upper.forward_rest(job, NUM(0), NUM(1), slot)
+    upper.forward_one(job, slot)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
     loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]
     if not may_go_on(asked, loss, hits, 1.0, work, job.upper):
         return False
     upper.backward_and_update_one(job, batch.alpha)
-    if plan.bias:
-        upper.update_biases(job, NUM(1), job.params, batch.alpha)
     return True
 
 

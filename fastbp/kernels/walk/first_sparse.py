@@ -8,10 +8,20 @@ than the rest.) Equal to the dense result for finite weights.
 """
 
 from .. import machine
-from ..ir.memory import at, count_bits, lowest_bit, nonzero_mask, prefetch, put, vector_lanes
+from ..ir.entries import pack_nonzeros
+from ..ir.memory import (
+    at,
+    count_bits,
+    lowest_bit,
+    nonzero_bits,
+    nonzero_mask,
+    prefetch,
+    put,
+    vector_lanes,
+)
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
-from ..machine import ENTRY_GROUP, MASK_BITS
+from ..machine import ENTRY_GROUP, MASK_BITS, PACKS
 from . import lists
 from .records import BOTH, NUM, SCALE, UPDATE_ONLY, Columns, Store
 from .stores import columns
@@ -20,8 +30,23 @@ from .stores import columns
 @inner
 def index_block(x, i, last, scale, position, value, k):
     """Write the entries of inputs i to last from place k on; return the place after their group."""
+    k = _write_entries(x, i, last, scale, position, value, k)
+    return fill_group(position, value, k, last - 1)
+
+
+@inner
+def _mask(x, i, last):
+    """Return a bit for each of the inputs from i on that is not zero, MASK_BITS at most."""
+    if last - i >= MASK_BITS:
+        return nonzero_bits(at(x, i))
+    return nonzero_mask(at(x, i), last - i)
+
+
+@inner
+def _write_each(x, i, last, scale, position, value, k):
+    """Write the entries of inputs i to last from place k on; return the next place."""
     while i < last:
-        mask = nonzero_mask(at(x, i), last - i)
+        mask = _mask(x, i, last)
         while mask:
             j = i + lowest_bit(mask)
             put(position, k, j)
@@ -29,17 +54,20 @@ def index_block(x, i, last, scale, position, value, k):
             k += 1
             mask &= mask - 1
         i += MASK_BITS
-    return fill_group(position, value, k, last - 1)
+    return k
+
+
+_write_entries = pack_nonzeros if PACKS else _write_each
 
 
 @inner
 def fill_group(position, value, k, j):
     """Write zeros at input j from place k on, up to the end of the group; return that place."""
-    while k % ENTRY_GROUP:
-        put(position, k, j)
-        put(value, k, 0)
-        k += 1
-    return k
+    # Always as many, with room for a group more: how many fill it up cannot be foreseen.
+    for s in range(ENTRY_GROUP - 1):
+        put(position, k + s, j)
+        put(value, k + s, 0)
+    return (k + ENTRY_GROUP - 1) // ENTRY_GROUP * ENTRY_GROUP
 
 
 @inner
@@ -162,7 +190,7 @@ def forward_row(data, job, value, position):
     x, n_in, c, store = data.X, job.plan.sizes[0], columns(job, NUM(0)), job.params
     vectors, nonzeros = c.width // vector_lanes(store.W), 0
     for i in range(0, n_in, MASK_BITS):
-        nonzeros += count_bits(nonzero_mask(at(x, i), n_in - i))
+        nonzeros += count_bits(_mask(x, i, n_in))
     if nonzeros * (machine.ENTRY_COST + vectors) > n_in * vectors:
         return False
     k = index_block(x, 0, n_in, job.work.scratch[SCALE], position, value, 0)
