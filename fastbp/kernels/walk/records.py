@@ -30,7 +30,10 @@ class Plan(NamedTuple):
     chunk: int  # samples that the scratch holds
     blocks: int  # of inputs, in the index of a zero-skipping data set
     lists: int  # pairs that each list of an input's samples has room for; 0: there are none
-    packed: int  # where a batch's inputs packed for tiles start in the scratch, or 0
+    # Where a batch packed for the update's tiles starts in the scratch, or 0: its inputs, and what
+    # comes out of one hidden layer after the other.
+    packed: int
+    packed_above: int
     thread_scratch: int  # elements of the scratch that each thread of a team has to itself
     thread_sums: int  # and of the sums; `whole` only
     whole: int  # whether each thread does all that is above the first layer, on a copy of its own
@@ -52,7 +55,7 @@ class Plan(NamedTuple):
     activations: Sequence[int]  # codes
 
 
-NUMBERS = 15  # the fields before the first array
+NUMBERS = 16  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:
@@ -68,7 +71,7 @@ def unpack(table):
     first = at(p, NUMBERS)
     return Plan(
         p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
-        p[14],
+        p[14], p[15],
         first, at(first, n), at(first, 2 * n), at(first, 3 * n), at(first, 4 * n),
         at(first, 5 * n), at(first, 6 * n), at(first, 7 * n), at(first, 8 * n),
     )  # fmt: skip
