@@ -64,14 +64,14 @@ class NumbaEngine:
         # What takes samples one by one, or zero-skipping, works on whole vectors, padding included.
         tiled = path == "dense" and batch_size > 1
         widths = planner.widths if narrow else planner.tile_widths
-        packed, more = places.size, planner.packed(places.chunk) if tiled else 0
-        places = places._replace(size=places.size + more)
+        packed, inputs, hidden = places.size, *(planner.packed(places.chunk) if tiled else (0, 0))
+        places = places._replace(size=places.size + inputs + hidden)
         if not narrow:
             places = planner.columns(places, team, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
-            chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if more else 0,
-            thread_scratch=places.size,
+            chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if inputs else 0,
+            packed_above=packed + inputs if hidden else 0, thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
             turn=places.turn, columns_delta=places.columns_delta, local=places.local,
             sizes=layout.sizes, strides=layout.strides, widths=widths,

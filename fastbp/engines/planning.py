@@ -142,12 +142,14 @@ class Planner:
             thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
         )  # fmt: skip
 
-    def packed(self, chunk: int) -> int:
-        """Return how many elements a chunk's inputs take if they are packed for the update."""
-        wide = self.widths[1] * self.itemsize >= machine.PACKED_WIDTH
-        if not wide or chunk < machine.PACKED_BATCH:
-            return 0
-        return rounded_up(self.sizes[0], machine.PACKED_ROWS) * (chunk | 1)
+    def packed(self, chunk: int) -> tuple[int, int]:
+        """Return how many elements a chunk takes packed for the update: inputs, hidden layers."""
+        wide = [width * self.itemsize >= machine.PACKED_WIDTH for width in self.widths[1:]]
+        rows = self.sizes[0] * wide[0], max(self.sizes[1:-1], default=0) * any(wide[1:])
+        if chunk < machine.PACKED_BATCH:
+            return 0, 0
+        inputs, hidden = (rounded_up(n, machine.PACKED_ROWS) * (chunk | 1) for n in rows)
+        return inputs, hidden
 
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""

@@ -8,7 +8,7 @@ from ..ir.memory import at, call_address, prefetch, put
 from ..ir.tiles import pack, update_and_forward
 from ..jit import by_type, inner
 from . import first_sparse
-from .products import add_packed, add_product, multiply_bias
+from .products import add_packed, add_product, multiply_bias, packed_at
 from .records import (
     BOTH,
     FORWARD,
@@ -92,16 +92,9 @@ def _forward(data, job, batch):
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
     if plan.packed:  # for the update, which begins after a barrier
         barrier(job.work.integers, upper)  # others may still read what was packed before
-        packed = _packed(plan, job.work.scratch)
+        packed = packed_at(plan, job.work.scratch, plan.packed, NUM(0))
         r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
         pack(r0, r1, plan.sizes[0], x.start, x.row, x.which, packed.start, packed.row)
-
-
-@inner
-def _packed(plan, scratch):
-    """Return the place of the batch's inputs packed for tiles."""
-    # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
-    return Matrix(at(scratch, plan.packed), plan.chunk | 1)
 
 
 def _update(data, job, batch, first, last):
@@ -110,7 +103,7 @@ def _update(data, job, batch, first, last):
     d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
     n_in = job.plan.sizes[0]
     if job.plan.packed:
-        packed = _packed(job.plan, job.work.scratch)
+        packed = packed_at(job.plan, job.work.scratch, job.plan.packed, NUM(0))
         add_packed(n_in, c.width, batch.size, packed, x, d, w, batch.alpha)
     else:
         add_product(n_in, c.width, batch.size, x, d, w, batch.alpha)

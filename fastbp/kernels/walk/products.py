@@ -36,6 +36,14 @@ def add_product(rows, width, depth, a, b, c, alpha):
 
 
 @inner
+def packed_at(plan, scratch, start, rows):
+    """Return the place of a batch that is packed from `start` on, behind so many rows."""
+    # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
+    row = plan.chunk | 1
+    return Matrix(at(scratch, start + rows * row), row)
+
+
+@inner
 def add_packed(rows, width, depth, packed, a, b, c, alpha):
     """Do as `add_product` does, with A also packed, a `Matrix`, as far as its rows fill tiles."""
     whole = rows - rows % PACKED_ROWS

@@ -32,7 +32,10 @@ class Plan(NamedTuple):
     chunk: int  # samples that the scratch holds
     blocks: int  # of inputs, in the index of a zero-skipping data set
     lists: int  # pairs that each list of an input's samples has room for; 0: there are none
-    packed: int  # where a batch's inputs packed for tiles start in the scratch, or 0
+    # Where a batch packed for the update's tiles starts in the scratch, or 0: its inputs, and what
+    # comes out of one hidden layer after the other.
+    packed: int
+    packed_above: int
     thread_scratch: int  # elements of the scratch that each thread of a team has to itself
     thread_sums: int  # and of the sums; `whole` only
     whole: int  # whether each thread does all that is above the first layer, on a copy of its own
@@ -54,7 +57,7 @@ class Plan(NamedTuple):
     activations: Sequence[int]  # codes
 
 
-NUMBERS = 15  # the fields before the first array
+NUMBERS = 16  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:

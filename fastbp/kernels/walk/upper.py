@@ -6,11 +6,11 @@ Threads share out samples in forward and delta, and rows of W in the update; or 
 
 from ..ir.activations import activate, activate_one, scale_by_slope
 from ..ir.memory import add_row, at, vector_lanes
-from ..ir.tiles import delta_and_update
+from ..ir.tiles import delta_and_update, pack
 from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT
-from .products import add_product, multiply, multiply_bias
+from .products import add_packed, add_product, multiply, multiply_bias, packed_at
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
 from .stores import columns, columns_of
 from .team import share
@@ -165,11 +165,15 @@ def update_layers(job, m, target, alpha):
     for l in range(2, plan.last + 1):
         here, below = plan.strides[l], plan.strides[l - 1]
         low, high = share(plan.sizes[l - 1], ROWS_UNIT, team.thread, team.size)
-        add_product(
-            high - low, plan.widths[l], m, _rows(work, plan.a[l - 1] + low, below),
-            Matrix(at(work.scratch, plan.delta[l]), here),
-            Matrix(at(target.flat, plan.w[l] + low * here), here), alpha,
-        )  # fmt: skip
+        a = _rows(work, plan.a[l - 1] + low, below)
+        delta = Matrix(at(work.scratch, plan.delta[l]), here)
+        w = Matrix(at(target.flat, plan.w[l] + low * here), here)
+        if plan.packed_above:
+            packed = packed_at(plan, work.scratch, plan.packed_above, low)
+            pack(NUM(0), m, high - low, a.start, a.row, a.which, packed.start, packed.row)
+            add_packed(high - low, plan.widths[l], m, packed, a, delta, w, alpha)
+        else:
+            add_product(high - low, plan.widths[l], m, a, delta, w, alpha)
 
 
 @inner
