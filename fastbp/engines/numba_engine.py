@@ -191,7 +191,7 @@ class NumbaBackend(Operations):
     def _affine(self, x: Array, W: Array, b: Array) -> Array:
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
         out = np.empty((len(x), len(bias)), W.dtype)
-        kernels.affine(contiguous(x), storage, bias, out)
+        kernels.affine(contiguous(x), storage, bias, np.arange(len(x)), out)
         return out[:, : len(W)].copy()
 
     def _backprop_delta(self, W_next: Array, delta_next: Array, a: Array, activation: str) -> Array:
@@ -204,7 +204,7 @@ class NumbaBackend(Operations):
     def _weight_gradient(self, a_prev: Array, delta: Array) -> Array:
         deltas = _padded(delta, delta.dtype)
         dW = np.empty((a_prev.shape[1], deltas.shape[1]), delta.dtype)
-        kernels.weight_gradient(contiguous(a_prev), deltas, dW)
+        kernels.weight_gradient(contiguous(a_prev), deltas, np.arange(len(deltas)), dW)
         return dW[:, : delta.shape[1]].T.copy()
 
     def _bias_gradient(self, delta: Array) -> Array:
@@ -231,7 +231,8 @@ class NumbaBackend(Operations):
         storage, bias = _padded(W.T, W.dtype), _padded(b, W.dtype)[0]
         deltas = _padded(delta, W.dtype).reshape(*delta.shape[:-1], -1)
         rate = W.dtype.type(learning_rate)
-        getattr(kernels, name)(storage, bias, contiguous(a_prev), deltas, rate)
+        rows = np.arange(np.atleast_2d(a_prev).shape[0])
+        getattr(kernels, name)(storage, bias, contiguous(a_prev), deltas, rows, rate)
         W[...], b[...] = storage[:, : len(W)].T, bias[: len(W)]
 
     _outer_update = partialmethod(_learn, "outer_update")

@@ -112,7 +112,10 @@ def cache_dir():
 def news():
     """Return what to tell when kernels must be compiled."""
     if cache_folders()[1]:
-        return "compiling kernels for this CPU, for 2 to 7 s; later runs find them in the cache ..."
+        return (
+            "compiling kernels for this CPU, for 2 to 7 s (40 s for all there are); "
+            "later runs find them in the cache ..."
+        )
     if not stamp():
         return NOT_KEPT.format("their code cannot be read, and so not be told from that of others")
     return f"no writable cache folder: {NOT_KEPT.format('set NUMBA_CACHE_DIR to a writable one')}"

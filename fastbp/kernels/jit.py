@@ -31,9 +31,10 @@ try:
 
     WHOLE = {"pipeline_class": numba_link.KernelCompiler, "no_cfunc_wrapper": True}
     PART = {"pipeline_class": numba_link.PartCompiler}
+    UNIT = {"pipeline_class": numba_link.UnitCompiler}
 except ImportError as error:
     cached = numba_link = None
-    WHOLE, PART = {}, {}
+    WHOLE, PART, UNIT = {}, {}, {}
     logger.warning(
         "the kernel cache does not know Numba %s (%s); Numba's own is used. Kernels are loaded "
         "0.2 s later in each process, and a damaged cache file or a full disk is an error.",
@@ -44,6 +45,13 @@ except ImportError as error:
 def inner(function):
     """Compile a function that only kernels call."""
     return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
+
+
+def unit(function):
+    """Compile a function that only kernels call, as machine code that they share."""
+    # For what takes a kernel long to compile, and is called a few times a batch: the call costs
+    # 10 ns, for all that it passes.
+    return numba.njit(**NOT_FROM_PYTHON, **UNIT, **OPTIONS)(function)
 
 
 def by_type(choose):

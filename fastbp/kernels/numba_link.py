@@ -80,10 +80,10 @@ class _Kernel(_Library):
     def add_linking_library(self, library):
         if library in self._linking_libraries:
             return
-        super().add_linking_library(library)
-        if isinstance(library, _Part):
-            for part in library._linking_libraries:
+        if isinstance(library, _Part | _Unit):
+            for part in library._linking_libraries:  # first: in this order they are loaded
                 self.add_linking_library(part)
+        super().add_linking_library(library)
 
     def finalize(self):
         self._own = [f.name for f in self._final_module.functions if not f.is_declaration]
@@ -114,11 +114,32 @@ class _Kernel(_Library):
         return llvm.parse_assembly("\n".join(functions))
 
 
+class _Unit(_Kernel, _Routine):
+    """A part that is a routine: kernels call it, so that none of them optimises it again."""
+
+    def finalize(self):
+        super().finalize()
+        self._name = f"unit.{hashlib.sha256(' '.join(self._own).encode()).hexdigest()[:24]}"
+        _ROUTINES[self._name] = self
+        _keep(self._name, self._get_compiled_object())
+
+    _optimize_final_module = _Kernel._optimize_final_module
+    _get_module_for_linking = _Routine._get_module_for_linking
+
+
 class PartCompiler(Compiler):
     """Compiles what only kernels call."""
 
     def __init__(self, typingctx, targetctx, library, *others):
         library = library or _Part(targetctx.codegen(), "part")
+        super().__init__(typingctx, targetctx, library, *others)
+
+
+class UnitCompiler(Compiler):
+    """Compiles parts that are routines."""
+
+    def __init__(self, typingctx, targetctx, library, *others):
+        library = library or _new(_Unit, "unit")
         super().__init__(typingctx, targetctx, library, *others)
 
 

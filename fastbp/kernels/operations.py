@@ -1,7 +1,8 @@
 """Twins of the reference, one layer each.
 
 Weights `W` are storage, (n_in, stride), and so is what is multiplied by them, (batch, stride);
-padding in it is zero.
+padding in it is zero. `rows` holds 0, 1, 2, ..., the numbers of the samples: tiles take samples by
+number, and others would be compiled for rows as they lie.
 """
 
 from .ir.activations import ACTIVATION_NAMES, EXP, activate, scale_by_slope, slopes
@@ -69,7 +70,7 @@ def softmax(z, out):
 @kernel
 def output_delta(loss, activation, z, y, rows, a, delta, losses):
     """Twin of `reference.output_delta`; a and delta in storage rows."""
-    # `rows` holds 0, 1, 2, ..., the numbers of the samples. `losses` has room for as many hits.
+    # `losses` has room for as many hits.
     _to_rows(z, a)
     delta[:] = 0
     output_rows(
@@ -80,12 +81,12 @@ def output_delta(loss, activation, z, y, rows, a, delta, losses):
 
 
 @kernel
-def affine(x, W, b, out):
+def affine(x, W, b, rows, out):
     """Twin of `reference.affine`; W and out in storage rows."""
-    stride = W.shape[1]
+    stride, numbers = W.shape[1], pointer(rows)
     gemm_bias(
-        x.shape[0], stride, x.shape[1], pointer(x), x.shape[1], None, None, pointer(W), stride,
-        pointer(out), stride, pointer(b),
+        x.shape[0], stride, x.shape[1], pointer(x), x.shape[1], numbers, numbers, pointer(W),
+        stride, pointer(out), stride, pointer(b),
     )  # fmt: skip
 
 
@@ -104,21 +105,21 @@ def backprop_delta(W_next, delta_next, a, activation, out, scratch):
 
 
 @inner
-def _add_product(a_prev, delta, alpha, W):
+def _add_product(a_prev, delta, rows, alpha, W):
     """W += alpha * a_prev^T delta, of (batch, n_in) and (batch, stride)."""
     batch, n_in = a_prev.shape
     stride = W.shape[1]
     gemm_axpy(
-        n_in, stride, batch, pointer(a_prev), n_in, None, None, pointer(delta), stride,
+        n_in, stride, batch, pointer(a_prev), n_in, pointer(rows), None, pointer(delta), stride,
         pointer(W), stride, alpha,
     )  # fmt: skip
 
 
 @kernel
-def weight_gradient(a_prev, delta, dW):
+def weight_gradient(a_prev, delta, rows, dW):
     """Twin of `reference.weight_gradient` (BP4); dW in storage rows."""
     dW[:] = 0
-    _add_product(a_prev, delta, 1 / a_prev.shape[0], dW)
+    _add_product(a_prev, delta, rows, 1 / a_prev.shape[0], dW)
 
 
 @kernel
@@ -133,12 +134,12 @@ def bias_gradient(delta, db):
 
 
 @kernel
-def outer_update(W, b, a_prev, delta, learning_rate):
+def outer_update(W, b, a_prev, delta, rows, learning_rate):
     """Twin of `reference.outer_update`: one sample, in place."""
     n_in, stride = W.shape
     alpha = -learning_rate
     gemm_axpy(
-        n_in, stride, 1, pointer(a_prev), n_in, None, None, pointer(delta), stride,
+        n_in, stride, 1, pointer(a_prev), n_in, pointer(rows), None, pointer(delta), stride,
         pointer(W), stride, alpha,
     )  # fmt: skip
     for j in range(stride):
@@ -146,11 +147,11 @@ def outer_update(W, b, a_prev, delta, learning_rate):
 
 
 @kernel
-def batch_update(W, b, a_prev, delta, learning_rate):
+def batch_update(W, b, a_prev, delta, rows, learning_rate):
     """Twin of `reference.batch_update`: the mean over a batch, in place."""
     batch, stride = delta.shape
     alpha = -learning_rate / batch
-    _add_product(a_prev, delta, alpha, W)
+    _add_product(a_prev, delta, rows, alpha, W)
     for j in range(stride):
         total = 0.0
         for r in range(batch):

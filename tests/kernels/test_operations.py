@@ -49,7 +49,8 @@ def test_affine(layer, dtype, assert_close):
         expected = np.empty((batch, n_out), dtype)
         reference.affine(x, W, b, expected)
         out, untouched = empty(batch, n_out, dtype)
-        kernels.affine(read_only(x), stored(W.T, dtype), stored(b, dtype)[0], out)
+        rows = np.arange(len(x))
+        kernels.affine(read_only(x), stored(W.T, dtype), stored(b, dtype)[0], rows, out)
         assert_close(out[:, :n_out], expected, where=f"{n_in} -> {n_out}, batch {batch}")
         assert not out[:, n_out:].any()
         assert untouched()
@@ -78,7 +79,7 @@ def test_weight_gradient(layer, dtype, assert_close):
         expected = np.empty((n_out, n_in), dtype)
         reference.weight_gradient(a, delta, expected)
         dW, untouched = empty(n_in, n_out, dtype)
-        kernels.weight_gradient(read_only(a), stored(delta, dtype), dW)
+        kernels.weight_gradient(read_only(a), stored(delta, dtype), np.arange(len(a)), dW)
         assert_close(dW[:, :n_out].T, expected, where=f"{n_in} -> {n_out}, batch {batch}")
         assert not dW[:, n_out:].any()
         assert untouched()
@@ -106,7 +107,7 @@ def test_updates(name, layer, dtype, assert_close):
         storage, bias, deltas = stored(W.T, dtype), stored(b, dtype)[0], stored(delta, dtype)
         if name == "outer_update":  # of one sample
             a, delta, deltas = a[0], delta[0], deltas[0]
-        getattr(kernels, name)(storage, bias, read_only(a), deltas, rate)
+        getattr(kernels, name)(storage, bias, read_only(a), deltas, np.arange(batch), rate)
         getattr(reference, name)(W, b, a, delta, rate)
         where = f"{n_in} -> {n_out}, batch {batch}"
         assert_close(storage[:, :n_out].T, W, where=where)

@@ -8,7 +8,7 @@ import math
 
 from ..ir.losses import output_rows
 from ..ir.memory import at, pointer, prefetch
-from ..jit import inner
+from ..jit import inner, unit
 from . import first, records, upper
 from .records import BOTH, FORWARD_ONLY, NUM, TOTALS, UPDATE_ONLY, batch_at
 from .stores import gradient_store
@@ -116,7 +116,7 @@ def learn_chunk(job, batch):
     return True
 
 
-@inner
+@unit
 def learn_upper(job, batch):
     """What `learn_chunk` does, but for the weights of the first layer, whose z are there."""
     # No barrier at the end: what a thread writes until it comes to the first of the next batch, no

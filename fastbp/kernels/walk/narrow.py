@@ -17,7 +17,7 @@ from ..ir.losses import output_lanes
 from ..ir.memory import at, call_address, put, vector_lanes
 from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
 from ..ir.transpose import transpose_few, transpose_samples
-from ..jit import by_type, inner
+from ..jit import by_type, inner, unit
 from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
 from .batch import may_go_on
 from .records import FORWARD, ONE, SCALE, TOTALS, VALUE, add_scaled, count, fill, reset, size_of
@@ -117,7 +117,7 @@ def update(plan, width, target, alpha, scratch):
         )  # fmt: skip
 
 
-@inner
+@unit
 def forward_and_backward(job, which, m, scratch, sums):
     """Forward and backward pass of m samples, whose inputs are loaded. Return the padded m."""
     # Loss and hits go to sums.
@@ -195,7 +195,7 @@ def _learn_round(job, order, m, step, alpha):
     return True
 
 
-@inner
+@unit
 def learn_rounds(job, order, m):
     """Fill work.grads with the mean gradient of a batch; False if its loss is not finite."""
     plan, work, team = job.plan, job.work, job.team

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..ir.denormals import flush_denormals, restore_denormals
 from ..ir.memory import at, number, put, sum_of_squares
-from ..jit import inner
+from ..jit import inner, unit
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
@@ -238,7 +238,7 @@ def _end_step(plan, work, rule, m, decay, team):
     barrier(work.integers, team)
 
 
-@inner
+@unit
 def take_step(plan, params, work, team, rule, rate, m, share_of_each):
     """Take one step along work.grads, the mean gradient of a batch of m samples, and zero them."""
     decay, factor, clip = _decay(rule, share_of_each), 1.0, rule.numbers[CLIP]
