@@ -47,6 +47,7 @@ from fastbp.kernels.ir.memory import (
 )
 from fastbp.kernels.ir.tiles import (
     delta_and_update,
+    delta_and_update_one,
     dots_axpy,
     gather_bias,
     gemm_axpy,
@@ -54,6 +55,7 @@ from fastbp.kernels.ir.tiles import (
     gemm_packed,
     gemm_row_bias,
     gemm_store,
+    multiply_one,
     pack,
     scatter_axpy,
     update_and_forward,
@@ -525,6 +527,42 @@ def test_the_delta_is_of_the_weights_before_their_update(dtype, rng):
             assert np.array_equal(out[:rows], slopes * (old[:, :width] @ delta)), (vectors, rows)
             assert np.array_equal(W, expected), (vectors, rows)
             assert (out[rows:] == GUARD).all(), (vectors, rows)
+
+
+@numba.njit
+def run_multiply_one(rows, width, w, w_row, a, bias, z):
+    multiply_one(rows, width, pointer(w), w_row, pointer(a), pointer(bias), pointer(z))
+
+
+@numba.njit
+def run_delta_and_update_one(rows, width, w, w_row, delta, a, alpha, out):
+    delta_and_update_one(
+        rows, width, pointer(w), w_row, pointer(delta), pointer(a), alpha, pointer(out)
+    )
+
+
+def test_one_sample_on_weights_that_lie_by_their_outputs(dtype, rng):
+    """Forward; delta of the weights before their update; update. Whole vectors, and no further."""
+    lanes_ = num_lanes(dtype)
+    for rows, vectors in product((1, 2, lanes_ - 1, lanes_, lanes_ + 1, 3 * lanes_), range(1, 7)):
+        whole, width = -(-rows // lanes_) * lanes_, vectors * lanes_
+        W, around = guarded(whole, width, dtype)
+        W[:] = 0
+        W[:rows] = integers(rng, dtype, rows, width)
+        a, slopes, delta = (integers(rng, dtype, n) for n in (width, width, rows))
+        bias, z = np.zeros(whole, dtype), np.full(whole + 8, GUARD, dtype)
+        bias[:rows] = integers(rng, dtype, rows)
+        inside, row = around[1:].reshape(-1), around.shape[1]
+        run_multiply_one(rows, width, inside, row, a, bias, z)
+        assert np.array_equal(z[:rows], bias[:rows] + W[:rows] @ a), (rows, width)
+        assert (z[whole:] == GUARD).all(), (rows, width)
+        old, out = W.copy(), np.full(width + 8, GUARD, dtype)
+        out[:width] = slopes
+        run_delta_and_update_one(rows, width, inside, row, delta, a, dtype_of(dtype, -2), out)
+        assert np.array_equal(out[:width], slopes * (delta @ old[:rows])), (rows, width)
+        assert (out[width:] == GUARD).all(), (rows, width)
+        assert np.array_equal(W[:rows], old[:rows] - 2 * np.outer(delta, a)), (rows, width)
+        assert_guards(around, whole, width)
 
 
 @numba.njit

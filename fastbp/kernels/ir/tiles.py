@@ -10,9 +10,9 @@ In the comments on shapes, `width` and strides are in elements; `width` is whole
 from llvmlite import ir
 
 from .. import machine
-from ..machine import ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
+from ..machine import DOT_GROUP, ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
 from .memory import FIRST_LEVEL, prefetch_line
-from .vectors import I64, emitted, shuffle, spread
+from .vectors import I64, emitted, join, shuffle, spread
 
 
 class _Tile:
@@ -472,3 +472,55 @@ def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
         some_rows(b.add(whole, r), 1)
     with e.over(whole, most) as done:
         some_rows(b.sub(b.sub(whole, I64(most)), done), most)
+
+
+# -- one sample, on weights that lie by their outputs ----------------------------------------------
+
+# W: (rows, width), in whole vectors, zero where there is no neuron, as what is multiplied by it.
+
+
+@emitted(apart=True)
+def multiply_one(e, rows, width, w, w_row, a, bias, z):
+    """z = bias + W a, as many rows at once as fill a vector of z."""
+    # Rows of W to whole vectors of z; a: (width,); bias, z: (rows,).
+    b, group = e.builder, min(e.lanes, DOT_GROUP)
+
+    def dots(i):
+        """Return the products of a and the rows from i on, side by side."""
+        starts = [e.row(w, b.add(i, I64(r)), w_row) for r in range(group)]
+
+        def column(v, *sums):
+            x = e.load(e.at(a, v))
+            return [x.fma(e.load(e.at(at, v)), s) for at, s in zip(starts, sums, strict=True)]
+
+        first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * group, column)
+        return first.sums_beside(others).value
+
+    with e.over(rows, e.lanes) as i:
+        found = [dots(b.add(i, I64(r))) for r in range(0, e.lanes, group)]
+        total = e.vec(found[0] if len(found) == 1 else join(b, *found))
+        e.store(e.at(z, i), total + e.load(e.at(bias, i)))
+
+
+@emitted(apart=True)
+def delta_and_update_one(e, rows, width, w, w_row, delta, a, alpha, out):
+    """out *= W^T delta, then W[k] += alpha delta[k] a."""
+    # delta: (rows,); a, out: (width,).
+    b, most = e.builder, machine.SPARSE_COLUMNS
+
+    def panel(i, columns):
+        v = b.mul(i, I64(e.lanes))
+        steps = [e.load(place) * e.splat(alpha) for place in e.beside(e.at(a, v), columns)]
+
+        def row(k, *sums):
+            d, places = e.broadcast(e.at(delta, k)), e.beside(e.at(e.row(w, k, w_row), v), columns)
+            olds = [e.load(place) for place in places]
+            for place, step, old in zip(places, steps, olds, strict=True):
+                e.store(place, d.fma(step, old))
+            return [d.fma(old, total) for old, total in zip(olds, sums, strict=True)]
+
+        sums = e.loop(I64(0), rows, 1, [e.zero()] * columns, row)
+        for place, total in zip(e.beside(e.at(out, v), columns), sums, strict=True):
+            e.store(place, total * e.load(place))
+
+    _in_sizes(e, b.sdiv(b.add(width, I64(e.lanes - 1)), I64(e.lanes)), range(most, 0, -1), panel)

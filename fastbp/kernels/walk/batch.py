@@ -181,11 +181,14 @@ def _learn_one(data, job, batch, slot, fresh):
 def learn_ones(data, job, order, n, span):
     """Take a step on each sample of a span, one after the other."""
     alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
-    for p in range(span.first, span.last):
+    fine, p = True, span.first
+    upper.transpose_weights(job)
+    while fine and p < span.last:
         batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
-        if not _learn_one(data, job, batch, p & 1, p == span.first):
-            return
-    if span.first < span.last:
+        fine = _learn_one(data, job, batch, p & 1, p == span.first)
+        p += 1
+    upper.return_weights(job)
+    if fine and span.first < span.last:
         p = span.last - 1
         batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
         first.learn_one_from(data, job, batch, p & 1, UPDATE_ONLY)
