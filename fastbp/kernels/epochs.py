@@ -8,8 +8,9 @@ from .ir.memory import at, pointer, pointers, prefetch, put
 from .jit import inner, kernel
 from .machine import ENTRY_GROUP, ROWS_AHEAD, UPDATE_UNIT
 from .walk import first_sparse, narrow, optimizers, records, stores
-from .walk.batch import learn_chunk, learn_chunks, learn_ones, shares
+from .walk.batch import learn_chunk, learn_chunks, shares
 from .walk.first import in_blocks
+from .walk.ones import learn_ones
 from .walk.records import NUM
 from .walk.team import barrier, share, stopped
 

@@ -48,14 +48,17 @@ DOT_COLUMNS = 8 if CPU.registers == 32 else 4
 K_SPLIT = {1: 4, 2: 2}
 # Columns of a tile of one row on zero-skipping input, in vectors.
 SPARSE_COLUMNS = 4
-# Single samples read and write weights in one pass: bytes of its vectors, its columns in vectors
-# where it sums up the next sample's products, too, and its rows where it sums up deltas, which are
-# folded together. On Zen 4 vectors of 32 bytes take 784x32 weights in 1,130 ns, of 64 bytes in
-# 1,340; 784x112 in 4,080, 4,430; with deltas, four rows at a time, 100x112 in 505, 575, and 100x16
-# in 111, 124. Three columns do not fit 16 registers: 784x32 take 1,630 in place of 1,115 with AVX2.
-# Eight rows in place of one, Intel: 100x112 weights 882, 746 (four), and 100x16 228, 156 ns.
+# Single samples of dense input are learnt some at a time, see `walk.ones`: so many, and columns of
+# their pass over W, in vectors. On Zen 4 784x112 weights take 3,000 ns a sample by four, one column
+# at a time, and 784x32 860, which is what FMAs take alone; one by one they took 4,130 and 1,160.
+# Two columns take 3 % more there, and fewer loads for each FMA. With 16 registers (Zen 4 held to
+# AVX2) two by two take 3,450 and 935, four by one 4,060 and 1,100.
+PASS_SAMPLES, PASS_COLUMNS = 4 if CPU.registers == 32 else 2, 2
+# Layers above learn one sample with a pass for its delta and update: bytes of its vectors, and rows
+# whose sums are folded together. On Zen 4 100x112 weights take 505 ns four rows at a time with
+# vectors of 32 bytes, 575 of 64, and 100x16 111, 124. Eight rows in place of one, Intel: 100x112
+# weights 882, 746 (four), and 100x16 228, 156 ns.
 PASS_BYTES = CPU.vector_bytes
-PASS_COLUMNS = 3 if CPU.registers == 32 else 2
 DELTA_ROWS = 8 if CPU.registers == 32 else 4
 # Entries of zero-skipping input come in groups of this many, filled up with zeros: no loop over
 # them has a remainder, whose exit would be mispredicted. They are summed up in ENTRY_SUMS sums for
@@ -218,7 +221,7 @@ KINDS = {
         "PACKED_WIDTH": 2048,
         "HALF_TAILS": True,
         "PASS_BYTES": 32,
-        "PASS_COLUMNS": 2,
+        "PASS_COLUMNS": 1,
         "DELTA_ROWS": 4,
     },
     # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.

@@ -12,7 +12,7 @@ from llvmlite import ir
 from .. import machine
 from ..machine import ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
 from .memory import FIRST_LEVEL, prefetch_line
-from .vectors import I64, emitted, spread
+from .vectors import I64, Vec, emitted, spread
 
 
 class _Tile:
@@ -26,6 +26,7 @@ class _Tile:
     table = None  # numbers of the rows of A; without it they are taken as they lie
     index = None
     ahead = None  # numbers of the rows of A that will be asked for next
+    fetching = TILE_ROWS  # rows of the tiles that ask for them
     palette = None  # where A holds places in it instead of values
     advance = None  # changes rows of B as they are read; see `update_and_forward`
 
@@ -163,7 +164,7 @@ def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
 
     whole = depth if t.index is not None else b.sub(depth, b.srem(depth, I64(split)))
     first = I64(0)
-    if t.ahead is not None and rows == TILE_ROWS:
+    if t.ahead is not None and rows == t.fetching:
         first, sums = _emit_fetching(t, unrolled, i, rows, whole, sums)
     sums = e.loop(first, whole, split, sums, unrolled)
     if split > 1 and t.index is None:
@@ -384,27 +385,75 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     t.panels(width, panel, machine.SPARSE_COLUMNS)
 
 
+class _FewTile(_Tile):
+    """A tile of a few rows of A, of which `count` are there: the last stands for the others."""
+
+    count, fetching = None, machine.PASS_SAMPLES
+
+    def a_from(self, table, i):
+        b = self.builder
+        last = b.sub(self.count, I64(1))
+        return super().a_from(table, b.select(b.icmp_signed("<", i, last), i, last))
+
+
 @emitted(apart=True)
-def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, out, bias):
-    """W[k] += now[k] * (alpha * delta); out = bias + sum over k of following[k] * W[k]."""
-    # The update of one sample and the forward pass of the next: W is read and written once a sample
-    # rather than read twice. The sum is added up as a tile of one row does.
-    # W: (depth, width); now, following: (depth,); delta, out, bias: (width,).
-    e = e.with_vectors(machine.PASS_BYTES)
-    t = _Tile(e, following, I64(0), w, w_row, out, I64(0), bias)
+def update_and_forward(
+    e, width, depth, alpha, due, old, old_which, x, which, ahead, count, x_row, delta, w, w_row,
+    out, out_row, bias,
+):  # fmt: skip
+    """W += alpha old^T delta, then out = bias + x W, for PASS_SAMPLES rows at most."""
+    # The update of some samples and the forward pass of the next ones: W is read and written once
+    # for both. Of the first `due` rows count, of the others `count`; `out` has room for all.
+    # W: (depth, width); delta, out: (PASS_SAMPLES, width), out_row from row to row. Rows of `old`
+    # and `x`, (depth,), are found by number, and those `ahead` are asked for meanwhile.
+    b, some = e.builder, range(machine.PASS_SAMPLES)
+    t = _FewTile(e, x, x_row, w, w_row, out, out_row, bias, table=which, ahead=ahead, count=count)
+    there = [b.icmp_signed("<", I64(s), due) for s in some]
+    places = [e.at(old_which, b.select(is_due, I64(s), I64(0))) for s, is_due in enumerate(there)]
+    olds = [e.row(old, b.load(place), x_row) for place in places]
+
     scale = e.splat(alpha)
 
+    def step(s, v, columns):
+        places = e.beside(e.at(e.row(delta, I64(s), out_row), v), len(columns))
+        return [(e.load(place) * scale).keep(there[s], 0.0) for place in places]
+
     def panel(columns, v):
-        steps = [e.load(place) * scale for place in e.beside(e.at(delta, v), len(columns))]
+        steps = [step(s, v, columns) for s in some]
 
         def advance(k, vecs):
-            x = e.broadcast(e.at(now, k))
-            return [step.fma(x, old) for step, old in zip(steps, vecs, strict=True)]
+            for row, own in zip(olds, steps, strict=True):
+                x = e.broadcast(e.at(row, k))
+                vecs = [d.fma(x, old) for d, old in zip(own, vecs, strict=True)]
+            return vecs
 
         t.advance = advance
-        _emit_tile(t, "bias", 1, columns, I64(0), v, depth)
+        _emit_tile(t, "bias", machine.PASS_SAMPLES, columns, I64(0), v, depth, 1)
 
     t.panels(width, panel, machine.PASS_COLUMNS)
+
+
+@emitted(apart=True)
+def products_of_rows(e, depth, x, x_row, which, count, out):
+    """out[i, j] = x[i] . x[j] for i < j < count; out: (PASS_SAMPLES, PASS_SAMPLES)."""
+    # The rows of x, (depth,), are found by number, PASS_SAMPLES at most.
+    b, n = e.builder, machine.PASS_SAMPLES
+    t = _FewTile(e, x, x_row, None, None, None, None, None, count=count)
+    starts = [t.a_from(which, I64(s)) for s in range(n)]
+    pairs = [(i, j) for j in range(n) for i in range(j)]
+
+    def add(rows, sums):
+        return [rows[i].fma(rows[j], total) for (i, j), total in zip(pairs, sums, strict=True)]
+
+    def whole_vectors(k, *sums):
+        return add([e.load(e.at(start, k)) for start in starts], sums)
+
+    whole = b.sub(depth, b.srem(depth, I64(e.lanes)))
+    sums = e.loop(I64(0), whole, e.lanes, [e.zero()] * len(pairs), whole_vectors)
+    mask = e.first_lanes(b.sub(depth, whole))
+    sums = add([e.masked_load(e.at(start, whole), mask) for start in starts], sums)
+    for (i, j), total in zip(pairs, sums, strict=True):
+        b.store(total.fold(Vec.__add__).value, e.at(out, i * n + j))
 
 
 @emitted(apart=True)

@@ -9,9 +9,9 @@ import math
 from numba import types
 
 from ..ir.losses import output_rows
-from ..ir.memory import at, pointer, prefetch
+from ..ir.memory import at, number, pointer, prefetch
 from ..jit import by_type, inner
-from . import first, records, upper
+from . import first, first_sparse, records, upper
 from .records import NUM, TOTALS, batch_at
 from .stores import gradient_store
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
@@ -169,7 +169,7 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
     return True
 
 
-# -- a batch of one --------------------------------------------------------------------------------
+# -- a batch of one, zero-skipping; for dense input see `ones` -------------------------------------
 
 
 @inner
@@ -177,28 +177,28 @@ def _learn_one(job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     # Each thread of a team does all that is above the first layer.
     plan, work = job.plan, job.work
-    first.forward_one(job, batch, slot, fresh)
+    first_sparse.forward_one(job, batch, slot, fresh)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     upper.forward_rest(job, NUM(0), NUM(1), slot)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
     loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]
     if not may_go_on(asked, loss, hits, 1.0, work, job.upper):
         return False
-    upper.backward_and_update_one(job, batch.alpha)
+    upper.backward_and_update_one(job, NUM(0), batch.alpha)
     if plan.bias:
-        upper.update_biases(job, NUM(1), job.params, batch.alpha)
+        upper.update_biases_one(job, NUM(0), batch.alpha)
     return True
 
 
-@inner
-def learn_ones(job, order, n, span):
-    """Take a step on each sample of a span, one after the other."""
-    alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
+def learn_sparse_ones(job, order, n, span):
+    """Take a step on each sample of a span, one after the other, on zero-skipping input."""
+    # The update of a sample waits for the forward pass of the next.
+    alpha = number(job.memory, -span.learning_rate / span.batch)
     for p in range(span.first, span.last):
         batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
         if not _learn_one(job, batch, p & 1, p == span.first):
             return
     if span.first < span.last:
         p = span.last - 1
-        first.update_last(job, order[p], p & 1, alpha)
+        first_sparse.update_last(job, order[p], p & 1, alpha)
         barrier(job.work.integers, job.team)

@@ -5,10 +5,11 @@ that W stays in its cache.
 """
 
 from ..ir.memory import at, prefetch, put
-from ..ir.tiles import pack, update_and_forward
+from ..ir.tiles import pack
 from ..jit import by_type, inner
+from ..machine import PASS_SAMPLES
 from . import first_sparse
-from .products import add_packed, add_product, multiply_bias
+from .products import add_packed, add_product, multiply_bias, update_and_multiply
 from .records import NUM, SCALE, Matrix, Rows, is_dense, kind, numbers
 from .stores import columns
 from .team import SAMPLES_UNIT, barrier, share
@@ -46,20 +47,13 @@ def _convert(plan, X, which, r0, r1, scratch, slot):
 
 
 @inner
-def _samples(job, which, ahead):
+def _samples(job, which, ahead, slot):
+    """Return samples where they are multiplied; copies lie in the scratch from row `slot` on."""
     plan, in_order = job.plan, numbers(job.work)
     if _converts(job):
-        return Rows(at(job.work.scratch, plan.a[0]), plan.strides[0], in_order, in_order)
+        row = plan.strides[0]
+        return Rows(at(job.work.scratch, plan.a[0] + slot * row), row, in_order, in_order)
     return Rows(_originals(job), plan.sizes[0], which, ahead)
-
-
-@inner
-def _sample(job, s, slot):
-    """Return where sample number s is multiplied; a copy lies in one of two slots."""
-    plan = job.plan
-    if _converts(job):
-        return at(job.work.scratch, plan.a[0] + slot * plan.strides[0])
-    return at(_originals(job), s * plan.sizes[0])
 
 
 def _forward(job, batch):
@@ -69,7 +63,7 @@ def _forward(job, batch):
         r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
         _convert(plan, job.data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
         barrier(job.work.integers, upper)
-    x = _samples(job, batch.now, batch.ahead)
+    x = _samples(job, batch.now, batch.ahead, NUM(0))
     c, store = columns(job, batch.turn), job.params
     w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
@@ -88,7 +82,7 @@ def _packed(plan, scratch):
 
 
 def _update(job, batch):
-    x = _samples(job, batch.now, batch.now)
+    x = _samples(job, batch.now, batch.now, NUM(0))
     c, store = columns(job, batch.turn), batch.target
     d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
     n_in = job.plan.sizes[0]
@@ -100,36 +94,24 @@ def _update(job, batch):
 
 
 @inner
-def _update_and_forward(depth, before, after, c, store, alpha):
-    """The update of one sample and the forward pass of the next, in one pass over W."""
-    update_and_forward(
-        c.width, depth, before, alpha, c.delta, after, store.W, store.row, c.z, store.bias
-    )
-
-
-def _forward_one(job, batch, slot, fresh):
-    """The update of the sample before is still due, unless `fresh`: one pass over W does both."""
-    plan, work, store = job.plan, job.work, job.params
+def block(job, which, ahead, count, turn):
+    """Return some samples that are learnt one by one; copies lie in two places, in turns."""
+    plan, slot = job.plan, turn * PASS_SAMPLES
     n_in = plan.sizes[0]
     if _converts(job):
-        _convert(plan, job.data.X, batch.now, NUM(0), NUM(1), work.scratch, slot)
-    prefetch(at(job.data.X, batch.ahead[0] * n_in), n_in)
-    x = _sample(job, batch.now[0], slot)
-    c = columns(job, slot)
-    if not fresh:
-        before = _sample(job, at(batch.now, -1)[0], 1 - slot)
-        _update_and_forward(n_in, before, x, c, store, batch.alpha)
-        return
-    rows = Rows(x, NUM(0), numbers(work), numbers(work))
-    w, z = Matrix(store.W, store.row), Matrix(c.z, NUM(0))
-    multiply_bias(NUM(1), c.width, n_in, rows, w, z, store.bias)
+        _convert(plan, job.data.X, which, NUM(0), count, job.work.scratch, slot)
+        for r in range(count):
+            prefetch(at(job.data.X, ahead[r] * n_in), n_in)
+    return _samples(job, which, ahead, slot)
 
 
-def _update_last(job, s, slot, alpha):
-    x = _sample(job, s, slot)
-    # The z that nobody asked for go where no other thread still reads.
-    c = columns(job, 1 - slot)
-    _update_and_forward(job.plan.sizes[0], x, x, c, job.params, alpha)
+@inner
+def update_and_forward(job, old, due, x, count, turn, alpha):
+    """The update of a block of samples and the forward pass of the next, in one pass over W."""
+    c, store, n_in = columns(job, turn), job.params, job.plan.sizes[0]
+    delta, z = Matrix(c.delta, c.row), Matrix(c.z, c.row)
+    w = Matrix(store.W, store.row)
+    update_and_multiply(c.width, n_in, alpha, due, old, x, count, delta, w, z, store.bias)
 
 
 @by_type
@@ -156,18 +138,3 @@ def update_block(job, j, batch):
     if is_dense(job):
         return lambda job, j, batch: None
     return first_sparse.update_block
-
-
-# Batches of one. The update of a sample waits for the forward pass of the next.
-
-
-@by_type
-def forward_one(job, batch, slot, fresh):
-    """Take the update still due, unless `fresh`; then write the first layer's weighted inputs."""
-    return _forward_one if is_dense(job) else first_sparse.forward_one
-
-
-@by_type
-def update_last(job, s, slot, alpha):
-    """Take the update of sample s that is still due."""
-    return _update_last if is_dense(job) else first_sparse.update_last

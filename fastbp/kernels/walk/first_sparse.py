@@ -130,6 +130,7 @@ def _part(c, store, v, most):
     return Columns(c.first + v, width, c.row, at(c.z, v), at(c.delta, v)), weights
 
 
+@inner
 def forward_one(job, batch, slot, fresh):
     """Write this thread's columns of a sample's weighted inputs, after the update still due."""
     # Panel by panel, so that weights of inputs that both samples have are still in the first level:
@@ -148,6 +149,7 @@ def forward_one(job, batch, slot, fresh):
         )  # fmt: skip
 
 
+@inner
 def update_last(job, s, slot, alpha):
     """Take the update of sample s that is still due."""
     _learn_entries(job.data, s, alpha, columns(job, slot), job.params)

@@ -11,7 +11,7 @@ from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT
 from .products import add_product, multiply, multiply_bias
-from .records import NUM, ONE, Matrix, Rows, copy, fill, numbers
+from .records import NUM, ONE, Matrix, Rows, add_scaled, copy, fill, numbers
 from .stores import columns, columns_of
 from .team import share
 
@@ -24,17 +24,22 @@ def _rows(work, first, row):
 
 
 @inner
-def _activate(job, l, r0, r1, turn):
-    """Activations of layer l; those of the first are gathered from the columns of all threads."""
-    plan, scratch = job.plan, job.work.scratch
-    row = plan.strides[l]
-    a = at(scratch, plan.a[l] + r0 * row)
-    for thread in range(job.team.size if l == 1 else 1):
-        v, n, z, z_row = NUM(0), plan.sizes[l], a, row
-        if l == 1:
-            c = columns_of(job, thread, turn)
-            v, n, z, z_row = c.first, min(c.width, n - c.first), at(c.z, r0 * c.row), c.row
-        activate(plan.activations[l], r1 - r0, n, z, z_row, at(a, v), row)
+def _activate_columns(job, r0, r1, turn):
+    """Activations of the first layer, gathered from the columns of all threads."""
+    plan, row = job.plan, job.plan.strides[1]
+    for thread in range(job.team.size):
+        c = columns_of(job, thread, turn)
+        a = at(job.work.scratch, plan.a[1] + r0 * row + c.first)
+        n = min(c.width, plan.sizes[1] - c.first)
+        activate(plan.activations[1], r1 - r0, n, at(c.z, r0 * c.row), c.row, a, row)
+
+
+@inner
+def activate_layer(job, l, r0, r1):
+    """Activations of layer l, in place of its weighted inputs."""
+    plan, row = job.plan, job.plan.strides[l]
+    a = at(job.work.scratch, plan.a[l] + r0 * row)
+    activate(plan.activations[l], r1 - r0, plan.sizes[l], a, row, a, row)
 
 
 @inner
@@ -72,12 +77,21 @@ def _hand_out(job, r0, r1):
 @inner
 def forward_rest(job, r0, r1, turn):
     """Forward pass from the first layer's z up to the output's z, of samples r0 <= r < r1."""
-    plan, params, work = job.plan, job.params.flat, job.work
-    if plan.last == 1 and job.team.size > 1:
+    if job.plan.last > 1:
+        _activate_columns(job, r0, r1, turn)
+    elif job.team.size > 1:
         _gather(job, r0, r1, turn)
+    forward_above(job, r0, r1)
+
+
+@inner
+def forward_above(job, r0, r1):
+    """Forward pass from the first layer's activations up to the output's z."""
+    plan, params, work = job.plan, job.params.flat, job.work
     for l in range(1, plan.last):
         row, above = plan.strides[l], plan.strides[l + 1]
-        _activate(job, l, r0, r1, turn)
+        if l > 1:
+            activate_layer(job, l, r0, r1)
         multiply_bias(
             r1 - r0, plan.widths[l + 1], plan.sizes[l], _rows(work, plan.a[l] + r0 * row, row),
             Matrix(at(params, plan.w[l + 1]), above),
@@ -158,17 +172,29 @@ def update_biases(job, m, target, alpha):
 
 
 @inner
-def backward_and_update_one(job, alpha):
-    """Learn one sample: each layer is read once, for its delta and its update."""
+def backward_and_update_one(job, r, alpha):
+    """Learn sample r: each layer is read once, for its delta and its update."""
     plan, params, scratch = job.plan, job.params.flat, job.work.scratch
     for l in range(plan.last, 1, -1):
-        n = plan.sizes[l - 1]
-        delta, a = at(scratch, plan.delta[l - 1]), at(scratch, plan.a[l - 1])
+        n, row, below = plan.sizes[l - 1], plan.strides[l], plan.strides[l - 1]
+        delta = at(scratch, plan.delta[l - 1] + r * below)
+        a = at(scratch, plan.a[l - 1] + r * below)
         delta_and_update(
-            n, plan.widths[l], at(params, plan.w[l]), plan.strides[l],
-            at(scratch, plan.delta[l]), a, alpha, delta,
+            n, plan.widths[l], at(params, plan.w[l]), row,
+            at(scratch, plan.delta[l] + r * row), a, alpha, delta,
         )  # fmt: skip
         fill(delta, n, plan.widths[l - 1], 0)
         scale_by_slope(plan.activations[l - 1], 1, n, a, 0, delta, 0)
     if job.team.size > 1:
-        _hand_out(job, NUM(0), NUM(1))
+        _hand_out(job, r, r + 1)
+
+
+@inner
+def update_biases_one(job, r, alpha):
+    """Add alpha * delta of sample r to the biases of all layers, of the first its columns."""
+    plan, params, scratch = job.plan, job.params, job.work.scratch
+    c = columns(job, NUM(0))
+    add_scaled(params.bias, 0, c.width, alpha, at(c.delta, r * c.row))
+    for l in range(2, plan.last + 1):
+        delta = at(scratch, plan.delta[l] + r * plan.strides[l])
+        add_scaled(at(params.flat, plan.b[l]), 0, plan.widths[l], alpha, delta)
