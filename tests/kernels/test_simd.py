@@ -33,6 +33,7 @@ from fastbp.kernels.ir.memory import (
     vector_lanes,
 )
 from fastbp.kernels.ir.tiles import (
+    add_by_steps,
     delta_and_update,
     dots_axpy,
     gather_bias,
@@ -418,6 +419,35 @@ def test_a_palette_and_its_values_give_the_same_bits(dtype, rng):
         found.append((out, C))
     for mine, theirs in zip(*found, strict=True):
         assert np.array_equal(mine, theirs)
+
+
+# -- the update of a first layer, some samples at a time -------------------------------------------
+
+
+@numba.njit
+def run_add_by_steps(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, alpha):
+    add_by_steps(
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, alpha,
+    )  # fmt: skip
+
+
+def test_add_by_steps_in_whole_numbers(dtype, rng):
+    """Against NumPy, in any width that tiles take; nothing is written beside the output."""
+    half = num_lanes(dtype) // 2
+    widths = [n * half for n in range(2, 19) if machine.HALF_TAILS or n % 2 == 0]
+    for width, depth, rows in product(widths, (1, 2, 4, 5, 7, 13), (1, 16, 37)):
+        a, b = integers(rng, dtype, depth + 1, rows), integers(rng, dtype, depth, width)
+        table = rng.permutation(depth + 1)[:depth]
+        c, around = guarded(rows, width, dtype)
+        c[...] = integers(rng, dtype, rows, width)
+        expected = c - 2 * a[table].T @ b
+        run_add_by_steps(
+            rows, width, depth, a, rows, table, table[::-1].copy(), b, width, around,
+            around.shape[1], around.shape[1], dtype_of(dtype, -2),
+        )  # fmt: skip
+        assert np.array_equal(c, expected), (width, depth, rows)
+        assert_guards(around, rows, width)
 
 
 # -- a few samples: update, and forward pass of the next ones --------------------------------------

@@ -4,15 +4,23 @@ Rows may be bytes, or wait to be scaled. A thread owns columns of W through forw
 that W stays in its cache.
 """
 
-from ..ir.memory import at, prefetch, put
+from ..ir.memory import at, prefetch, put, vector_lanes
 from ..ir.tiles import pack
 from ..jit import by_type, inner
-from ..machine import PASS_SAMPLES
+from ..machine import CPU, PASS_SAMPLES, STEP_BYTES
 from . import first_sparse
-from .products import add_packed, add_product, multiply_bias, update_and_multiply
+from .products import (
+    add_packed,
+    add_product,
+    add_product_by_steps,
+    multiply_bias,
+    update_and_multiply,
+)  # fmt: skip
 from .records import NUM, SCALE, Matrix, Rows, is_dense, kind, numbers
 from .stores import columns
 from .team import SAMPLES_UNIT, barrier, share
+
+_STEP_VECTORS = STEP_BYTES // CPU.vector_bytes
 
 
 def _same_dtype(job):
@@ -63,7 +71,10 @@ def _forward(job, batch):
         r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
         _convert(plan, job.data.X, batch.now, r0, r1, job.work.scratch, NUM(0))
         barrier(job.work.integers, upper)
-    x = _samples(job, batch.now, batch.ahead, NUM(0))
+    # Where the update goes by steps, it asks for the next batch, at half the pace: 784-30-10 at
+    # batches of ten takes 5 % less (Zen 4).
+    ahead = batch.now if _by_steps(job) else batch.ahead
+    x = _samples(job, batch.now, ahead, NUM(0))
     c, store = columns(job, batch.turn), job.params
     w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
@@ -81,14 +92,23 @@ def _packed(plan, scratch):
     return Matrix(at(scratch, plan.packed), plan.chunk | 1)
 
 
+@inner
+def _by_steps(job):
+    """Return whether W is updated some samples at a time: the same for any number of threads."""
+    plan = job.plan
+    return plan.sizes[0] * plan.strides[1] <= _STEP_VECTORS * vector_lanes(job.memory)
+
+
 def _update(job, batch):
-    x = _samples(job, batch.now, batch.now, NUM(0))
+    x = _samples(job, batch.now, batch.ahead, NUM(0))
     c, store = columns(job, batch.turn), batch.target
     d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
     n_in = job.plan.sizes[0]
     if job.plan.packed:
         packed = _packed(job.plan, job.work.scratch)
         add_packed(n_in, c.width, batch.size, packed, x, d, w, batch.alpha)
+    elif _by_steps(job):
+        add_product_by_steps(n_in, c.width, batch.size, x, d, w, batch.alpha)
     else:
         add_product(n_in, c.width, batch.size, x, d, w, batch.alpha)
 

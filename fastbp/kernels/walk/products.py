@@ -7,7 +7,14 @@ first cost 200 to 300 ns a sample of 784 inputs.
 """
 
 from ..ir.memory import at
-from ..ir.tiles import gemm_axpy, gemm_bias, gemm_packed, gemm_store, update_and_forward
+from ..ir.tiles import (
+    add_by_steps,
+    gemm_axpy,
+    gemm_bias,
+    gemm_packed,
+    gemm_store,
+    update_and_forward,
+)
 from ..jit import inner
 from ..machine import PACKED_ROWS
 from .records import Matrix, Rows
@@ -32,6 +39,14 @@ def add_product(rows, width, depth, a, b, c, alpha):
     """C += alpha A^T B; A is `Rows` `(depth, rows)`, B `(depth, width)` a `Matrix`, and so is C."""
     gemm_axpy(
         rows, width, depth, a.start, a.row, a.which, None, b.start, b.row, c.start, c.row, alpha
+    )
+
+
+@inner
+def add_product_by_steps(rows, width, depth, a, b, c, alpha):
+    """Do as `add_product` does, asking for the rows of A that come next."""
+    add_by_steps(
+        rows, width, depth, a.start, a.row, a.which, a.ahead, b.start, b.row, c.start, c.row, alpha
     )
 
 
