@@ -296,6 +296,7 @@ def test_slices_grow_to_their_time_and_shrink_when_they_take_longer(monkeypatch)
 
     class Trainer:
         totals, stopped, memory = np.zeros((1, 3)), False, new_memory(PLAIN, np.zeros(1))
+        unit = 1
 
         def run(self, order, first, last, learning_rate, epochs):
             stretches.append(last - first)
@@ -502,7 +503,9 @@ def test_divergence_keeps_what_was_learnt_up_to_the_last_good_step(
         DivergenceError, match=f"epoch {epoch + 1}, step {step + 1}, layer . of 2, "
     ):
         fitted.fit(X, y, epochs=1000, batch_size=batch_size, learning_rate=rate)
-    np.testing.assert_array_equal(fitted.to_vector(), stepped.to_vector())
+    # Single dense samples are learnt some at a time; other batches step by step, to the same bits.
+    off = 1e-3 if backend == "numba" and batch_size == 1 else 0
+    np.testing.assert_allclose(fitted.to_vector(), stepped.to_vector(), rtol=off)
     assert np.isfinite(fitted.to_vector()).all()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from .._support.checks import is_sparse
-from ..kernels import inputs
+from ..kernels import inputs, machine
 from ..kernels.machine import LONG_BATCH, NORM_PIECES, ROUND, STEP_PIECES
 from ..kernels.walk import optimizers, records
 from ..kernels.walk.team import ASKED, STOPPED
@@ -45,6 +45,7 @@ class NumbaTrainer(Trainer):
         self.engine, self.params, self.batch_size, self.path = engine, params, batch_size, path
         self.memory = memory or new_memory(rule, params)
         self._one_by_one = batch_size == 1 and plain and not shared
+        self.unit = machine.PASS_SAMPLES if path == "dense" and plain and batch_size == 1 else 1
         self._blocks = engine.planner.blocks(batch_size) if path == "sparse" else 1
         self._kernel = getattr(kernels, _EPOCHS[narrow][plain])
         self._gradient = kernels.narrow_part_gradient if narrow else kernels.part_gradient

@@ -30,7 +30,7 @@ def _hits(model: Model, outputs: Array, targets: Targets, indices: Any) -> int:
 class NumpyTrainer(Trainer):
     """The `Trainer` on the reference, one epoch at a time."""
 
-    surely_finite = False
+    surely_finite, unit = False, 1
 
     def __init__(
         self, engine: "NumpyEngine", params: Array, X: Any, targets: Targets, batch_size: int,

@@ -112,13 +112,16 @@ class Planner:
         # With a place for inputs a batch of 200 images was two chunks, of 784-100-10.
         strides = [self.strides[0] if rows else 0, *self.strides[1:]]
         most = self.most_chunk if rows else self._chunk_of_rows(2 * sum(strides))
-        chunk, below = min(most, batch_size), [0, *strides]
-        # Only above the first layer does a delta go down through transposed weights; inputs have no
-        # delta, and two places even for batches of one.
+        # Dense rows are learnt some at a time in batches of one, see `kernels.walk.ones`.
+        some = machine.PASS_SAMPLES if rows and batch_size == 1 else 1
+        chunk, below = max(some, min(most, batch_size)), [0, *strides]
+        # Only above the first layer does a delta go down through transposed weights.
         places = [
-            (max(2, chunk) * row, chunk * row * (l > 0), self.widths[l] * below[l] * (l > 1))
+            (max(2, chunk) * row, chunk * row, self.widths[l] * below[l] * (l > 1))
             for l, row in enumerate(strides)
         ]
+        # Inputs have no delta, but two places, and the factors of a few samples.
+        places[0] = 2 * some * strides[0] if some > 1 else places[0][0], some**2 * (some > 1), 0
         if lists:
             inputs = -(-self.sizes[0] // self.blocks(batch_size))
             places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0

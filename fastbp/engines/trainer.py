@@ -24,6 +24,7 @@ class Trainer(AbstractContextManager[Any], Protocol):
     totals: np.ndarray
     memory: Memory  # what the optimiser goes on from
     surely_finite: bool  # X was looked at on the way, and holds neither NaN nor infinity
+    unit: int  # steps that are taken together: whoever cuts an epoch does it by so many
     stopped: bool  # a batch was refused because its loss is not finite
     # Where batches are shared among ranks, what they sum up: the gradient of a batch, then the sums
     # of the samples' losses, hits and weights, then interrupts.

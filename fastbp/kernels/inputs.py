@@ -12,7 +12,7 @@ from numba import from_dtype, types
 
 from .ir.memory import like
 from .jit import addressed, by_type
-from .walk import batch, first, narrow
+from .walk import first, narrow, ones
 from .walk.records import (
     FETCHED,
     FORWARD,
@@ -64,8 +64,8 @@ def update(value, position, job, some, first_block, last_block):
 
 @addressed
 def learn_ones(value, position, job, order, n, span):
-    """Do what `batch.learn_ones` does, whole: a call by address for each sample cost 22 ns."""
-    batch.learn_ones(_data(value, position, job), job, order, n, span)
+    """Do what `ones.learn_ones` does, whole: a call by address for each sample cost 22 ns."""
+    ones.learn_ones(_data(value, position, job), job, order, n, span)
 
 
 @addressed

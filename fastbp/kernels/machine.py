@@ -41,6 +41,12 @@ PACKED_BATCH, PACKED_WIDTH = 64, 512
 # where data paths are half as wide as vectors, that takes half the time.
 # by kind: intel False, zen4 True, avx2 False
 HALF_TAILS = False
+# Updates of first layers whose weights are so many bytes at most: deltas of so many samples stay in
+# registers, in panels of so many vectors, while W comes from the second level and goes back.
+# Tiles read a line of each sample of a batch, and each is in a page of its own. On Zen 4 784x32 at
+# batches of 10 take 4.4 us (at the FMA peak 4.3), by tiles 5.1; 784x56 at 100 take 76 (75) and 87.
+STEP_ROWS, STEP_COLUMNS = (5, 2, 1), 4 if CPU.registers == 32 else 2
+STEP_BYTES = CPU.l2_bytes // 2
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
 DOT_COLUMNS = 8 if CPU.registers == 32 else 4
@@ -50,14 +56,17 @@ DOT_COLUMNS = 8 if CPU.registers == 32 else 4
 K_SPLIT = {1: 4, 2: 2}
 # Columns of a tile of one row on zero-skipping input, in vectors.
 SPARSE_COLUMNS = 4
-# Single samples read and write weights in one pass: bytes of its vectors, its columns in vectors
-# where it sums up the next sample's products, too, and its rows where it sums up deltas, which are
-# folded together. On Zen 4 vectors of 32 bytes take 784x32 weights in 1,130 ns, of 64 bytes in
-# 1,340; 784x112 in 4,080, 4,430; with deltas, four rows at a time, 100x112 in 505, 575, and 100x16
-# in 111, 124. Three columns do not fit 16 registers: 784x32 take 1,630 in place of 1,115 with AVX2.
-# Eight rows in place of one, Intel: 100x112 weights 882, 746 (four), and 100x16 228, 156 ns.
+# Single samples of dense input are learnt some at a time, see `walk.ones`: so many, and columns of
+# their pass over W, in vectors. On Zen 4 784x112 weights take 3,000 ns a sample by four, one column
+# at a time, and 784x32 860, which is what FMAs take alone; one by one they took 4,130 and 1,160.
+# Two columns take 3 % more there, and fewer loads for each FMA. With 16 registers (Zen 4 held to
+# AVX2) two by two take 3,450 and 935, four by one 4,060 and 1,100.
+PASS_SAMPLES, PASS_COLUMNS = 4 if CPU.registers == 32 else 2, 2
+# Layers above learn one sample with a pass for its delta and update: bytes of its vectors, and rows
+# whose sums are folded together. On Zen 4 100x112 weights take 505 ns four rows at a time with
+# vectors of 32 bytes, 575 of 64, and 100x16 111, 124. Eight rows in place of one, Intel: 100x112
+# weights 882, 746 (four), and 100x16 228, 156 ns.
 PASS_BYTES = CPU.vector_bytes
-PASS_COLUMNS = 3 if CPU.registers == 32 else 2
 DELTA_ROWS = 8 if CPU.registers == 32 else 4
 # Layers of at most so many outputs lie transposed while single samples are learned: deltas are sums
 # of rows then, with no sum over the lanes for each neuron below. On Zen 4 784-30-10 takes 5 to 6 %
@@ -224,13 +233,14 @@ KINDS = {
     "zen4": {
         "LARGE_BYTES": 2**20,
         "SCRATCH_BYTES": 2**19,
+        "STEP_BYTES": 2**19,
         "UPDATE_ROWS": 6,
         "UPDATE_COLUMNS": 4,
         "PACKED_WIDTH": 2048,
         "HALF_TAILS": True,
         "ENTRIES_SPREAD": True,
         "PASS_BYTES": 32,
-        "PASS_COLUMNS": 2,
+        "PASS_COLUMNS": 1,
         "DELTA_ROWS": 4,
         # Measured in 24 settings, 32-64-8 to 100-100-100-10 at batches of 64 to 500: narrow takes
         # 0.68 to 0.89 of what the costs above say of it beside dense. 64-100-10 at batch 200: 0.83.

@@ -31,7 +31,7 @@ class Slices:
     def __init__(self, params: np.ndarray, ranks: Ranks, steps: Steps) -> None:
         self._ranks, self.steps = ranks, steps
         self.state = State(params, steps.totals[0], steps.trainer.memory)
-        self.size = 1  # of a slice, in meetings of the ranks; grows until it takes its time
+        self.size = 1  # of a slice, in units of steps; grows until it takes its time
         self.start: EpochStart | None = None
         # From before the newest slice; replaced whole, for an interrupt may come at any moment.
         self.snapshot = Snapshot(None, 0, 0.0, [])
@@ -44,7 +44,7 @@ class Slices:
         """Train a stretch of an epoch that has `begun` then; yield the samples of each slice."""
         first = 0
         while first < stretch.steps:
-            last = min(stretch.steps, first + self.size * self.steps.together)
+            last = min(stretch.steps, first + self.size * self.steps.unit)
             self.note((stretch.before + first) * stretch.batch, time.perf_counter() - begun)
             slice_ = Slice(stretch, first, last, rate)
             if not self._learn(before := self.snapshot.arrays, slice_):
@@ -100,9 +100,10 @@ class Slices:
         """Go back to before the first step that was not finite, by bisection; return that step."""
         # The same steps give the same bits, so running them again finds it, and training itself
         # pays nothing for the check.
-        together = self.steps.together
+        together, unit = self.steps.together, self.steps.unit
         while (steps := slice_.last - slice_.first) > together:
-            middle = slice_.first + max(1, steps // together // 2) * together
+            some = unit if steps > unit else together
+            middle = slice_.first + max(1, steps // some // 2) * some
             if self._learn(before, slice_._replace(last=middle)):
                 before, slice_ = self.state.copy(), slice_._replace(first=middle)
             else:
@@ -244,7 +245,8 @@ class Loop:
         if watched or not (self.source.fixed and isinstance(self.recipe.schedule, Constant)):
             return 1
         left = self.recipe.epochs - len(self.history)
-        fitting = self.slices.size * self.recipe.batch_size // self.source.n
+        steps = self.slices.size * self.slices.steps.unit
+        fitting = steps * self.recipe.batch_size // self.source.n
         return max(1, min(left, len(self.slices.steps.totals), fitting))
 
     def _end_slice(self, samples: int) -> None:

@@ -141,6 +141,8 @@ class Arrays:
         with ranks.agreed():
             places, few = self.shard.places, not whole
             self.trainer = _trainer(learner, ranks, recipe, places, self.X, self.targets, few)
+            if ranks.alone:  # others cut at their meetings
+                self._window += -self._window % self.trainer.unit
             if ranks.alone and not (whole and self.trainer.surely_finite):
                 checks.finite("X", self.X, learner.params.dtype, learner.config.input_scale)
 

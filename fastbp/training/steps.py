@@ -18,6 +18,7 @@ class Steps:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.totals = trainer.totals  # those of all ranks; see `Trainer`
+        self.unit = self.together * trainer.unit  # slices are whole multiples of it
 
     def run(self, slice_: Slice) -> None:
         """Take the steps of a slice; stop the trainer where a loss is not finite on any rank."""
@@ -32,6 +33,7 @@ class Steps:
 class _SharedSteps(Steps):
     def __init__(self, ranks: Ranks, trainer: Trainer, together: int) -> None:
         super().__init__(trainer)
+        self.unit = together
         self.ranks, self.totals, self.together = ranks, np.zeros((1, 3)), together
 
     def run(self, slice_: Slice) -> None:

@@ -15,7 +15,7 @@ from fastbp.engines import numba_data, numba_trainer
 from fastbp.engines.numba_engine import NumbaEngine
 from fastbp.engines.numpy_engine import NumpyEngine
 from fastbp.kernels import machine
-from fastbp.kernels.machine import DENSITY_SAMPLE, ROUND
+from fastbp.kernels.machine import DENSITY_SAMPLE, PASS_SAMPLES, ROUND
 from fastbp.kernels.walk import records
 from fastbp.kernels.walk.team import ASKED
 
@@ -443,20 +443,59 @@ def test_slices_do_not_show_in_the_result(
 def test_slices_of_single_samples_do_not_show_in_the_result(
     path, inputs, dtype, make_net, make_data, rng, assert_close, all_take_part
 ):
-    """On dense input an update waits for the next forward pass, unless the slice ends before it."""
+    """An update waits for the next forward pass, unless the slice ends before it.
+
+    On dense input some samples are learnt at once: there slices are of whole units.
+    """
     scale, uint8 = INPUTS[inputs]
     net = make_net((20, 17, 4), dtype=dtype, scale=scale)
     X, targets = make_data(net, 30, uint8=uint8)
     order = rng.permutation(30)
     whole = Trained(net, X, targets, 1, 1, path, order=order)
     assert_close(whole.params, train_reference(net, X, targets, 1, order=order).params)
-    for size in (1, 3, 7, 29):
+    unit = whole.trainer.unit
+    assert unit == (PASS_SAMPLES if path == "dense" else 1)
+    for size in (unit, 3 * unit, 30 - 30 % unit):
         slices = [(first, min(first + size, 30)) for first in range(0, 30, size)]
         for threads in TEAMS:
             sliced = Trained(net, X, targets, 1, threads, path, order=order, slices=slices)
             assert sliced.bits() == whole.bits(), f"{size}, {threads} threads"
-    empty = [(0, 0), (0, 13), (13, 13), (13, 999), (30, 30)]
+    empty = [(0, 0), (0, 12), (12, 12), (12, 999), (30, 30)]
     assert Trained(net, X, targets, 1, 2, path, order=order, slices=empty).bits() == whole.bits()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_single_samples_that_are_learnt_at_once_are_learnt_one_after_the_other(
+    inputs, bias, dtype, make_net, make_data, assert_close, all_take_part
+):
+    """As by slices of one, to rounding; other samples do not show in the bits of those before."""
+    scale, uint8 = INPUTS[inputs]
+    net = make_net((20, 37, 9, 4), dtype=dtype, scale=scale, bias=bias)
+    X, targets = make_data(net, 2 * PASS_SAMPLES + 1, uint8=uint8)
+    one_by_one = [(s, s + 1) for s in range(len(X))]
+    for n in range(1, len(X) + 1):
+        how = {"slices": [(0, n)]}
+        found = Trained(net, X, targets, 1, 1, "dense", **how)
+        expected = Trained(net, X, targets, 1, 1, "dense", slices=one_by_one[:n])
+        assert_close(found.params, expected.params)
+        for threads in TEAMS:
+            assert Trained(net, X, targets, 1, threads, "dense", **how).bits() == found.bits()
+        bad = X.astype(dtype)
+        bad[n:] = np.nan
+        if scale == 1:
+            stopped = Trained(net, bad, targets, 1, 2, "dense")
+            assert stopped.params.tobytes() == found.params.tobytes(), n
+
+
+def test_products_of_samples_may_overflow(dtype, make_net, make_data, assert_close):
+    """Such samples have no deltas, and change nothing: none is infinity times zero."""
+    net = make_net((20, 17, 4), dtype=dtype)
+    X, targets = make_data(net, 4 * PASS_SAMPLES)
+    X[1::2] *= np.sqrt(np.finfo(dtype).max) * 1e3
+    found, expected = Trained(net, X, targets, 1, 1, "dense"), train_reference(net, X, targets, 1)
+    assert not found.stopped
+    assert_close(found.params, expected.params)
 
 
 @pytest.mark.parametrize("labels", [True, False])

@@ -46,6 +46,7 @@ from fastbp.kernels.ir.memory import (
     vector_lanes,
 )
 from fastbp.kernels.ir.tiles import (
+    add_by_steps,
     delta_and_update,
     delta_and_update_one,
     dots_axpy,
@@ -57,6 +58,7 @@ from fastbp.kernels.ir.tiles import (
     gemm_store,
     multiply_one,
     pack,
+    products_of_rows,
     scatter_axpy,
     update_and_forward,
 )
@@ -70,6 +72,7 @@ from fastbp.kernels.machine import (
     LINE,
     MASK_BITS,
     PACKED_ROWS,
+    PASS_SAMPLES,
 )
 
 DEPTHS = (1, 2, 3, 4, 5, 8, 31)
@@ -439,67 +442,134 @@ def test_a_palette_and_its_values_give_the_same_bits(dtype, rng):
         assert np.array_equal(mine, theirs)
 
 
-# -- one sample: update, and forward pass of the next ----------------------------------------------
+# -- the update of a first layer, some samples at a time -------------------------------------------
 
 
 @numba.njit
-def run_update_and_forward(width, depth, now, alpha, delta, following, w, w_row, out, bias):
-    update_and_forward(
-        width, depth, pointer(now), alpha, pointer(delta), pointer(following), pointer(w), w_row,
-        pointer(out), pointer(bias),
+def run_add_by_steps(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, alpha):
+    add_by_steps(
+        rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
+        at(pointer(c), start), c_row, alpha,
     )  # fmt: skip
 
 
-@numba.njit
-def run_scatter_row(width, depth, now, alpha, delta, w, w_row):
-    """The update on its own, fma(now[k], alpha * delta, W[k]): a tile of axpy of depth one."""
-    table = np.zeros(1, np.int64)
-    one = np.ones(1, w.dtype)
-    for k in range(depth):
-        step = alpha * delta
-        gemm_axpy(
-            1, width, 1, pointer(one), 0, pointer(table), pointer(table), pointer(step), 0,
-            at(pointer(w), k * w_row), w_row, now[k],
+def test_add_by_steps_in_whole_numbers(dtype, rng):
+    """Against NumPy, in any width that tiles take; nothing is written beside the output."""
+    half = num_lanes(dtype) // 2
+    widths = [n * half for n in range(2, 19) if machine.HALF_TAILS or n % 2 == 0]
+    for width, depth, rows in product(widths, (1, 2, 4, 5, 7, 13), (1, 16, 37)):
+        a, b = integers(rng, dtype, depth + 1, rows), integers(rng, dtype, depth, width)
+        table = rng.permutation(depth + 1)[:depth]
+        c, around = guarded(rows, width, dtype)
+        c[...] = integers(rng, dtype, rows, width)
+        expected = c - 2 * a[table].T @ b
+        run_add_by_steps(
+            rows, width, depth, a, rows, table, table[::-1].copy(), b, width, around,
+            around.shape[1], around.shape[1], dtype_of(dtype, -2),
         )  # fmt: skip
+        assert np.array_equal(c, expected), (width, depth, rows)
+        assert_guards(around, rows, width)
 
 
-def test_update_and_forward_are_the_two_one_after_the_other(dtype, rng):
-    """To the last bit: the sum is that of a tile of one row over the weights already updated."""
-    for vectors in range(1, 8):
-        width = vectors * num_lanes(dtype)
-        row, alpha = width + 3, dtype_of(dtype, -0.3)
-        for depth in (*DEPTHS, 64):
-            now, following = (rng.standard_normal(depth).astype(dtype) for _ in range(2))
-            delta, bias = (rng.standard_normal(width).astype(dtype) for _ in range(2))
-            old = rng.standard_normal((depth, row)).astype(dtype)
-            W, expected_W = old.copy(), old.copy()
-            out = np.full(width + 8, GUARD, dtype)
-            run_update_and_forward(width, depth, now, alpha, delta, following, W, row, out, bias)
-            run_scatter_row(width, depth, now, alpha, delta, expected_W, row)
-            assert np.array_equal(W, expected_W), (vectors, depth)
-            assert not np.array_equal(W, old), (vectors, depth)
-            assert np.array_equal(W[:, width:], old[:, width:]), (vectors, depth)
-            expected, around = guarded(1, width, dtype)
-            gemm("bias", following[None], W[:, :width].copy(), expected, around, bias)
-            assert np.array_equal(out[:width], expected[0]), (vectors, depth)
-            assert (out[width:] == GUARD).all(), (vectors, depth)
+# -- a few samples: update, and forward pass of the next ones --------------------------------------
+
+
+@numba.njit
+def run_update_and_forward(
+    width, depth, alpha, due, old, x, which, count, delta, w, row, out, bias
+):
+    numbers = pointer(which)
+    update_and_forward(
+        width, depth, alpha, due, pointer(old), numbers, pointer(x), numbers, numbers, count, depth,
+        pointer(delta), pointer(w), row, pointer(out), row, pointer(bias),
+    )  # fmt: skip
+
+
+def counts():
+    """How many samples are due, and how many are asked for."""
+    return product(range(PASS_SAMPLES + 1), range(1, PASS_SAMPLES + 1))
 
 
 def test_update_and_forward_in_whole_numbers(dtype, rng):
-    """Against NumPy, with nothing taken from other tiles."""
-    for vectors in range(1, 8):
+    """Against NumPy. Samples are found by number, and none is read but those that count."""
+    n = PASS_SAMPLES
+    for (due, count), vectors, depth in product(counts(), range(1, 6), (1, 3, 17, 64)):
         width = vectors * num_lanes(dtype)
-        for depth in DEPTHS:
-            now, following = integers(rng, dtype, depth), integers(rng, dtype, depth)
-            delta, bias = integers(rng, dtype, width), integers(rng, dtype, width)
-            W = integers(rng, dtype, depth, width)
-            expected = W - 2 * np.outer(now, delta)
-            out = np.full(width, np.nan, dtype)
-            run_update_and_forward(
-                width, depth, now, dtype_of(dtype, -2), delta, following, W, width, out, bias
-            )
-            assert np.array_equal(W, expected), (vectors, depth)
-            assert np.array_equal(out, bias + following @ expected), (vectors, depth)
+        old, x = integers(rng, dtype, n + 1, depth), integers(rng, dtype, n + 1, depth)
+        which = rng.permutation(n + 1)[:n]
+        old[which[max(due, 1) :]] = x[which[count:]] = np.nan
+        delta, bias = integers(rng, dtype, n, width + 3), integers(rng, dtype, width)
+        delta[due:] = np.nan
+        W = integers(rng, dtype, depth, width + 3)
+        expected = W.copy()
+        expected[:, :width] -= 2 * old[which[:due]].T @ delta[:due, :width]
+        out = np.full((n + 1, width + 3), GUARD, dtype)
+        numbers = np.append(which[: max(due, count)], [-(10**9)] * n)  # an address of nothing
+        run_update_and_forward(
+            width,
+            depth,
+            dtype_of(dtype, -2),
+            due,
+            old,
+            x,
+            numbers,
+            count,
+            delta,
+            W,
+            width + 3,
+            out,
+            bias,
+        )
+        assert np.array_equal(W, expected), (due, count, vectors, depth)
+        wanted = bias + x[which[:count]] @ expected[:, :width]
+        assert np.array_equal(out[:count, :width], wanted), (due, count, vectors, depth)
+        out[:n, :width] = GUARD
+        assert (out == GUARD).all(), (due, count, vectors, depth)
+
+
+def test_a_samples_sums_do_not_depend_on_its_neighbours(dtype, rng):
+    """Blocks are cut at the end of a span, and where a loss is not finite."""
+    n, width, depth = PASS_SAMPLES, 3 * num_lanes(dtype), 37
+    x, delta = (rng.standard_normal((n, size)).astype(dtype) for size in (depth, width))
+    W, bias = rng.standard_normal((depth, width)).astype(dtype), np.ones(width, dtype)
+    found = []
+    for count in range(1, n + 1):
+        new, out = W.copy(), np.empty((n, width), dtype)
+        run_update_and_forward(
+            width,
+            depth,
+            dtype_of(dtype, 0.3),
+            n,
+            x,
+            x,
+            np.arange(n),
+            count,
+            delta,
+            new,
+            width,
+            out,
+            bias,
+        )
+        found.append((new, out))
+        assert np.array_equal(new, found[0][0])
+        assert np.array_equal(out[: count - 1], found[count - 2][1][: count - 1]) or count == 1
+
+
+@numba.njit
+def run_products_of_rows(depth, x, which, count, out):
+    products_of_rows(depth, pointer(x), depth, pointer(which), count, pointer(out))
+
+
+def test_products_of_rows_in_whole_numbers(dtype, rng):
+    n = PASS_SAMPLES
+    for depth, count in product((1, 5, 16, 31, 67), range(1, n + 1)):
+        x, which = integers(rng, dtype, n + 1, depth), rng.permutation(n + 1)[:n]
+        out, expected = np.zeros((n, n), dtype), (x @ x.T)[np.ix_(which, which)]
+        x[np.setdiff1d(np.arange(n + 1), which[:count])] = np.nan
+        numbers = np.append(which[:count], [-(10**9)] * n)
+        run_products_of_rows(depth, x, numbers, count, out)
+        above = np.triu(np.ones((count, count), bool), 1)
+        assert np.array_equal(out[:count, :count][above], expected[:count, :count][above])
 
 
 # -- one sample: delta and update ------------------------------------------------------------------

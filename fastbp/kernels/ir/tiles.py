@@ -12,7 +12,7 @@ from llvmlite import ir
 from .. import machine
 from ..machine import DOT_GROUP, ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
 from .memory import FIRST_LEVEL, prefetch_line
-from .vectors import I64, emitted, join, shuffle, spread
+from .vectors import I64, Vec, emitted, join, shuffle, spread
 
 
 class _Tile:
@@ -26,6 +26,7 @@ class _Tile:
     table = None  # numbers of the rows of A; without it they are taken as they lie
     index = None
     ahead = None  # numbers of the rows of A that will be asked for next
+    fetching = TILE_ROWS  # rows of the tiles that ask for them
     palette = None  # where A holds places in it instead of values
     apart = 1  # elements of A from one entry to the next
     advance = None  # changes rows of B as they are read; see `update_and_forward`
@@ -91,16 +92,16 @@ class _Tile:
             for place in self.e.beside(row, len(columns)):
                 prefetch_line(self.builder, place, FIRST_LEVEL)
 
-    def panels(self, width, panel, most=machine.TILE_COLUMNS, halves=False):
+    def panels(self, width, panel, most=machine.TILE_COLUMNS, halves=0):
         """Emit `panel(columns, v)` over all panels of columns, the widest first.
 
-        Columns are their sizes in vectors; with `halves` the last may be half of one.
+        Columns are their sizes in vectors; the last may be half of one in panels of `halves`.
         """
         b, lanes = self.builder, I64(self.e.lanes)
         vectors = b.sdiv(b.add(width, b.sub(lanes, I64(1))), lanes)
         # A single column leaves tiles waiting for loads and additions: it is taken with half of the
         # panel before, and half a column with the one before it.
-        tail = self._half_tail(width, vectors) if halves else I64(0)
+        tail = self._half_tail(width, vectors, most, halves) if halves else I64(0)
         vectors = b.sub(vectors, tail)
         rest = b.srem(vectors, I64(most))
         alone = b.and_(b.icmp_signed("==", rest, I64(1)), b.icmp_signed(">", vectors, I64(most)))
@@ -112,16 +113,20 @@ class _Tile:
         with self.e.over(full, most) as i:
             whole(i, most)
         _in_sizes(self.e, vectors, range(most - 1, 0, -1), whole, full)
-        if halves:
-            with b.if_then(b.icmp_signed("!=", tail, I64(0))):
-                panel([1, 0.5], b.mul(vectors, lanes))
+        for size in range(2, halves + 1):
+            with b.if_then(b.icmp_signed("==", tail, I64(size))):
+                panel([1] * (size - 1) + [0.5], b.mul(vectors, lanes))
 
-    def _half_tail(self, width, vectors):
-        """Return the columns at the end that are taken together: two if the last is half of one."""
+    def _half_tail(self, width, vectors, most, halves):
+        """Return how many columns at the end are taken together: 0 if the last is a whole one."""
         b, lanes = self.builder, self.e.lanes
         last = b.srem(width, I64(lanes))
         half = b.and_(b.icmp_signed(">", last, I64(0)), b.icmp_signed("<=", last, I64(lanes // 2)))
-        return b.select(b.and_(half, b.icmp_signed(">", vectors, I64(1))), I64(2), I64(0))
+        size = I64(2)
+        for rest in range(3, halves + 1):
+            fits = b.icmp_signed("==", b.srem(vectors, I64(most)), I64(rest % most))
+            size = b.select(fits, I64(rest), size)
+        return b.select(b.and_(half, b.icmp_signed(">", vectors, I64(1))), size, I64(0))
 
 
 class _PackedTile(_Tile):
@@ -173,7 +178,7 @@ def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
 
     whole = depth if t.index is not None else b.sub(depth, b.srem(depth, I64(split)))
     first = I64(0)
-    if t.ahead is not None and rows == TILE_ROWS:
+    if t.ahead is not None and rows == t.fetching:
         first, sums = _emit_fetching(t, unrolled, i, rows, whole, sums)
     sums = e.loop(first, whole, split, sums, unrolled)
     if split > 1 and t.index is None:
@@ -231,7 +236,7 @@ _FORWARD = {machine.TILE_UNIT: TILE_ROWS, 4: 4, 2: 2, 1: 1}, machine.TILE_COLUMN
 _UPDATE = {machine.UPDATE_TILE_UNIT: machine.UPDATE_ROWS, 4: 4, 2: 2, 1: 1}, machine.UPDATE_COLUMNS
 
 
-def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=False):
+def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
     # C = epilogue(A B). A: (rows, depth), or (depth, rows) where `transposed`; B: (depth, width);
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
@@ -254,10 +259,11 @@ def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=False):
     return emitted(apart=True)(gemm)
 
 
-gemm_bias = _gemm("bias", halves=machine.HALF_TAILS)
+HALVES = 2 if machine.HALF_TAILS else 0
+gemm_bias = _gemm("bias", halves=HALVES)
 gemm_store = _gemm("store")
 gemm_row_bias = _gemm("row_bias", transposed=True)  # C = A^T B, plus a bias per row of C
-gemm_axpy = _gemm("axpy", True, _UPDATE, machine.HALF_TAILS)  # C += alpha A^T B
+gemm_axpy = _gemm("axpy", True, _UPDATE, HALVES)  # C += alpha A^T B
 
 
 @emitted(apart=True)
@@ -285,7 +291,62 @@ def gemm_packed(e, rows, width, depth, a, a_row, b, b_row, c, c_row, alpha):
             t.ask_for(i, v, PACKED_ROWS, columns)
             _emit_tile(t, "axpy", PACKED_ROWS, columns, i, v, depth, 1)
 
-    t.panels(width, panel, machine.PACKED_COLUMNS, machine.HALF_TAILS)
+    t.panels(width, panel, machine.PACKED_COLUMNS, HALVES)
+
+
+class _Steps(_Tile):
+    """C += alpha A^T B, some rows of B at a time, which are held in registers: steps of C."""
+
+    def steps(self, i, rows, v, columns):
+        """Return alpha B[i + r, v:] for each r."""
+        e, b = self.e, self.builder
+        scales = [e.splat(self.extra, size) for size in columns]
+
+        def step(r):
+            places = e.beside(e.at(e.row(self.b, b.add(i, I64(r)), self.b_row), v), len(columns))
+            pairs = zip(places, columns, scales, strict=True)
+            return [e.load(place, size) * scale for place, size, scale in pairs]
+
+        return [step(r) for r in range(rows)]
+
+    def take(self, k, v, columns, xs, steps):
+        """Add to C[k, v:] each of the steps, times what the row of A has there."""
+        e = self.e
+        places = e.beside(e.at(e.row(self.c, k, self.c_row), v), len(columns))
+        vecs = [e.load(place, size) for place, size in zip(places, columns, strict=True)]
+        for row, step in zip(xs, steps, strict=True):
+            x = e.broadcast(e.at(row, k))
+            x = x.in_register() if columns[-1] != 1 else x
+            parts = [x.part(size) for size in columns]
+            vecs = [d.fma(y, old) for d, y, old in zip(step, parts, vecs, strict=True)]
+        for place, vec, size in zip(places, vecs, columns, strict=True):
+            e.store(place, vec, size)
+
+
+@emitted(apart=True)
+def add_by_steps(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, alpha):
+    """C += alpha A^T B, as `gemm_axpy`; C is read and written for every STEP_ROWS of depth."""
+    # Rows of A are read along, and those `ahead` are asked for meanwhile.
+    t, build = _Steps(e, a, a_row, b, b_row, c, c_row, alpha), e.builder
+    line = machine.LINE * 8 // e.dtype.bitwidth
+
+    def panel(columns, v):
+        def some(i, size):
+            numbers = [build.add(i, I64(r)) for r in range(size)]
+            xs, nexts = ([t.a_from(which, n) for n in numbers] for which in (table, ahead))
+            steps = t.steps(i, size, v, columns)
+            with e.over(rows, line) as first:
+                for row in nexts:
+                    prefetch_line(build, e.at(row, first))
+                last = build.add(first, I64(line))
+                last = build.select(build.icmp_signed("<", last, rows), last, rows)
+                with e.over(last, 1, first) as k:
+                    t.take(k, v, columns, xs, steps)
+
+        _in_sizes(e, depth, machine.STEP_ROWS, some)
+
+    most = machine.STEP_COLUMNS
+    t.panels(width, panel, most, most if machine.HALF_TAILS else 0)
 
 
 def _emit_dots(t, rows, columns, i, j, depth):
@@ -419,27 +480,75 @@ def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
     t.panels(width, panel, machine.SPARSE_COLUMNS, machine.HALF_TAILS)
 
 
+class _FewTile(_Tile):
+    """A tile of a few rows of A, of which `count` are there: the last stands for the others."""
+
+    count, fetching = None, machine.PASS_SAMPLES
+
+    def a_from(self, table, i):
+        b = self.builder
+        last = b.sub(self.count, I64(1))
+        return super().a_from(table, b.select(b.icmp_signed("<", i, last), i, last))
+
+
 @emitted(apart=True)
-def update_and_forward(e, width, depth, now, alpha, delta, following, w, w_row, out, bias):
-    """W[k] += now[k] * (alpha * delta); out = bias + sum over k of following[k] * W[k]."""
-    # The update of one sample and the forward pass of the next: W is read and written once a sample
-    # rather than read twice. The sum is added up as a tile of one row does.
-    # W: (depth, width); now, following: (depth,); delta, out, bias: (width,).
-    e = e.with_vectors(machine.PASS_BYTES)
-    t = _Tile(e, following, I64(0), w, w_row, out, I64(0), bias)
+def update_and_forward(
+    e, width, depth, alpha, due, old, old_which, x, which, ahead, count, x_row, delta, w, w_row,
+    out, out_row, bias,
+):  # fmt: skip
+    """W += alpha old^T delta, then out = bias + x W, for PASS_SAMPLES rows at most."""
+    # The update of some samples and the forward pass of the next ones: W is read and written once
+    # for both. Of the first `due` rows count, of the others `count`; `out` has room for all.
+    # W: (depth, width); delta, out: (PASS_SAMPLES, width), out_row from row to row. Rows of `old`
+    # and `x`, (depth,), are found by number, and those `ahead` are asked for meanwhile.
+    b, some = e.builder, range(machine.PASS_SAMPLES)
+    t = _FewTile(e, x, x_row, w, w_row, out, out_row, bias, table=which, ahead=ahead, count=count)
+    there = [b.icmp_signed("<", I64(s), due) for s in some]
+    places = [e.at(old_which, b.select(is_due, I64(s), I64(0))) for s, is_due in enumerate(there)]
+    olds = [e.row(old, b.load(place), x_row) for place in places]
+
     scale = e.splat(alpha)
 
+    def step(s, v, columns):
+        places = e.beside(e.at(e.row(delta, I64(s), out_row), v), len(columns))
+        return [(e.load(place) * scale).keep(there[s], 0.0) for place in places]
+
     def panel(columns, v):
-        steps = [e.load(place) * scale for place in e.beside(e.at(delta, v), len(columns))]
+        steps = [step(s, v, columns) for s in some]
 
         def advance(k, vecs):
-            x = e.broadcast(e.at(now, k))
-            return [step.fma(x, old) for step, old in zip(steps, vecs, strict=True)]
+            for row, own in zip(olds, steps, strict=True):
+                x = e.broadcast(e.at(row, k))
+                vecs = [d.fma(x, old) for d, old in zip(own, vecs, strict=True)]
+            return vecs
 
         t.advance = advance
-        _emit_tile(t, "bias", 1, columns, I64(0), v, depth)
+        _emit_tile(t, "bias", machine.PASS_SAMPLES, columns, I64(0), v, depth, 1)
 
     t.panels(width, panel, machine.PASS_COLUMNS)
+
+
+@emitted(apart=True)
+def products_of_rows(e, depth, x, x_row, which, count, out):
+    """out[i, j] = x[i] . x[j] for i < j < count; out: (PASS_SAMPLES, PASS_SAMPLES)."""
+    # The rows of x, (depth,), are found by number, PASS_SAMPLES at most.
+    b, n = e.builder, machine.PASS_SAMPLES
+    t = _FewTile(e, x, x_row, None, None, None, None, None, count=count)
+    starts = [t.a_from(which, I64(s)) for s in range(n)]
+    pairs = [(i, j) for j in range(n) for i in range(j)]
+
+    def add(rows, sums):
+        return [rows[i].fma(rows[j], total) for (i, j), total in zip(pairs, sums, strict=True)]
+
+    def whole_vectors(k, *sums):
+        return add([e.load(e.at(start, k)) for start in starts], sums)
+
+    whole = b.sub(depth, b.srem(depth, I64(e.lanes)))
+    sums = e.loop(I64(0), whole, e.lanes, [e.zero()] * len(pairs), whole_vectors)
+    mask = e.first_lanes(b.sub(depth, whole))
+    sums = add([e.masked_load(e.at(start, whole), mask) for start in starts], sums)
+    for (i, j), total in zip(pairs, sums, strict=True):
+        b.store(total.fold(Vec.__add__).value, e.at(out, i * n + j))
 
 
 @emitted(apart=True)

@@ -7,10 +7,10 @@ one order, so the bits do not depend on how many there are.
 import math
 
 from ..ir.losses import output_rows
-from ..ir.memory import at, pointer, prefetch
+from ..ir.memory import at, number, pointer, prefetch
 from ..jit import inner, unit
-from . import first, records, upper
-from .records import BOTH, FORWARD_ONLY, NUM, TOTALS, UPDATE_ONLY, batch_at
+from . import first, first_sparse, records, upper
+from .records import NUM, TOTALS, batch_at
 from .stores import gradient_store
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
@@ -158,7 +158,7 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
     return True
 
 
-# -- a batch of one --------------------------------------------------------------------------------
+# -- a batch of one, zero-skipping; for dense input see `ones` -------------------------------------
 
 
 @inner
@@ -166,21 +166,21 @@ def _learn_one(data, job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     # Each thread of a team does all that is above the first layer.
     plan, work = job.plan, job.work
-    first.learn_one_from(data, job, batch, slot, FORWARD_ONLY if fresh else BOTH)
+    first_sparse.learn_one(data, job, batch, slot, fresh)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     upper.forward_one(job, slot)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
     loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]
     if not may_go_on(asked, loss, hits, 1.0, work, job.upper):
         return False
-    upper.backward_and_update_one(job, batch.alpha)
+    upper.backward_and_update_one(job, NUM(0), batch.alpha)
     return True
 
 
-@inner
-def learn_ones(data, job, order, n, span):
-    """Take a step on each sample of a span, one after the other."""
-    alpha = -span.learning_rate / span.batch  # as precise as that of larger batches
+def learn_sparse_ones(data, job, order, n, span):
+    """Take a step on each sample of a span, one after the other, on zero-skipping input."""
+    # The update of a sample waits for the forward pass of the next.
+    alpha = number(job.memory, -span.learning_rate / span.batch)
     fine, p = True, span.first
     upper.transpose_weights(job)
     while fine and p < span.last:
@@ -190,6 +190,5 @@ def learn_ones(data, job, order, n, span):
     upper.return_weights(job)
     if fine and span.first < span.last:
         p = span.last - 1
-        batch = batch_at(order, p, span.batch, n, alpha, 1.0, job.params, p & 1)
-        first.learn_one_from(data, job, batch, p & 1, UPDATE_ONLY)
+        first_sparse.update_last(data, job, order[p], p & 1, alpha)
         barrier(job.work.integers, job.team)

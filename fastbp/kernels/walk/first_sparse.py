@@ -23,7 +23,7 @@ from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS, PACKS
 from . import lists
-from .records import BOTH, NUM, SCALE, UPDATE_ONLY, Columns, Store
+from .records import NUM, SCALE, Columns, Store
 from .stores import columns
 
 
@@ -166,25 +166,29 @@ def _part(c, store, v, most):
     return Columns(c.first + v, width, c.row, at(c.z, v), at(c.delta, v)), weights
 
 
-def learn_one(data, job, batch, slot, due):
+@inner
+def learn_one(data, job, batch, slot, fresh):
     """Write this thread's columns of a sample's weighted inputs, after the update still due."""
     # Panel by panel, so that weights of inputs that both samples have are still in the first level:
     # on Zen 4 `deep1` takes 4 % less.
     c = columns(job, slot)
-    if due == UPDATE_ONLY:
-        _learn_entries(data, batch.now[0], batch.alpha, c, job.params)
-        return
     _fetch(data, NUM(1), batch.ahead[0], batch.later[0], NUM(0), NUM(1))
     k, count = _entries(data, NUM(1), NUM(0), batch.now, NUM(0))
     most = machine.SPARSE_COLUMNS * vector_lanes(job.memory)
     for v in range(0, c.width, most):
         part, store = _part(c, job.params, v, most)
-        if due == BOTH:
+        if not fresh:
             _learn_entries(data, at(batch.now, -1)[0], batch.alpha, part, store)
         gather_bias(
             part.width, count, at(data.value, k), data.palette, at(data.position, k),
             store.W, store.row, part.z, store.bias,
         )  # fmt: skip
+
+
+@inner
+def update_last(data, job, s, slot, alpha):
+    """Take the update of sample s that is still due."""
+    _learn_entries(data, s, alpha, columns(job, slot), job.params)
 
 
 @inner

@@ -188,10 +188,6 @@ class Batch(NamedTuple):
     turn: int  # 0 or 1, in turns: which of two places z has
 
 
-# What is due for a batch of one: the update of the sample before, and the forward pass of the next.
-BOTH, FORWARD_ONLY, UPDATE_ONLY = range(3)
-
-
 class Matrix(NamedTuple):
     """Where a matrix begins, and from row to row."""
 
