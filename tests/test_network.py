@@ -525,6 +525,39 @@ def test_a_gradient_is_shaped_as_the_network(backend, dtype):
     np.testing.assert_array_equal(v[-3:], gradient.biases[1])
 
 
+def outcome(function, *args):
+    """What a call returns or raises, to compare."""
+    try:
+        gradient = function(*args)
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
+    return gradient.to_vector().tobytes(), gradient.loss
+
+
+@crossed(loss_output=OUTPUTS, batch=[1, 200], dtype=DTYPES)
+def test_plain_arrays_have_the_gradient_and_the_messages_of_any_others(
+    loss_output, batch, backend, dtype, rng
+):
+    """Which take more checks: of NaN, of the loss's domain, of classes, of shapes."""
+    loss, output = loss_output
+    net = Network([5, 4, 3], "tanh", output, loss, dtype=dtype, backend=backend, seed=0)
+    X = rng.standard_normal((batch, 5)).astype(dtype)
+    y = rng.uniform(0.1, 0.9, (batch, 3)).astype(dtype)
+    changed = []
+    for place, value in ((0, -1), (-1, np.nan), (-1, np.inf), (-1, -1), (0, 0), (0, 1)):
+        y_here, X_here = y.copy(), X.copy()
+        y_here[place, place] = X_here[place, place] = value
+        changed += [(X, y_here), (X_here, y)]
+    one_hot, flags = np.eye(3, dtype=dtype)[rng.integers(0, 3, batch)], np.ones_like(y)
+    shapes = [(X[:, :4].copy(), y), (X, y[:, :2].copy()), (X[:0], y[:0]), (X[0], y), (X, y[0])]
+    fits = [(X, y), (np.asfortranarray(X), y), (X, np.asfortranarray(y)), (X, one_hot), (X, flags)]
+    for rows, values in (*fits, *changed, *shapes):
+        found = outcome(net.gradient, rows, values)
+        # A sub-class takes all of the checks.
+        others = (np.array(a).view(type("Other", (np.ndarray,), {})) for a in (rows, values))
+        assert found == outcome(net.gradient, *others), (rows, values)
+
+
 def test_a_gradient_leaves_the_network_alone(backend, make):
     net = make(backend=backend)
     before = state(net)

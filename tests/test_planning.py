@@ -179,4 +179,8 @@ def test_a_chunk_is_a_batch_or_as_much_as_the_scratch_holds(batch, plan_of):
     chunk = planner.places(batch).chunk
     assert chunk == (machine.PASS_SAMPLES if batch == 1 else min(batch, planner.most_chunk))
     assert 128 <= planner.most_chunk <= 1024
-    assert planner.narrow_places().chunk == 12 * planner.lanes
+    vectors = planner.narrow_places().chunk // planner.lanes
+    assert vectors % 2
+    assert machine.NARROW_FEWEST <= vectors < machine.NARROW_VECTORS
+    small = plan_of((4, 32, 16, 4))
+    assert small.narrow_places().chunk == machine.NARROW_VECTORS * small.lanes

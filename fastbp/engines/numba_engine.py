@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from .._support.checks import is_sparse
+from .._support.checks import NO_LABELS, is_sparse
 from ..kernels import machine
 from ..kernels.ir.activations import ACTIVATION_CODES
 from ..kernels.ir.losses import LOSS_CODES
@@ -152,13 +152,25 @@ class NumbaEngine:
         n, rows = X.shape[0], not is_sparse(X)
         chosen = rows and not weighted and self.planner.is_narrow(n)
         narrow = path == "narrow" if path else chosen
-        space = self._narrow_workspace if narrow else self._workspace
-        kernel = kernels.narrow_gradient if narrow else kernels.gradient
         counts = () if narrow else (weights,)
         X = inputs(X, self.model.scale, self.dtype)
+        return self._gradient(narrow, n, (params, X, labels, values, *counts))
+
+    def gradient_of_values(self, params: Array, X: Array, y: Array) -> tuple[Array, float, bool]:
+        """Do as `gradient` does, for rows and targets of this dtype, both C-contiguous."""
+        # Without the steps that only others need: of 24-8-2 and 200 samples they took 3 us of 13.
+        n = len(X)
+        if self.planner.is_narrow(n):
+            return self._gradient(True, n, (params, X, NO_LABELS, y))
+        return self._gradient(False, n, (params, X, NO_LABELS, y, None))
+
+    def _gradient(self, narrow: bool, n: int, arrays: tuple[Any, ...]) -> tuple[Array, float, bool]:
+        space = self._narrow_workspace if narrow else self._workspace
+        kernel = kernels.narrow_gradient if narrow else kernels.gradient
         grads, work = np.empty(self.layout.size, self.dtype), space.acquire()
-        fine = kernel(space.plan, params, X, labels, values, *counts, *work[:3], grads)
-        loss = float(work.sums[0]) / n
+        sums = work.sums
+        fine: bool = kernel(space.plan, *arrays, work.scratch, sums, work.integers, grads)
+        loss = sums.item(0) / n
         space.release(work)
         return grads, loss, fine
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
-from .._support.checks import is_sparse
+from .._support.checks import NO_LABELS, is_sparse
 from ..model.layout import Layout
 from ..reference import Model, Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
@@ -166,6 +166,10 @@ class NumpyEngine:
                 targets.weights if targets.weights.size else None,
             )  # fmt: skip
             return grads, losses.mean(), fine
+
+    def gradient_of_values(self, params: Array, X: Array, y: Array) -> tuple[Array, float, bool]:
+        """Do as `gradient` does, for rows and targets of this dtype, both C-contiguous."""
+        return self.gradient(params, X, Targets(NO_LABELS, y))
 
     trainer = partialmethod(NumpyTrainer)  # on this engine
 

@@ -154,11 +154,18 @@ class Planner:
         inputs, hidden = (rounded_up(n, machine.PACKED_ROWS) * (chunk | 1) for n in rows)
         return inputs, hidden
 
+    @cached_property
+    def _narrow_chunk(self) -> int:
+        """How many samples the scratch of lanes over the batch holds."""
+        row = (2 * sum(self.widths) + self.widths[-1] + len(self.sizes)) * self.itemsize
+        most = machine.SCRATCH_BYTES // (row * self.lanes)
+        most = min(max(most, machine.NARROW_FEWEST), machine.NARROW_VECTORS)
+        return (most - (most % 2 == 0)) * self.lanes
+
     def narrow_places(self) -> Places:
         """Return the places for lanes over the batch, where a matrix has a row for each neuron."""
-        chunk = machine.NARROW_VECTORS * self.lanes
         # A row of ones for the biases; samples and targets arrive in whole squares.
-        pairs = zip(self.widths, self.sizes, strict=True)
+        chunk, pairs = self._narrow_chunk, zip(self.widths, self.sizes, strict=True)
         rows = [((width + 1) * chunk, n * chunk, 0) for width, n in pairs]
         rows[-1] = *rows[-1][:2], self.widths[-1] * chunk
         return self._placed(chunk, rows)
@@ -253,7 +260,8 @@ class Planner:
 
     def _rounds_cost(self, team: Team, total: float, batch_size: int) -> float:
         """Return nanoseconds that a batch takes in lanes, whose chunks are shared out."""
-        chunks = -(-batch_size // (machine.NARROW_VECTORS * self.lanes))
+        chunks = -(-batch_size // self._narrow_chunk)
+        chunks += chunks > 1 and chunks % 2
         if team.size > chunks:
             return float("inf")
         if team.size == 1:

@@ -15,7 +15,7 @@ from .._support import checks
 from .._support.signals import Exclusive
 from ..model.config import Config
 from ..model.layout import Gradient, Layout, parts_of
-from ..reference import Targets
+from ..reference import DOMAINS, Targets
 from ..reference.records import FLAGS, LABEL, predicts
 from . import get_backend
 
@@ -64,6 +64,7 @@ class Predictor:
         self._alone = Exclusive("this network")  # for all that writes parameters
         self._sample_shape, self._dtype = config.sizes[:1], self._layout.dtype
         self._kind = config.loss, config.output
+        self._widths, self._in_domain = (config.sizes[0], config.sizes[-1]), self._kind in DOMAINS
         self._predicts = predicts(*self._kind, config.sizes[-1])
 
     # Read-only, as all of this is made once: to set another value would change nothing.
@@ -271,6 +272,10 @@ class Predictor:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
+        if sample_weight is None and self._are_plain(X, y):
+            found, loss, fine = self._engine.gradient_of_values(self._sound(), X, y)
+            if fine:
+                return Gradient(self._layout, found, float(loss))
         return self._gradient(X, y, ("X", "y"), sample_weight)
 
     def _gradient(self, X: Any, y: Any, names: tuple[str, str], counts: Any = None) -> Gradient:
@@ -288,6 +293,20 @@ class Predictor:
             self._layout.clear_padding(self._params)  # infinity times zero is NaN there
             grads, loss, _ = self._engine.gradient(self._params, X, targets)
         return Gradient(self._layout, grads, float(loss))
+
+    def _are_plain(self, X: Any, y: Any) -> bool:
+        """Return whether rows and values fit as they are, with no check left but for NaN."""
+        # All that `checks.samples` and `checks.targets` ask of such arrays, in a third of the time:
+        # 24-8-2 and 200 samples take 9 us in all. Where the loss has a domain each value is looked
+        # at; one-hot rows are classes, which have the same gradient.
+        if not (type(X) is type(y) is np.ndarray and X.dtype is y.dtype is self._dtype):
+            return False
+        n_in, n_out = self._widths
+        shape = X.shape
+        return (
+            len(shape) == 2 and shape[1] == n_in and y.shape == (shape[0], n_out)
+            and shape[0] > 0 and not self._in_domain and X.flags.carray and y.flags.carray
+        )  # fmt: skip
 
     def backprop(self, x: ArrayLike, y: ArrayLike) -> tuple[Arrays, Arrays]:
         """Return the gradient of one sample's loss, as the book does.

@@ -47,6 +47,9 @@ HALF_TAILS = False
 # batches of 10 take 4.4 us (at the FMA peak 4.3), by tiles 5.1; 784x56 at 100 take 76 (75) and 87.
 STEP_ROWS, STEP_COLUMNS = (5, 2, 1), 4 if CPU.registers == 32 else 2
 STEP_BYTES = CPU.l2_bytes // 2
+# Rows of a tile with lanes over the batch, two vectors wide. With four rows or two, 4-32-16-4 takes
+# 3 or 9 % longer.
+LANE_ROWS = 8 if CPU.registers == 32 else 4
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
 DOT_COLUMNS = 8 if CPU.registers == 32 else 4
@@ -143,8 +146,13 @@ NORM_PIECES, STEP_PIECES = 64, 16
 # cache, half of it and no more than half a megabyte; below 128 samples the tiles would starve.
 SCRATCH_BYTES = min(2**19, CPU.l2_bytes // 2)
 FEWEST_CHUNK, MOST_CHUNK, CHUNK_UNIT = 128, 1024, 8
-# In `narrow` a chunk of so many vectors of samples stays near the first level cache.
-NARROW_VECTORS = 12
+# In `narrow` a chunk has so many vectors of samples, or as many as fit the scratch, but no fewer
+# than these: each sum of its gradient ends by adding up lanes. An odd number, since rows at even
+# distances share few sets of a cache. With 13, 4-32-16-4 takes 2 % longer than with 41.
+NARROW_VECTORS, NARROW_FEWEST = 41, 13
+# So many of them go through a layer at once, whose weighted inputs then are in the first level when
+# they are activated: whole groups of FORMULA_VECTORS.
+NARROW_BLOCK = 12
 # Zero-skipping input: the weights of one block of inputs and one panel of columns, in bytes: about
 # a first level cache. Smaller blocks pay for their loops, larger ones go to the second level.
 BLOCK_BYTES = 110 * 2**10

@@ -336,7 +336,7 @@ def by_lanes(loss, activation, z, y, labelled=True):
     a, target, delta = (np.full((n + 1, row), np.nan, dtype) for _ in range(3))
     a[n], delta[n] = GUARD, GUARD
     a[:n, :m], target[:n, :m] = z.T, y.T
-    sums = np.full(3, GUARD)
+    sums = np.array([0, 0, GUARD])
     run_lanes(*codes(loss, activation), n, m, row, a, target, labelled, delta, sums)
     assert sums[2] == GUARD
     for matrix in (a, delta):

@@ -55,6 +55,7 @@ from fastbp.kernels.ir.tiles import (
     gemm_bias,
     gemm_packed,
     gemm_row_bias,
+    gemm_sloped,
     gemm_store,
     multiply_one,
     pack,
@@ -326,6 +327,36 @@ def test_dots_are_the_product_of_rows(vectors, dtype, rng):
             )  # fmt: skip
             assert np.array_equal(C, expected), (rows, columns)
             assert_guards(around, rows, columns)
+
+
+# -- lanes over the batch --------------------------------------------------------------------------
+
+
+@numba.njit
+def run_sloped(code, rows, width, depth, a, a_row, b, b_row, c, start, c_row, act, act_row):
+    gemm_sloped(
+        code, rows, width, depth, pointer(a), a_row, pointer(b), b_row, at(pointer(c), start),
+        c_row, pointer(act), act_row,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [SIGMOID, TANH, RELU, IDENTITY])
+def test_sloped_products_are_those_of_two_passes(code, dtype, rng):
+    """Every number of rows and of columns; rows longer than what is in them."""
+    for rows, vectors, depth in product((*range(1, 18), 33), range(1, 6), (1, 2, 3, 8)):
+        width = vectors * num_lanes(dtype)
+        A, B = integers(rng, dtype, rows, depth), integers(rng, dtype, depth, width + 3)
+        C, around = guarded(rows, width, dtype)
+        act = rng.uniform(-1, 1, (rows, width + 5)).astype(dtype)
+        expected = A @ B[:, :width]
+        run_scale(code, rows, width, act, width + 5, expected, width)
+        lying = np.pad(A, ((0, 0), (0, 2)))
+        run_sloped(
+            code, rows, width, depth, lying, depth + 2, B, width + 3, around, around.shape[1],
+            around.shape[1], act, width + 5,
+        )  # fmt: skip
+        assert np.array_equal(C, expected), (rows, width, depth)
+        assert_guards(around, rows, width)
 
 
 # -- products with an index ------------------------------------------------------------------------

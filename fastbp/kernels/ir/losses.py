@@ -200,27 +200,28 @@ def output_rows(
 
 @emitted(apart=True)
 def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
-    """Do the same for m samples in the lanes; losses and hits are summed up in sums[0], sums[1]."""
+    """Do the same for m samples in the lanes; add losses and hits to sums[0] and sums[1]."""
     # z, targets, delta: (n, m), their rows `row` apart. sums: (2,), in double precision.
     b = e.builder
 
-    def body(emit, f):
-        def step(s, losses, hits):
+    def add(place, value):
+        """Add up a value of each sample."""
+
+        def step(s, total):
             inside = e.first_lanes(b.sub(m, s))
             places = (e.at(matrix, s) for matrix in (z, delta, targets))
             samples = SampleLanes(e, n, row, inside, *places)
-            loss, hit = emit(samples).keep(inside, 0.0), samples.hit()
-            if f == SIGMOID:
-                hit = hit.keep(labelled, samples.hit_by_sides())
-            return [losses + loss, hits + hit.keep(inside, 0.0)]
+            return [total + value(samples).keep(inside, 0.0)]
 
-        sums_of = e.loop(I64(0), m, e.lanes, [double(e.zero())] * 2, step)
-        loss, hits = (x.fold(Vec.__add__).value for x in sums_of)
-        b.store(loss, e.at(sums, 0))
-        counted = hits if f == SIGMOID else b.select(labelled, hits, DOUBLE(0.0))
-        b.store(counted, e.at(sums, 1))
+        (total,) = e.loop(I64(0), m, e.lanes, [double(e.zero())], step)
+        place = e.at(sums, place)
+        b.store(b.fadd(b.load(place), total.fold(Vec.__add__).value), place)
 
-    _switch(e, loss, code, body)
+    _switch(e, loss, code, lambda emit, _: add(0, emit))
+    by_sides = b.and_(b.not_(labelled), b.icmp_signed("==", code, I64(SIGMOID)))
+    for asked, hit in ((labelled, SampleLanes.hit), (by_sides, SampleLanes.hit_by_sides)):
+        with b.if_then(asked):
+            add(1, hit)
 
 
 @emitted(apart=True)

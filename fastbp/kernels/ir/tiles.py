@@ -7,10 +7,13 @@ Rows of a matrix that tiles write are whole vectors long: storage is padded to l
 In the comments on shapes, `width` and strides are in elements; `width` is whole vectors.
 """
 
+from functools import partial
+
 from llvmlite import ir
 
 from .. import machine
 from ..machine import DOT_GROUP, ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
+from .activations import EXP, FORMULAS, IDENTITY
 from .memory import FIRST_LEVEL, prefetch_line
 from .vectors import I64, Vec, emitted, join, shuffle, spread
 
@@ -30,6 +33,7 @@ class _Tile:
     palette = None  # where A holds places in it instead of values
     apart = 1  # elements of A from one entry to the next
     advance = None  # changes rows of B as they are read; see `update_and_forward`
+    finish = None  # takes the sums, a list for each row, where they are not just stored
 
     def __init__(self, e, a, a_row, b, b_row, c, c_row, extra, **options):
         self.e, self.builder, self.extra = e, e.builder, extra
@@ -85,6 +89,13 @@ class _Tile:
                 self.e.store(place, vec)
         return vecs
 
+    def store(self, i, v, totals):
+        """Store whole vectors, a list for each row, in C from row i and column v on."""
+        for r, total in enumerate(totals):
+            row = self.e.at(self.e.row(self.c, self.builder.add(i, I64(r)), self.c_row), v)
+            for vec, place in zip(total, self.e.beside(row, len(total)), strict=True):
+                self.e.store(place, vec)
+
     def ask_for(self, i, v, rows, columns):
         """Ask for the lines of rows of C, which are added to once the sums are there."""
         for r in range(rows):
@@ -104,8 +115,11 @@ class _Tile:
         tail = self._half_tail(width, vectors, most, halves) if halves else I64(0)
         vectors = b.sub(vectors, tail)
         rest = b.srem(vectors, I64(most))
-        alone = b.and_(b.icmp_signed("==", rest, I64(1)), b.icmp_signed(">", vectors, I64(most)))
-        full = b.sub(b.sub(vectors, rest), b.select(alone, I64(most), I64(0)))
+        full = b.sub(vectors, rest)
+        if most > 2:
+            alone = b.icmp_signed("==", rest, I64(1))
+            alone = b.and_(alone, b.icmp_signed(">", vectors, I64(most)))
+            full = b.sub(full, b.select(alone, I64(most), I64(0)))
 
         def whole(i, columns):
             panel([1] * columns, b.mul(i, lanes))
@@ -186,6 +200,8 @@ def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
     totals = sums[:n]
     for s in range(1, split):  # always in the same order
         totals = [x + sums[s * n + j] for j, x in enumerate(totals)]
+    if t.finish is not None:
+        return t.finish(i, v, [totals[r * len(columns) :][: len(columns)] for r in range(rows)])
     for r in range(rows):
         row = e.at(e.row(t.c, b.add(i, I64(r)), t.c_row), v)
         for c, place in enumerate(e.beside(row, len(columns))):
@@ -234,26 +250,33 @@ def _in_units(e, count, sizes, body, done=ZERO):
 # Heights of tiles by the rows that they are taken for, and the most columns.
 _FORWARD = {machine.TILE_UNIT: TILE_ROWS, 4: 4, 2: 2, 1: 1}, machine.TILE_COLUMNS
 _UPDATE = {machine.UPDATE_TILE_UNIT: machine.UPDATE_ROWS, 4: 4, 2: 2, 1: 1}, machine.UPDATE_COLUMNS
+_LANES = {n: n for n in (8, 4, 2, 1) if n <= machine.LANE_ROWS}, 2
+
+
+def _emit_tiles(t, epilogue, rows, width, depth, shape, halves=False):
+    """Emit all tiles of a product."""
+    heights, most = shape
+
+    def panel(columns, v):
+        def tile(i, size):
+            _emit_tile(t, epilogue, size, columns, i, v, depth)
+
+        _in_units(t.e, rows, heights, tile)
+
+    t.panels(width, panel, most, halves)
 
 
 def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
     # C = epilogue(A B). A: (rows, depth), or (depth, rows) where `transposed`; B: (depth, width);
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
     # both may be None.
-    heights, most = shape
 
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
         t = _Tile(
             e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead, transposed=transposed
         )
 
-        def panel(columns, v):
-            def tile(i, size):
-                _emit_tile(t, epilogue, size, columns, i, v, depth)
-
-            _in_units(e, rows, heights, tile)
-
-        t.panels(width, panel, most, halves)
+        _emit_tiles(t, epilogue, rows, width, depth, shape, halves)
 
     gemm.__name__ = f"gemm_{epilogue}"
     return emitted(apart=True)(gemm)
@@ -262,7 +285,7 @@ def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
 HALVES = 2 if machine.HALF_TAILS else 0
 gemm_bias = _gemm("bias", halves=HALVES)
 gemm_store = _gemm("store")
-gemm_row_bias = _gemm("row_bias", transposed=True)  # C = A^T B, plus a bias per row of C
+gemm_row_bias = _gemm("row_bias", True, _LANES)  # C = A^T B, plus a bias per row of C
 gemm_axpy = _gemm("axpy", True, _UPDATE, HALVES)  # C += alpha A^T B
 
 
@@ -349,6 +372,32 @@ def add_by_steps(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_r
     t.panels(width, panel, most, most if machine.HALF_TAILS else 0)
 
 
+def _hidden(case):
+    """Return `case` of activation and slope, by the codes of hidden layers but IDENTITY."""
+    return {code: partial(case, *FORMULAS[code]) for code in range(EXP) if code != IDENTITY}
+
+
+@emitted(apart=True)
+def gemm_sloped(e, code, rows, width, depth, a, a_row, b, b_row, c, c_row, act, act_row):
+    """C = (A B) * f'(z), computed from act = f(z), by the activation's code."""
+    # A: (rows, depth); B: (depth, width); C, act: (rows, width).
+    builder = e.builder
+    t = _Tile(e, a, a_row, b, b_row, c, c_row, None)
+
+    def finish(i, v, totals):
+        def case(f, slope):
+            for r, total in enumerate(totals):
+                n = builder.add(i, I64(r))
+                places = e.beside(e.at(e.row(act, n, act_row), v), len(total))
+                new = [x * slope(e.load(p)) for x, p in zip(total, places, strict=True)]
+                t.store(n, v, [new])
+
+        e.switch(code, _hidden(case) | {IDENTITY: partial(t.store, i, v, totals)})
+
+    t.finish = finish
+    _emit_tiles(t, "store", rows, width, depth, _LANES)
+
+
 def _emit_dots(t, rows, columns, i, j, depth):
     """Emit C[i:, j:] += alpha A B^T for `rows` x `columns` elements, both operands along rows."""
     b, e = t.builder, t.e
@@ -381,13 +430,14 @@ def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     # A: (rows, depth); B: (columns, depth); C: (rows, columns).
     t = _Tile(e, a, a_row, b, b_row, c, c_row, alpha)
 
-    def some_rows(i, height):
-        def tile(j, width):
+    def some_columns(j, width):
+        def tile(i, height):
             _emit_dots(t, height, width, i, j, depth)
 
-        _in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], tile)
+        _in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), tile)
 
-    _in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), some_rows)
+    # B outermost: its few rows, of long chunks, stay in the first level.
+    _in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], some_columns)
 
 
 @emitted(apart=True)

@@ -5,20 +5,20 @@ output by output, a row of samples each, so every lane holds a sample, output an
 horizontal sums, and delta needs no transposed weights. W is read element by element.
 
 A row of ones below the activations makes the bias, which is stored as the last row of W, a weight
-like any other. The samples of a batch go through in chunks that stay in the first cache levels. A
+like any other. The samples of a batch go through in chunks that stay in the second cache level. A
 chunk's gradient is summed by one thread, and chunks are added up in their order, so the bits do not
 depend on how many threads there are.
 """
 
 import math
 
-from ..ir.activations import activate, scale_by_slope
+from ..ir.activations import activate
 from ..ir.losses import output_lanes
 from ..ir.memory import at, call_address, put, vector_lanes
-from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_store
+from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_sloped
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner, unit
-from ..machine import FEW_COLUMNS, ROUND, UPDATE_UNIT
+from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT
 from .batch import may_go_on
 from .records import FORWARD, ONE, SCALE, TOTALS, VALUE, add_scaled, count, fill, reset, size_of
 from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
@@ -68,42 +68,30 @@ def _load_targets(plan, targets, which, m, scratch):
 
 
 @inner
-def _shape(plan, l, width):
-    """Return rows and length of what holds layer l: one long row where there are no gaps."""
-    n = plan.sizes[l]
-    return (1, n * width) if width == plan.chunk else (n, width)
-
-
-@inner
 def _forward(plan, params, width, scratch):
-    row = plan.chunk
+    row, block = plan.chunk, NARROW_BLOCK * vector_lanes(params)
     for l in range(1, plan.last + 1):
         below, n = at(scratch, plan.a[l - 1]), plan.sizes[l - 1]
-        for s in range(width):
-            put(below, n * row + s, 1)
-        a = at(scratch, plan.a[l])
-        gemm_row_bias(
-            plan.sizes[l], width, n, at(params, plan.w[l]), plan.strides[l], None, None,
-            below, row, a, row, at(params, plan.b[l]),
-        )  # fmt: skip
-        if l < plan.last:
-            rows, long = _shape(plan, l, width)
-            activate(plan.activations[l], rows, long, a, row, a, row)
+        fill(below, n * row, n * row + width, 1)
+        for s in range(0, width, block):
+            a, some = at(scratch, plan.a[l] + s), min(block, width - s)
+            gemm_row_bias(
+                plan.sizes[l], some, n, at(params, plan.w[l]), plan.strides[l], None, None,
+                at(below, s), row, a, row, at(params, plan.b[l]),
+            )  # fmt: skip
+            if l < plan.last:  # what the first cache level still holds
+                activate(plan.activations[l], plan.sizes[l], some, a, row, a, row)
 
 
 @inner
 def _backward(plan, params, width, scratch):
     row = plan.chunk
     for l in range(plan.last, 1, -1):
-        delta = at(scratch, plan.delta[l - 1])
-        n = plan.sizes[l - 1]
-        gemm_store(
-            n, width, plan.sizes[l], at(params, plan.w[l]), plan.strides[l], None, None,
-            at(scratch, plan.delta[l]), row, delta, row, 0.0,
+        gemm_sloped(
+            plan.activations[l - 1], plan.sizes[l - 1], width, plan.sizes[l],
+            at(params, plan.w[l]), plan.strides[l], at(scratch, plan.delta[l]), row,
+            at(scratch, plan.delta[l - 1]), row, at(scratch, plan.a[l - 1]), row,
         )  # fmt: skip
-        a = at(scratch, plan.a[l - 1])
-        rows, long = _shape(plan, l - 1, width)
-        scale_by_slope(plan.activations[l - 1], rows, long, a, row, delta, row)
 
 
 @inner
@@ -122,11 +110,11 @@ def forward_and_backward(job, which, m, scratch, sums):
     """Forward and backward pass of m samples, whose inputs are loaded. Return the padded m."""
     # Loss and hits go to sums.
     plan, params, targets = job.plan, job.params.flat, job.targets
-    lanes = vector_lanes(params)
+    lanes, last = vector_lanes(params), plan.last
     width = (m + lanes - 1) // lanes * lanes
     _load_targets(plan, targets, which, m, scratch)
     _forward(plan, params, width, scratch)
-    last = plan.last
+    fill(sums, 0, 2, 0)
     output_lanes(
         plan.loss, plan.activations[last], plan.sizes[last], m, plan.chunk,
         at(scratch, plan.a[last]), at(scratch, plan.transposed[last]), targets.labelled,
@@ -139,7 +127,9 @@ def forward_and_backward(job, which, m, scratch, sums):
 @inner
 def chunk_of(plan, params, m):
     """Return the samples of each chunk of m: equally many, so that the last is no tiny one."""
+    # One chunk, or an even number, for two threads.
     chunks, lanes = (m + plan.chunk - 1) // plan.chunk, vector_lanes(params)
+    chunks += chunks > 1 and chunks % 2
     return ((m + chunks - 1) // chunks + lanes - 1) // lanes * lanes
 
 
