@@ -89,7 +89,7 @@ def constants_on(kind, **environment):
 def test_rows_change_constants_that_exist_and_are_different():
     """What the neutral row says is not said again, unless it follows the sizes of caches there."""
     neutral = constants_on("neutral")
-    of_caches = {"BLOCK_BYTES", "LARGE_BYTES", "SCRATCH_BYTES"}
+    of_caches = {"BLOCK_BYTES", "LARGE_BYTES", "SCRATCH_BYTES", "STEP_BYTES"}
     for kind, row in machine.KINDS.items():
         assert set(row) <= set(neutral), kind
         assert constants_on(kind)["KIND"] == kind
