@@ -202,7 +202,7 @@ EDITS = {
         "loss of bytes",
     ),
     "walk/first_sparse.py": ("value, k, x[j] * scale)", "value, k, x[j] + scale)", "index"),
-    "walk/lists.py": ("end + (x != 0))", "end + (x > 0))", "lists"),
+    "walk/lists.py": ("at(data.position, first), r * row", "at(data.position, first), 0", "lists"),
     "walk/narrow.py": (
         "plan.sizes[l - 1] + plan.bias, pl",
         "plan.sizes[l - 1], pl",

@@ -117,11 +117,12 @@ def vector_lanes(e, ptr):
 FIRST_LEVEL, SECOND_LEVEL = 3, 2  # of the caches, as LLVM counts
 
 
-def prefetch_line(builder, place, level=SECOND_LEVEL):
+def prefetch_line(builder, place, level=SECOND_LEVEL, write=False):
     """Ask for the cache line of an address."""
     byte = builder.bitcast(place, ir.IntType(8).as_pointer())
-    # to read, into this cache, data
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32(0), I32(level), I32(1)])
+    # to read or write, into this cache, data
+    args = [byte, I32(int(write)), I32(level), I32(1)]
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), args)
 
 
 @emitted()

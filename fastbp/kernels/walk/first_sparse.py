@@ -43,15 +43,18 @@ def fill_group(position, value, k, j):
 
 
 @inner
-def _fetch(data, blocks, ahead, later):
-    """Ask for a sample's entries ahead of time: in shuffled order they come from main memory."""
+def _fetch(data, blocks, ahead, later, part, parts):
+    """Ask for a part of a sample's entries ahead of time: shuffled, they come from main memory."""
     # Where they start must be known by then: a branch that waits for it costs 60 ns. So that is
     # asked for one batch earlier, and always for as many entries: a loop as long as the sample has
-    # entries would be mispredicted.
-    k = data.start[ahead * blocks]
-    prefetch(at(data.position, k), data.fetched)
-    prefetch(at(data.value, k), data.fetched)
-    prefetch(at(data.start, later * blocks), 1)
+    # entries would be mispredicted. Part by part, as a CPU waits where it asks for many lines at
+    # once: 784-100-10 at batch 200 takes 1 to 2 % less than with all in the first of six (Zen 4).
+    size = data.fetched // parts + 1
+    k = data.start[ahead * blocks] + part * size
+    prefetch(at(data.position, k), size)
+    prefetch(at(data.value, k), size)
+    if part == 0:
+        prefetch(at(data.start, later * blocks), 1)
 
 
 @inner
@@ -68,13 +71,13 @@ def _entries(data, blocks, j, now, r):
 def _forward(data, blocks, batch, c, store):
     """z[r] = bias + sum of the weights of the inputs of each sample that are not zero."""
     most = machine.SPARSE_COLUMNS * vector_lanes(store.W)
+    part, parts = 0, blocks * ((c.width + most - 1) // most)
     for v in range(0, c.width, most):
         width, W, bias = min(most, c.width - v), at(store.W, v), at(store.bias, v)
         for j in range(blocks):
             after, rest = _entries(data, blocks, j, batch.now, 0)
             for r in range(batch.size):
-                if v == 0 and j == 0:
-                    _fetch(data, blocks, batch.ahead[r], batch.later[r])
+                _fetch(data, blocks, batch.ahead[r], batch.later[r], part, parts)
                 k, count = after, rest
                 after, rest = _entries(data, blocks, j, batch.now, min(r + 1, batch.size - 1))
                 z = at(c.z, r * c.row + v)
@@ -82,6 +85,7 @@ def _forward(data, blocks, batch, c, store):
                     width, count, at(data.value, k), data.palette, at(data.position, k),
                     W, store.row, z, bias if j == 0 else z,
                 )  # fmt: skip
+            part += 1
 
 
 @inner
@@ -135,7 +139,7 @@ def forward_one(job, batch, slot, fresh):
     # Panel by panel, so that weights of inputs that both samples have are still in the first level:
     # on Zen 4 `deep1` takes 4 % less.
     data, c = job.data, columns(job, slot)
-    _fetch(data, NUM(1), batch.ahead[0], batch.later[0])
+    _fetch(data, NUM(1), batch.ahead[0], batch.later[0], NUM(0), NUM(1))
     k, count = _entries(data, NUM(1), NUM(0), batch.now, NUM(0))
     most = machine.SPARSE_COLUMNS * vector_lanes(job.memory)
     for v in range(0, c.width, most):
