@@ -178,6 +178,7 @@ EDITS = {
         "return ir.IntType(64)(1)",
         "fit",
     ),
+    "ir/entries.py": ("b.fmul(found,", "b.fadd(found,", "index"),
     "ir/losses.py": ('.const(float("-inf"))], body)', ".const(1.0)], body)", "softmax"),
     "ir/memory.py": (
         "return context.cast(builder, args[1], x, ptr.dtype)",
@@ -215,13 +216,14 @@ EDITS = {
         "put(row, i, sample[i] + 1)",
         "loss of bytes",
     ),
-    "walk/first_sparse.py": ("value, k, x[j] * scale)", "value, k, x[j] + scale)", "index"),
+    "walk/first_sparse.py": ("put(value, k + s, 0)", "put(value, k + s, 1)", "index"),
     "walk/lists.py": ("at(data.position, first), r * row", "at(data.position, first), 0", "lists"),
     "walk/narrow.py": (
         "plan.sizes[l - 1] + plan.bias, pl",
         "plan.sizes[l - 1], pl",
         "narrow gradient",
     ),
+    "walk/ones.py": ("+ job.plan.bias)", "+ 2 * job.plan.bias)", "fit ones"),
     "walk/optimizers.py": ("put(p, i, p[i] + v)", "put(p, i, p[i] + v + v)", "momentum"),
     "walk/products.py": ("rows, width, depth, a.start", "rows, width, depth - 1, a.start", "loss"),
     "walk/records.py": ("p[i] - p[i] == 0", "p[i] - p[i] == 1", "index"),
@@ -235,9 +237,10 @@ EDITS = {
 }
 # What compiles and passes on, and computes nothing.
 WITHOUT_ARITHMETIC = {"jit.py", "cache.py", "numba_cache.py", "numba_link.py", "cpu.py"}
-if not machine.PERMUTES:  # where it is not compiled
-    WITHOUT_ARITHMETIC.add("ir/tanh.py")
-    del EDITS["ir/tanh.py"]
+if not machine.PERMUTES:  # where they are not compiled
+    for source in ("ir/entries.py", "ir/tanh.py"):
+        WITHOUT_ARITHMETIC.add(source)
+        del EDITS[source]
 CHEAP = "ir/activations.py"  # whose call compiles in a second; the stamp covers all by default
 
 

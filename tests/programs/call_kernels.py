@@ -32,10 +32,10 @@ def index():
     return sparse.value[: sparse.start[-1]], fine
 
 
-def fit():
+def fit(batch_size=4):
     NumbaEngine.choose_path = lambda *_, **__: "dense"
     try:
-        net.fit(rows, labels, epochs=2, batch_size=4, learning_rate=0.5)
+        net.fit(rows, labels, epochs=2, batch_size=batch_size, learning_rate=0.5)
     except ValueError as error:
         return repr(error)
     return net.to_vector()
@@ -76,6 +76,7 @@ CALLS = {
     "loss": lambda: net.loss(rows, labels),
     "loss of bytes": lambda: net.loss((rows > 0).astype(np.uint8), labels),
     "fit": fit,
+    "fit ones": lambda: fit(1),
     "lists": rule_on_sparse_rows,
     "denormals": lambda: rule_on_sparse_rows(np.finfo(np.float32).tiny),
     "narrow gradient": narrow_gradient,
