@@ -115,7 +115,7 @@ def _index_entries(
 ) -> tuple[Array, Array, bool]:
     """Index a sparse matrix by its entries, `ROWS_AT_ONCE` rows at a time."""
     n, fine = X.shape[0], True
-    padding = (machine.ENTRY_GROUP - 1) * (1 + min(n * blocks, X.nnz))
+    padding = (machine.ENTRY_GROUP - 1) * min(n * blocks, X.nnz)
     position, value = _grown(position, X.nnz + padding), _grown(value, X.nnz + padding)
     for first in range(0, n, machine.ROWS_AT_ONCE):
         places = contiguous(X.indptr[first : first + machine.ROWS_AT_ONCE + 1].astype(np.int64))

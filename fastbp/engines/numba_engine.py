@@ -162,7 +162,7 @@ class NumbaEngine:
         n = len(X)
         if self.planner.is_narrow(n):
             return self._gradient(True, n, (params, X, NO_LABELS, y))
-        return self._gradient(False, n, (params, X, NO_LABELS, y, None))
+        return self._gradient(False, n, (params, X, NO_LABELS, y, params[:0]))
 
     def _gradient(self, narrow: bool, n: int, arrays: tuple[Any, ...]) -> tuple[Array, float, bool]:
         space = self._narrow_workspace if narrow else self._workspace

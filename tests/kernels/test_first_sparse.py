@@ -159,6 +159,21 @@ def test_where_there_is_no_room_left_the_next_call_goes_on(blocks, density, dtyp
         assert np.array_equal(index.value[:last], whole.value[:last])
 
 
+@pytest.mark.parametrize("entries", [0, 1, 4, 6])
+def test_entries_are_indexed_in_no_more_room_than_they_take(entries, dtype):
+    """The last group is filled up, and nothing is written behind it."""
+    first, column = np.array([0, 0, entries]), np.arange(entries)
+    entry, start = np.ones(entries, dtype), np.zeros(3, np.int64)
+    room = -(-entries // ENTRY_GROUP) * ENTRY_GROUP
+    position, value = np.full(room + ROOM, GUARD, np.uint16), np.full(room + ROOM, GUARD, dtype)
+    args = entry.dtype.type(2), 9, start, position[:room], value[:room]
+    assert kernels.index_entries(first, column, entry, *args)
+    assert start.tolist() == [0, 0, room]
+    assert (position[room:] == GUARD).all()
+    assert (value[room:] == GUARD).all()
+    assert value[:room].tolist() == [2] * entries + [0] * (room - entries)
+
+
 # -- as the engine makes it ------------------------------------------------------------------------
 
 

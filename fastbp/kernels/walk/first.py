@@ -5,7 +5,7 @@ that W stays in its cache.
 """
 
 from ..ir.memory import at, call_address, prefetch, put, vector_lanes
-from ..ir.tiles import pack
+from ..ir.tiles import pack, update_and_forward
 from ..jit import by_type, inner
 from ..machine import CPU, PASS_SAMPLES, STEP_BYTES
 from . import first_sparse
@@ -15,7 +15,6 @@ from .products import (
     add_product_by_steps,
     multiply_bias,
     packed_at,
-    update_and_multiply,
 )  # fmt: skip
 from .records import (
     FORWARD,
@@ -135,12 +134,13 @@ def block(data, job, which, ahead, count, turn):
 
 
 @inner
-def update_and_forward(job, old, due, x, count, turn, alpha):
+def learn_and_forward(job, old, due, x, count, turn, alpha):
     """The update of a block of samples and the forward pass of the next, in one pass over W."""
-    c, store, n_in = columns(job, turn), job.params, job.plan.sizes[0]
-    delta, z = Matrix(c.delta, c.row), Matrix(c.z, c.row)
-    w = Matrix(store.W, store.row)
-    update_and_multiply(c.width, n_in, alpha, due, old, x, count, delta, w, z, store.bias)
+    c, store = columns(job, turn), job.params
+    update_and_forward(
+        c.width, job.plan.sizes[0], alpha, due, old.start, old.which, x.start, x.which, x.ahead,
+        count, x.row, c.delta, store.W, store.row, c.z, c.row, store.bias,
+    )  # fmt: skip
 
 
 @by_type

@@ -31,7 +31,11 @@ from .stores import columns
 def index_block(x, i, last, scale, position, value, k):
     """Write the entries of inputs i to last from place k on; return the place after their group."""
     k = _write_entries(x, i, last, scale, position, value, k)
-    return fill_group(position, value, k, last - 1)
+    # Always as many zeros, with room for a group more: how many fill it up cannot be foreseen.
+    for s in range(ENTRY_GROUP - 1):
+        put(position, k + s, last - 1)
+        put(value, k + s, 0)
+    return (k + ENTRY_GROUP - 1) // ENTRY_GROUP * ENTRY_GROUP
 
 
 @inner
@@ -63,11 +67,11 @@ _write_entries = pack_nonzeros if PACKS else _write_each
 @inner
 def fill_group(position, value, k, j):
     """Write zeros at input j from place k on, up to the end of the group; return that place."""
-    # Always as many, with room for a group more: how many fill it up cannot be foreseen.
-    for s in range(ENTRY_GROUP - 1):
-        put(position, k + s, j)
-        put(value, k + s, 0)
-    return (k + ENTRY_GROUP - 1) // ENTRY_GROUP * ENTRY_GROUP
+    while k % ENTRY_GROUP:
+        put(position, k, j)
+        put(value, k, 0)
+        k += 1
+    return k
 
 
 @inner

@@ -101,14 +101,14 @@ def _learn_dense_ones(data, job, order, n, span):
         batch = batch_at(order, p, most, n, alpha, 1.0, job.params, turn)
         x = first.block(data, job, batch.now, batch.ahead, most, turn)
         size = _fill_factors(job, x, most, alpha)
-        first.update_and_forward(job, x if due == 0 else old, due, x, size, turn, alpha)
+        first.learn_and_forward(job, x if due == 0 else old, due, x, size, turn, alpha)
         done = _learn_block(job, batch, size)
         p, due, turn, old = p + done, done, 1 - turn, x
         if done < size:
             break
     upper.return_weights(job)
     if due > 0:  # the z that nobody asked for go where no other thread still reads
-        first.update_and_forward(job, old, due, old, due, turn, alpha)
+        first.learn_and_forward(job, old, due, old, due, turn, alpha)
     barrier(job.work.integers, job.team)
 
 

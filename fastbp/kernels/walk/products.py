@@ -7,14 +7,7 @@ first cost 200 to 300 ns a sample of 784 inputs.
 """
 
 from ..ir.memory import at
-from ..ir.tiles import (
-    add_by_steps,
-    gemm_axpy,
-    gemm_bias,
-    gemm_packed,
-    gemm_store,
-    update_and_forward,
-)
+from ..ir.tiles import add_by_steps, gemm_axpy, gemm_bias, gemm_packed, gemm_store
 from ..jit import inner
 from ..machine import PACKED_ROWS
 from .records import Matrix, Rows
@@ -70,12 +63,3 @@ def add_packed(rows, width, depth, packed, a, b, c, alpha):
         add_product(
             rows - whole, width, depth, rest, b, Matrix(at(c.start, whole * c.row), c.row), alpha
         )
-
-
-@inner
-def update_and_multiply(width, depth, alpha, due, old, x, count, delta, w, z, bias):
-    """W += alpha old^T delta, then z = x W + bias; see `update_and_forward`."""
-    update_and_forward(
-        width, depth, alpha, due, old.start, old.which, x.start, x.which, x.ahead, count, x.row,
-        delta.start, w.start, w.row, z.start, z.row, bias,
-    )  # fmt: skip
