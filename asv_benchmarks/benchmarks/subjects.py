@@ -52,8 +52,13 @@ def handed(name, make):
 
 def direct(name, make):
     """Return a call of the kernel alone."""
-    made = make()
-    call = partial(getattr(kernels, name), *handed(name, lambda: made))
+    made = []
+
+    def kept():
+        made.append(make())
+        return made[0]
+
+    call = partial(getattr(kernels, name), *handed(name, kept))
     call.owner = made  # of the memory that addresses among the arguments point to
     return call
 
