@@ -8,6 +8,7 @@ to a reader that has left, are lost, and characters that a terminal lacks are wr
 Only a result that cannot be printed is an error, when all else is done.
 """
 
+import gc
 import os
 import signal
 
@@ -28,6 +29,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     try:
         if ours:
             signal.signal(signal.SIGINT, _end)
+            gc.set_threshold(100_000)  # by default it takes GCSHARE of the time to compile
         from . import program
 
         if ours:

@@ -18,10 +18,9 @@ from .cpu import native_bytes, this_cpu
 
 CPU = this_cpu()
 LINE = 64  # bytes of a cache line; rows in storage are whole lines on every CPU
-# Whether tanh looks up its coefficients in registers: what the permutations of AVX-512 do.
-PERMUTES = native_bytes() == CPU.vector_bytes == 64
-# Whether lanes of a mask are packed by one instruction, which is AVX-512 as well.
-PACKS = PERMUTES
+# Whether there are AVX-512's permutations, by which tanh looks up its coefficients, and its
+# compressions, which put the lanes of a mask side by side.
+AVX512 = native_bytes() == CPU.vector_bytes == 64
 
 # -- register tiles --------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def _tanh_by_exponential(z):
 
 
 def _tanh(z):
-    if str(z.value.type.element) == "float" and machine.PERMUTES:
+    if str(z.value.type.element) == "float" and machine.AVX512:
         return tanh(z)
     return _tanh_by_exponential(z)
 

@@ -21,7 +21,7 @@ from ..ir.memory import (
 )
 from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
-from ..machine import ENTRY_GROUP, MASK_BITS, PACKS
+from ..machine import ENTRY_GROUP, MASK_BITS
 from . import lists
 from .records import NUM, SCALE, Columns, Store
 from .stores import columns
@@ -61,7 +61,7 @@ def _write_each(x, i, last, scale, position, value, k):
     return k
 
 
-_write_entries = pack_nonzeros if PACKS else _write_each
+_write_entries = pack_nonzeros if machine.AVX512 else _write_each
 
 
 @inner
