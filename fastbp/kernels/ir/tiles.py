@@ -253,7 +253,7 @@ _UPDATE = {machine.UPDATE_TILE_UNIT: machine.UPDATE_ROWS, 4: 4, 2: 2, 1: 1}, mac
 _LANES = {n: n for n in (8, 4, 2, 1) if n <= machine.LANE_ROWS}, 2
 
 
-def _emit_tiles(t, epilogue, rows, width, depth, shape, halves=False):
+def _emit_tiles(t, epilogue, rows, width, depth, shape, halves=0):
     """Emit all tiles of a product."""
     heights, most = shape
 
