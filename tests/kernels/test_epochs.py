@@ -846,12 +846,14 @@ def test_an_epoch_on_mnist(mnist, make_net, assert_close):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_packed_rows_change_no_bit(threads, rng, monkeypatch, all_take_part):
     """Tiles add up as those that read rows where they lie; each thread packs its share."""
-    X, y = rng.standard_normal((50, 37)).astype(np.float32), rng.integers(0, 3, 50)
+    n_in = machine.STEP_BYTES // (240 * 4) + 37  # smaller layers are not updated by tiles
+    X, y = rng.standard_normal((50, n_in)).astype(np.float32), rng.integers(0, 3, 50)
     monkeypatch.setattr(machine, "PACKED_BATCH", 2)
+    monkeypatch.setattr(NumbaEngine, "choose_path", lambda *_, **__: "dense")
 
     def trained(least, threads):
         monkeypatch.setattr(machine, "PACKED_WIDTH", least)
-        net = fastbp.Network([37, 21, 19, 3], dtype="float32", seed=0)
+        net = fastbp.Network([n_in, 240, 19, 3], dtype="float32", seed=0)
         assert all(n > 0 for n in net._engine.planner.packed(16)) == (least == 1)
         options = {"epochs": 2, "batch_size": 16, "learning_rate": 0.3, "shuffle": False}
         net.fit(X, y, threads=threads, **options)
