@@ -32,7 +32,7 @@ from fastbp.kernels.ir.activations import (
     scale_by_slope,
     slopes,
 )
-from fastbp.kernels.ir.entries import pack_nonzeros
+from fastbp.kernels.ir.entries import gather_bias, pack_nonzeros, scatter_axpy
 from fastbp.kernels.ir.memory import (
     add_row,
     at,
@@ -45,23 +45,23 @@ from fastbp.kernels.ir.memory import (
     put,
     vector_lanes,
 )
-from fastbp.kernels.ir.tiles import (
-    add_by_steps,
+from fastbp.kernels.ir.single import (
     delta_and_update,
     delta_and_update_one,
+    multiply_one,
+    products_of_rows,
+    update_and_forward,
+)
+from fastbp.kernels.ir.tiles import (
+    add_by_steps,
     dots_axpy,
-    gather_bias,
     gemm_axpy,
     gemm_bias,
     gemm_packed,
     gemm_row_bias,
     gemm_sloped,
     gemm_store,
-    multiply_one,
     pack,
-    products_of_rows,
-    scatter_axpy,
-    update_and_forward,
 )
 from fastbp.kernels.ir.transpose import transpose, transpose_few, transpose_samples
 from fastbp.kernels.ir.vectors import I64, Emitter, Vec, emitted, lanes

@@ -1,6 +1,6 @@
-"""Register tiles: everything that multiplies matrices, dense or zero-skipping.
+"""Register tiles: everything that multiplies matrices.
 
-There is one generator, `_emit_tile`: C[r, :] = epilogue(sum over k of A[r, k] * B[k, :]) with the
+There is one generator, `emit_tile`: C[r, :] = epilogue(sum over k of A[r, k] * B[k, :]) with the
 sums in registers; around it loops over rows, and over panels of columns.
 
 Rows of a matrix that tiles write are whole vectors long: storage is padded to lines of 64 bytes.
@@ -9,16 +9,14 @@ In the comments on shapes, `width` and strides are in elements; `width` is whole
 
 from functools import partial
 
-from llvmlite import ir
-
 from .. import machine
-from ..machine import DOT_GROUP, ENTRY_GROUP, PACKED_ROWS, TILE_ROWS
+from ..machine import PACKED_ROWS, TILE_ROWS
 from .activations import EXP, FORMULAS, IDENTITY
 from .memory import FIRST_LEVEL, prefetch_line
-from .vectors import I64, Vec, emitted, join, shuffle, spread
+from .vectors import I64, emitted, shuffle, spread
 
 
-class _Tile:
+class Tile:
     """Operands of C[r, :] = epilogue(sum over k of A[r, k] * B[k, :])."""
 
     # The rows of A are found by number: the i-th of them starts at `a + table[i] * a_row`, so that
@@ -41,6 +39,7 @@ class _Tile:
         vars(self).update(options)
 
     def a_from(self, table, i):
+        """Return where row i of A starts; with a table, the row whose number stands there."""
         if table is not None:
             i = self.builder.load(self.e.at(table, i))
         return self.e.row(self.a, i, self.a_row)
@@ -126,7 +125,7 @@ class _Tile:
 
         with self.e.over(full, most) as i:
             whole(i, most)
-        _in_sizes(self.e, vectors, range(most - 1, 0, -1), whole, full)
+        in_sizes(self.e, vectors, range(most - 1, 0, -1), whole, full)
         for size in range(2, halves + 1):
             with b.if_then(b.icmp_signed("==", tail, I64(size))):
                 panel([1] * (size - 1) + [0.5], b.mul(vectors, lanes))
@@ -143,7 +142,7 @@ class _Tile:
         return b.select(b.and_(half, b.icmp_signed(">", vectors, I64(1))), size, I64(0))
 
 
-class _PackedTile(_Tile):
+class _PackedTile(Tile):
     """A tile whose A is packed by `pack`."""
 
     def a_rows(self, i, rows):
@@ -156,7 +155,7 @@ class _PackedTile(_Tile):
         return at_k
 
 
-def _emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
+def emit_tile(t, epilogue, rows, columns, i, v, depth, split=None):
     """Emit one tile: `rows` of C from row i on, its columns from v on, summed over depth."""
     # "bias": C = bias + A B, with the bias a row; "row_bias": with a number for each row of C;
     # "store": C = A B; "axpy": C += alpha A B. The bias, or alpha, is `extra`. With an index the
@@ -231,7 +230,7 @@ def _emit_fetching(t, step, i, rows, depth, sums):
 ZERO = I64(0)
 
 
-def _in_sizes(e, count, sizes, body, done=ZERO):
+def in_sizes(e, count, sizes, body, done=ZERO):
     """Emit `body(i, size)` over `count` things: of each size in turn as many as fit in the rest."""
     _in_units(e, count, {size: size for size in sizes}, body, done)
 
@@ -259,7 +258,7 @@ def _emit_tiles(t, epilogue, rows, width, depth, shape, halves=0):
 
     def panel(columns, v):
         def tile(i, size):
-            _emit_tile(t, epilogue, size, columns, i, v, depth)
+            emit_tile(t, epilogue, size, columns, i, v, depth)
 
         _in_units(t.e, rows, heights, tile)
 
@@ -272,7 +271,7 @@ def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
     # both may be None.
 
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
-        t = _Tile(
+        t = Tile(
             e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead, transposed=transposed
         )
 
@@ -312,12 +311,12 @@ def gemm_packed(e, rows, width, depth, a, a_row, b, b_row, c, c_row, alpha):
     def panel(columns, v):
         with e.over(rows, PACKED_ROWS) as i:
             t.ask_for(i, v, PACKED_ROWS, columns)
-            _emit_tile(t, "axpy", PACKED_ROWS, columns, i, v, depth, 1)
+            emit_tile(t, "axpy", PACKED_ROWS, columns, i, v, depth, 1)
 
     t.panels(width, panel, machine.PACKED_COLUMNS, HALVES)
 
 
-class _Steps(_Tile):
+class _Steps(Tile):
     """C += alpha A^T B, some rows of B at a time, which are held in registers: steps of C."""
 
     def steps(self, i, rows, v, columns):
@@ -366,7 +365,7 @@ def add_by_steps(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_r
                 with e.over(last, 1, first) as k:
                     t.take(k, v, columns, xs, steps)
 
-        _in_sizes(e, depth, machine.STEP_ROWS, some)
+        in_sizes(e, depth, machine.STEP_ROWS, some)
 
     most = machine.STEP_COLUMNS
     t.panels(width, panel, most, most if machine.HALF_TAILS else 0)
@@ -382,7 +381,7 @@ def gemm_sloped(e, code, rows, width, depth, a, a_row, b, b_row, c, c_row, act, 
     """C = (A B) * f'(z), computed from act = f(z), by the activation's code."""
     # A: (rows, depth); B: (depth, width); C, act: (rows, width).
     builder = e.builder
-    t = _Tile(e, a, a_row, b, b_row, c, c_row, None)
+    t = Tile(e, a, a_row, b, b_row, c, c_row, None)
 
     def finish(i, v, totals):
         def case(f, slope):
@@ -428,258 +427,13 @@ def _emit_dots(t, rows, columns, i, j, depth):
 def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
     """C[i, j] += alpha * (A[i, :] . B[j, :]), rows of whole vectors: sums over the lanes."""
     # A: (rows, depth); B: (columns, depth); C: (rows, columns).
-    t = _Tile(e, a, a_row, b, b_row, c, c_row, alpha)
+    t = Tile(e, a, a_row, b, b_row, c, c_row, alpha)
 
     def some_columns(j, width):
         def tile(i, height):
             _emit_dots(t, height, width, i, j, depth)
 
-        _in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), tile)
+        in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), tile)
 
     # B outermost: its few rows, of long chunks, stay in the first level.
-    _in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], some_columns)
-
-
-@emitted(apart=True)
-def gather_bias(e, width, depth, a, palette, index, b, b_row, c, extra):
-    """c = extra + sum over k of a[k] * B[index[k], :]."""
-    # a, index: (depth,), a multiple of ENTRY_GROUP; c, extra: (width,). With a palette the values
-    # are `palette[a[k]]`.
-    t = _Tile(e, a, I64(0), b, b_row, c, I64(0), extra, index=index, palette=palette)
-
-    def panel(columns, v):
-        _emit_tile(t, "bias", 1, columns, I64(0), v, depth, machine.ENTRY_SUMS)
-
-    t.panels(width, panel, machine.SPARSE_COLUMNS, HALVES)
-
-
-@emitted()
-def append_entries(e, count, a, palette, index, n, ends, pairs):
-    """Append a[k] and n to the list of each input index[k], as a pair; zeros are left out."""
-    # a, index: (count,), a multiple of ENTRY_GROUP, where zeros fill it up; with a palette the
-    # values are `palette[a[k]]`. ends: (inputs,), the place of the next pair in each list. Values
-    # are compared as bits, and a line of a list is asked for before its first pair; alone, neither
-    # showed beside the noise of 1 % of a step (Zen 4).
-    b, width = e.builder, e.dtype.bitwidth
-    bits, pair = ir.IntType(width), ir.IntType(2 * width)
-    high = b.shl(b.zext(b.trunc(n, bits) if width < 64 else n, pair), pair(width))
-    with e.over(count, ENTRY_GROUP) as first:
-        for s in range(ENTRY_GROUP):
-            k = b.add(first, I64(s))
-            place, end_place = e.at(a, k), e.at(ends, b.zext(b.load(e.at(index, k)), I64))
-            if palette is not None:
-                place = e.at(palette, b.zext(b.load(place), I64))
-            x, end = b.load(b.bitcast(place, bits.as_pointer())), b.load(end_place)
-            target = e.at(pairs, b.shl(end, I64(1)))
-            both = b.or_(b.zext(x, pair), high)
-            b.store(both, b.bitcast(target, pair.as_pointer()), align=width // 8)
-            b.store(b.add(end, b.zext(b.icmp_unsigned("!=", x, bits(0)), I64)), end_place)
-            prefetch_line(b, e.at(target, 4), FIRST_LEVEL, write=True)
-
-
-class _ListTile(_Tile):
-    """A tile of one row of A, which is a list: pairs of a value, and where its row of B starts."""
-
-    apart = 2
-    index = ()  # rows of B are found by number
-
-    def _part(self, k, part):
-        return self.e.at(self.a, self.builder.add(self.builder.shl(k, I64(1)), I64(part)))
-
-    def a_rows(self, i, rows):
-        return lambda k: [self._part(k, 0)]
-
-    def b_places(self, k, v, columns):
-        b, e = self.builder, self.e
-        kind = ir.IntType(e.dtype.bitwidth)
-        start = b.load(b.bitcast(self._part(k, 1), kind.as_pointer()))
-        start = start if kind.width == 64 else b.zext(start, I64)
-        return e.beside(e.at(self.b, b.add(start, v)), len(columns))
-
-
-@emitted(apart=True)
-def gather_axpy(e, width, depth, pairs, b, c, alpha):
-    """c += alpha * sum over k of x[k] * B[n[k] :], for `depth` pairs of a value and a place."""
-    # pairs: (depth, 2), a multiple of LIST_SPLIT, see `memory.put_pair`; c: (width,).
-    t = _ListTile(e, pairs, I64(0), b, I64(0), c, I64(0), alpha)
-
-    def panel(columns, v):
-        _emit_tile(t, "axpy", 1, columns, I64(0), v, depth, machine.LIST_SPLIT)
-
-    t.panels(width, panel, machine.SPARSE_COLUMNS, HALVES)
-
-
-@emitted(apart=True)
-def scatter_axpy(e, width, count, a, palette, index, alpha, b, c, c_row):
-    """C[index[k], :] += a[k] * (alpha * b) for each k: a sample's update of its nonzeros' rows."""
-    # a, index: (count,), a multiple of ENTRY_GROUP; b: (width,). With a palette the values are
-    # `palette[a[k]]`.
-    t = _Tile(e, a, I64(0), c, c_row, c, c_row, None, index=index, palette=palette)
-
-    def panel(columns, v):
-        places = zip(e.beside(e.at(b, v), len(columns)), columns, strict=True)
-        rows = [e.load(place, size) * e.splat(alpha, size) for place, size in places]
-        with e.over(count, ENTRY_GROUP) as first:
-            for s in range(ENTRY_GROUP):
-                k = e.builder.add(first, I64(s))
-                x = t.value(e.at(a, k))
-                places = t.b_places(k, v, columns)
-                for place, row, size in zip(places, rows, columns, strict=True):
-                    e.store(place, row.fma(x.part(size), e.load(place, size)), size)
-
-    t.panels(width, panel, machine.SPARSE_COLUMNS, HALVES)
-
-
-class _FewTile(_Tile):
-    """A tile of a few rows of A, of which `count` are there: the last stands for the others."""
-
-    count, fetching = None, machine.PASS_SAMPLES
-
-    def a_from(self, table, i):
-        b = self.builder
-        last = b.sub(self.count, I64(1))
-        return super().a_from(table, b.select(b.icmp_signed("<", i, last), i, last))
-
-
-@emitted(apart=True)
-def update_and_forward(
-    e, width, depth, alpha, due, old, old_which, x, which, ahead, count, x_row, delta, w, w_row,
-    out, out_row, bias,
-):  # fmt: skip
-    """W += alpha old^T delta, then out = bias + x W, for PASS_SAMPLES rows at most."""
-    # The update of some samples and the forward pass of the next ones: W is read and written once
-    # for both. Of the first `due` rows count, of the others `count`; `out` has room for all.
-    # W: (depth, width); delta, out: (PASS_SAMPLES, width), out_row from row to row. Rows of `old`
-    # and `x`, (depth,), are found by number, and those `ahead` are asked for meanwhile.
-    b, some = e.builder, range(machine.PASS_SAMPLES)
-    t = _FewTile(e, x, x_row, w, w_row, out, out_row, bias, table=which, ahead=ahead, count=count)
-    there = [b.icmp_signed("<", I64(s), due) for s in some]
-    places = [e.at(old_which, b.select(is_due, I64(s), I64(0))) for s, is_due in enumerate(there)]
-    olds = [e.row(old, b.load(place), x_row) for place in places]
-
-    scale = e.splat(alpha)
-
-    def step(s, v, columns):
-        places = e.beside(e.at(e.row(delta, I64(s), out_row), v), len(columns))
-        return [(e.load(place) * scale).keep(there[s], 0.0) for place in places]
-
-    def panel(columns, v):
-        steps = [step(s, v, columns) for s in some]
-
-        def advance(k, vecs):
-            for row, own in zip(olds, steps, strict=True):
-                x = e.broadcast(e.at(row, k))
-                vecs = [d.fma(x, old) for d, old in zip(own, vecs, strict=True)]
-            return vecs
-
-        t.advance = advance
-        _emit_tile(t, "bias", machine.PASS_SAMPLES, columns, I64(0), v, depth, 1)
-
-    t.panels(width, panel, machine.PASS_COLUMNS)
-
-
-@emitted(apart=True)
-def products_of_rows(e, depth, x, x_row, which, count, out):
-    """out[i, j] = x[i] . x[j] for i < j < count; out: (PASS_SAMPLES, PASS_SAMPLES)."""
-    # The rows of x, (depth,), are found by number, PASS_SAMPLES at most.
-    b, n = e.builder, machine.PASS_SAMPLES
-    t = _FewTile(e, x, x_row, None, None, None, None, None, count=count)
-    starts = [t.a_from(which, I64(s)) for s in range(n)]
-    pairs = [(i, j) for j in range(n) for i in range(j)]
-
-    def add(rows, sums):
-        return [rows[i].fma(rows[j], total) for (i, j), total in zip(pairs, sums, strict=True)]
-
-    def whole_vectors(k, *sums):
-        return add([e.load(e.at(start, k)) for start in starts], sums)
-
-    whole = b.sub(depth, b.srem(depth, I64(e.lanes)))
-    sums = e.loop(I64(0), whole, e.lanes, [e.zero()] * len(pairs), whole_vectors)
-    mask = e.first_lanes(b.sub(depth, whole))
-    sums = add([e.masked_load(e.at(start, whole), mask) for start in starts], sums)
-    for (i, j), total in zip(pairs, sums, strict=True):
-        b.store(total.fold(Vec.__add__).value, e.at(out, i * n + j))
-
-
-@emitted(apart=True)
-def delta_and_update(e, rows, width, w, w_row, delta, a, alpha, out):
-    """out[i] *= W[i] . delta, then W[i] += alpha a[i] delta, for one sample."""
-    # The dot products take rows before their update. W: (rows, width); delta: (width,); a, out:
-    # (rows,).
-    e, b, most = e.with_vectors(machine.PASS_BYTES), e.builder, machine.DELTA_ROWS
-
-    def some_rows(i, size):
-        numbers = [b.add(i, I64(r)) for r in range(size)]
-        steps = [e.splat(b.fmul(alpha, b.load(e.at(a, n)))) for n in numbers]
-        starts = [e.row(w, n, w_row) for n in numbers]
-
-        def column(v, *totals):
-            d, places = e.load(e.at(delta, v)), [e.at(start, v) for start in starts]
-            olds = [e.load(place) for place in places]
-            for step, place, old in zip(steps, places, olds, strict=True):
-                e.store(place, d.fma(step, old))
-            return [old.fma(d, total) for old, total in zip(olds, totals, strict=True)]
-
-        first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * size, column)
-        sums = first.sums_beside(others)
-        place = e.at(out, i)
-        e.store(place, sums * e.load(place, size / e.lanes), size / e.lanes)
-
-    # From the end: what the forward pass has read last is still in the first level.
-    whole = b.sub(rows, b.srem(rows, I64(most)))
-    with e.over(b.sub(rows, whole)) as r:
-        some_rows(b.add(whole, r), 1)
-    with e.over(whole, most) as done:
-        some_rows(b.sub(b.sub(whole, I64(most)), done), most)
-
-
-# -- one sample, on weights that lie by their outputs ----------------------------------------------
-
-# W: (rows, width), in whole vectors, zero where there is no neuron, as what is multiplied by it.
-
-
-@emitted(apart=True)
-def multiply_one(e, rows, width, w, w_row, a, bias, z):
-    """z = bias + W a, as many rows at once as fill a vector of z."""
-    # Rows of W to whole vectors of z; a: (width,); bias, z: (rows,).
-    b, group = e.builder, min(e.lanes, DOT_GROUP)
-
-    def dots(i):
-        """Return the products of a and the rows from i on, side by side."""
-        starts = [e.row(w, b.add(i, I64(r)), w_row) for r in range(group)]
-
-        def column(v, *sums):
-            x = e.load(e.at(a, v))
-            return [x.fma(e.load(e.at(at, v)), s) for at, s in zip(starts, sums, strict=True)]
-
-        first, *others = e.loop(I64(0), width, e.lanes, [e.zero()] * group, column)
-        return first.sums_beside(others).value
-
-    with e.over(rows, e.lanes) as i:
-        found = [dots(b.add(i, I64(r))) for r in range(0, e.lanes, group)]
-        total = e.vec(found[0] if len(found) == 1 else join(b, *found))
-        e.store(e.at(z, i), total + e.load(e.at(bias, i)))
-
-
-@emitted(apart=True)
-def delta_and_update_one(e, rows, width, w, w_row, delta, a, alpha, out):
-    """out *= W^T delta, then W[k] += alpha delta[k] a."""
-    # delta: (rows,); a, out: (width,).
-    b, most = e.builder, machine.SPARSE_COLUMNS
-
-    def panel(i, columns):
-        v = b.mul(i, I64(e.lanes))
-        steps = [e.load(place) * e.splat(alpha) for place in e.beside(e.at(a, v), columns)]
-
-        def row(k, *sums):
-            d, places = e.broadcast(e.at(delta, k)), e.beside(e.at(e.row(w, k, w_row), v), columns)
-            olds = [e.load(place) for place in places]
-            for place, step, old in zip(places, steps, olds, strict=True):
-                e.store(place, d.fma(step, old))
-            return [d.fma(old, total) for old, total in zip(olds, sums, strict=True)]
-
-        sums = e.loop(I64(0), rows, 1, [e.zero()] * columns, row)
-        for place, total in zip(e.beside(e.at(out, v), columns), sums, strict=True):
-            e.store(place, total * e.load(place))
-
-    _in_sizes(e, b.sdiv(b.add(width, I64(e.lanes - 1)), I64(e.lanes)), range(most, 0, -1), panel)
+    in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], some_columns)

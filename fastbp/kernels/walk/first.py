@@ -5,7 +5,8 @@ that W stays in its cache.
 """
 
 from ..ir.memory import at, call_address, prefetch, put, vector_lanes
-from ..ir.tiles import pack, update_and_forward
+from ..ir.single import update_and_forward
+from ..ir.tiles import pack
 from ..jit import by_type, inner
 from ..machine import CPU, PASS_SAMPLES, STEP_BYTES
 from . import first_sparse

@@ -8,7 +8,7 @@ than the rest.) Equal to the dense result for finite weights.
 """
 
 from .. import machine
-from ..ir.entries import pack_nonzeros
+from ..ir.entries import gather_bias, pack_nonzeros, scatter_axpy
 from ..ir.memory import (
     at,
     count_bits,
@@ -19,7 +19,6 @@ from ..ir.memory import (
     put,
     vector_lanes,
 )
-from ..ir.tiles import gather_bias, scatter_axpy
 from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
 from . import lists

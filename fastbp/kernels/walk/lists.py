@@ -8,8 +8,8 @@ With 784-100-10 at batch 200, MNIST, the update took 198 us of a step's 370, and
 (AMD Zen 4).
 """
 
+from ..ir.entries import append_entries, gather_axpy
 from ..ir.memory import at, integers_at, put, put_pair, vector_lanes
-from ..ir.tiles import append_entries, gather_axpy
 from ..jit import inner
 from ..machine import LIST_SPLIT, SPARSE_COLUMNS
 from .records import Matrix

@@ -15,7 +15,7 @@ blocks, so that its bits do not depend on that.
 """
 
 from ..ir.memory import at, number, put
-from ..ir.tiles import products_of_rows
+from ..ir.single import products_of_rows
 from ..jit import by_type, inner
 from ..machine import PASS_SAMPLES
 from . import first, upper

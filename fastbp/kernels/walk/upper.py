@@ -6,7 +6,8 @@ Threads share out samples in forward and delta, and rows of W in the update; or 
 
 from ..ir.activations import activate, activate_one, scale_by_slope
 from ..ir.memory import add_row, at, put, vector_lanes
-from ..ir.tiles import delta_and_update, delta_and_update_one, multiply_one, pack
+from ..ir.single import delta_and_update, delta_and_update_one, multiply_one
+from ..ir.tiles import pack
 from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT, TURNED
