@@ -56,6 +56,26 @@ def listed(notes: Mapping[str, Any], name: str) -> list[Any] | None:
     return found
 
 
+# What commands read in `training`: of these kinds.
+_TRAINING: dict[str, Any] = {
+    **dict.fromkeys(("command", "version", "data", "test_digest"), str),
+    **dict.fromkeys(("data_path", "label", "separator", "decimal"), str | None),
+    **dict.fromkeys(("samples", "validation_samples", "test_samples", "epochs"), int),
+    "header": bool, "settings": dict,
+}  # fmt: skip
+
+
+def training(notes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a model remembers of its training; None if no command trained it."""
+    found = notes.get("training")
+    if found is None:
+        return None
+    for name, kind in _TRAINING.items():
+        if not isinstance(found, dict) or not isinstance(found.get(name, ()), kind):
+            raise ValueError(f"notes['training'] must be as `fastbp train` leaves it; see {name!r}")
+    return dict(found)
+
+
 def classes(notes: Mapping[str, Any], n_out: int) -> list[Any]:
     """Return what the outputs of a network stand for: its classes, or else 0, 1, 2, ..."""
     found = listed(notes, "classes")
