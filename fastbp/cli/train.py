@@ -56,8 +56,8 @@ def _train(
     progress = inputs.shows_progress(args)
     with ranks.agreed():
         net = _network(args, data, scale)
-        net.loss(data.X_test, data.y_test)  # what is wrong is found now, not after an hour
         X, y, held_out = _hold_out(args, data)
+        net.loss(data.X_test, data.y_test)  # what is wrong is found now, not after an hour
         counts = {"samples": len(X), "validation_samples": len(held_out[0]) if held_out else 0}
         memory.remember(args, net, data, **counts)
         probe = slice(None, None, -(-len(X) // PROBE))
