@@ -128,7 +128,7 @@ class Checkpoint(callbacks.Checkpoint):
 
 def introduced(net: Network, data: datasets.Dataset, unit: Unit, said: bool) -> Iterator[str]:
     """Yield lines on what is made of a table; `said` is whether the user named the task."""
-    notes = net.notes
+    notes = data.notes
     if "columns" not in notes:
         return
     label, classes = notes["label"], notes.get("classes")
@@ -163,13 +163,15 @@ def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], 
     """Return how well a network predicts test samples, beside a baseline: facts, and a line."""
     n = len(y)
     if y.dtype.kind == "f":
-        mean = (net.notes.get("target") or {}).get("mean")
-        found = metrics.regression(net, X, y, mean if checks.is_real(mean) else None)
+        target = net.notes.get("target")
+        mean = target.get("mean") if isinstance(target, dict) else None
+        known = checks.is_real(mean)
+        found = metrics.regression(net, X, y, mean if known else None)
         facts = {
             "test_r2": found.r2, "test_mae": found.mae, "test_rmse": found.rmse,
             "baseline_mae": found.baseline_mae,
         }  # fmt: skip
-        of = "training targets" if mean is not None else "test targets"
+        of = "training targets" if known else "test targets"
         return facts, (
             f"test R2 {found.r2:.4f}, MAE {found.mae:.4g}; mean of the {of}: MAE "
             f"{found.baseline_mae:.4g}"
