@@ -1,5 +1,7 @@
 """`find_learning_rate`: one short training at growing rates, and what it says about the rate."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Iterator

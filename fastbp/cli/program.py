@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from .._support.signals import TERMINATED, dropped_interrupts_return, termination_raises
 from ..training.ranks import world
@@ -21,7 +23,7 @@ EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 def run(argv: Sequence[str] | None) -> int:
     """Run a command; return its exit code."""
-    with termination_raises(), usable(), _log_to_stderr() as handler:
+    with termination_raises(), usable(), _warnings_as_lines(), _log_to_stderr() as handler:
         try:
             if "--distributed" in (sys.argv if argv is None else argv) and world().Get_rank():
                 # Rank 0 prints; the others only log the error for which they end all ranks.
@@ -69,6 +71,22 @@ def _one_line(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"out of memory: {text}" if isinstance(error, MemoryError) else text
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show the library's warnings without the place in its code."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: Any, *place: Any) -> None:
+            if category is UserWarning:
+                say(f"fastbp: warning: {_one_line(message)}", sys.stderr)
+            else:
+                others(message, category, *place)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

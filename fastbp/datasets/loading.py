@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._support import checks
+from .._support import checks, split
 from . import arrays, download
 from .csv import read_numbered
 from .dialect import Dialect
@@ -219,9 +219,13 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Divide samples at random into those that are kept and those that are held out.
 
+    Sorted by class, or by target, the samples are cut into as many equal runs as are to be held
+    out, and one is drawn of each: every class has its share on either side.
+
     Parameters
     ----------
     X, y : (n, ...) array
+        Of rows of y, the place of the largest entry is taken for the class.
     share : float, default 0.1
         The part that is held out, above 0 and below 1; at least one sample on either side.
     seed : int, default 0
@@ -246,9 +250,7 @@ def hold_out(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must hold the same two or more samples; got {n} and {len(y)}")
     checks.fraction("share", share)
-    drawn = np.zeros(n, bool)
-    count = min(max(1, round(share * n)), n - 1)
-    drawn[np.random.default_rng(seed).permutation(n)[:count]] = True
+    drawn = split.held_out(y, share, seed)
     return X[~drawn], y[~drawn], X[drawn], y[drawn]
 
 

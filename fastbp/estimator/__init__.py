@@ -6,6 +6,8 @@ set and orders of samples. Training is `Network.fit`, or SciPy's L-BFGS on `Netw
 scikit-learn is an extra.
 """
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What a network gets right and wrong of each class, and the norms of its layers."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

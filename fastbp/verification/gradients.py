@@ -1,5 +1,7 @@
 """Gradient checking for anybody's code: an analytic gradient against central differences."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
