@@ -239,14 +239,17 @@ class Network(Predictor):
             lines.append(BookLines(X_test, labels))
         return self.fit(X, y, epochs=epochs, batch_size=size, learning_rate=eta, callbacks=lines)
 
-    def summary(self) -> str:
+    def _repr_html_(self) -> str:
+        return self.summary().html
+
+    def summary(self) -> summary.Summary:
         """Return a table of the layers: widths, activations, parameters, bytes and work.
 
         FLOPs are those of one sample. A product and its addition count as two, an activation as
         none. A forward pass takes 2 n_in n_out + n_out for each layer. Training takes the forward
         pass, as much again for the gradient of the weights, and 2 n_in n_out for the delta of the
         layer below, unless that is the inputs. A step takes two for each parameter, for a batch of
-        any size.
+        any size. It is a string; a prompt and a notebook show it as a table.
 
         Examples
         --------

@@ -79,13 +79,13 @@ def _warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         others = warnings.showwarning
 
-        def show(message: Any, category: Any, *place: Any) -> None:
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
             if category is UserWarning:
                 say(f"fastbp: warning: {_one_line(message)}", sys.stderr)
             else:
-                others(message, category, *place)
+                others(message, category, *place, **more)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]  # place: file, line and so on
         yield
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .._support import checks, split
+from .._support.shown import html
 from . import arrays, download
 from .csv import read_numbered
 from .dialect import Dialect
@@ -68,6 +69,15 @@ class Dataset(_Arrays):
     """
 
     notes: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        parts = (f"{name} {part.shape} {part.dtype}" for name, part in self._asdict().items())
+        return f"<Dataset: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.shape, part.dtype) for name, part in self._asdict().items()]
+        label = self.notes.get("label")
+        return html(("array", "shape", "dtype"), rows, below=f"y: column {label}" if label else "")
 
 
 def load(
