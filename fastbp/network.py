@@ -14,8 +14,9 @@ from ._support import checks
 from .engines import get_backend
 from .engines.predictor import Predictor
 from .history import History
-from .model import file, summary
+from .model import file, scaling, summary
 from .model.config import Config, initializer
+from .model.scaling import Scaling
 from .training.progress import BookLines
 from .training.state import EpochCallback
 
@@ -23,7 +24,7 @@ from .training.state import EpochCallback
 class Network(Predictor):
     """A multi-layer perceptron.
 
-    a_0 = input_scale * x;  z_l = W_l a_(l-1) + b_l;  a_l = f_l(z_l)
+    a_0 = input_scale * x, or (x - mean) / deviation;  z_l = W_l a_(l-1) + b_l;  a_l = f_l(z_l)
 
     Parameters
     ----------
@@ -51,6 +52,13 @@ class Network(Predictor):
     seed : int, optional
         Of the initial parameters and of the order of samples. The same seed gives the same ones
         with either backend and dtype.
+    scale : "standard" or (mean, deviation), optional
+        Standardise the columns of X, each by its mean and deviation, for tables whose columns have
+        unlike scales: then everything takes raw columns, files and exports included. "standard":
+        those of the training data, found by the first `fit` and kept by all after it. Or a pair of
+        (n_in,) vectors. Not together with `input_scale`. `Scaling` says what sparse data, bytes and
+        constant columns become. The standardised training data are a copy in `dtype`, like that of
+        a scikit-learn pipeline.
 
     Attributes
     ----------
@@ -63,6 +71,8 @@ class Network(Predictor):
     biases : tuple of (n_out,) arrays
     params : flat array
         All parameters as stored, padding included. `to_vector` returns them without padding.
+    scaling : Scaling(mean, deviation), or None
+        By which inputs are standardised; None without `scale`, and before the first `fit`.
     config : mapping
         The constructor's arguments that describe the network, read-only: `Network(**net.config)`
         makes another one like it.
@@ -93,35 +103,44 @@ class Network(Predictor):
         self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
         loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
         backend: str = "numba", init: str | float = "lecun_normal", input_scale: float = 1.0,
-        seed: int | None = None,
+        seed: int | None = None, scale: str | tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:  # fmt: skip
-        config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale)
+        given = scale is not None and not isinstance(scale, str)
+        kind = scaling.NAME if given else scale
+        config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale, kind)
+        pair = scaling.checked("scale", scale, config.sizes[0]) if given else None
         fill = initializer(init, config.dtype)
         rng = np.random.default_rng(checks.seed("seed", seed))
-        self._build(config, _backend(backend), rng)
+        self._build(config, _backend(backend), rng, pair)
         for W, b in zip(*self._layout.views(self.params), strict=True):
             fill(self.rng, W, b)
             if not config.bias:
                 b[...] = 0
 
-    def _build(self, config: Config, backend: str, rng: np.random.Generator) -> None:
+    def _build(
+        self, config: Config, backend: str, rng: np.random.Generator, pair: Scaling | None
+    ) -> None:
         """Make a network whose parameters are zero."""
-        super().__init__(config, backend)
+        super().__init__(config, backend, pair)
         self.rng = rng
         self.notes: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         state = {"config": self._config.as_dict(), "backend": self.backend, "rng": self.rng}
-        return {**state, "vector": self.to_vector(), "notes": self.notes}
+        pair = self._scaling and tuple(self._scaling)
+        return {**state, "vector": self.to_vector(), "notes": self.notes, "scaling": pair}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._build(Config.checked(**state["config"]), state["backend"], state["rng"])
+        config, pair = Config.checked(**state["config"]), state.get("scaling")
+        pair = pair and scaling.checked("scaling", pair, config.sizes[0])
+        self._build(config, state["backend"], state["rng"], pair)
         self._layout.from_vector(state["vector"], self.params)
         self.notes = state.get("notes", {})
 
     def __repr__(self) -> str:
         c = {**self.config, "backend": self.backend}
-        names = ("activation", "output", "loss", "bias", "dtype", "backend")
+        names = ["activation", "output", "loss", "bias", "dtype", "backend"]
+        names += ["scale"] if c["scale"] else []
         return f"Network({c['sizes']}, {', '.join(f'{name}={c[name]!r}' for name in names)})"
 
     def update_mini_batch(self, X: ArrayLike, y: ArrayLike, learning_rate: float) -> None:
@@ -139,6 +158,7 @@ class Network(Predictor):
             If loss or weights would not be finite; the network is left as it was.
         """
         learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
+        scaling.known(self._config, self._scaling)
         training.take_step(self._learner, X, y, learning_rate)
 
     def fit(
@@ -200,8 +220,13 @@ class Network(Predictor):
     def _learner(self) -> training.Learner:
         """What the training is handed of this network."""
         return training.Learner(
-            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone
-        )
+            self, self._config, self._backend, self._engine, self._params, self.rng, self._alone,
+            self._scaling, self._keep_scaling,
+        )  # fmt: skip
+
+    def _keep_scaling(self, pair: Scaling | None) -> None:
+        """Keep what a training standardises its inputs by, before its first step."""
+        self._scaling = pair
 
     def SGD(
         self, training_data: tuple[ArrayLike, ArrayLike], epochs: int, mini_batch_size: int,
@@ -293,7 +318,8 @@ class Network(Predictor):
         >>> os.path.exists(path)
         True
         """
-        file.write_model(path, self._config, (*self.weights, *self.biases), self.notes)
+        arrays = *self.weights, *self.biases
+        file.write_model(path, self._config, arrays, self.notes, self._scaling)
 
 
 def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
@@ -323,18 +349,19 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     (3, 2)
     """
     backend = _backend(backend)
-    config, arrays, notes = file.read_model(path)
-    net = from_arrays(config, arrays, backend)
+    config, arrays, notes, pair = file.read_model(path)
+    net = from_arrays(config, arrays, backend, pair=pair)
     net.notes = notes
     return net
 
 
 def from_arrays(
-    config: Config, arrays: Iterable[np.ndarray], backend: str = "numba", seed: int | None = None
-) -> Network:
+    config: Config, arrays: Iterable[np.ndarray], backend: str = "numba", seed: int | None = None,
+    pair: Scaling | None = None,
+) -> Network:  # fmt: skip
     """Return a network with these parameters: all weights, then all biases; none are drawn."""
     net = Network.__new__(Network)
-    net._build(config, backend, np.random.default_rng(seed))
+    net._build(config, backend, np.random.default_rng(seed), pair)
     for target, array in zip((*net.weights, *net.biases), arrays, strict=True):
         target[...] = array
     return net

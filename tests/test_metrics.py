@@ -98,3 +98,48 @@ def test_a_matrix_nobody_could_read_is_refused_before_it_takes_memory():
     net = fastbp.Network([3, 1001], seed=0)
     with pytest.raises(ValueError, match="1000 classes; got 1001"):
         metrics.confusion(net, X, LABELS)
+
+
+def numbers(*weights, sizes=(1, 1)):
+    """A network of one layer that predicts numbers."""
+    net = fastbp.Network(sizes, output="identity", dtype="float64", backend="numpy", seed=0)
+    net.from_vector(weights)
+    return net
+
+
+def test_r2_and_errors_are_those_of_sklearn(rng):
+    theirs = pytest.importorskip("sklearn.metrics")
+    net, x = numbers(2, 0.5, -1, 3, sizes=(1, 2)), rng.normal(size=(30, 1))
+    y = np.hstack([2 * x, 1 - x]) + rng.normal(size=(30, 2))
+    found, predicted = metrics.regression(net, x, y), net.predict(x)
+    assert found.r2 == pytest.approx(theirs.r2_score(y, predicted))
+    assert found.mae == pytest.approx(theirs.mean_absolute_error(y, predicted))
+    assert found.rmse == pytest.approx(theirs.root_mean_squared_error(y, predicted))
+    mean = [0.5, 2]
+    assert metrics.regression(net, x, y, mean).baseline_mae == pytest.approx(abs(y - mean).mean())
+    constant = np.hstack([np.full((30, 1), 7), y[:, 1:]])  # an output that does not vary
+    assert metrics.regression(net, x, constant).r2 == pytest.approx(
+        theirs.r2_score(constant, predicted)
+    )
+
+
+def test_the_baseline_is_the_mean_and_a_constant_is_met_or_not():
+    net = numbers(2, 0)
+    found = metrics.regression(net, [[0], [1], [2]], [0, 2, 5])
+    assert found == (pytest.approx(1 - 1 / (38 / 3)), 1 / 3, 3**-0.5, pytest.approx(16 / 9), 3)
+    assert metrics.regression(net, [[1], [1]], [2, 2]).r2 == 1
+    assert metrics.regression(net, [[1], [1]], [3, 3]).r2 == 0
+    assert np.isnan(metrics.regression(net, [[1]], [3]).r2)
+
+
+def test_errors_of_targets_far_from_zero_keep_their_digits():
+    net = fastbp.Network([1, 1], output="identity", backend="numpy", seed=0)  # float32
+    net.from_vector([1, 1e6])
+    assert metrics.regression(net, [[0], [2]], [1e6, 1e6 + 2.01]).mae == pytest.approx(0.005)
+
+
+def test_r2_of_classes_or_of_other_shapes_is_refused():
+    with pytest.raises(ValueError, match="for a network that predicts numbers; got Network"):
+        metrics.regression(fastbp.Network([1, 2], loss="cross-entropy"), [[0]], [0])
+    with pytest.raises(ValueError, match=r"y must have shape \(2, 1\); got \(3,\)"):
+        metrics.regression(numbers(2, 0), [[0], [1]], [0, 1, 2])

@@ -101,7 +101,7 @@ def test_defaults_are_those_of_the_book():
     net = Network([3, 2])
     assert net.config == {
         "sizes": [3, 2], "activation": "sigmoid", "output": "sigmoid", "loss": "quadratic",
-        "bias": True, "dtype": "float32", "input_scale": 1.0,
+        "bias": True, "dtype": "float32", "input_scale": 1.0, "scale": None,
     }  # fmt: skip
     assert net.backend == "numba"
 

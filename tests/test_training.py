@@ -610,7 +610,7 @@ def train(net, X, y, **options):
 
 @crossed(
     backend=["numba", "numpy"], batch_size=[1, 7, 48],
-    kind=["arrays", "one-hot", "sparse", "mapped", "weighted", "in a row"],
+    kind=["arrays", "one-hot", "sparse", "mapped", "weighted", "in a row", "standard"],
 )  # fmt: skip
 def test_what_is_held_out_is_not_trained_on_but_evaluated(
     kind, backend, batch_size, divided, rng, tmp_path, make
@@ -630,11 +630,10 @@ def test_what_is_held_out_is_not_trained_on_but_evaluated(
     elif kind == "mapped":
         np.save(tmp_path / "X.npy", X)
         X = datasets.map_npy(tmp_path / "X.npy")
-    found = train(make(backend=backend), X, y, batch_size=batch_size, validation_split=0.2, **whole)
-    expected = train(
-        make(backend=backend), X_train, y_train, batch_size=batch_size, validation_data=validation,
-        **part,
-    )  # fmt: skip
+    nets = [make(backend=backend, scale=kind if kind == "standard" else None) for _ in range(2)]
+    found = train(nets[0], X, y, batch_size=batch_size, validation_split=0.2, **whole)
+    part |= {"validation_data": validation}
+    expected = train(nets[1], X_train, y_train, batch_size=batch_size, **part)
     assert found == expected
     assert len(found[3]) == 3
 

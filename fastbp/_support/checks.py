@@ -170,9 +170,14 @@ def _asarray(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind != "O":
         return array
     if array.ndim == 2 and hasattr(value, "columns"):  # of Polars or Arrow
-        names = getattr(value, "column_names", value.columns)
-        return _by_columns(name, ((label, value[label]) for label in names))
+        return _by_columns(name, ((label, value[label]) for label in column_names(value) or ()))
     return _of_objects(name, array)
+
+
+def column_names(table: Any) -> list[Any] | None:
+    """Return the names of the columns of a table of pandas, Polars or Arrow; else None."""
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    return None if names is None else list(names)
 
 
 def _by_columns(name: str, columns: Iterable[tuple[Any, Any]]) -> np.ndarray:
@@ -309,7 +314,7 @@ def batch(
 ) -> tuple[Any, Targets]:
     """Return a batch that fits a `Config`; without `look`, X may hold NaN and infinity."""
     X = samples(X, config.sizes[0], names[0])
-    if look:
+    if look and config.scale is None:  # else they are found where X is standardised
         finite(names[0], X, config.dtype, config.input_scale)
     n, n_out = X.shape[0], config.sizes[-1]
     return X, targets(y, n, n_out, config.dtype, names[1], kind=(config.loss, config.output))

@@ -11,10 +11,12 @@ Only a result that cannot be printed is an error, when all else is done.
 import gc
 import os
 import signal
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 __all__ = ["main"]
 
@@ -23,20 +25,31 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells report
 
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run the command `fastbp` with the process's arguments, or these; return its exit code."""
-    # The import takes most of a second, as long as little is imported above. A process that is ours
-    # has nothing to lose meanwhile, and an exception might be lost in the modules of others.
     ours = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if ours:
-            signal.signal(signal.SIGINT, _end)
             gc.set_threshold(100_000)  # more often, it takes 7 % of the time to compile
-        from . import program
+        with loading(ours):
+            from . import program
 
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        return program.run(argv)
+        return program.run(argv, ours)
     except KeyboardInterrupt:  # on the way in or out
         return INTERRUPTED
+
+
+@contextmanager
+def loading(ours: bool) -> "Iterator[None]":
+    """Let signals end the process at once inside, if it is ours: it has nothing to lose yet.
+
+    Imports take most of a second, and an exception might be lost in the modules of others.
+    """
+    ends: "dict[int, Any]" = {signal.SIGINT: _end, signal.SIGTERM: signal.SIG_DFL} if ours else {}
+    before = [(number, signal.signal(number, end)) for number, end in ends.items()]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _end(*_: object) -> None:

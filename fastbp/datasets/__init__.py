@@ -1,4 +1,4 @@
-"""Images and labels, for training and testing.
+"""Images, tables and what is to be predicted, for training and testing.
 
 ===================  ===========================================================================
 `load`               a data set by its name, or from a folder or file

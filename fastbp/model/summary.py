@@ -64,6 +64,7 @@ def summary(config: Mapping[str, Any], backend: str, stored: int) -> Summary:
     rule = "-" * max(map(len, lines))
     bias = "" if config["bias"] else ", no biases"
     scale = "" if config["input_scale"] == 1 else f", inputs x {config['input_scale']:.6g}"
+    scale = ", inputs standardised" if config["scale"] else scale
     head = f"{config['loss']} loss, {config['dtype']}, backend {backend}{bias}{scale}"
     step = f"A step of plain SGD takes {2 * sum(layer.parameters for layer in found):,} FLOPs more."
     memory = f"In memory, padded, the parameters take {stored:,} bytes."

@@ -1,4 +1,4 @@
-"""What a network gets right and wrong of each class, and the norms of its layers."""
+"""How well a network predicts, of each class or of numbers; and the norms of its layers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..engines import get_backend
 from ..history import History
 from ..network import Network
 from ..reference import Targets
+from ..reference.records import NUMBERS, predicts
 
 _Layers = list[np.ndarray]
 MOST_CLASSES = 1000  # a larger matrix takes GiB of memory, and nobody could read it
@@ -64,6 +65,76 @@ def mistakes(net: Network, X: ArrayLike, labels: ArrayLike, most: int) -> Mistak
     wrong = np.flatnonzero(predicted != true)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     return Mistakes(worst, true[worst], predicted[worst], confidence[worst], len(wrong))
+
+
+class Regression(NamedTuple):
+    """How near predicted numbers come to the true ones; of several outputs, the means."""
+
+    r2: float  # 1 - sum((y - a)**2) / sum((y - mean(y))**2): 1 is perfect, 0 is a constant's
+    mae: float  # mean of |y - a|, in the unit of y
+    rmse: float  # root of the mean of (y - a)**2, in the unit of y
+    baseline_mae: float  # the MAE of a constant: the mean of the targets that were trained on
+    samples: int
+
+
+def regression(
+    net: Network, X: ArrayLike, y: ArrayLike, mean: float | ArrayLike | None = None
+) -> Regression:
+    """Compare the numbers that a network predicts with the true ones.
+
+    Parameters
+    ----------
+    net : Network
+        One that predicts numbers.
+    X : (n, n_in) array
+    y : (n,) array for one output, or (n, n_out)
+    mean : float or (n_out,) array, optional
+        What the baseline predicts: the mean of the training targets; by default that of y.
+
+    Returns
+    -------
+    Regression
+        R2 as of scikit-learn's `r2_score`: where all of y is equal, 1 if the predictions are
+        exact, else 0; NaN for a single sample.
+
+    Raises
+    ------
+    ValueError
+        If the network predicts classes, or the shapes do not fit.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> net = fastbp.Network([1, 1], output="identity", seed=0)
+    >>> net.from_vector([2, 0])  # a = 2 x
+    >>> regression(net, [[0], [1], [2]], [0, 2, 5]).mae
+    0.3333333333333333
+    """
+    if not predicts_numbers(net):
+        raise ValueError(f"R2 and MAE are for a network that predicts numbers; got {net}")
+    rows = checks.samples(X, net.sizes[0])
+    # As float64: in a network's float32, the squares of a target around 1e6 lose its deviation.
+    y = checks.finite("y", checks.numbers_array("y", y)).astype(np.float64)
+    outputs = net.feedforward(rows).astype(np.float64)
+    if y.shape != outputs.shape and y.shape != (outputs.size,):
+        raise ValueError(f"y must have shape {outputs.shape}; got {y.shape}")
+    y = y.reshape(outputs.shape)
+    error, spread = outputs - y, y - y.mean(axis=0)
+    squares, total = (error**2).sum(axis=0), (spread**2).sum(axis=0)
+    constant = total == 0
+    r2 = np.where(constant, squares == 0, 1 - squares / np.where(constant, 1, total))
+    base = spread if mean is None else y - np.asarray(mean, np.float64)
+    n = len(y)
+    return Regression(
+        float(r2.mean()) if n > 1 else float("nan"), float(np.abs(error).mean()),
+        float(np.sqrt((error**2).mean(axis=0)).mean()), float(np.abs(base).mean()), n,
+    )  # fmt: skip
+
+
+def predicts_numbers(net: Network) -> bool:
+    """Return whether a network predicts numbers, not classes."""
+    config = net.config
+    return predicts(config["loss"], config["output"], net.sizes[-1]) == NUMBERS
 
 
 def _outputs(net: Network, X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -131,6 +131,22 @@ _FORMS = ("", "_prime", "_prime_from_a")
 ELEMENTWISE = (*(name + form for name in DERIVATIVES for form in _FORMS), "exp")
 
 
+def standardise(X: Array, mean: Any, deviation: Array, out: Array) -> None:
+    """Standardised inputs, out = (X - mean) / deviation; 0 in a column whose deviation is 0.
+
+    X is (batch, n_in) of any dtype, mean and deviation are (n_in,) float64. In float64 whatever out
+    is, so that a large mean costs no digits. Rows are standardised so before either backend takes
+    them: there is no compiled twin.
+
+    >>> X, out = np.array([[1.0, 5.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> standardise(X, np.array([2.0, 5.0]), np.array([1.0, 0.0]), out)
+    >>> out
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+    out[...] = (X - mean) / np.where(deviation == 0, np.inf, deviation)
+
+
 def affine(x: Array, W: Array, b: Array, out: Array) -> None:
     """Weighted input of a layer, out = x W^T + b."""
     out[...] = x @ W.T + b

@@ -15,6 +15,7 @@ import numpy as np
 from .._support import checks, signals
 from ..engines import predictor
 from ..history import History
+from ..model.scaling import Scaling, check, standardised
 from . import mpi, progress, resume
 from .loop import Loop, Slices
 from .ranks import Ranks, joined
@@ -35,6 +36,7 @@ def fit(learner: Learner, X: Any, y: Any, given: Given) -> History:
         with ranks.agreed():
             recipe = checked(learner, ranks, X, y, given)
         mpi.check_agreement(learner, ranks, recipe)
+        learner = resume.with_its_scaling(learner, ranks, recipe)
         with learner.alone, recipe.optimizer.alone, interrupts.held(comm is not None):
             source: Source = (Chunks if recipe.data is None else Arrays)(learner, ranks, recipe)
             with source.trainer:
@@ -50,32 +52,39 @@ def _run(
         callbacks = (progress.EpochLines(recipe.epochs, progress.say, tqdm is not None), *callbacks)
     if not ranks.alone:
         callbacks = (mpi.OnFirst(learner, ranks, recipe, callbacks),)
-    share, validate = _validation(learner, ranks, recipe.validation)
+    share, validate = _validation(learner, ranks, recipe.validation, source.scaling)
     slices = Slices(learner.params, ranks, steps_of(ranks, recipe, source, learner.params))
     loop = Loop(learner, recipe, source, slices, validate, callbacks, interrupts)
     resumed = resume.prepare(loop, ranks, share)
     if tqdm:
         loop.own.append(progress.ProgressBar(loop, tqdm))
+    learner.keep_scaling(source.scaling)
     return loop.run(resumed)
 
 
 def _validation(
-    learner: Learner, ranks: Ranks, data: Data | None
+    learner: Learner, ranks: Ranks, data: Data | None, scaling: Scaling | None
 ) -> tuple[Any, Callable[[], tuple[float, float]] | None]:
     """Return this rank's share of the validation data, checked, and what evaluates all shares."""
     if data is None:
         return None, None
-    rows, share = ranks.share(data.n), None
+    rows, share, dtype = ranks.share(data.n), None, learner.params.dtype
     with ranks.agreed():
         if rows.start < rows.stop:
-            share = part(data, rows, learner.config, VALIDATION)
+            share = X, targets = part(data, rows, learner.config, VALIDATION)
+            name = VALIDATION[0] if ranks.alone else f"{VALIDATION[0]}[{rows.start}:{rows.stop}]"
+            if scaling is not None and checks.is_mapped(X):  # standardised when it is read
+                check(scaling, X, dtype, name)
+            else:
+                X, scaling = standardised(scaling, X, dtype, name), None
 
     @np.errstate(all="ignore")
     def validate() -> tuple[float, float]:
         sums = np.zeros(3)  # of losses and hits, and of shares that hold no classes
         if share is not None:
-            loss, hits = predictor.evaluate(learner.engine, learner.params, *share)
-            sums[:] = loss, hits, not share[1].classes
+            engine, params = learner.engine, learner.params
+            loss, hits = predictor.evaluate(engine, params, X, targets, scaling)
+            sums[:] = loss, hits, not targets.classes
         ranks.reduce(sums)
         return float(sums[0] / data.n), float("nan") if sums[2] else float(sums[1] / data.n)
 
@@ -85,6 +94,7 @@ def _validation(
 def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     """Take one step of plain SGD on a batch; go back if something is then not finite."""
     rows, targets = checks.batch(X, y, learner.config)
+    rows = standardised(learner.scaling, rows, learner.params.dtype)
     warn_out_of_reach(learner, targets.values, "y", ranks := Ranks())
     n = rows.shape[0]
     learner.engine.layout.clear_padding(learner.params)
