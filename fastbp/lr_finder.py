@@ -1,5 +1,7 @@
 """`find_learning_rate`: one short training at growing rates, and what it says about the rate."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import optimizers
 from ._support import checks
+from ._support.shown import html, number
 from .errors import DivergenceError
 from .network import Network
 
@@ -32,6 +35,16 @@ class RateSearch(NamedTuple):
     rates: np.ndarray
     losses: np.ndarray
     suggestion: float
+
+    def __repr__(self) -> str:
+        first, last = self.rates[[0, -1]]
+        tried = f"of {len(self.rates)} rates from {first:.3g} to {last:.3g}"
+        return f"<RateSearch: suggestion {self.suggestion:.3g}, {tried}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{rate:.3g}", number(loss)) for rate, loss in zip(*self[:2], strict=True)]
+        more = f"suggestion {self.suggestion:.3g}; plots.learning_rates draws it"
+        return html(("learning rate", "loss"), rows, below=more)
 
 
 def find_learning_rate(

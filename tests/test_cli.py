@@ -454,9 +454,6 @@ BAD = {
     "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer"),
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
-    "vast batch": (
-        ["train", "--batch-size", "2000"], "batch_size must be at most the 1298 samples"
-    ),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
@@ -533,10 +530,6 @@ BAD = {
     "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
     "finder of epochs": (["find-learning-rate", "--epochs", "3"], "unrecognized arguments"),
-    "finder in vast batches": (
-        ["find-learning-rate", "--batch-size", "2000"],
-        "batch_size must be at most the 1442 samples",
-    ),
     "finder in no threads": (["find-learning-rate", "--threads", "0"], "threads must be a posit"),
     "nothing to find": (
         ["find-learning-rate", "--data", "dark.npz", "--batch-size", "2"],
@@ -1468,3 +1461,15 @@ def test_verify_prints_the_table_and_its_exit_code_tells(run, monkeypatch, error
     assert found == code
     assert json.loads(out.splitlines()[-1])["ok"] is (code == 0)
     assert asked == [True, False]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(run):
+    code, _, err = run("train", *FAST, "--batch-size", "2000", "--quiet", "--backend", "numpy")
+    assert code == 0
+    lines = [line for line in err.splitlines() if "warning" in line.lower()]
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"fastbp: warning: batch_size is 2000, more than the \d+ samples: a batch holds them all",
+        lines[0],
+    )

@@ -28,6 +28,8 @@ How much faster that is than scikit-learn depends on the batch; measured figures
 `asv_benchmarks/README.md`.
 """
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

@@ -55,13 +55,13 @@ def _format(path: FilePath) -> str:
 
 def new_figure(size: tuple[float, float], title: str | None) -> "Figure":
     """Return an empty figure of a size in inches; `$` in the title starts no formula."""
-    from matplotlib.figure import Figure
+    from .picture import Picture
 
     (width, height), lines = size, []
     for line in writable(title or "").splitlines():
         lines += textwrap.wrap(line, int(width * LETTERS_PER_INCH))
     height += TITLE_INCHES * max(0, len(lines) - 1)
-    figure = Figure((width, height), DOTS_PER_INCH, layout="constrained")
+    figure = Picture((width, height), DOTS_PER_INCH, layout="constrained")
     if lines:
         figure.suptitle("\n".join(lines), parse_math=False)
     return figure

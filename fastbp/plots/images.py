@@ -1,5 +1,7 @@
 """Pictures of a network's predictions and weights: confusion matrix, mistakes, first layer."""
 
+from __future__ import annotations
+
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ MOST_WRITTEN = 20  # classes whose counts are written into the matrix
 
 def confusion_matrix(
     net: Network, X: ArrayLike, labels: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw how many samples of each class are predicted as which.
 
     The colour is the share of the true class's samples; for up to 20 classes, counts are written.
@@ -84,7 +86,7 @@ def confusion_matrix(
 
 def mistakes(
     net: Network, X: ArrayLike, labels: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw the 25 images that the network is most confidently wrong about.
 
     Parameters
@@ -130,7 +132,7 @@ def mistakes(
     return figures.save(figure, path)
 
 
-def first_layer(net: Network, path: MaybePath = None, title: str | None = None) -> "Figure":
+def first_layer(net: Network, path: MaybePath = None, title: str | None = None) -> Figure:
     """Draw the first layer's weights as images, one for each neuron.
 
     Of more than 100 neurons, the 100 with the largest norms are shown. All share one scale.

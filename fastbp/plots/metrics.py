@@ -1,11 +1,14 @@
 """How well a network predicts, of each class or of numbers; and the norms of its layers."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
+from .._support.shown import Called
 from ..engines import get_backend
 from ..history import History
 from ..network import Network
@@ -151,7 +154,7 @@ def _targets(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
     return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=kind)
 
 
-class Norms:
+class Norms(Called):
     """A callback of `Network.fit` that records the norms of each layer on a fixed probe batch.
 
     After each epoch, the mean over the probe's samples of the Euclidean norms |a_l| and |delta_l|,
@@ -200,6 +203,9 @@ class Norms:
             raise ValueError(f"y must have one entry per sample, {n}; got shape {self._y.shape}")
         self.activations: list[tuple[float, ...]] = []
         self.deltas: list[tuple[float, ...]] = []
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"X": self._X, "y": self._y}
 
     def on_epoch_end(self, net: Network, history: History) -> None:
         """Record the norms of the network as it is now."""

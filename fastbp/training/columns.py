@@ -20,9 +20,9 @@ APART = 100  # times as large in root mean square: columns of one unit stay belo
 compared: WeakSet[Any] = WeakSet()
 
 
-def moments(X: Any, name: str) -> Moments:
-    """Return the moments of checked rows; raise for a value that is not finite."""
-    found = scaling.moments(X)
+def moments(X: Any, name: str, rows: np.ndarray | None = None) -> Moments:
+    """Return the moments of checked rows, all or some; raise for a value that is not finite."""
+    found = scaling.moments(X, rows)
     if not scaling.is_finite(found):
         largest = 100 * float(np.sqrt(found.n * np.finfo(np.float64).max))  # its square overflows
         checks.finite(name, X, np.float64, largest if X.dtype == np.float64 else 1.0)
