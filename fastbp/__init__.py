@@ -38,7 +38,7 @@ In memory, padded, the parameters take 10,304 bytes.
 >>> net.weights[0].shape, net.biases[0].shape
 ((30, 64), (30,))
 >>> net.predict(X_test[:3]), net.feedforward(X_test[:3]).shape
-(array([2, 6, 6]), (3, 10))
+(array([5, 0, 5]), (3, 10))
 >>> net.gradient(X, y).to_vector().shape  # of the mean loss, as one vector
 (2260,)
 
@@ -59,8 +59,8 @@ deviation of each column from the training data, and takes raw columns ever afte
 >>> history = net.fit(X, y, epochs=50, batch_size=10, learning_rate=0.5)
 >>> net.accuracy(X, y) > 0.97
 True
->>> net.scaling.mean.round(-1)
-array([   50., 49550.])
+>>> net.scaling.deviation.shape
+(2,)
 
 `fastbp.datasets.load("table.csv", label="NAME")` reads a CSV file; see `fastbp.datasets`.
 

@@ -105,7 +105,8 @@ def shown(code, names, pictures):
     if printed.getvalue():
         yield fenced("text", printed.getvalue())
     if hasattr(value, "_repr_png_"):
-        yield pictures.add(value._repr_png_())
+        drawn = value._repr_png_()
+        yield pictures.add(drawn if isinstance(drawn, bytes) else drawn[0])  # beside its size
     elif hasattr(value, "_repr_html_"):
         yield f'<div class="output">\n{value._repr_html_()}\n</div>'
     elif value is not None:

@@ -21,7 +21,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 # ## The search
 #
 # Eighteen trainings: three widths, two penalties, three folds each.
-network = MLPClassifier(learning_rate_init=0.01, early_stopping=True, random_state=0)
+network = MLPClassifier(max_iter=400, learning_rate_init=0.01, tol=1e-3, random_state=0)
 grid = {
     "mlpclassifier__hidden_layer_sizes": [[10], [30], [100]],
     "mlpclassifier__alpha": [1e-4, 1e-1],
