@@ -16,7 +16,7 @@ from .._support import notes as kept
 from ..history import History
 from ..model import file as model_file
 from ..network import Network
-from ..plots.metrics import Norms
+from ..plots.norms import Norms
 from ..schedules import Cosine
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
