@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ._support import checks, files
+from ._support.shown import Called
 from .history import NAMES, Best, History
 from .model import file as model_file
 from .network import Network
@@ -26,7 +27,7 @@ __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "Stop
 FilePath = str | os.PathLike[str]
 
 
-class Callback:
+class Callback(Called):
     """Base class of callbacks, with all methods that `fit` calls; each does nothing.
 
     Examples
@@ -132,6 +133,10 @@ class EarlyStopping(_Monitor):
     ) -> None:
         self.patience = checks.positive_int("patience", patience)
         self.best = self._best = Best(monitor, min_delta)
+
+    def _arguments(self) -> dict[str, Any]:
+        best = self.best
+        return {"monitor": best.monitor, "patience": self.patience, "min_delta": best.min_delta}
 
     def on_epoch_end(self, net: Network, history: History) -> None:
         """Keep the weights if they are the best; stop once patience runs out."""
@@ -247,6 +252,10 @@ class Checkpoint(_Monitor):
         self.every = checks.positive_int("every", every)
         self.best = self._best = None if monitor is None else Best(monitor)
         model_file.check_name(self.path(1))
+
+    def _arguments(self) -> dict[str, Any]:
+        path, monitor = str(self._folder / self._name), self.best and self.best.monitor
+        return {"path": path, "every": self.every, "monitor": monitor}
 
     def path(self, epoch: int) -> Path:
         """Return the file of an epoch."""

@@ -19,14 +19,14 @@ import fastbp
 from corpora.idx import write_folder
 from fastbp import engines, kernels, plots, schedules, verification
 from fastbp.cli import main, records
-from fastbp.cli.options import CURVES, MODEL
-from fastbp.cli.program import COMMANDS
-from fastbp.cli.use import REPORT
+from fastbp.cli.commands import COMMANDS
 from fastbp.model import file as checkpoint
 from fastbp.verification import tolerances
 
 FAST = ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
-HISTORY = records.beside(MODEL).name
+MODEL, HISTORY, CURVES, REPORT = (
+    f"digits{end}" for end in (".safetensors", ".history.jsonl", "-curves.png", "-report.html")
+)
 kernels.cache_dir()  # found once, before tests change what home is
 with contextlib.suppress(ImportError):
     plots.check()  # so it is with matplotlib's
@@ -108,7 +108,9 @@ def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, fo
     assert code == 0
     assert "Traceback" not in err
     lines = out.splitlines()
-    assert lines[0].startswith("digits: 1,442 samples for training, 355 for testing; 64-100-10")
+    assert lines[0].startswith(
+        "digits: 1,298 samples for training, 144 for validation, 355 for testing; 64-100-10"
+    )
     assert sum(line.startswith("epoch ") for line in lines) == 30
     epoch = lines[1]
     pattern = (
@@ -149,7 +151,7 @@ def test_json_is_the_only_line_on_stdout(run, folder):
     assert result["plot"] == str(folder / CURVES)
     assert result["history"] == str(folder / HISTORY)
     assert 0 <= result["test_accuracy"] <= 1
-    assert result["samples_per_second"] == pytest.approx(2 * 1442 / result["train_seconds"])
+    assert result["samples_per_second"] == pytest.approx(2 * 1298 / result["train_seconds"])
     assert err.count("epoch ") == 2
 
 
@@ -180,6 +182,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         "tanh", "--loss", "quadratic", "--epochs", 1, "--batch-size", 7, "--learning-rate", 0.1,
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
+        "--optimizer", "adam", "--l2", 0.01, "--clip-norm", 0.5, "--validation-split", 0.2,
     )  # fmt: skip
     assert code == 0
     result = json.loads(out)
@@ -194,7 +197,9 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         [64, 6, 5, 10], "tanh", loss="quadratic", bias=False, dtype="float64", init=0.5, seed=4,
         input_scale=1 / 16, backend=engine,
     )  # fmt: skip
-    expected.fit(digits.X_train, digits.y_train, epochs=1, batch_size=7, learning_rate=0.1)
+    X, y, *_ = fastbp.datasets.hold_out(digits.X_train, digits.y_train, 0.2)
+    rule = fastbp.Adam(l2=0.01, clip_norm=0.5)
+    expected.fit(X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule)
     np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
     assert (folder / "p.svg").exists()
 
@@ -225,7 +230,7 @@ def test_schedules_by_name_are_those_of_the_library(run, digits, option, expecte
     options = "--epochs", 5, "--learning-rate", 0.5, "--schedule", option, "--log", "log.jsonl"
     code, out, _ = run("train", *FAST, *options, "--json")
     assert code == 0
-    X, y, *validation = digits
+    X, y, *validation = fastbp.datasets.hold_out(*digits[:2])
     net = fastbp.Network(
         [64, 8, 10], "relu", loss="cross-entropy", input_scale=1 / 16, seed=0,
     )  # fmt: skip
@@ -239,20 +244,36 @@ def test_schedules_by_name_are_those_of_the_library(run, digits, option, expecte
     np.testing.assert_array_equal(fastbp.load(MODEL).to_vector(), net.to_vector())
 
 
-@pytest.mark.parametrize(
-    "option", [["--early-stopping", 3], ["--schedule", "plateau,monitor=val_loss"]]
-)
-def test_what_is_chosen_by_validation_is_chosen_on_images_held_out(
-    run, monkeypatch, digits, option
-):
+def test_a_part_of_the_training_images_is_held_out_for_validation(run, monkeypatch, digits):
+    """So that no test image is seen before the end."""
     calls = fitted(monkeypatch)
-    out = run("train", *FAST, *option)[1]
-    assert out.startswith("digits: 1,298 samples for training, 144 for validation, 355 for testing")
-    run("train", *FAST)
-    all_expected = fastbp.datasets.hold_out(*digits[:2]), digits
-    for (samples, options), expected in zip(calls, all_expected, strict=True):
+    for share in (0.1, 0.25):
+        out = run("train", *FAST, "--validation-split", share, "--backend", "numpy")[1]
+        expected = fastbp.datasets.hold_out(*digits[:2], share)
+        counts = f"{len(expected[0]):,} samples for training, {len(expected[2])} for validation"
+        assert out.startswith(f"digits: {counts}, 355 for testing")
+        (samples, options) = calls.pop()
         for found, wanted in zip((*samples, *options["validation_data"]), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+    out = run("train", *FAST, "--validation-split", 0, "--backend", "numpy")[1]
+    assert out.startswith("digits: 1,442 samples for training, 355 for testing")
+    assert "(val " not in out
+    assert calls.pop()[1]["validation_data"] is None
+
+
+def test_of_a_few_samples_none_are_held_out(run):
+    X = np.ones((4, 3), "float32")
+    np.savez("d.npz", x_train=X, y_train=[0, 1, 0, 1], x_test=X, y_test=[0, 1, 0, 1])
+    options = "--data", "d.npz", "--batch-size", 2, "--hidden", 2, "--backend", "numpy"
+    code, out, _ = run("train", *options, "--epochs", 2)
+    assert code == 0
+    assert "4 samples for training, none for validation, as a tenth of so few is none, 4" in out
+    for more, word in (
+        (["--early-stopping", 3], "--early-stopping needs validation samples"),
+        (["--schedule", "plateau,monitor=val_loss"], "with val_loss needs valid"),
+    ):
+        assert word in complaint(*run("train", *options, *more))
+    assert run("train", *options, "--early-stopping", 3, "--validation-split", 0.5)[0] == 0
 
 
 def test_early_stopping_ends_and_leaves_the_best_weights(run, digits):
@@ -290,14 +311,19 @@ CHECKPOINTS = {  # by --output
 
 def test_checkpoints_stand_beside_the_model(run, folder):
     (folder / "{c}").mkdir()
+    twins = {}
     for epochs in (2, 4):
         assert run("train", *FAST, "--epochs", epochs, "--output", f"twin {epochs}")[0] == 0
+        twins[epochs] = fastbp.load(f"twin {epochs}")
     for output, name in CHECKPOINTS.items():
         options = "--epochs", 5, "--checkpoint-every", 2, "--output", output, "--quiet"
         assert run("train", *FAST, *options)[0] == 0
         for epochs in (2, 4):
             path = folder / name.format(f"{epochs:04}")
-            assert path.read_bytes() == (folder / f"twin {epochs}").read_bytes()
+            net = fastbp.load(path)
+            np.testing.assert_array_equal(net.to_vector(), twins[epochs].to_vector())
+            remembered = net.notes["training"]
+            assert (remembered["epochs"], remembered["settings"]["epochs"]) == (epochs, 5)
             path.unlink()
         assert not list(folder.rglob("*-000*")), output
 
@@ -326,11 +352,11 @@ def test_the_finder_s_suggestion_learns_the_digits(run, folder, digits):
     assert found["losses"] == expected.losses.tolist()
     rate = f"{found['suggestion']:.3g}"
     lines = run("find-learning-rate", *options)[1].splitlines()
-    assert lines[0] == "digits: 64-20-10, sigmoid, quadratic, batches of 10"
+    assert lines[0] == "digits: 64-20-10, sigmoid, quadratic, sgd, batches of 10"
     assert lines[1].startswith("tried   1e-06 to ")
     assert lines[2] == f"suggest --learning-rate {rate}"
     assert run("plot", "learning-rate", "rates.json")[0] == 0
-    assert (folder / "fastbp-learning-rate.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "rates-learning-rate.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads(run("train", *options, "--learning-rate", rate, "--json", "--quiet")[1])
     assert result["test_accuracy"] > 0.9
 
@@ -358,7 +384,7 @@ def test_integers_are_scaled_by_their_maximum(run, folder, dtype, top, scale):
     X[0, 0] = top
     np.savez("d.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     assert run("train", *FAST, "--batch-size", 2, "--data", folder / "d.npz", "--quiet")[0] == 0
-    assert fastbp.load(MODEL).config["input_scale"] == scale
+    assert fastbp.load("d.safetensors").config["input_scale"] == scale
 
 
 def test_a_class_that_only_the_test_set_has_gets_an_output(run, folder):
@@ -428,9 +454,6 @@ BAD = {
     "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer"),
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
-    "vast batch": (
-        ["train", "--batch-size", "2000"], "batch_size must be at most the 1442 samples"
-    ),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
@@ -468,7 +491,7 @@ BAD = {
     ),
     "none to hold out": (
         ["train", "--data", "one.npz", "--batch-size", "1", "--early-stopping", "3"],
-        "X and y must ",
+        "--early-stopping needs validation samples; raise --validation-split",
     ),
     "no checkpoints": (
         ["train", "--checkpoint-every", "0"],
@@ -507,10 +530,6 @@ BAD = {
     "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
     "finder of epochs": (["find-learning-rate", "--epochs", "3"], "unrecognized arguments"),
-    "finder in vast batches": (
-        ["find-learning-rate", "--batch-size", "2000"],
-        "batch_size must be at most the 1442 samples",
-    ),
     "finder in no threads": (["find-learning-rate", "--threads", "0"], "threads must be a posit"),
     "nothing to find": (
         ["find-learning-rate", "--data", "dark.npz", "--batch-size", "2"],
@@ -533,14 +552,17 @@ BAD = {
     "plot nowhere": (["train", "--plot", "no/p.png"], "no/p.png: its folder does not exist"),
     "plot of another kind": (["train", "--plot", "p.foo"], "path must end in "),
     "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
-    "no default model": (["evaluate"], f"{MODEL}: there is no such file"),
+    "no model": (["evaluate"], "the following arguments are required: MODEL"),
+    "a model that does not remember": (["evaluate", "small"], "on; name data by --data"),
     "damaged model": (["predict", "damaged.npz"], "damaged.npz is a zip archive"),
     "foreign model": (["gradcheck", "foreign"], "foreign is not a model of fastbp"),
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
     "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
-    "model of another width": (["evaluate", "small"], "takes samples of 3 numbers, those"),
-    "images to predict": (["predict", "small"], "takes samples of 3 numbers, those of digits"),
+    "model of another width": (["evaluate", "small", "--data", "digits"], "takes samples of 3 numb"),
+    "images to predict": (
+        ["predict", "small", "--data", "digits"], "takes samples of 3 numbers, those of digits",
+    ),
     "another layout": (["evaluate", "other.onnx"], "`fastbp convert` makes a model of it"),
     "a folder for the digits": (["train", "--data-dir", "."], "is for mnist and fashion-mnist"),
     "a folder for rows": (
@@ -571,33 +593,36 @@ BAD = {
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
     "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it is empty"),
     "history without norms": (["plot", "norms", "plain.jsonl"], "norms must hold at least one"),
-    "images of another width": (["plot", "mistakes", "small"], "of digits have 64; pass the data"),
-    "matrix of another width": (["plot", "confusion", "small"], "pass the data it was trained on"),
+    "images of another width": (
+        ["plot", "mistakes", "small", "--data", "digits"], "of digits have 64; pass the data",
+    ),
+    "matrix of another width": (
+        ["plot", "confusion", "small", "--data", "digits"], "pass the data it was trained on",
+    ),
     "rates that are none": (["plot", "learning-rate", "plain.jsonl"], "it lacks rates, losses"),
-    "rates of nobody": (["plot", "learning-rate"], "find-learning-rate --json > rates.json"),
+    "rates of nobody": (["plot", "learning-rate"], "arguments are required: FILE"),
     "no rates": (["plot", "learning-rate", "none.json"], "none.json: No such file"),
     "page nowhere": (["report", "small", "--output", "no/r.html"], "no/r.html: its folder does"),
     "page a folder": (["report", "small", "--output", "."], ".: expected a file, got a folder"),
-    "page of another width": (["report", "small"], "those of digits have 64; pass the data"),
+    "page of another width": (["report", "small", "--data", "digits"], "digits have 64; pass the d"),
     "page of no model": (["report", "nothing"], "nothing: there is no such file"),
     "one layer": (["gradcheck", "--sizes", "5"], "sizes must hold the inputs and at least one"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
     "negative samples": (["gradcheck", "--samples", "-1"], "negative dimensions"),
-    "no layout": (["export", "small", "o.onnx"], "required: --to"),
-    "unknown layout": (["export", "small", "o.h5", "--to", "keras"], "--to: invalid choice: 'ker"),
-    "export of nothing": (["export", "m", "o.onnx", "--to", "onnx"], "m: there is no such file"),
+    "no suffix": (["export", "small", "o"], "OUT must end in .onnx (ONNX) or .safetensors (PyT"),
+    "export of nothing": (["export", "m", "o.onnx"], "m: there is no such file"),
     "export nowhere": (
-        ["export", "small", "no/o.onnx", "--to", "onnx"], "no/o.onnx: cannot write the file, its f",
+        ["export", "small", "no/o.onnx"], "no/o.onnx: cannot write the file, its f",
     ),
     "export by another name": (
-        ["export", "small", "o.pt", "--to", "torch"], "OUT must end in .safetensors; got o.pt",
+        ["export", "small", "o.pt"], "(PyTorch's state_dict); got o.pt",
     ),
     "bytes for PyTorch": (
-        ["export", "small", "o.safetensors", "--to", "torch", "--inputs", "uint8"],
+        ["export", "small", "o.safetensors", "--inputs", "uint8"],
         "--inputs is for ONNX",
     ),
     "export over itself": (
-        ["export", "m.safetensors", "./m.safetensors", "--to", "torch"], "OUT must be another file",
+        ["export", "m.safetensors", "./m.safetensors"], "OUT must be another file",
     ),
     "convert over itself": (
         ["convert", "m.safetensors", "m.safetensors"], "OUT must be another file than m.safetens",
@@ -658,7 +683,7 @@ def bad_files(folder):
     X[37, 2] = np.nan
     np.savez("gap.npz", x_train=X, y_train=y, x_test=X[:4], y_test=y[:4])
     X, y = np.ones((1, 3), "f4"), np.zeros(1, int)
-    np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+    np.savez("one.npz", x_train=X, y_train=y, x_test=X, y_test=y + 1)
     X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class
     np.savez("dark.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     (folder / "folder.csv").mkdir()
@@ -699,10 +724,10 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
     assert complaint(code, out, err) == "fastbp: error: m: No space left on device"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("command", [["train"], ["evaluate", MODEL], ["predict", MODEL]])
 def test_offline_mnist_is_announced_and_then_one_line(run, model, command):
     pytest.importorskip("pooch", reason="the extra data is not installed")
-    code, out, err = run(command, "--data", "mnist")
+    code, out, err = run(*command, "--data", "mnist")
     announced, error = err.splitlines()
     assert announced.startswith("fastbp: downloading mnist, 11.6 MB, to ")
     assert "mnist was not found, and could not be downloaded: " in complaint(code, out, error)
@@ -749,11 +774,11 @@ def trained(left_by_train, folder):
 
 @pytest.mark.parametrize("kind", ONE_PICTURE)
 def test_plot_draws_what_train_has_just_left(run, folder, trained, kind):
-    (folder / f"fastbp-{kind}.png").unlink(missing_ok=True)
-    code, out, err = run("plot", kind)
+    (folder / f"digits-{kind}.png").unlink(missing_ok=True)
+    code, out, err = run("plot", kind, MODEL)
     assert (code, err) == (0, "")
-    assert out == f"{kind}: {folder / f'fastbp-{kind}.png'}\n"
-    assert (folder / f"fastbp-{kind}.png").read_bytes().startswith(b"\x89PNG")
+    assert out == f"{kind}: {folder / f'digits-{kind}.png'}\n"
+    assert (folder / f"digits-{kind}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypatch):
@@ -761,7 +786,7 @@ def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypa
     for name in ONE_PICTURE.values():
         monkeypatch.setattr(plots, name, lambda *words, name=name, **more: seen.append(words))
     for kind in ONE_PICTURE:
-        assert run("plot", kind, "--output", "p.svg")[0] == 0
+        assert run("plot", kind, MODEL, "--output", "p.svg")[0] == 0
     curves, confusion, mistakes, weights, norms = seen
     history = records.read(MODEL)
     assert curves == ({MODEL: history.history}, "p.svg")
@@ -800,7 +825,8 @@ def test_train_records_history_and_norms(run, folder, digits):
     recorded = records.read(folder / "m.safetensors")
     assert len(recorded.history) == len(recorded.history.val_accuracy) == 2
     assert [len(norms) for norms in recorded.deltas] == [3, 3]
-    norms = fastbp.Norms(digits.X_train[::6], digits.y_train[::6])
+    X, y, *_ = fastbp.datasets.hold_out(*digits[:2])
+    norms = fastbp.Norms(X[::6], y[::6])
     norms.on_epoch_end(fastbp.load("m.safetensors"), None)
     assert norms.deltas == recorded.deltas[-1:]
 
@@ -813,7 +839,7 @@ def test_nothing_is_recorded_beside_a_device(run, folder):
 
 
 def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
-    code, out, err = run("report")
+    code, out, err = run("report", MODEL)
     assert (code, err) == (0, "")
     assert out == f"report: {folder / REPORT}\n"
     page = (folder / REPORT).read_text(encoding="utf-8")
@@ -830,12 +856,12 @@ def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
 
 def test_a_report_from_a_damaged_history_is_refused(run, folder, trained):
     (folder / HISTORY).write_text("loss 0.5")
-    assert "line 1 is not JSON" in complaint(*run("report"))
+    assert "line 1 is not JSON" in complaint(*run("report", MODEL))
     assert not (folder / REPORT).exists()
 
 
 def test_without_matplotlib_pictures_say_what_to_install(run, trained, without_matplotlib):
-    for argv in (["plot", "weights"], ["plot", "curves"], ["report"]):
+    for argv in (["plot", "weights", MODEL], ["plot", "curves", MODEL], ["report", MODEL]):
         assert "pip install 'fastbp[plot]'" in complaint(*run(*argv)), argv
 
 
@@ -845,12 +871,14 @@ def test_without_matplotlib_pictures_say_what_to_install(run, trained, without_m
 def test_evaluate_prints_loss_and_accuracy(run, model, digits):
     test = digits.X_test, digits.y_test
     correct = model.evaluate(*test)
-    code, out, err = run("evaluate")
+    code, out, err = run("evaluate", MODEL, "--data", "digits")
     assert (code, err) == (0, "")
     accuracy, loss = out.splitlines()
     assert accuracy == f"test accuracy {correct / 355:.4f} ({correct} of 355)"
     assert float(loss.split()[-1]) == pytest.approx(model.loss(*test), abs=1e-6)
-    result = json.loads(run("evaluate", MODEL, "--json", "--backend", "numpy")[1])
+    result = json.loads(
+        run("evaluate", MODEL, "--data", "digits", "--json", "--backend", "numpy")[1]
+    )
     assert result["correct"] == correct
     assert result["samples"] == 355
     assert result["test_accuracy"] == correct / 355
@@ -859,16 +887,16 @@ def test_evaluate_prints_loss_and_accuracy(run, model, digits):
 
 def test_evaluate_agrees_with_what_train_said(run):
     trained = json.loads(run("train", *FAST, "--json")[1])
-    evaluated = json.loads(run("evaluate", "--json")[1])
+    evaluated = json.loads(run("evaluate", MODEL, "--json")[1])
     assert evaluated["test_accuracy"] == trained["test_accuracy"]
 
 
 def test_predict_prints_classes_or_outputs(run, model, digits):
     X = digits.X_test
-    code, out, err = run("predict")
+    code, out, err = run("predict", MODEL, "--data", "digits")
     assert (code, err) == (0, "")
     assert [int(line) for line in out.splitlines()] == model.predict(X).tolist()
-    assert run("predict", MODEL, "--proba", "--output", "p.csv")[1] == ""
+    assert run("predict", MODEL, "--data", "digits", "--proba", "--output", "p.csv")[1] == ""
     outputs = np.loadtxt("p.csv", delimiter=",", dtype="float32")
     np.testing.assert_array_equal(outputs, model.feedforward(X))
 
@@ -877,7 +905,7 @@ def test_predict_prints_classes_or_outputs(run, model, digits):
 def test_predict_reads_npy(run, model, shape):
     X = np.random.default_rng(0).integers(0, 17, shape, dtype="uint8")
     np.save("x.npy", X)
-    out = run("predict", "--data", "x.npy")[1]
+    out = run("predict", MODEL, "--data", "x.npy")[1]
     assert [int(line) for line in out.splitlines()] == model.predict(X.reshape(5, 64)).tolist()
 
 
@@ -888,19 +916,21 @@ def test_a_table_is_trained_on_evaluated_and_predicted(run, digits):
     header = ",".join(["digit" if k == 30 else f"pixel {k}" for k in range(65)])
     np.savetxt("d.csv", rows, "%d", delimiter=",", header=header, comments="")
     table = "--data", "d.csv", "--label", "digit"
-    trained = json.loads(run("train", *table, "--quiet", "--json", "--epochs", 9)[1])
+    trained = json.loads(
+        run("train", *table, "--quiet", "--json", "--epochs", 9, "--output", MODEL)[1]
+    )
     assert trained["sizes"] == [64, 100, 10]
     assert trained["test_accuracy"] > 0.9
     net = fastbp.load(MODEL)
     assert net.config["input_scale"] == 1 / 16
-    evaluated = json.loads(run("evaluate", *table, "--json")[1])
+    evaluated = json.loads(run("evaluate", MODEL, *table, "--json")[1])
     assert evaluated["test_accuracy"] == trained["test_accuracy"]
     assert evaluated["samples"] == 355
-    classes = [int(line) for line in run("predict", *table)[1].splitlines()]
+    classes = [int(line) for line in run("predict", MODEL, *table)[1].splitlines()]
     assert classes == net.predict(X).tolist()  # all rows, in their order
     names = ",".join(name for name in header.split(",") if name != "digit")
     np.savetxt("x.csv", X, "%d", delimiter=",", header=names, comments="")
-    assert run("predict", "--data", "x.csv")[1] == run("predict", *table)[1]
+    assert run("predict", MODEL, "--data", "x.csv")[1] == run("predict", MODEL, *table)[1]
 
 
 def points(path, columns="a b cls", separator=",", header=True, names=("hi", "lo", "mid")):
@@ -916,7 +946,7 @@ def points(path, columns="a b cls", separator=",", header=True, names=("hi", "lo
     return found["cls"]
 
 
-OF_POINTS = ["--hidden", "8", "--epochs", "20", "--quiet", "--json"]
+OF_POINTS = ["--hidden", "8", "--epochs", "20", "--quiet", "--json", "--output", MODEL]
 
 
 @pytest.fixture
@@ -933,32 +963,34 @@ def test_a_model_knows_the_columns_and_classes_of_its_table(run, of_table):
     assert of_table["sizes"] == [2, 8, 3]
     assert of_table["test_accuracy"] > 0.8
     notes = {"columns": ["a", "b"], "label": "cls", "classes": ["hi", "lo", "mid"]}
-    assert fastbp.load(MODEL).notes == notes
-    assert json.loads(run("info", MODEL, "--json")[1])["notes"] == notes
-    classes = run("predict", "--data", "t.csv")[1].split()
+    found = fastbp.load(MODEL).notes
+    assert json.loads(run("info", MODEL, "--json")[1])["notes"] == found
+    del found["training"]
+    assert found == notes
+    classes = run("predict", MODEL, "--data", "t.csv")[1].split()
     truth = points("other.csv", "b cls a")  # in another order
     assert np.mean([a == b for a, b in zip(classes, truth, strict=True)]) > 0.8
     points("semicolons.csv", "b a", ";")
     for path in ("other.csv", "semicolons.csv"):
-        assert run("predict", "--data", path)[1].split() == classes
+        assert run("predict", MODEL, "--data", path)[1].split() == classes
     for path in ("t.csv", "other.csv"):
-        found = json.loads(run("evaluate", "--data", path, "--json")[1])
+        found = json.loads(run("evaluate", MODEL, "--data", path, "--json")[1])
         assert found["test_accuracy"] == of_table["test_accuracy"]
     points("no-header.csv", header=False)
     options = "--data", "no-header.csv", "--no-header"
-    assert run("predict", *options, "--label", 3)[1].split() == classes
-    assert json.loads(run("evaluate", *options, "--label", 3, "--json")[1])["samples"] == 29
+    assert run("predict", MODEL, *options, "--label", 3)[1].split() == classes
+    assert json.loads(run("evaluate", MODEL, *options, "--label", 3, "--json")[1])["samples"] == 29
 
 
 def test_pictures_and_reports_put_columns_in_order_and_name_classes(run, of_table, folder):
     plots.check()
     points("other.csv", "b cls a", "\t", names=("hi", "lo", "mid"))
     share = f"{100 * of_table['test_accuracy']:.2f} %"
-    assert run("report", "--data", "other.csv")[0] == 0
-    page = (folder / "fastbp-report.html").read_text("utf-8")
+    assert run("report", MODEL, "--data", "other.csv")[0] == 0
+    page = (folder / REPORT).read_text("utf-8")
     assert f"{share} of" in page
     assert '<th scope="row">mid</th>' in page
-    assert run("plot", "confusion", "--data", "other.csv", "--output", "c.svg")[0] == 0
+    assert run("plot", "confusion", MODEL, "--data", "other.csv", "--output", "c.svg")[0] == 0
     assert share in (folder / "c.svg").read_text("utf-8")
 
 
@@ -972,9 +1004,12 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
     table = "--data", "n.csv", "--no-header", "--label", "1"
     out = run("train", *table, *OF_POINTS)[1]
     assert json.loads(out)["sizes"] == [2, 8, len(classes)]
-    assert set(map(int, run("predict", *table)[1].split())) == set(classes)
+    assert set(map(int, run("predict", MODEL, *table)[1].split())) == set(classes)
     points("x.csv", "a b", header=False)
-    assert run("predict", "--data", "x.csv", "--no-header")[1] == run("predict", *table)[1]
+    assert (
+        run("predict", MODEL, "--data", "x.csv", "--no-header")[1]
+        == run("predict", MODEL, *table)[1]
+    )
     assert "classes: " in run("train", *table, "--epochs", 1)[1] or classes == [0, 1, 2]
     assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
 
@@ -982,7 +1017,7 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
 def test_a_model_of_classes_predicts_them_whatever_its_outputs_are(run, folder):
     assert run("train", *FAST, "--loss", "quadratic", "--quiet")[0] == 0
     assert fastbp.load(MODEL).config["output"] == "identity"
-    assert set(map(int, run("predict")[1].split("\n")[:-1])) <= set(range(10))
+    assert set(map(int, run("predict", MODEL)[1].split("\n")[:-1])) <= set(range(10))
 
 
 NOT_OF_THE_MODEL = {
@@ -999,26 +1034,27 @@ NOT_OF_THE_MODEL = {
 def test_a_table_of_other_columns_or_classes_is_one_line(run, of_table, columns, written, part):
     points("o.csv", columns, **written)
     plots.check()
-    for command in (["evaluate"], ["report"], ["plot", "confusion"]):
+    for command in (["evaluate", MODEL], ["report", MODEL], ["plot", "confusion", MODEL]):
         assert part in complaint(*run(*command, "--data", "o.csv"))
     if "new" not in part:  # which predict does not look at
         part = "lacks columns ['a', 'b'] and has others" if "label" in part else part
-        assert part in complaint(*run("predict", "--data", "o.csv"))
+        assert part in complaint(*run("predict", MODEL, "--data", "o.csv"))
 
 
 def test_samples_without_a_header_are_not_predicted_as_if_they_had_one(run, of_table, folder):
     (folder / "x.csv").write_text("0.1,0.2\n" * 5)
-    line = complaint(*run("predict", "--data", "x.csv"))
+    line = complaint(*run("predict", MODEL, "--data", "x.csv"))
     assert "nothing but numbers" in line
     assert "--no-header" in line
-    assert run("predict", "--data", "x.csv", "--no-header")[1].count("\n") == 5
+    assert run("predict", MODEL, "--data", "x.csv", "--no-header")[1].count("\n") == 5
 
 
 def test_notes_that_do_not_fit_are_one_line(run, model):
     for notes in ({"classes": ["a"]}, {"classes": 5}, {"classes": [[]]}):
         model.notes = notes
         model.save(MODEL)
-        assert "notes['classes'] must " in complaint(*run("predict"))
+        line = complaint(*run("predict", MODEL, "--data", "digits"))
+        assert "notes['classes'] must " in line
 
 
 @pytest.mark.parametrize("raised", [MemoryError, OSError, KeyboardInterrupt])
@@ -1046,17 +1082,17 @@ def test_the_test_part_is_checked_before_the_training(run, folder, monkeypatch):
     complaint(*run("train", "--data", "d.npz", "--early-stopping", 3))
     monkeypatch.setattr(fastbp.Network, "feedforward", lambda *_: pytest.fail("it was computed"))
     fastbp.Network([64, 2], seed=0).save(MODEL)
-    assert "its folder does not exist" in complaint(*run("predict", "--output", "no/p.csv"))
+    assert "its folder does not exist" in complaint(*run("predict", MODEL, "--output", "no/p.csv"))
 
 
 def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
     pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
     X = digits.X_test
     for inputs, kind in (("float", "float32"), ("uint8", "uint8")):
-        code, out, err = run("export", MODEL, "o.onnx", "--to", "onnx", "--inputs", inputs)
+        code, out, err = run("export", MODEL, "o.onnx", "--inputs", inputs)
         assert (code, err) == (0, "")
         first, program = out.split("\n\n")
-        assert first == f"wrote {folder / 'o.onnx'}. To use it:"
+        assert first == f"wrote {folder / 'o.onnx'}, ONNX. To use it:"
         assert f"# X: (batch, 64), {kind}" in program
         names = {"X": X.astype(kind)}
         exec(program, names)
@@ -1071,7 +1107,7 @@ def test_export_to_onnx_prints_a_program_that_runs(run, model, folder, digits):
 
 
 def test_export_to_torch_and_back(run, model, digits):
-    code, out, err = run("export", MODEL, "t.safetensors", "--to", "torch")
+    code, out, err = run("export", MODEL, "t.safetensors")
     assert (code, err) == (0, "")
     assert "torch.nn.Linear(64, 8), torch.nn.Sigmoid()," in out
     assert out.endswith("load_state_dict(safetensors.torch.load_file('t.safetensors'))\n")
@@ -1191,10 +1227,13 @@ def test_help_of_train_names_every_option_and_default(capsys):
     for option in (
         "data data-dir label no-header separator decimal hidden activation loss epochs batch-size "
         "learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
-        "checkpoint-every plot log json quiet"
+        "checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
-    for default in ("digits", "100", "relu", "cross-entropy", "30", "10", "0.05", "float32"):
+    for default in (
+        "digits", "100", "relu", "cross-entropy", "30", "10", "float32", "sgd", "0.1",
+        "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
+    ):  # fmt: skip
         assert f"(default: {default})" in text
 
 
@@ -1295,8 +1334,8 @@ def test_a_training_ends_well_whatever_becomes_of_its_words(folder, streams):
 @pytest.mark.parametrize(("line", "code"), [
     ("$F info >&-", 0), ("$F info >&- 2>&-", 0), ("$F --help >&-", 0), ("$F info --json 2>&-", 0),
     ("$F fly >&- 2>&-", 2), ("$F fly 2>/dev/full", 2),
-    ("$F info >/dev/full", 2), (f"$F {SMALL} --quiet --json >/dev/full", 2),
-    ("$F predict | true", 141),
+    ("$F info >/dev/full", 2), (f"$F {SMALL} --output other --quiet --json >/dev/full", 2),
+    (f"$F predict {MODEL} --data digits | true", 141),
 ])  # fmt: skip
 def test_closed_and_full_streams(folder, model, line, code):
     """Only a result that cannot be printed is an error, of one line."""
@@ -1340,7 +1379,7 @@ def test_any_name_of_a_file_is_written_and_shown(folder, digits, encoding, name)
         f"report {name}.model {data} --output {name}.html",
         f"plot curves {name}.model {name}.model --output {name}.png",
         f"plot confusion {name}.model {data}",
-        f"export {name}.model {name}.safetensors --to torch",
+        f"export {name}.model {name}.safetensors",
     )  # fmt: skip
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-c", COMMANDS_IN_A_ROW]
@@ -1377,15 +1416,16 @@ def test_the_path_of_a_named_data_set_is_said(run, folder, digits):
     write_folder(raw, [np.asarray(part, "u1") for part in digits])
     code, out, _ = run("train", *FAST, "--data", "mnist", "--data-dir", folder)
     assert code == 0
-    assert out.startswith(f"mnist in {raw}: 1,442 samples for training, 355 for")
-    for command in (["train", *FAST, "--quiet"], ["evaluate"]):
+    assert out.startswith(f"mnist in {raw}: 1,298 samples for training, 144 for")
+    for command in (["train", *FAST, "--quiet"], ["evaluate", "mnist.safetensors"]):
         out = run(*command, "--json", "--data", "mnist", "--data-dir", folder)[1]
         assert json.loads(out)["data_path"] == str(raw)
-    assert json.loads(run("evaluate", "--json")[1])["data_path"] is None
+    run("train", *FAST)
+    assert json.loads(run("evaluate", MODEL, "--json")[1])["data_path"] is None
 
 
 def test_import_brings_no_extras(run_program):
-    modules = run_program("modules.py", "fastbp.cli.program").stdout.split()
+    modules = run_program("modules.py", "fastbp.cli.train", "fastbp.cli.use").stdout.split()
     assert "fastbp.cli.train" in modules
     assert not {"matplotlib", "onnx", "pandas", "pooch", "sklearn", "tqdm"} & set(modules)
 
@@ -1421,3 +1461,15 @@ def test_verify_prints_the_table_and_its_exit_code_tells(run, monkeypatch, error
     assert found == code
     assert json.loads(out.splitlines()[-1])["ok"] is (code == 0)
     assert asked == [True, False]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(run):
+    code, _, err = run("train", *FAST, "--batch-size", "2000", "--quiet", "--backend", "numpy")
+    assert code == 0
+    lines = [line for line in err.splitlines() if "warning" in line.lower()]
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"fastbp: warning: batch_size is 2000, more than the \d+ samples: a batch holds them all",
+        lines[0],
+    )

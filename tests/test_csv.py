@@ -94,7 +94,8 @@ def test_labels_are_read_as_they_stand_and_numbered_by_load(table, texts, labels
     assert y.dtype == ("int64" if isinstance(labels[0], int) else "object")
     data = load(path, label="y")
     classes = sorted(set(labels))
-    assert data.notes == {"columns": ["a"], "label": "y", "classes": classes}
+    named = {"columns": ["a"], "label": "y", "classes": classes}
+    assert data.notes == {"task": "classification", **named}
     numbers = [classes.index(label) for label in labels * 5]
     for X, found in (data[:2], data[2:]):
         assert found.tolist() == [numbers[k] for k in X[:, 0]]
@@ -122,7 +123,7 @@ def test_a_subset_of_the_classes_keeps_their_numbers(table):
     data = load(path, notes=NOTES)  # which name the label
     assert data.y_train.tolist() == [1] * 5
     assert data.X_test.tolist() == [[2, 1]]
-    assert data.notes == NOTES
+    assert data.notes == {"task": "classification", **NOTES}
     path = table("\n".join(["a,y", *["1,3", "2,5"] * 5]))
     assert set(load(path, label="y", notes={}).y_train) == {3, 5}  # a model without names
 
@@ -216,8 +217,13 @@ BAD = {
     "dates": ("a,y\n2024-01-01,0\n", "column 'a' holds text, '2024-01-01' in row 1"),
     "a hundred digits": (f"a,y\n{'9' * 100},0\n{'9' * 100}x,0", "column 'a' holds text"),
     "infinite": ("a,y\n1,0\n-inf,1\n", "column 'a' is infinite in row 2"),
-    "half a class": ("a,y\n1,0\n1,0.5\n", r"'y', row 2 .*whole number or a text; got 0\.5"),
-    "vast class": ("a,y\n1,1e300\n", r"'y', row 1 .*whole number or a text; got 1e300"),
+    "two columns of text": ("a,b,y\n1,x,0\nu,v,1\n", "columns 'a', 'b' hold text, such as 'u' in"),
+    "gaps in two columns": (
+        "a,b,y\n1,,0\n,2,1\n",
+        "columns 'a', 'b' lack values, the first in row 2",
+    ),
+    "two infinite": ("a,b,y\n1,inf,0\ninf,2,1\n", "'a', 'b' are infinite, the first in row 2"),
+    "thousands as label": ('a,y\n1,"1,234"\n', "column 'y' holds '1,234'.* --decimal"),
     "a name twice": ("a,a,y\n1,2,0\n", "two columns are named 'a'"),
     "the label twice": ("a,y,y\n1,2,0\n", "two columns are named 'y'"),
     "no rows": ("a,y\n", "one row, and one column"),
@@ -240,6 +246,119 @@ def test_each_fault_is_one_clear_error(table, text, part):
     assert len(str(caught.value)) < 400 + len(str(path))
 
 
+def test_what_to_do_with_text_depends_on_the_text(table):
+    def advice(column):
+        with pytest.raises(DataError) as caught:
+            read_csv(table("\n".join(["a,y", *(f"{value},0" for value in column)])), "y")
+        return str(caught.value).partition("header; ")[2]
+
+    line = "pandas.get_dummies(table, columns=['a'], dtype=int), or leave them out"
+    assert advice(["red", "blue", "red"]) == f"make numbers of them, {line}"
+    assert "all other values are numbers: make it one" in advice(["red", "1", "2"])
+    assert "make all numbers, or leave it out" in advice(["red", "blue", "1", "2", "3"])
+    assert "one decimal mark" in advice(["1.234.567", "1"])
+
+
+def test_a_hundred_columns_of_text_are_named_at_some_length(table):
+    names = ",".join(f"a column of text {k}" for k in range(100))
+    with pytest.raises(DataError, match=r"columns 'a column of text 0', .* hold text") as caught:
+        read_csv(table(f"{names},y\n{'x,' * 100}0\n"), "y")
+    assert "columns=[...]" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+# What a column of so many rows is taken for, by its values in turn.
+TASKS = {
+    "texts": (10, ["no", "yes"], "classification"),
+    "two numbers": (10, [0, 1], "classification"),
+    "signs": (10, [-1, 1], "classification"),
+    "ten numbers": (60, range(10), "classification"),
+    "eleven, few rows": (60, range(11), "regression"),
+    "eleven, rows enough": (110, range(11), "classification"),
+    "a hundred, rows enough": (1000, range(100), "classification"),
+    "a hundred and one": (1010, range(101), "regression"),
+    "fractions": (10, [0.5, 1], "regression"),
+    "decimal commas": (10, ["0,5", "1,25"], "regression"),
+    "whole, written as floats": (10, ["0.0", "1.0"], "classification"),
+}
+
+
+@pytest.mark.parametrize(("rows", "values", "task"), TASKS.values(), ids=TASKS)
+def test_whether_a_column_holds_classes_or_numbers_is_seen(table, rows, values, task):
+    values = [str(values[k % len(values)]) for k in range(rows)]
+    path = table("\n".join(["a;y", *(f"{k % 7};{value}" for k, value in enumerate(values))]))
+    data = load(path, label="y")
+    assert data.notes["task"] == task
+    assert ("classes" in data.notes) == (task == "classification")
+    assert data.y_train.dtype == ("float64" if task == "regression" else "int64")
+    assert len(data.y_train) + len(data.y_test) == rows
+
+
+def test_a_regression_tests_every_fifth_number_by_size(table, caplog):
+    y = [k**2 / 4 for k in range(20)]
+    path = table("\n".join(["a,y", *(f"{-v},{v}" for v in y[::-1])]))
+    data = load(path, label="y")
+    assert sorted(data.y_test) == y[4::5]
+    assert sorted([*data.y_train, *data.y_test]) == y
+    for X, found in (data[:2], data[2:]):
+        assert (X[:, 0] == -found).all()
+    assert data.notes == {"columns": ["a"], "label": "y", "task": "regression"}
+    again = load(path, notes=data.notes)  # which say label and task
+    assert (again.notes, again.y_test.tolist()) == (data.notes, data.y_test.tolist())
+    X, found = read_csv(path, "y", notes=data.notes)
+    assert found.tolist() == read_csv(path, "y")[1].tolist() == y[::-1]
+    assert not caplog.messages
+
+
+def test_the_task_may_be_said(table):
+    path = table("\n".join(["a,y", *["1,3", "2,5"] * 5]))
+    data = load(path, label="y", task="regression")
+    assert sorted(data.y_train) == [3, 3, 3, 3, 5, 5, 5, 5]
+    assert data.y_train.dtype == "float64"
+    path = table("\n".join(["a,y", *(f"1,{k // 5}" for k in range(60))]))
+    assert load(path, label="y").notes["task"] == "regression"
+    assert load(path, label="y", task="classification").notes["classes"] == list(range(12))
+    with pytest.raises(ValueError, match="task must be one of classification, regression; got 'x'"):
+        load(path, label="y", task="x")
+    with pytest.raises(DataError, match="task must be one of"):
+        load(path, label="y", notes={"columns": ["a"], "task": 5})
+    with pytest.raises(ValueError, match=r"label and task are of a column of a \.csv file"):
+        load("digits", task="regression")
+
+
+TARGETS = {
+    "text": (["x", "z"], "regression", "row 1 .* holds text, 'x'.* --task classification"),
+    "text and numbers": (["1", "z"], None, "row 2 .*either numbers or texts"),
+    "fractions": (["0", "0.5"], "classification", r"row 2 .*got 0\.5; .* --task regression"),
+    "vast": (["0", "1e300"], "classification", "row 2 .*whole number or a text; got 1e300"),
+    "infinite": (["0", "inf"], None, "row 2 .*must be finite; got inf"),
+    "constant": (["2.5", "2.5"], None, "holds one number alone, 2.5: there is nothing to learn"),
+    "one class": (["2", "2"], None, "holds one class alone, 2; to train takes two or more"),
+    "no value": (["2.5", "NA"], None, "row 2 .*missing; got 'NA'"),
+    "identifiers": ([*"abcdefghijkl"], None, "12 classes in 12 rows: a class must have five"),
+    "few rows": (["1", "2"], None, "2 classes in 2 rows.* for a regression pass --task regression"),
+    "few numbers": (["0.5", "2"], None, "a data set must have five samples or more"),
+}
+
+
+@pytest.mark.parametrize(("values", "task", "part"), TARGETS.values(), ids=TARGETS)
+def test_a_target_that_cannot_be_trained_is_refused(table, values, task, part):
+    path = table("\n".join(["a,y", *(f"{k},{value}" for k, value in enumerate(values))]))
+    with pytest.raises(DataError, match=part) as caught:
+        load(path, label="y", task=task)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_column_that_counts_the_rows_is_pointed_out(table, caplog):
+    path = table("\n".join(["a,id,y", *(f"{k % 3},{k + 7},{k % 2}" for k in range(20))]))
+    data = load(path, label="y")
+    assert [line.partition(": ")[2] for line in caplog.messages] == [
+        "column 'id' counts the rows; leave it out if that is all"
+    ]
+    load(path, notes=data.notes)  # of a model: it is too late
+    assert len(caplog.messages) == 1
+
+
 def test_wrong_options_are_named(table):
     path = table("a,y\n1,0\n")
     for options, part in (
@@ -250,7 +369,7 @@ def test_wrong_options_are_named(table):
     ):
         with pytest.raises((ValueError, TypeError), match=part):
             read_csv(path, "y", **options)
-        with pytest.raises(ValueError, match=r"label names|are of a \.csv file"):
+        with pytest.raises(ValueError, match=r"are of a \.csv file"):
             load("digits", **{**options, "header": False})
 
 

@@ -556,7 +556,7 @@ def test_a_table_gives_every_fifth_row_of_each_class_to_testing(tmp_path):
 
 def test_only_tables_have_a_label(tmp_path):
     for source in ("digits", write_folder(tmp_path / "d", arrays())):
-        with pytest.raises(ValueError, match=r"label names .*\.csv"):
+        with pytest.raises(ValueError, match=r"label and task are of .*\.csv"):
             load(source, label="class")
 
 

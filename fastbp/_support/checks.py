@@ -59,9 +59,10 @@ def positive_int(name: str, value: Any) -> int:
 
 
 def batch_size(name: str, value: Any, n: int) -> int:
+    """Return the size of a batch: at most all n samples, with a warning if more were wanted."""
     if positive_int(name, value) > n:
-        raise ValueError(f"{name} must be at most the {n} samples; got {value}")
-    return int(value)
+        warn(f"{name} is {value}, more than the {n} samples: a batch holds them all")
+    return min(int(value), n)
 
 
 def positive_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> float:
@@ -91,6 +92,12 @@ def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -
 def fraction(name: str, value: Any) -> float:
     if not (is_real(value) and 0.0 < float(value) < 1.0):
         raise ValueError(f"{name} must be a number above 0 and below 1; got {value!r}")
+    return float(value)
+
+
+def share(name: str, value: Any, most: str = "below 1") -> float:
+    if not (is_real(value) and (0 <= value < 1 or (most == "1" and value == 1))):
+        raise ValueError(f"{name} must be a number from 0 to {most}; got {value!r}")
     return float(value)
 
 
@@ -163,9 +170,14 @@ def _asarray(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind != "O":
         return array
     if array.ndim == 2 and hasattr(value, "columns"):  # of Polars or Arrow
-        names = getattr(value, "column_names", value.columns)
-        return _by_columns(name, ((label, value[label]) for label in names))
+        return _by_columns(name, ((label, value[label]) for label in column_names(value) or ()))
     return _of_objects(name, array)
+
+
+def column_names(table: Any) -> list[Any] | None:
+    """Return the names of the columns of a table of pandas, Polars or Arrow; else None."""
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    return None if names is None else list(names)
 
 
 def _by_columns(name: str, columns: Iterable[tuple[Any, Any]]) -> np.ndarray:
@@ -302,7 +314,7 @@ def batch(
 ) -> tuple[Any, Targets]:
     """Return a batch that fits a `Config`; without `look`, X may hold NaN and infinity."""
     X = samples(X, config.sizes[0], names[0])
-    if look:
+    if look and config.scale is None:  # else they are found where X is standardised
         finite(names[0], X, config.dtype, config.input_scale)
     n, n_out = X.shape[0], config.sizes[-1]
     return X, targets(y, n, n_out, config.dtype, names[1], kind=(config.loss, config.output))

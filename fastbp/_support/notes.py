@@ -1,7 +1,21 @@
 """What a model remembers of its data: a dict of JSON values, with which nothing computes.
 
-A table leaves `columns`, the names of the inputs in order; `label`, the column of the classes; and
-`classes`, the labels in the order of the outputs.
+A table leaves `columns`, the names of the inputs in order; `label`, the column of the targets;
+`task`, "classes" or "numbers"; and `classes`, the labels in the order of the outputs.
+
+`fastbp train` leaves `training`, a dict, the same for the same training wherever it is saved, on
+any number of threads, resumed or not, and so without a date:
+
+- `command`: the command line that trains it again, without files to write and threads;
+- `version` of fastbp;
+- `data`, as given by --data, and `data_path`, its absolute path, None for what is bundled;
+- `label`, `header`, `separator`, `decimal`: the options by which a table was read;
+- `settings`: the values of the options that say how to train, by their names: `hidden`,
+  `activation`, `loss`, `epochs`, `batch_size`, `learning_rate`, `schedule`, `optimizer`, `l2`,
+  `clip_norm`, `early_stopping`, `validation_split`, `bias`, `init`, `dtype`, `backend`, `seed`;
+- `samples`, `validation_samples`, `test_samples`: their counts;
+- `test_digest`: a hash of the test samples, by which they are known again;
+- `epochs`: how many were trained.
 """
 
 import json
@@ -40,6 +54,26 @@ def listed(notes: Mapping[str, Any], name: str) -> list[Any] | None:
     if len(set(found)) < len(found):
         raise ValueError(f"notes[{name!r}] must not hold anything twice")
     return found
+
+
+# What commands read in `training`: of these kinds.
+_TRAINING: dict[str, Any] = {
+    **dict.fromkeys(("command", "version", "data", "test_digest"), str),
+    **dict.fromkeys(("data_path", "label", "separator", "decimal"), str | None),
+    **dict.fromkeys(("samples", "validation_samples", "test_samples", "epochs"), int),
+    "header": bool, "settings": dict,
+}  # fmt: skip
+
+
+def training(notes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a model remembers of its training; None if no command trained it."""
+    found = notes.get("training")
+    if found is None:
+        return None
+    for name, kind in _TRAINING.items():
+        if not isinstance(found, dict) or not isinstance(found.get(name, ()), kind):
+            raise ValueError(f"notes['training'] must be as `fastbp train` leaves it; see {name!r}")
+    return dict(found)
 
 
 def classes(notes: Mapping[str, Any], n_out: int) -> list[Any]:

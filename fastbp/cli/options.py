@@ -1,36 +1,32 @@
-"""The options of all commands in one table, their parser, and the data and models they name."""
+"""The options of all commands in one table, and their parser.
+
+Nothing here imports NumPy, so that `--help` and `--version` answer at once. The names of functions
+are those of the library: a test compares them.
+"""
 
 import argparse
-import errno
-import inspect
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+from .. import __version__
+from .defaults import RATES, in_words, rates_in_words
 
-from .. import datasets
-from ..callbacks import Callback, CSVLog, JSONLog, check_place
-from ..datasets import loading
-from ..datasets.csv import read_samples
-from ..datasets.dialect import Dialect
-from ..engines import versions
-from ..model import config
-from ..model.config import INITS
-from ..network import Network, load
-from ..schedules import Cosine, Exponential, OnPlateau, Schedule, Step
-
-TABLE = "--label --no-header --separator --decimal"  # what all that read tables take
-MODEL, CURVES = "fastbp-model.safetensors", "fastbp-curves.png"
+HIDDEN = "sigmoid", "tanh", "relu", "identity"
+OUTPUT = *HIDDEN, "exp", "softmax"
+LOSSES = "quadratic", "cross-entropy", "poisson"
+INITS = "lecun_normal", "normal", "uniform"
+SCHEDULES = {
+    "step": "Step",
+    "exponential": "Exponential",
+    "cosine": "Cosine",
+    "plateau": "OnPlateau",
+}
+LOGS = {".csv": "CSVLog", ".jsonl": "JSONLog"}
 KINDS = "curves", "confusion", "mistakes", "weights", "norms", "learning-rate"
-SCHEDULES: dict[str, type[Schedule]] = {
-    "step": Step, "exponential": Exponential, "cosine": Cosine, "plateau": OnPlateau,
-}  # fmt: skip
-LOGS: dict[str, Callable[[str], Callback]] = {".csv": CSVLog, ".jsonl": JSONLog}
+Declaration = dict[str, Any]
 
 
 class Result(NamedTuple):
@@ -41,21 +37,18 @@ class Result(NamedTuple):
     ok: bool = True
 
 
-Run = Callable[[argparse.Namespace], Result]
-
-
 class Command(NamedTuple):
-    """A function that is a command; its docstring is the text of `fastbp COMMAND --help`."""
+    """A command: where its function is, the options that it takes, and the text of its help."""
 
-    name: str
-    run: Run
-    options: list[str]
-    changes: Mapping[str, dict[str, Any]]  # in the declarations of single options
+    function: str  # module.function, below this package; the command has the function's name
+    options: str
+    text: str
+    changes: Mapping[str, Declaration] = {}  # by `data` for --data, and so on
 
-
-def command(options: str, **changes: dict[str, Any]) -> Callable[[Run], Command]:
-    """Make a function a command with these options; `changes` by `data` for --data, and so on."""
-    return lambda run: Command(run.__name__.replace("_", "-"), run, options.split(), changes)
+    @property
+    def name(self) -> str:
+        """What users call it by."""
+        return self.function.partition(".")[2].replace("_", "-")
 
 
 def _widths(text: str) -> list[int]:
@@ -76,121 +69,207 @@ def _number(text: str) -> float | str:
     return text
 
 
-def _schedule(text: str) -> tuple[type[Schedule], dict[str, Any]]:
+class Schedule(str):
+    """A schedule as typed; `kind` is its name, `settings` are its values by their names."""
+
+    kind: str
+    settings: dict[str, Any]
+
+
+def _schedule(text: str) -> Schedule:
+    import inspect
+
+    from .. import schedules
+
     name, *pairs = text.split(",")
     if name not in SCHEDULES:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(SCHEDULES)}; got {name!r}")
-    known = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
-    found: dict[str, Any] = {}
+    known = list(inspect.signature(getattr(schedules, SCHEDULES[name])).parameters)[1:]
+    found = Schedule(text)
+    found.kind, found.settings = SCHEDULES[name], {}
     for key, equals, value in (pair.partition("=") for pair in pairs):
         if key not in known or not equals:
             expected = " or ".join(f"{option}=..." for option in known)
             raise argparse.ArgumentTypeError(f"{name} takes {expected}; got {key + equals!r}")
-        if key in found:
+        if key in found.settings:
             raise argparse.ArgumentTypeError(f"{key}= is given more than once")
-        found[key] = _number(value)
-    return SCHEDULES[name], found
+        found.settings[key] = _number(value)
+    return found
 
 
-def _log(path: str) -> Callback:
-    suffix = os.path.splitext(path)[1]
-    if suffix not in LOGS:
+def _log(path: str) -> str:
+    if os.path.splitext(path)[1] not in LOGS:
         raise argparse.ArgumentTypeError(f"expected a file {' or '.join(LOGS)}; got {path!r}")
-    return LOGS[suffix](path)
+    return path
 
 
-def _value(metavar: str, help: str, default: Any = None, type: Any = str) -> dict[str, Any]:
+def _value(metavar: str, help: str, default: Any = None, type: Any = str) -> Declaration:
     return {"metavar": metavar, "help": help, "default": default, "type": type}
 
 
-def _choice(choices: Iterable[str], help: str, default: str | None = None) -> dict[str, Any]:
+def _choice(choices: Iterable[str], help: str, default: str | None = None) -> Declaration:
     return {"choices": choices, "help": help, "default": default}
 
 
-_switch = partial(dict[str, Any], action="store_true")
+_switch = partial(dict[str, Any], action="store_true", default=False)
 _count = partial(_value, "N", type=int)
-# How each option is declared, unless a command changes it.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "model": {"nargs": "?", **_value("MODEL", "a file that train wrote", MODEL)},
-    "kind": {"metavar": "KIND", "choices": KINDS, "help": ", ".join(KINDS)},
-    "files": {"nargs": "*", **_value("FILE", f"a model that train wrote (default: {MODEL}), or "
-        "more for curves; for learning-rate, the output of find-learning-rate --json",
-    )},
-    "file": {"metavar": "FILE", "help": "a .safetensors (a state_dict of PyTorch) or .onnx file"},
-    "out": {"metavar": "OUT", "help": "the file to write: .safetensors, or .onnx for ONNX"},
-    "--data": _value(
-        "DATA", "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX "
-        "files, a Keras-style .npz, mnist.pkl.gz, or a .csv", "digits",
-    ),
-    "--data-dir": _value(
-        "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by default "
-        "$FASTBP_DATA, then the caches of the user and the system"
-    ),
-    "--label": _value(
-        "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows it"
-    ),
-    "--no-header": {
-        "dest": "header", "action": "store_false",
-        "help": "the first line of a .csv is a sample; its columns are then named 1, 2, 3, ...",
+SETS = (
+    "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX files, a "
+    "Keras-style .npz, mnist.pkl.gz, or a .csv"
+)
+# How each option is declared, unless a command changes it, by the headings of the help.
+GROUPS: dict[str, dict[str, Declaration]] = {
+    "files": {
+        "model": _value("MODEL", "a model that train or convert wrote"),
+        "kind": {"metavar": "KIND", "choices": KINDS, "help": ", ".join(KINDS)},
+        "files": {"nargs": "+", **_value("FILE", "a model that train wrote, or more for curves; "
+            "for learning-rate, the output of find-learning-rate --json",
+        )},
+        "file": {"metavar": "FILE", "help": "a .safetensors (a state_dict of PyTorch) or .onnx"},
+        "out": {"metavar": "OUT", "help": "the file to write: its suffix says the format, .onnx or "
+            ".safetensors (a state_dict of PyTorch)",
+        },
     },
-    "--separator": _value(
-        "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
-        type=lambda text: "\t" if text in ("tab", r"\t") else text,
-    ),
-    "--decimal": _choice(".,", "the decimal point of a .csv (default: found out)"),
-    "--hidden": _value("N,N", "widths of hidden layers, as 100,100; '' for none", "100", _widths),
-    "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
-    "--activation": _choice(config.HIDDEN, "of the hidden layers", "relu"),
-    "--output-activation": _choice(config.OUTPUT, "of the output layer (default: as in train)"),
-    "--order": _value("NAME,NAME", "layers of a state_dict, inputs first", type=_names),
-    "--loss": _choice(
-        config.LOSSES, "cross-entropy has a softmax output; quadratic has a sigmoid output after "
-        "sigmoid layers, otherwise identity", "cross-entropy",
-    ),
-    "--no-bias": {"dest": "bias", "action": "store_false", "help": "weights only"},
-    "--epochs": _count("passes over the training samples", 30),
-    "--batch-size": _count("samples per step; 1 is online learning", 10),
-    "--learning-rate": _value("RATE", "step size; sigmoid layers need 0.3 to 3", 0.05, float),
-    "--schedule": _value(
-        "NAME[,KEY=VALUE]", "how the learning rate changes from epoch to epoch: "
-        "step,every=10,factor=0.5; exponential,factor=0.95; cosine; plateau,patience=5,factor=0.5",
-        type=_schedule,
-    ),
-    "--early-stopping": _count(
-        "stop after N epochs without a smaller validation loss, and keep the best weights; a tenth "
-        "of the training images becomes the validation data"
-    ),
-    "--checkpoint-every": _count("also save the model after every N epochs"),
-    "--checkpoint": _value(
-        "FILE", "save the training's state every minute, at Ctrl-C or SIGTERM, and at the end"
-    ),
-    "--resume": _value("FILE", "continue this training; only --epochs and --threads may differ"),
-    "--log": _value("FILE", "file that gets a line for each epoch: .csv or .jsonl", type=_log),
-    "--init": _value("INIT", f"{', '.join(INITS)} or standard deviation", "lecun_normal", _number),
-    "--dtype": _choice(("float32", "float64"), "precision", "float32"),
-    "--threads": _count("number of threads; the result has the same bits for any number", 1),
-    "--distributed": _switch(help="share each batch among the ranks that mpiexec started"),
-    "--sync-every": _count(
-        "with --distributed: average the ranks' weights every N steps instead of the gradients of "
-        "each step, for batches so small that a message takes longer than a step", 1,
-    ),
-    "--seed": _count("of the initial weights and of the samples", 0),
-    "--samples": _count("number of random samples", 5),
-    "--backend": _choice(("numba", "numpy"), "compiled kernels or the NumPy reference", "numba"),
-    "--output": _value("FILE", "the model", MODEL),
-    "--to": {"required": True, "choices": ("torch", "onnx"), "help": "the format"},
-    "--inputs": _choice(("float", "uint8"), "inputs of an ONNX model: numbers or bytes", "float"),
-    "--input-scale": _value(
-        "SCALE", "factor for the inputs, such as 0.00392157 if PyTorch was given pixels from 0 to "
-        "1 and the model will be given bytes", type=float,
-    ),
-    "--plot": _value("FILE", f"the curves (default: {CURVES}, if matplotlib is installed)"),
-    "--proba": _switch(help="print the outputs, comma-separated, not the class"),
-    "--quick": _switch(help="fewer shapes: seconds, not minutes"),
-    "--json": _switch(help="print the result as one JSON object, the last line of stdout"),
-    "--quiet": _switch(help="print only the result"),
+    "data": {
+        "--data": _value("DATA", SETS),
+        "--data-dir": _value(
+            "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by "
+            "default $FASTBP_DATA, then the caches of the user and the system"
+        ),
+        "--label": _value(
+            "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows "
+            "it"
+        ),
+        "--no-header": {
+            "dest": "header", "action": "store_false", "default": True,
+            "help": "the first line of a .csv is a sample; its columns are named 1, 2, 3, ...",
+        },
+        "--separator": _value(
+            "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
+            type=lambda text: "\t" if text in ("tab", r"\t") else text,
+        ),
+        "--decimal": {
+            **_choice(".,", "the decimal point of a .csv, . or , (default: found out)"),
+            "metavar": "CHAR",
+        },
+        "--validation-split": _value(
+            "SHARE", "the part of the training samples that is held out of the training, and "
+            "evaluated after each epoch as `val`; 0 for none, as in Network.fit, which leaves it "
+            "to its caller", 0.1, float,
+        ),
+    },
+    "network": {
+        "--hidden": _value(
+            "N,N", f"widths of hidden layers, as 100,100; '' for none {in_words('hidden')}",
+            type=_widths,
+        ),
+        "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
+        "--activation": _choice(
+            HIDDEN, "of the hidden layers; Network has sigmoid, the classic one, but relu learns "
+            "faster", "relu",
+        ),
+        "--output-activation": _choice(OUTPUT, "of the output layer (default: as in train)"),
+        "--loss": _choice(
+            LOSSES, "cross-entropy has a softmax output; quadratic, Network's default, has a "
+            "sigmoid output after sigmoid layers, otherwise identity; classes are learnt better "
+            "by cross-entropy", "cross-entropy",
+        ),
+        "--no-bias": {
+            "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
+        },
+        "--init": _value(
+            "INIT", f"{', '.join(INITS)} or standard deviation", "lecun_normal", _number
+        ),
+        "--dtype": _choice(("float32", "float64"), "precision", "float32"),
+        "--input-scale": _value(
+            "SCALE", "factor for the inputs, such as 0.00392157 if PyTorch was given pixels from 0 "
+            "to 1 and the model will be given bytes", type=float,
+        ),
+        "--order": _value("NAME,NAME", "layers of a state_dict, inputs first", type=_names),
+    },
+    "training": {
+        "--epochs": _count(f"passes over the training samples {in_words('epochs')}"),
+        "--batch-size": _count(
+            f"samples per step; 1 is online learning {in_words('batch_size')}"
+        ),
+        "--learning-rate": _value(
+            "RATE", "step size; sigmoid layers with the quadratic loss need 0.3 to 3; "
+            f"find-learning-rate suggests one (default: {rates_in_words()})", type=float,
+        ),
+        "--optimizer": _choice(RATES, "how weights follow the gradient", "sgd"),
+        "--l2": _value(
+            "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
+            "the loss; 0.0001 is usual", 0.0, float,
+        ),
+        "--clip-norm": _value(
+            "NORM", "shorten longer gradients to this norm (default: no limit)", type=float
+        ),
+        "--schedule": _value(
+            "NAME[,KEY=VALUE]", "how the learning rate changes from epoch to epoch: "
+            "step,every=10,factor=0.5; exponential,factor=0.95; cosine; "
+            "plateau,patience=5,factor=0.5", type=_schedule,
+        ),
+        "--early-stopping": _count(
+            "stop after N epochs without a smaller validation loss, and keep the best weights"
+        ),
+    },
+    "computation": {
+        "--seed": _count("of initial weights and order; Network has none by default, but a "
+            "command that is repeated gives the same model", 0),
+        "--threads": _count("number of threads; the result has the same bits for any number", 1),
+        "--backend": _choice(
+            ("numba", "numpy"), "compiled kernels or the NumPy reference", "numba"
+        ),
+        "--distributed": _switch(help="share each batch among the ranks that mpiexec started"),
+        "--sync-every": _count(
+            "with --distributed: average the ranks' weights every N steps instead of the gradients "
+            "of each step, for batches so small that a message takes longer than a step", 1,
+        ),
+        "--samples": _count("number of random samples", 5),
+    },
+    "output": {
+        "--output": _value(
+            "FILE", "the model; history and pictures lie beside it and have its name (default: "
+            "named after the data, as mnist.safetensors)"
+        ),
+        "--checkpoint": _value(
+            "FILE", "save the training's state every minute, at Ctrl-C or SIGTERM, and at the end"
+        ),
+        "--resume": _value(
+            "FILE", "continue this training; only --epochs and --threads may differ"
+        ),
+        "--checkpoint-every": _count("also save the model after every N epochs"),
+        "--plot": _value(
+            "FILE", "the curves (default: MODEL-curves.png, if matplotlib is installed)"
+        ),
+        "--log": _value("FILE", "file that gets a line for each epoch: .csv or .jsonl", type=_log),
+        "--inputs": _choice(
+            ("float", "uint8"), "inputs of an ONNX model: numbers or bytes", "float"
+        ),
+        "--proba": _switch(help="print the outputs, comma-separated, not the class"),
+        "--quick": _switch(help="fewer shapes: seconds, not minutes"),
+        "--json": _switch(help="print the result as one JSON object, the last line of stdout"),
+        "--quiet": _switch(help="print only the result"),
+    },
 }  # fmt: skip
-TEST_DATA = {"help": f"test images: {OPTIONS['--data']['help']}"}
+
+
+def declared(command: Command) -> Iterator[tuple[str, str, Declaration]]:
+    """Yield name, key and declaration of each option that a command takes."""
+    wanted = command.options.split()
+    for name, usual in ((name, one) for group in GROUPS.values() for name, one in group.items()):
+        if name in wanted:
+            key = name.lstrip("-").replace("-", "_")
+            declaration = usual | command.changes.get(key, {})
+            yield name, declaration.get("dest", key), declaration
+
+
+def _places(command: Command) -> Iterator[str]:
+    """Yield how the usage shows what stands by its place."""
+    shapes = {None: "{}", "?": "[{}]", "+": "{} ..."}
+    for name, _, declaration in declared(command):
+        if name[0] != "-":
+            yield shapes[declaration.get("nargs")].format(declaration["metavar"])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -213,118 +292,36 @@ class _Help(argparse.RawDescriptionHelpFormatter):  # keeps the lines of the exa
 
 
 def parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
-    """Return the parser of all commands; what it parses has the function to call in `run`."""
+    """Return the parser of all commands; what it parses has the command in `command`."""
     parser = _Parser(
         prog="fastbp", formatter_class=_Help, allow_abbrev=False,
         description="Train multi-layer perceptrons by back-propagation, fast; check gradients, "
         "draw and report what was learned, exchange models with other programs.",
         epilog="""\
 first steps:
-  fastbp train              1,797 handwritten digits, a second; writes a model and its history
-  fastbp report             one HTML page about it, with all pictures
-  fastbp export fastbp-model.safetensors digits.onnx --to onnx
+  fastbp train                       1,797 handwritten digits, a second; writes digits.safetensors
+  fastbp report digits.safetensors   one HTML page about the model, with all pictures
+  fastbp export digits.safetensors digits.onnx
+  fastbp train --data wine.csv --label class     a table of yours; writes wine.safetensors
 
-Pictures need matplotlib, ONNX files need onnx: pip install 'fastbp[plot,onnx]'.
+Pictures need matplotlib, tables pandas, ONNX files onnx: pip install 'fastbp[plot,csv,onnx]'.
 `fastbp COMMAND --help` shows options and examples.""",
     )  # fmt: skip
-    version = f"fastbp {versions.version('fastbp')}"
+    version = f"fastbp {__version__}"
     parser.add_argument("--version", action="version", version=version, help="show the version")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for one in commands:
-        description, _, more = inspect.cleandoc(one.run.__doc__ or "").partition("\n\n")
+        description, _, more = one.text.partition("\n\n")
         sub = subparsers.add_parser(
             one.name, help=description[:1].lower() + description[1:-1], description=description,
             epilog=more, formatter_class=_Help, allow_abbrev=False,
+            usage=" ".join(["fastbp", one.name, "[options]", *_places(one)]),
         )  # fmt: skip
-        for option in one.options:
-            change = one.changes.get(option.lstrip("-").replace("-", "_"), {})
-            sub.add_argument(option, **OPTIONS[option] | change)
-        sub.several_files = "files" in one.options
-        sub.set_defaults(run=one.run)
+        for title, options in GROUPS.items():
+            group = sub.add_argument_group(title)
+            for name, dest, declaration in declared(one):
+                if name in options:
+                    group.add_argument(name, **declaration)
+                    sub.several_files |= dest == "files"
+        sub.set_defaults(command=one)
     return parser
-
-
-def load_data(
-    args: argparse.Namespace, mapped: bool = False, notes: Mapping[str, Any] | None = None
-) -> datasets.Dataset:
-    """Return the data set that --data names; a download shows a progress bar in a terminal."""
-    return datasets.load(
-        find_data(args), label=args.label, mapped=mapped, header=args.header,
-        separator=args.separator, decimal=args.decimal, notes=notes,
-    )  # fmt: skip
-
-
-def find_data(args: argparse.Namespace) -> str | Path:
-    """Return the path that --data names, also as `args.data_path`; for the digits, their name."""
-    args.data_path = None
-    if args.data == "digits" and args.data_dir is None:
-        return "digits"
-    path = loading.locate(args.data, args.data_dir, shows_progress(args))
-    args.data_path = os.path.abspath(path)
-    return path
-
-
-def shows_progress(args: argparse.Namespace) -> bool:
-    """Return whether somebody follows in a terminal."""
-    return not getattr(args, "quiet", False) and sys.stderr.isatty()
-
-
-def load_data_for(net: Network, args: argparse.Namespace) -> datasets.Dataset:
-    """Return the data set that --data names, if its samples fit the network."""
-    data = load_data(args, notes=net.notes)
-    if (n_in := data.X_test.shape[1]) != net.sizes[0]:
-        sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
-        raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
-    return data
-
-
-def load_samples(net: Network, args: argparse.Namespace) -> np.ndarray:
-    """Return all rows of a .npy or .csv file, or the test images of a data set."""
-    if loading.is_table(args.data):
-        dialect = Dialect(args.header, args.separator, args.decimal)
-        return read_samples(find_data(args), args.label, dialect, net.notes)
-    if args.data.lower().endswith(".npy"):
-        X = datasets.map_npy(find_data(args))
-        return X.reshape(len(X), -1)
-    return load_data_for(net, args).X_test
-
-
-def load_model(path: str, backend: str = "numba") -> Network:
-    """Load a model file."""
-    if not os.path.exists(path):
-        reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
-        raise FileNotFoundError(errno.ENOENT, reason, path)
-    if path.lower().endswith(".onnx"):
-        raise ValueError(f"{path} is an ONNX file; `fastbp convert` makes a model of it")
-    return load(path, backend=backend)
-
-
-def new_network(args: argparse.Namespace, sizes: list[int], **more: Any) -> Network:
-    """Return a new network as the options say."""
-    return Network(
-        sizes, activation=args.activation, loss=args.loss, bias=args.bias, backend=args.backend,
-        seed=args.seed, **more,
-    )  # fmt: skip
-
-
-def title(net: Network) -> str:
-    """Return sizes, activation and loss in a few words."""
-    return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
-
-
-def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:
-    """Raise now, not after an hour of training, if a file cannot be written, or is one of others.
-
-    Those are the other files to be written, and those that are `read`.
-    """
-    taken = {os.path.realpath(path) for path in filter(None, read) if path not in datasets.NAMES}
-    for path in filter(None, paths):
-        check_place(path)
-        device = os.path.exists(path) and not os.path.isfile(path)  # such as /dev/null
-        if not os.access(path if device else Path(path).parent, os.W_OK):
-            raise PermissionError(errno.EACCES, "its folder is not writable", path)
-        place = os.path.realpath(path)
-        if place in taken:
-            raise ValueError(f"{path}: the command uses this file already; name another")
-        if os.path.isfile(place) or not os.path.exists(place):  # no device such as /dev/null
-            taken.add(place)

@@ -10,51 +10,34 @@ from typing import Any
 
 import numpy as np
 
-from .. import callbacks, datasets, lr_finder, plots
+from .. import callbacks, datasets, lr_finder, optimizers, plots, schedules
 from .._support import checks
-from .._support import notes as kept
+from ..errors import ModelFileError
 from ..history import History
 from ..model import file as model_file
 from ..network import Network
 from ..plots.norms import Norms
-from ..schedules import Cosine
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
-from . import options, records
-from .options import CURVES, TABLE, Result, command, load_data, title
+from . import defaults, inputs, memory, records
+from .inputs import load_data, named_after, title
+from .options import LOGS, Result
 from .streams import say
 
+_Pair = tuple[np.ndarray, np.ndarray] | None
 PROBE = 256  # samples on which the norms of each layer are recorded
 
 
-@command(
-    f"--data --data-dir {TABLE} --hidden --activation --loss --epochs --batch-size "
-    "--learning-rate --schedule --early-stopping --no-bias --init --dtype --threads --seed "
-    "--backend --distributed --sync-every --output --checkpoint --resume --checkpoint-every --plot "
-    "--log --json --quiet"
-)
 def train(args: Namespace) -> Result:
-    r"""Train a network, save it, draw its curves.
-
-    Integer inputs are scaled by 1/max of the training images (1/16 for the digits, 1/255 for images
-    of bytes); the model stores the scale. The test images are the validation data: they are
-    evaluated after each epoch, and nothing is chosen by them. Where validation makes a choice, as
-    with --early-stopping, its images are held out of the training images.
-
-    shell examples:
-      fastbp train                                  the bundled digits, a second
-      fastbp train --data mnist --hidden 100,100 --threads 2
-      fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \
-          --init normal --learning-rate 3.0         the network of Nielsen's book
-      fastbp train --data points.csv --label class --hidden 10
-      fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
-      fastbp train --epochs 9999 --checkpoint run.safetensors   stop it with Ctrl-C, and continue:
-      fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors
-      mpiexec -n 4 fastbp train --distributed --data mnist --hidden 512,512 --batch-size 512
-      fastbp train --quiet --json | jq .test_accuracy
-    """
+    """Train a network, save it, draw its curves."""
     if args.sync_every != 1 and not args.distributed:
         raise ValueError("--sync-every is for several ranks; add --distributed")
+    args.as_typed, args.named = memory.as_typed(args), args.output is not None
+    defaults.settle(args)
+    args.output = args.output or memory.model_of(args.data)
+    device = os.path.exists(args.output) and not os.path.isfile(args.output)  # such as /dev/null
+    args.history = None if device else os.fspath(records.beside(args.output))
+    args.curves = args.plot or (None if device else named_after(args.output, "-curves.png"))
     comm = world() if args.distributed else None
     with joined(comm, []) as ranks:
         ranks.call_first(lambda: _check_places(args))
@@ -63,35 +46,32 @@ def train(args: Namespace) -> Result:
         with ranks.agreed():
             data = load_data(args, mapped=args.distributed)
             scale = _input_scale(data.X_train[ranks.share(len(data.X_train))])
+        ranks.call_first(lambda: _check_replaced(args))
         return _train(args, data, min(ranks.gather(scale)), ranks, comm)
 
 
 def _train(
     args: Namespace, data: datasets.Dataset, scale: float, ranks: Ranks, comm: Any
 ) -> Result:
-    progress = options.shows_progress(args)
+    progress = inputs.shows_progress(args)
     with ranks.agreed():
-        X, y, X_val, y_val = _hold_out(args, data)
         net = _network(args, data, scale)
-        if X_val is not data.X_test:  # what is wrong with it is found now, not after an hour
-            net.evaluate(data.X_test, data.y_test)
+        X, y, held_out = _hold_out(args, data)
+        net.loss(data.X_test, data.y_test)  # what is wrong is found now, not after an hour
+        counts = {"samples": len(X), "validation_samples": len(held_out[0]) if held_out else 0}
+        memory.remember(args, net, data, **counts)
         probe = slice(None, None, -(-len(X) // PROBE))
         norms = Norms(X[probe], y[probe])
         learning_rate, called = _learning_rate(args), [norms, *_callbacks(args, progress)]
+        rule = _optimizer(args)
     if not args.quiet:
-        held_out = "" if X_val is data.X_test else f"{len(X_val):,} for validation, "
-        counts = f"{len(X):,} samples for training, {held_out}{len(data.X_test):,} for testing"
-        named = args.data_path and args.data in datasets.NAMES
-        where = f"{args.data} in {args.data_path}" if named else args.data
-        _say(args, f"{where}: {counts}; {title(net)}; {net.dtype}, {net.backend}")
-        if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
-            _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
+        _introduce(args, net, len(data.X_test), *counts.values())
     try:
         history = net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
-            validation_data=(X_val, y_val), callbacks=called, progress=progress,
-            threads=args.threads, checkpoint=args.checkpoint, resume=args.resume, comm=comm,
-            sync_every=args.sync_every,
+            validation_data=held_out, callbacks=called,
+            progress=progress, threads=args.threads, optimizer=rule, checkpoint=args.checkpoint,
+            resume=args.resume, comm=comm, sync_every=args.sync_every,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = args.checkpoint is not None and os.path.exists(args.checkpoint)
@@ -101,6 +81,19 @@ def _train(
         raise
     result: Result = ranks.call_first(lambda: _saved(args, data, net, history, norms, len(X)))
     return result
+
+
+def _introduce(args: Namespace, net: Network, tested: int, trained: int, validated: int) -> None:
+    """Say what is trained, on what."""
+    few = "none for validation, as a tenth of so few is none" if args.validation_split else ""
+    held_out = f"{validated:,} for validation" if validated else few
+    counts = [f"{trained:,} samples for training", held_out, f"{tested:,} for testing"]
+    named = args.data_path and args.data in datasets.NAMES
+    where = f"{args.data} in {args.data_path}" if named else args.data
+    words = f"{title(net)}; {net.dtype}, {net.backend}"
+    _say(args, f"{where}: {', '.join(filter(None, counts))}; {words}")
+    if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
+        _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
 
 
 def _saved(args: Namespace, data: datasets.Dataset, net: Network, *trained: Any) -> Result:
@@ -114,14 +107,26 @@ def _saved(args: Namespace, data: datasets.Dataset, net: Network, *trained: Any)
 
 
 def _check_places(args: Namespace) -> None:
-    history, log = os.fspath(records.beside(args.output)), args.log and args.log.path
     checkpoint = args.checkpoint
     read = args.data, None if args.resume == checkpoint else args.resume
     for path in filter(None, (args.output, checkpoint)):
         model_file.check_name(path)
-    options.check_writable(args.output, history, args.plot or CURVES, log, checkpoint, read=read)
+    inputs.check_writable(args.output, args.history, args.curves, args.log, checkpoint, read=read)
     if args.plot:
         plots.check(args.plot)
+
+
+def _check_replaced(args: Namespace) -> None:
+    """Raise if a model whose name nobody chose would replace one of other data."""
+    if args.named or not os.path.exists(args.output):
+        return
+    try:
+        _, _, notes = model_file.read_model(args.output)
+    except ModelFileError:
+        notes = {}
+    if not memory.is_of(args, notes):
+        what = f"{args.output} is there, and not a model of the same data"
+        raise ValueError(f"{what}; name the new one by --output, or remove it")
 
 
 def _say(args: Namespace, line: str) -> None:
@@ -130,21 +135,30 @@ def _say(args: Namespace, line: str) -> None:
         say(line, sys.stderr if args.json else sys.stdout)
 
 
-def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, ...]:
-    """Return samples for training and validation; test images validate if they choose nothing."""
-    monitor = args.schedule[1].get("monitor", "") if args.schedule else ""
-    if args.early_stopping is not None or str(monitor).startswith("val_"):
-        checks.finite("X", data.X_train, args.dtype)  # here, where rows are the user's
-        return datasets.hold_out(data.X_train, data.y_train, seed=args.seed)
-    return data
+def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, np.ndarray, _Pair]:
+    """Return samples and targets for training, and for validation if there are to be any."""
+    X, y, share = data.X_train, data.y_train, args.validation_split
+    if not 0 <= share < 1:
+        raise ValueError(f"--validation-split must be from 0 to below 1; got {share:g}")
+    if len(X) < 2 or round(share * len(X)) == 0:
+        monitor = str(args.schedule.settings.get("monitor", "")) if args.schedule else ""
+        needs = {
+            "--early-stopping": args.early_stopping is not None,
+            f"--schedule with {monitor}": monitor.startswith("val_"),
+        }
+        for option in (option for option, needed in needs.items() if needed):
+            raise ValueError(f"{option} needs validation samples; raise --validation-split")
+        return X, y, None
+    checks.finite("X", X, args.dtype)  # here, where rows are the user's
+    X, y, *held_out = datasets.hold_out(X, y, share)
+    return X, y, (held_out[0], held_out[1])
 
 
 def _network(args: Namespace, data: datasets.Dataset, scale: float) -> Network:
     classes = int(max(data.y_train.max(), data.y_test.max())) + 1
     sizes = [data.X_train.shape[1], *args.hidden, classes]
-    net = options.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
+    net = inputs.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
     net.notes = {"classes": list(range(classes)), **data.notes}
-    kept.text(net.notes)  # now, not when it is saved
     return net
 
 
@@ -156,9 +170,15 @@ def _input_scale(X: np.ndarray) -> float:
 def _learning_rate(args: Namespace) -> Any:
     if args.schedule is None:
         return args.learning_rate
-    schedule, settings = args.schedule
-    usual = {"epochs": args.epochs} if schedule is Cosine else {}
-    return _made("--schedule", schedule, args.learning_rate, **usual | settings)
+    kind, settings = args.schedule.kind, args.schedule.settings
+    usual = {"epochs": args.epochs} if kind == "Cosine" else {}
+    return _made("--schedule", getattr(schedules, kind), args.learning_rate, **usual | settings)
+
+
+def _optimizer(args: Namespace) -> optimizers.Optimizer:
+    rule = optimizers.optimizer(args.optimizer)
+    rule.l2, rule.clip_norm = args.l2, args.clip_norm
+    return rule
 
 
 def _made(option: str, kind: Callable[..., Any], *values: Any, **more: Any) -> Any:
@@ -169,6 +189,7 @@ def _made(option: str, kind: Callable[..., Any], *values: Any, **more: Any) -> A
 
 
 def _callbacks(args: Namespace, progress: bool) -> Iterator[Any]:
+    yield memory.CountEpochs()  # before those that save
     if not args.quiet:
         yield EpochLines(args.epochs, partial(_say, args), progress)
     if args.early_stopping is not None:
@@ -179,15 +200,14 @@ def _callbacks(args: Namespace, progress: bool) -> Iterator[Any]:
         path = os.path.join(folder, stem + "-{epoch:04d}" + suffix)
         yield _made("--checkpoint-every", callbacks.Checkpoint, path, args.checkpoint_every)
     if args.log is not None:
-        yield args.log
+        yield getattr(callbacks, LOGS[os.path.splitext(args.log)[1]])(args.log)
 
 
 def _finish(
     args: Namespace, data: datasets.Dataset, net: Network, history: History, norms: Norms, n: int
 ) -> Result:
-    model, recorded = os.path.abspath(args.output), None
-    if os.path.isfile(args.output):  # not beside a device such as /dev/null
-        recorded = os.path.abspath(records.beside(args.output))
+    model, recorded = os.path.abspath(args.output), args.history and os.path.abspath(args.history)
+    if recorded:
         records.write(recorded, history, norms)
     correct, tested = net.evaluate(data.X_test, data.y_test), len(data.X_test)
     _say(args, f"test accuracy {correct / tested:.4f} ({correct:,} of {tested:,})")
@@ -207,40 +227,32 @@ def _finish(
 
 
 def _draw(args: Namespace, history: History, net: str) -> str | None:
+    if not args.curves:
+        return None
     if not args.plot:  # then without matplotlib there are none
         try:
             plots.check()
         except ImportError as error:
             _say(args, f"curves: none; {error}")
             return None
-    path = os.path.abspath(args.plot or CURVES)
+    path = os.path.abspath(args.curves)
     plots.learning_curves(history, path, f"{args.data}: {net}")
     _say(args, f"curves: {path}")
     return path
 
 
-@command(
-    f"--data --data-dir {TABLE} --hidden --activation --loss --batch-size --no-bias --init "
-    "--dtype --threads --seed --backend --json"
-)
 def find_learning_rate(args: Namespace) -> Result:
-    """Suggest a learning rate for a network, data and batch size.
-
-    Trains a copy at growing rates until the loss explodes, which takes about a second. Pass the
-    options that `fastbp train` will get.
-
-    shell examples:
-      fastbp find-learning-rate --activation sigmoid --loss quadratic
-      fastbp find-learning-rate --data mnist --batch-size 100 --json > rates.json
-    """
+    """Suggest a learning rate for a network, data and batch size."""
+    defaults.settle(args)
     data = load_data(args)
     net = _network(args, data, _input_scale(data.X_train))
     rates, losses, suggestion = lr_finder.find_learning_rate(
-        net, data.X_train, data.y_train, batch_size=args.batch_size, threads=args.threads
-    )
+        net, data.X_train, data.y_train, batch_size=args.batch_size, optimizer=_optimizer(args),
+        threads=args.threads,
+    )  # fmt: skip
     return Result(
         {"rates": rates.tolist(), "losses": losses.tolist(), "suggestion": suggestion},
-        f"{args.data}: {title(net)}, batches of {args.batch_size}\n"
+        f"{args.data}: {title(net)}, {args.optimizer}, batches of {args.batch_size}\n"
         f"tried   {rates[0]:.3g} to {rates[-1]:.3g}\n"
         f"suggest --learning-rate {suggestion:.3g}",
     )

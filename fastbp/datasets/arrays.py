@@ -182,13 +182,18 @@ def _keys(names: list[str]) -> list[str]:
 
 
 def testing(y: np.ndarray) -> np.ndarray:
-    """Return which samples are for testing: every fifth of each class."""
-    counts = np.unique(y, return_counts=True)[1]
-    place = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)  # in its class
+    """Return which samples are for testing: every fifth of each class, or of all numbers by size.
+
+    Both parts then have the whole range of a target, in whatever order the samples are.
+    """
+    place, what = np.arange(len(y)), "a data set"
+    if y.dtype.kind != "f":
+        counts, what = np.unique(y, return_counts=True)[1], "a class"
+        place -= np.repeat(np.cumsum(counts) - counts, counts)  # now in its class
     test = np.zeros(len(y), bool)
     test[np.argsort(y, kind="stable")] = place % 5 == 4
     if not test.any():
-        raise ValueError("a class must have five samples or more: every fifth is for testing")
+        raise ValueError(f"{what} must have five samples or more: every fifth is for testing")
     return test
 
 

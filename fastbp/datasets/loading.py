@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._support import checks
+from .._support import checks, split
+from .._support.shown import html
 from . import arrays, download
+from .columns import REGRESSION, TASKS
 from .csv import read_numbered
 from .dialect import Dialect
 from .pickle import read_pickle
@@ -53,11 +55,12 @@ class _Arrays(NamedTuple):
 
 
 class Dataset(_Arrays):
-    """Images and labels, for training and for testing; unpacks into four arrays.
+    """Samples and what is to be predicted, to train and to test; unpacks into four arrays.
 
-    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64. ``notes`` holds what
-    a table says beside its numbers: ``columns``, the names of the inputs; ``label``, the column of
-    the classes; ``classes``, the sorted labels that y numbers from 0. Assign a copy of it to
+    ``X`` is (n, n_in), C-contiguous, of the dtype found; ``y`` is (n,), int64 classes, or float64
+    for a regression. ``notes`` holds what a table says beside its numbers: ``columns``, the names
+    of the inputs; ``label``, the column of y; ``task``, "classification" or "regression"; and for
+    a classification ``classes``, the sorted labels that y numbers from 0. Assign a copy of it to
     `Network.notes`, and the model's commands put the columns of other files in order.
 
     Examples
@@ -69,12 +72,22 @@ class Dataset(_Arrays):
 
     notes: Mapping[str, Any] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        parts = (f"{name} {part.shape} {part.dtype}" for name, part in self._asdict().items())
+        return f"<Dataset: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.shape, part.dtype) for name, part in self._asdict().items()]
+        label = self.notes.get("label")
+        return html(("array", "shape", "dtype"), rows, below=f"y: column {label}" if label else "")
+
 
 def load(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     *,
     label: str | None = None,
+    task: str | None = None,
     progress: bool = False,
     mapped: bool = False,
     header: bool = True,
@@ -101,15 +114,20 @@ def load(
           (``train_images``, ``X_test``, ``arr_0`` to ``arr_3``); or without a test part (``X, y``,
           ``images, labels``, ``data, target``), every fifth of each class then being for testing.
         - ``mnist.pkl.gz``, of which the training and the test part are returned.
-        - a ``.csv`` or ``.tsv`` file (needs pandas), every fifth line of each class for testing.
+        - a ``.csv`` or ``.tsv`` file (needs pandas), every fifth line of each class for testing;
+          for a regression, every fifth in the order of the targets.
     data_dir : str or os.PathLike, optional
         The folder that holds ``mnist`` or ``fashion-mnist``: the files, or a subfolder with the
         data set's name, or ``MNIST/raw`` or ``FashionMNIST/raw`` as of torchvision. No other copy
         is read. Without it, ``$FASTBP_DATA`` is searched in the same way; then, with a warning, the
         user's cache, and for ``fashion-mnist`` Debian's package ``dataset-fashion-mnist``.
     label : str, optional
-        The column of a ``.csv`` file that holds the classes: whole numbers or texts, two or more.
-        Sorted, they are 0, 1, 2, ... in y, and ``classes`` in the notes.
+        The column of a ``.csv`` file that is to be predicted: texts or numbers. Sorted, classes are
+        0, 1, 2, ... in y, and ``classes`` in the notes.
+    task : {"classification", "regression"}, optional
+        Whether that column holds classes or numbers. By default texts are classes; numbers with
+        fractions are none; whole numbers are, if at most 10 are different, or at most 100 with ten
+        rows or more for each.
     progress : bool, default False
         Show a progress bar while downloading.
     mapped : bool, default False
@@ -118,13 +136,14 @@ def load(
         How a ``.csv`` file is written, as for `read_csv`.
     notes : dict, optional
         The notes of a model that is to take the samples: columns are put in the order of its inputs
-        and classes get the numbers of its outputs. They also name the label.
+        and classes get the numbers of its outputs. They also name the label and the task.
 
     Returns
     -------
     Dataset
         Pixels are not scaled and keep their dtype: uint8 in IDX, float32 in ``mnist.pkl.gz``; bool
-        becomes uint8. Labels may be whole numbers of any dtype, or one-hot rows.
+        becomes uint8. Labels may be whole numbers of any dtype, or one-hot rows; of a ``.csv``
+        file also the numbers of a regression.
 
     Raises
     ------
@@ -136,8 +155,8 @@ def load(
     ImportError
         pandas, which reads ``.csv``, is missing.
     ValueError
-        The name is unknown and not a path; or ``label`` is missing, or not for a ``.csv`` file; or
-        `data_dir` is given for another data set.
+        The name is unknown and not a path; or ``label`` is missing, or it or ``task`` is not for a
+        ``.csv`` file; or `data_dir` is given for another data set.
 
     Examples
     --------
@@ -145,36 +164,53 @@ def load(
     >>> [array.shape for array in datasets.load("digits")]
     [(1442, 64), (1442,), (355, 64), (355,)]
     """
-    dialect = Dialect(header, separator, decimal)
+    table = _Table(label, task, Dialect(header, separator, decimal), notes)
     if name_or_path == "digits" and data_dir is None:  # which may lie in a zip
         with resources.as_file(resources.files("fastbp.datasets") / "digits.npz") as path:
-            return _load(path, label, dialect, notes, mapped)
-    return _load(locate(name_or_path, data_dir, progress), label, dialect, notes, mapped)
+            return _load(path, table, mapped)
+    return _load(locate(name_or_path, data_dir, progress), table, mapped)
 
 
-def _load(
-    path: Path, label: str | None, dialect: Dialect, notes: Mapping[str, Any] | None, mapped: bool
-) -> Dataset:
+class _Table(NamedTuple):
+    """What is said of a table, as the arguments of `load`."""
+
+    label: str | None
+    task: str | None
+    dialect: Dialect
+    notes: Mapping[str, Any] | None
+
+
+def _load(path: Path, table: _Table, mapped: bool) -> Dataset:
     noted: dict[str, Any] = {}
-    if not is_table(path) and (label is not None or dialect != Dialect()):
-        option = "label names a column" if label is not None else "header, separator, decimal are"
+    if table.task is not None:
+        checks.one_of("task", table.task, TASKS)
+    if not is_table(path) and table[:3] != (None, None, Dialect()):
+        option = "header, separator, decimal are"
+        if table.label is not None or table.task is not None:
+            option = "label and task are of a column"
         raise ValueError(f"{option} of a .csv file; got {path}")
     with blaming(path):
         if is_table(path):
-            *found, noted = read_numbered(path, label, dialect, notes)
+            *found, noted = read_numbered(path, table.label, table.dialect, table.notes, table.task)
         else:
             found = [*_read(path, mapped)]
+        pair = _numbers if noted.get("task") == REGRESSION else _pair
         if len(found) == 2:
-            X, y = _pair(*found)
+            X, y = pair(*found)
             chosen = arrays.testing(y)
             found = [X[~chosen], y[~chosen], X[chosen], y[chosen]]
-        train, test = _pair(*found[:2]), _pair(*found[2:])
+        train, test = pair(*found[:2]), pair(*found[2:])
         a, b = (X.shape[1] for X, _ in (train, test))
         if a != b:
             raise ValueError(f"images must have one size; got {a} pixels to train, {b} to test")
         data = Dataset(*train, *test)
         data.notes = noted
         return data
+
+
+def _numbers(X: np.ndarray, y: np.ndarray) -> _Pair:
+    """Return inputs and targets of a regression, which their reader has checked."""
+    return X, y
 
 
 def is_table(path: _Path) -> bool:
@@ -219,9 +255,13 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Divide samples at random into those that are kept and those that are held out.
 
+    Sorted by class, or by target, the samples are cut into as many equal runs as are to be held
+    out, and one is drawn of each: every class has its share on either side.
+
     Parameters
     ----------
     X, y : (n, ...) array
+        Of rows of y, the place of the largest entry is taken for the class.
     share : float, default 0.1
         The part that is held out, above 0 and below 1; at least one sample on either side.
     seed : int, default 0
@@ -246,9 +286,7 @@ def hold_out(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must hold the same two or more samples; got {n} and {len(y)}")
     checks.fraction("share", share)
-    drawn = np.zeros(n, bool)
-    count = min(max(1, round(share * n)), n - 1)
-    drawn[np.random.default_rng(seed).permutation(n)[:count]] = True
+    drawn = split.held_out(y, share, seed)
     return X[~drawn], y[~drawn], X[drawn], y[drawn]
 
 

@@ -4,6 +4,8 @@ A batch of any size, a memory map or a sparse matrix becomes a sequence of calls
 short enough for Ctrl-C and with a bounded copy of its rows. It does not show in the outputs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +17,7 @@ from .._support import checks
 from .._support.signals import Exclusive
 from ..model.config import Config
 from ..model.layout import Gradient, Layout, parts_of
+from ..model.scaling import Scaling, known, standardised
 from ..reference import DOMAINS, Targets
 from ..reference.records import FLAGS, LABEL, predicts
 from . import get_backend
@@ -40,13 +43,17 @@ def _rows_at_once(engine: Any, X: Any) -> int:
     return max(1, WORK // parameters // TILE) * TILE
 
 
-def evaluate(engine: Any, params: Array, X: Any, targets: Targets) -> tuple[float, int]:
+def evaluate(
+    engine: Any, params: Array, X: Any, targets: Targets, scale: Scaling | None = None,
+    name: str = "X",
+) -> tuple[float, int]:  # fmt: skip
     """Return the sum of the losses of rows, and how many are classified right."""
     rows = min(_rows_at_once(engine, X), max(TILE, VALUES // _entries(X)))
     loss, hits = 0.0, 0
     for first in range(0, X.shape[0], rows):
         part = slice(first, first + rows)
-        found = engine.evaluate(params, X[part], targets.part(part))
+        taken = standardised(scale, X[part], engine.layout.dtype, name, first)
+        found = engine.evaluate(params, taken, targets.part(part))
         loss, hits = loss + float(found[0]), hits + int(found[1])
     return loss, hits
 
@@ -54,8 +61,9 @@ def evaluate(engine: Any, params: Array, X: Any, targets: Targets) -> tuple[floa
 class Predictor:
     """All of a `Network` but its construction, training and files."""
 
-    def __init__(self, config: Config, backend: str) -> None:
+    def __init__(self, config: Config, backend: str, scaling: Scaling | None = None) -> None:
         self._config, self._backend = config, backend
+        self._scaling, self._raw = scaling, config.scale is None
         self._layout = Layout(config.sizes, config.dtype, config.bias)
         self._params = self._layout.zeros()
         self._weights, biases = self._layout.views(self._params)
@@ -72,6 +80,11 @@ class Predictor:
     def config(self) -> Mapping[str, Any]:
         """The constructor's arguments that describe the network: a read-only copy."""
         return MappingProxyType(self._config.as_dict())
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """Mean and deviation by which inputs are standardised; None without, and before `fit`."""
+        return self._scaling
 
     @property
     def backend(self) -> str:
@@ -164,7 +177,7 @@ class Predictor:
         array([[0.5, 0.5]], dtype=float32)
         """
         if type(X) is np.ndarray and X.dtype is self._dtype and X.shape == self._sample_shape:
-            if threads == 1 and X.flags.carray:  # a shortcut: this takes 2 us in all
+            if threads == 1 and self._raw and X.flags.carray:  # a shortcut: this takes 2 us in all
                 out, fine = self._engine.feedforward_one(self._sound(), X)
                 if fine:
                     return out  # type: ignore[no-any-return]
@@ -176,12 +189,12 @@ class Predictor:
         if threads != 1:
             threads = checks.positive_int("threads", threads)
         if single:
-            rows = rows[None]
+            rows = self._taken(rows[None])
             out, fine = self._engine.feedforward(self._sound(), rows, threads)
         else:
             rows = checks.samples(rows, self._sample_shape[0])
             out, fine = self._outputs(rows, threads)
-        if not fine:  # or the weights are so large that sums overflowed
+        if not fine and self._raw:  # or the weights are so large that sums overflowed
             checks.finite("X", rows, self.dtype, self._config.input_scale)
         return out[0] if single else out  # type: ignore[no-any-return]
 
@@ -217,8 +230,9 @@ class Predictor:
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""
+        scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, y, self._config)
-        return evaluate(self._engine, self._sound(), rows, targets)[0] / int(rows.shape[0])
+        return evaluate(self._engine, self._sound(), rows, targets, scale)[0] / int(rows.shape[0])
 
     def evaluate(self, X: ArrayLike, labels: ArrayLike) -> int:
         """Return the number of samples classified right.
@@ -272,7 +286,7 @@ class Predictor:
         >>> net.gradient(np.ones((4, 3)), [0, 1, 0, 1]).weights[0].shape
         (2, 3)
         """
-        if sample_weight is None and self._are_plain(X, y):
+        if sample_weight is None and self._raw and self._are_plain(X, y):
             found, loss, fine = self._engine.gradient_of_values(self._sound(), X, y)
             if fine:
                 return Gradient(self._layout, found, float(loss))
@@ -281,6 +295,7 @@ class Predictor:
     def _gradient(self, X: Any, y: Any, names: tuple[str, str], counts: Any = None) -> Gradient:
         # The engine finds NaN and infinity on its way: faster than a check beforehand.
         X, y = checks.samples(X, self.sizes[0], names[0]), checks.numbers_array(names[1], y)
+        X = self._taken(X, names[0])
         n, n_out = X.shape[0], self.sizes[-1]
         targets = checks.targets(y, n, n_out, self.dtype, names[1], False, self._kind)
         if counts is not None:
@@ -331,9 +346,16 @@ class Predictor:
 
     def _right(self, X: Any, labels: Any) -> tuple[int, int]:
         """Return how many samples are classified right, and how many there are."""
+        scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
         checks.classes(targets, labels, self._kind)
-        return evaluate(self._engine, self._sound(), rows, targets)[1], rows.shape[0]
+        return evaluate(self._engine, self._sound(), rows, targets, scale)[1], rows.shape[0]
+
+    def _taken(self, X: Any, name: str = "X", first: int = 0) -> Any:
+        """Return rows as the engine takes them; `first` is the place of the first, for errors."""
+        if self._raw:
+            return X
+        return standardised(known(self._config.scale, self._scaling), X, self._dtype, name, first)
 
     def _sound(self) -> Array:
         """Return the parameters, without what was written where a network has no biases."""
@@ -345,8 +367,14 @@ class Predictor:
     def _outputs(self, X: Any, threads: int) -> tuple[Array, bool]:
         """Return the outputs of rows, and whether all inputs, and sums of them, are finite."""
         if type(X) is np.ndarray and len(X) <= TILE:  # a shortcut for small batches
+            X = self._taken(X)
             return self._engine.feedforward(self._sound(), X, threads)  # type: ignore[no-any-return]
-        call, parts = self._engine.feedforward, parts_of(X.shape[0], _rows_at_once(self._engine, X))
-        found = [call(self._sound(), X[part], threads) for part in parts]
+        call, rows = self._engine.feedforward, _rows_at_once(self._engine, X)
+        if not self._raw:  # what is standardised is a copy
+            rows = min(rows, max(1, VALUES // X.shape[1] // TILE) * TILE)
+        found = [
+            call(self._sound(), self._taken(X[part], "X", part.start), threads)
+            for part in parts_of(X.shape[0], rows)
+        ]
         outputs, fine = zip(*found, strict=True)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs), all(fine)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import reference
 from .._support import checks
+from . import scaling
 
 # The names that users may give.
 OUTPUT = tuple(reference.ACTIVATIONS)
@@ -32,11 +33,12 @@ class Config:
     bias: bool
     dtype: str
     input_scale: float
+    scale: str | None = None  # "standard": the pair of vectors is no part of it
 
     @classmethod
     def checked(
         cls, sizes: Any, activation: Any, output: Any, loss: Any, bias: Any, dtype: Any,
-        input_scale: Any,
+        input_scale: Any, scale: Any = None,
     ) -> "Config":  # fmt: skip
         """Return the configuration that these arguments of `Network` describe."""
         widths = checks.layer_sizes(sizes)
@@ -53,12 +55,24 @@ class Config:
                 f'classes pass output="sigmoid"; got sizes {list(widths)}'
             )
         dtype = checks.dtype_name(dtype)
-        scale = checks.positive_float("input_scale", input_scale, dtype)
-        return cls(widths, activation, output, loss, checks.flag("bias", bias), dtype, scale)
+        factor = checks.positive_float("input_scale", input_scale, dtype)
+        if scale is not None:
+            checks.one_of("scale", scale, (scaling.NAME,))
+            if factor != 1:
+                raise ValueError(
+                    f"scale and input_scale exclude each other: got input_scale={factor:g}. "
+                    "Leave out input_scale"
+                )
+        bias = checks.flag("bias", bias)
+        return cls(widths, activation, output, loss, bias, dtype, factor, scale)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of `Network`, as JSON can hold them."""
         return {**asdict(self), "sizes": list(self.sizes)}
+
+    def in_file(self) -> dict[str, Any]:
+        """Return the arguments as files keep them: of networks without scale as older ones did."""
+        return {k: v for k, v in self.as_dict().items() if k != "scale" or v is not None}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""

@@ -24,9 +24,11 @@ from .._support import notes as kept
 from .._support.texts import said
 from ..errors import ModelFileError
 from .config import Config
+from .scaling import Scaling, checked
 
 FORMAT, TRAINING = "fastbp", "fastbp-training"
-FORMAT_VERSION = 1  # of both
+FORMAT_VERSION, SCALED = 1, 2  # of both; the latter of networks that standardise inputs
+NEWEST = SCALED
 _KINDS = {
     FORMAT: ("model", "fastbp.load reads it"),
     TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
@@ -44,6 +46,7 @@ _OTHERS = {
     b"\x1f\x8b": "compressed by gzip, which is not read; unpack it",
     b"\x89HDF": "HDF5, as older Keras writes; export the model as ONNX",
 }
+_SCALING = "inputs.mean", "inputs.deviation"
 DTYPES = {"F32": np.dtype(np.float32), "F64": np.dtype(np.float64)}
 # Characters, enough for a hundred thousand layers. As Python objects JSON takes some twenty times
 # the memory of its text, so the text is checked before it is parsed.
@@ -53,13 +56,14 @@ _Arrays = Mapping[str, np.ndarray]
 
 
 def write(
-    path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT, **more: str
-) -> None:
+    path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT,
+    version: int = FORMAT_VERSION, **more: str,
+) -> None:  # fmt: skip
     """Write arrays of floats, a configuration and more metadata; the same give the same bytes."""
     text = json.dumps(config, allow_nan=False)
     if len(text) > MOST_CONFIG:
         raise ValueError(f"config must be at most {MOST_CONFIG} characters; got {len(text)}")
-    metadata = {"format": kind, "format_version": str(FORMAT_VERSION), "config": text}
+    metadata = {"format": kind, "format_version": str(version), "config": text}
     write_arrays(path, arrays, metadata | more)
 
 
@@ -180,10 +184,10 @@ def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9 and int(version) > 0):
         raise _damaged(path, f"{said(version, 40)!r} is not a format version")
-    if int(version) > FORMAT_VERSION:
+    if int(version) > NEWEST:
         raise ModelFileError(
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
-            f"this fastbp reads up to {FORMAT_VERSION}. Upgrade with: pip install -U fastbp"
+            f"this fastbp reads up to {NEWEST}. Upgrade with: pip install -U fastbp"
         )
     return _json_object(metadata.get("config", ""), path, "its configuration")
 
@@ -224,13 +228,33 @@ def _array(file: Any, name: str, path: str) -> np.ndarray:
 
 
 def write_model(
-    path: _Path, config: Config, arrays: Sequence[np.ndarray], notes: dict[str, Any]
-) -> None:
+    path: _Path, config: Config, arrays: Sequence[np.ndarray], notes: dict[str, Any],
+    scaling: Scaling | None = None,
+) -> None:  # fmt: skip
     """Write a network: its arrays in the order of `config.shapes()`."""
     layers = len(config.sizes) - 1
     check_finite(arrays[:layers], arrays[layers:])
-    named = dict(zip(config.shapes(), arrays, strict=True))
-    write(path, named, config.as_dict(), **with_notes({}, notes))
+    named = dict(zip(config.shapes(), arrays, strict=True)) | scaling_arrays(scaling)
+    version = FORMAT_VERSION if config.scale is None else SCALED
+    write(path, named, config.in_file(), version=version, **with_notes({}, notes))
+
+
+def scaling_arrays(scaling: Scaling | None) -> dict[str, np.ndarray]:
+    """Return a scaling as the arrays of a file."""
+    return {} if scaling is None else dict(zip(_SCALING, scaling, strict=True))
+
+
+def take_scaling(path: _Path, arrays: dict[str, np.ndarray], n_in: int) -> Scaling | None:
+    """Take a scaling out of the arrays of a file, if it is there."""
+    pair = [arrays.pop(name) for name in _SCALING if name in arrays]
+    if not pair:
+        return None
+    try:
+        if any(array.dtype != np.float64 for array in pair):
+            raise ValueError("it must be float64")
+        return checked("inputs", pair, n_in)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the scaling of the inputs: {error!s:.300}") from None
 
 
 def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
@@ -245,7 +269,9 @@ def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) ->
                 )
 
 
-def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
+def read_model(
+    path: _Path,
+) -> tuple[Config, list[np.ndarray], dict[str, Any], Scaling | None]:
     """Return what `write_model` wrote."""
     arrays, described, notes = _read(path, FORMAT)
     try:
@@ -253,6 +279,7 @@ def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
     except (TypeError, ValueError) as error:
         words = f"{path}: the configuration is not a network's: {error!s:.1000}"
         raise ModelFileError(words) from None
+    scaling = take_scaling(path, arrays, config.sizes[0]) if config.scale else None
     shapes = config.shapes()
     for name in sorted(shapes.keys() | arrays.keys()):
         found = arrays[name].shape if name in arrays else None
@@ -263,4 +290,4 @@ def read_model(path: _Path) -> tuple[Config, list[np.ndarray], dict[str, Any]]:
             )
         if arrays[name].dtype != config.dtype or not np.isfinite(arrays[name]).all():
             raise ModelFileError(f"{path}: array {name} must hold finite {config.dtype} values")
-    return config, [arrays[name] for name in shapes], notes
+    return config, [arrays[name] for name in shapes], notes, scaling

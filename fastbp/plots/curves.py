@@ -1,5 +1,7 @@
 """Curves over the epochs, and over learning rates."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from itertools import cycle, product
@@ -62,9 +64,9 @@ def _parts(held_out: str) -> _Parts:
 
 
 def learning_curves(
-    history: "History | Mapping[str, History]", path: MaybePath = None, title: str | None = None,
+    history: History | Mapping[str, History], path: MaybePath = None, title: str | None = None,
     held_out: str = "validation",
-) -> "Figure":  # fmt: skip
+) -> Figure:  # fmt: skip
     """Draw loss and accuracy over the epochs, side by side.
 
     A ring marks the epoch with the smallest validation loss; if `EarlyStopping` or another callback
@@ -116,7 +118,7 @@ def learning_curves(
     return figures.save(draw(runs, [_LOSS, _ACCURACY][: 1 + classes], title, parts), path)
 
 
-def _best(run: "History") -> tuple[int, str]:
+def _best(run: History) -> tuple[int, str]:
     """Return the epoch to mark, 0 for none, and what is to be said about it."""
     if restored := getattr(run, "restored", 0):
         return restored, "restored"
@@ -125,7 +127,7 @@ def _best(run: "History") -> tuple[int, str]:
     return int(np.nanargmin(run.val_loss)) + 1, "smallest loss"
 
 
-def _ring(axes: "Axes", run: "History", name: str, factor: int, words: bool) -> None:
+def _ring(axes: Axes, run: History, name: str, factor: int, words: bool) -> None:
     """Mark the best epoch, on the curve of a quantity if it has one."""
     epoch, why = _best(run)
     if epoch and (values := getattr(run, name)):
@@ -137,9 +139,7 @@ def _ring(axes: "Axes", run: "History", name: str, factor: int, words: bool) -> 
         )  # fmt: skip
 
 
-def _one_run(
-    runs: _Runs, quantities: list[_Quantity], title: str | None, parts: _Parts
-) -> "Figure":
+def _one_run(runs: _Runs, quantities: list[_Quantity], title: str | None, parts: _Parts) -> Figure:
     ((name, run),) = runs.items()
     title = str(name) if title is None and name is not None else title
     figure, (axes,) = figures.panels(len(quantities), title)
@@ -157,7 +157,7 @@ def _one_run(
 
 def _several_runs(
     runs: _Runs, quantities: list[_Quantity], title: str | None, parts: _Parts
-) -> "Figure":
+) -> Figure:
     parts = {p: v for p, v in parts.items() if any(getattr(r, p + "loss") for r in runs.values())}
     figure, axes = figures.panels(len(quantities), title, rows=len(parts))
     epochs, marked = max(len(run.loss) for run in runs.values()), len(runs) <= len(OKABE_ITO)
@@ -182,7 +182,7 @@ def _several_runs(
     return figure
 
 
-def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = None) -> "Figure":
+def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = None) -> Figure:
     """Draw how large activations and deltas are in each layer, over the epochs.
 
     Epoch 0 is the state before training; the axes are logarithmic. Where the deltas' curves lie
@@ -229,7 +229,7 @@ def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = N
     return figures.save(figure, path)
 
 
-def _layer_curves(axes: "Axes", epochs: Any, title: str, label: str, first: int) -> None:
+def _layer_curves(axes: Axes, epochs: Any, title: str, label: str, first: int) -> None:
     from matplotlib import colormaps
 
     norms = np.array(epochs, float)
@@ -243,7 +243,7 @@ def _layer_curves(axes: "Axes", epochs: Any, title: str, label: str, first: int)
     figures.epoch_axis(axes, len(norms) + first - 1, title, label, first)
 
 
-def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None = None) -> "Figure":
+def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None = None) -> Figure:
     """Draw what a learning-rate finder found: the loss over growing learning rates.
 
     The usable range is shaded: from the rate at which the loss, smoothed, has fallen by a tenth of

@@ -1,5 +1,7 @@
 """What all pictures consist of: figures, panels, grids, curves, legends; made without pyplot."""
 
+from __future__ import annotations
+
 import io
 import math
 import os
@@ -55,21 +57,21 @@ def _format(path: FilePath) -> str:
     return os.path.splitext(path)[1][1:].lower() or "png"  # where there is none, as in /dev/null
 
 
-def new_figure(size: tuple[float, float], title: str | None) -> "Figure":
+def new_figure(size: tuple[float, float], title: str | None) -> Figure:
     """Return an empty figure of a size in inches; `$` in the title starts no formula."""
-    from matplotlib.figure import Figure
+    from .picture import Picture
 
     (width, height), lines = size, []
     for line in writable(title or "").splitlines():
         lines += textwrap.wrap(line, int(width * LETTERS_PER_INCH))
     height += TITLE_INCHES * max(0, len(lines) - 1)
-    figure = Figure((width, height), DOTS_PER_INCH, layout="constrained")
+    figure = Picture((width, height), DOTS_PER_INCH, layout="constrained")
     if lines:
         figure.suptitle("\n".join(lines), parse_math=False)
     return figure
 
 
-def panels(columns: int, title: str | None, rows: int = 1) -> "tuple[Figure, Any]":
+def panels(columns: int, title: str | None, rows: int = 1) -> tuple[Figure, Any]:
     """Return a figure and its axes, as an array of rows and columns."""
     figure = new_figure((columns * PANEL_INCHES[0], rows * PANEL_INCHES[1]), title)
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -80,7 +82,7 @@ def heading(title: str | None, words: str) -> str:
     return words if title is None else f"{title}\n{words}"
 
 
-def image_grid(captions: list[str], inches: float, title: str | None, words: str) -> "Figure":
+def image_grid(captions: list[str], inches: float, title: str | None, words: str) -> Figure:
     """Return a figure and one axes without ticks for each caption, in a square."""
     columns = max(5, math.ceil(math.sqrt(len(captions))))
     rows = math.ceil(len(captions) / columns)
@@ -98,7 +100,7 @@ def image_grid(captions: list[str], inches: float, title: str | None, words: str
 
 
 def curve(
-    axes: "Axes", values: Sequence[float], label: object, style: dict[str, Any], factor: int = 1,
+    axes: Axes, values: Sequence[float], label: object, style: dict[str, Any], factor: int = 1,
     *, positive: bool = False, marked: bool = True, first: int = 1,
 ) -> None:  # fmt: skip
     """Draw a curve over the epochs; what cannot be drawn leaves a gap, named in the legend."""
@@ -129,7 +131,7 @@ def plain(label: object, most: int = LONGEST_NAME) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def legend_aside(figure: "Figure", title: str) -> None:
+def legend_aside(figure: Figure, title: str) -> None:
     """Put one legend for all panels, which show the same lines, beside them; make room for it."""
     names = ([line.get_label() for line in axes.lines] for axes in figure.axes)
     labels = [max(alike, key=len) for alike in zip(*names, strict=True)]  # it names a gap anywhere
@@ -143,7 +145,7 @@ def legend_aside(figure: "Figure", title: str) -> None:
     figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
 
 
-def epoch_axis(axes: "Axes", last: int, title: str, ylabel: str, first: int = 1) -> None:
+def epoch_axis(axes: Axes, last: int, title: str, ylabel: str, first: int = 1) -> None:
     """Write title and labels; ticks are whole epochs, also where there is only one."""
     from matplotlib.ticker import MaxNLocator
 
@@ -153,7 +155,7 @@ def epoch_axis(axes: "Axes", last: int, title: str, ylabel: str, first: int = 1)
     axes.grid(alpha=0.3)
 
 
-def fit_scale(axes: "Axes") -> None:
+def fit_scale(axes: Axes) -> None:
     """Let single values that are far from all others not flatten these.
 
     The axis is logarithmic if a few values are far larger than the rest. If the first epoch alone
@@ -189,7 +191,7 @@ def fit_scale(axes: "Axes") -> None:
             )  # fmt: skip
 
 
-def log_scale(axes: "Axes") -> None:
+def log_scale(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers at its ticks."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -201,7 +203,7 @@ def log_scale(axes: "Axes") -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def save(figure: "Figure", path: MaybePath) -> "Figure":
+def save(figure: Figure, path: MaybePath) -> Figure:
     """Write a figure, if there is a path; return it."""
     if path is not None:
         picture = io.BytesIO()

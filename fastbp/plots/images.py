@@ -1,5 +1,7 @@
 """Pictures of a network's predictions and weights: confusion matrix, mistakes, first layer."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ MOST_WRITTEN, MOST_NAMED = 20, 60  # classes with counts in the matrix; with all
 
 def confusion_matrix(
     net: Network, X: ArrayLike, labels: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw how many samples of each class are predicted as which.
 
     The colour is the share of the true class's samples, on a scale that spreads out small shares;
@@ -99,7 +101,7 @@ def _step(classes: int) -> int:
     return 1 if classes <= MOST_NAMED else 10 ** math.floor(math.log10(classes / 5))
 
 
-def _recalls(axes: "Axes", recalls: np.ndarray) -> None:
+def _recalls(axes: Axes, recalls: np.ndarray) -> None:
     """Draw a bar for the share of each class's samples that is classified right."""
     places = range(len(recalls))
     axes.barh(places, np.nan_to_num(recalls), height=0.9, color=RECALL)
@@ -113,7 +115,7 @@ def _recalls(axes: "Axes", recalls: np.ndarray) -> None:
 
 def mistakes(
     net: Network, X: ArrayLike, labels: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw the 25 samples that the network is most confidently wrong about.
 
     Each has its row of X, counted from 0, its true class and that which it is taken for, with their
@@ -166,7 +168,7 @@ def mistakes(
 
 def first_layer(
     net: Network, path: MaybePath = None, title: str | None = None, X: ArrayLike | None = None
-) -> "Figure":
+) -> Figure:
     """Draw the first layer's weights: images, or a heat map with the names of a table's columns.
 
     The weights of a neuron are an image if the inputs are square images: of 16 pixels or more, and
@@ -210,7 +212,7 @@ def first_layer(
     return figures.save(draw(net, dead=dead, title=title, neurons=neurons), path)
 
 
-def _mosaic(net: Network, dead: np.ndarray, title: str | None, neurons: list[str]) -> "Figure":
+def _mosaic(net: Network, dead: np.ndarray, title: str | None, neurons: list[str]) -> Figure:
     """Draw the weights of each neuron as an image, side by side."""
     from matplotlib.patheffects import withStroke
 

@@ -1,5 +1,7 @@
 """How well a network predicts: each class, several labels, or numbers."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

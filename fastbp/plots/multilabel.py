@@ -1,5 +1,7 @@
 """A picture of several labels for each sample, each of which is there or not."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,7 @@ _COUNTS = ("found", OKABE_ITO[2]), ("missed", OKABE_ITO[1]), ("wrongly found", O
 
 def labels(
     net: Network, X: ArrayLike, y: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw for each of several labels how many of its samples are found, missed, wrongly found.
 
     Beside it, precision = found / (found + wrongly found), recall = found / (found + missed), and

@@ -1,20 +1,24 @@
 """The norms of a network's layers, recorded while it is trained."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
+from .._support.shown import Called
 from ..engines import get_backend
 from ..history import History
+from ..model.scaling import known, standardised
 from ..network import Network
 from .metrics import targets_of
 
 _Layers = list[np.ndarray]
 
 
-class Norms:
+class Norms(Called):
     """A callback of `Network.fit` that records the norms of each layer on a fixed probe batch.
 
     Before training and after each epoch, the mean over the probe's samples of the Euclidean norms
@@ -70,6 +74,9 @@ class Norms:
         self.activations: list[tuple[float, ...]] = []
         self.deltas: list[tuple[float, ...]] = []
         self._first = 1  # unless `fit` tells when it begins
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"X": self._X, "y": self._y}
 
     @property
     def first_epoch(self) -> int:
@@ -137,8 +144,9 @@ def dead(net: Network, X: ArrayLike | None = None) -> np.ndarray:
 
 def _inputs(net: Network, X: Any) -> Any:
     """Return what the first layer takes, of the network's dtype."""
-    scale = net.config["input_scale"]
-    X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, scale)
+    scale, scaling = net.config["input_scale"], known(net.config["scale"], net.scaling)
+    X = standardised(scaling, checks.samples(X, net.sizes[0]), net.dtype)
+    checks.finite("X", X, net.dtype, scale)
     return X.astype(net.dtype) * net.dtype.type(scale)
 
 

@@ -1,5 +1,7 @@
 """Pictures of a network that predicts numbers: predicted against true, and residuals."""
 
+from __future__ import annotations
+
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +36,7 @@ class _Output(NamedTuple):
 
 def predicted(
     net: Network, X: ArrayLike, y: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw predicted against true numbers, with the diagonal on which they are equal.
 
     Both axes are in the unit of the target and have one scale. Of more than 2,000 samples, the
@@ -93,7 +95,7 @@ def predicted(
 
 def residuals(
     net: Network, X: ArrayLike, y: ArrayLike, path: MaybePath = None, title: str | None = None
-) -> "Figure":
+) -> Figure:
     """Draw residuals, true minus predicted: against the predictions, and how they are distributed.
 
     A pattern on the left, such as a bow or a funnel, is something that the network has not learnt.
@@ -179,7 +181,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _points(figure: "Figure", axes: "Axes", x: np.ndarray, y: np.ndarray) -> None:
+def _points(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Draw points; many of them as hexagons, coloured by how many points lie there."""
     if len(x) <= MOST_POINTS:
         alpha = 0.7 if len(x) < 200 else 0.4
@@ -190,6 +192,6 @@ def _points(figure: "Figure", axes: "Axes", x: np.ndarray, y: np.ndarray) -> Non
     figure.colorbar(drawn, ax=axes, label="samples (logarithmic)", format="{x:g}", shrink=0.8)
 
 
-def _labelled(axes: "Axes", x: str, y: str) -> None:
+def _labelled(axes: Axes, x: str, y: str) -> None:
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)

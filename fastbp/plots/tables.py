@@ -1,5 +1,7 @@
 """Pictures of a network whose inputs are the columns of a table, not the pixels of an image."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence
@@ -42,7 +44,7 @@ def columns(net: Network) -> list[str] | None:
 
 def heat_map(
     net: Network, names: list[str], dead: np.ndarray, title: str | None, neurons: list[str]
-) -> "Figure":
+) -> Figure:
     """Draw the first layer's weights: a row for each neuron, a column for each of the table."""
     W = net.weights[0]
     rows, shown = largest(W, MOST_NEURONS), largest(W.T, MOST_COLUMNS)
@@ -100,7 +102,7 @@ def mistake_rows(
 
 def text_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, words: str
-) -> "Figure":
+) -> Figure:
     """Draw a table of texts; the names of columns are written upwards where they are long."""
     cut = [[figures.plain(cell, 24) for cell in line] for line in (head, *rows)]
     letters = [max(map(len, column)) for column in zip(*cut[1:], strict=True)] or [8] * len(head)

@@ -6,13 +6,13 @@ meant to be fast; everything is meant to be read.
 Inputs come first, outputs last; outputs are fully overwritten and must not alias an input. These
 are the arrays, of one float dtype unless a function says otherwise:
 
-===================  ===============  =============================================================
-x, a_prev            (batch, n_in)    inputs of a layer, a sample per row
-W, dW                (n_out, n_in)    weights, and the gradient of the mean loss of a batch in them
-b, db                (n_out,)         biases, and the same for them
-z, a, y, delta, out  (batch, n_out)   weighted inputs, activations f(z), targets, and errors dC/dz
-losses               (batch,)         C of each sample, float64
-===================  ===============  =============================================================
+| arrays | shape | what they hold |
+|---|---|---|
+| x, a_prev | (batch, n_in) | inputs of a layer, a sample per row |
+| W, dW | (n_out, n_in) | weights, and the gradient of the mean loss of a batch in them |
+| b, db | (n_out,) | biases, and the same for them |
+| z, a, y, delta, out | (batch, n_out) | weighted inputs, activations f(z), targets, errors dC/dz |
+| losses | (batch,) | C of each sample, float64 |
 
 A whole network takes X and y as (batch, ...) rows, and `weights`, `biases`, `dW`, `db` as sequences
 of one array for each layer above the inputs.
@@ -129,6 +129,22 @@ DERIVATIVES: dict[str, Elementwise] = {f.__name__.partition("_")[0]: f for f in 
 # The names of all functions that work element by element.
 _FORMS = ("", "_prime", "_prime_from_a")
 ELEMENTWISE = (*(name + form for name in DERIVATIVES for form in _FORMS), "exp")
+
+
+def standardise(X: Array, mean: Any, deviation: Array, out: Array) -> None:
+    """Standardised inputs, out = (X - mean) / deviation; 0 in a column whose deviation is 0.
+
+    X is (batch, n_in) of any dtype, mean and deviation are (n_in,) float64. In float64 whatever out
+    is, so that a large mean costs no digits. Rows are standardised so before either backend takes
+    them: there is no compiled twin.
+
+    >>> X, out = np.array([[1.0, 5.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> standardise(X, np.array([2.0, 5.0]), np.array([1.0, 0.0]), out)
+    >>> out
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+    out[...] = (X - mean) / np.where(deviation == 0, np.inf, deviation)
 
 
 def affine(x: Array, W: Array, b: Array, out: Array) -> None:

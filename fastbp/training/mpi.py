@@ -29,6 +29,7 @@ def check_agreement(learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         "resume": recipe.resume is not None,
         "seed, by weights and generator,": short_digest(learner.params, _generator(learner)),
         "memory of the optimizer": short_digest(*recipe.memory),
+        "scaling": short_digest(*(learner.scaling or ())),
         "data": _samples(recipe.data),
         "validation data": "none" if recipe.validation is None else _samples(recipe.validation),
     }  # fmt: skip

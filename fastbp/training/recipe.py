@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import optimizers, schedules
-from .._support import checks
+from .._support import checks, split
 from ..model import file as model_file
 from ..reference.records import Memory, Rule
 from .ranks import Ranks
@@ -32,6 +32,8 @@ class Learner(NamedTuple):
     params: np.ndarray  # (layout.size,)
     rng: np.random.Generator
     alone: Any  # held while weights are written
+    scaling: Any  # model.scaling.Scaling; None without, and where it is to be found
+    keep_scaling: Any  # takes the one that is found
 
 
 class Data(NamedTuple):
@@ -41,6 +43,13 @@ class Data(NamedTuple):
     X: Any  # (n, n_in)
     y: np.ndarray  # (n,) or (n, n_out)
     weights: np.ndarray | None = None  # (n,)
+    names: list[Any] | None = None  # of the columns of a table
+    rows: np.ndarray | None = None  # int64, those to train on, where not all are
+
+    @property
+    def trained(self) -> int:
+        """The number of samples to train on."""
+        return self.n if self.rows is None else len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -75,14 +84,17 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
     options = {name: check(name, given[name]) for check, names in _CHECKS.items() for name in names}
     data, chunks, validation, dtype = None, None, None, learner.params.dtype
     if y is None:
-        chunks = _chunks(X, options["epochs"])
+        find = learner.config.scale is not None and learner.scaling is None
+        chunks = _chunks(X, options["epochs"], find)
         batch_size = checks.positive_int("batch_size", given["batch_size"])
     else:
         data = _pair(learner, X, y, ("X", "y"))
         if (weights := given["sample_weight"]) is not None:
             checked_weights = checks.sample_weight("sample_weight", weights, data.n, dtype)
             data = data._replace(weights=checked_weights)
-        batch_size = ranks.batch_size(given["batch_size"], data.n)
+        if share := checks.share("validation_split", given["validation_split"]):
+            data, validation = _divided(data, share)
+        batch_size = ranks.batch_size(given["batch_size"], data.trained)
     if (pair := given["validation_data"]) is not None:
         validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
     optimizer = optimizers.optimizer(given["optimizer"])
@@ -107,6 +119,10 @@ def _refuse_what_does_not_apply(y: Any, given: Given) -> None:
     for name in _NOT_WITH_CHUNKS if y is None else ():
         if given[name] is not None:
             raise TypeError(f"{name} needs X and y: it does not apply to chunks")
+    others = {"chunks": y is None, **{k: given[k] is not None for k in ("validation_data", "comm")}}
+    if given["validation_split"] and (found := [name for name, there in others.items() if there]):
+        advice = "divide the samples by datasets.hold_out, and pass validation_data"
+        raise TypeError(f"validation_split does not apply with {found[0]}: {advice}")
     ordered = given["order"] is not None
     if ordered and given["comm"] is not None:
         raise TypeError("order does not apply with comm: the ranks draw an order of their own")
@@ -123,11 +139,21 @@ def _path(name: str, value: Any) -> Any:
 
 
 def _pair(learner: Learner, X: Any, y: Any, names: tuple[str, str]) -> Data:
-    X = checks.samples(X, learner.config.sizes[0], names[0])
+    columns, X = checks.column_names(X), checks.samples(X, learner.config.sizes[0], names[0])
     y = checks.numbers_array(names[1], y)
     if y.shape[:1] != (n := X.shape[0],):
         raise ValueError(f"{names[1]} must have one entry per sample, {n}; got shape {y.shape}")
-    return Data(n, X, y)
+    return Data(n, X, y, names=columns)
+
+
+def _divided(data: Data, share: float) -> tuple[Data, Data]:
+    """Return the samples to train on and a copy of those held out, as `datasets.hold_out` does."""
+    if data.n < 2:
+        raise ValueError(f"validation_split needs two samples or more; got {data.n}")
+    mask = split.held_out(data.y, share)
+    held = np.flatnonzero(mask)
+    # Training samples stay where they lie: a memory map is not read.
+    return data._replace(rows=np.flatnonzero(~mask)), Data(len(held), data.X[held], data.y[held])
 
 
 def _own_order(name: str, order: Any) -> Draw | None:
@@ -147,8 +173,8 @@ _CHECKS: dict[Callable[[str, Any], Any], tuple[str, ...]] = {
 }
 
 
-def _chunks(chunks: Any, epochs: int) -> Any:
-    """Return an iterable of chunks that can be gone through once for each epoch."""
+def _chunks(chunks: Any, epochs: int, find_scaling: bool) -> Any:
+    """Return an iterable of chunks that can be gone through once for each epoch, and before."""
     if hasattr(chunks, "__array__") or checks.is_sparse(chunks):
         raise TypeError("y is missing: only an iterable of chunks (X, y) goes without it")
     try:
@@ -158,9 +184,13 @@ def _chunks(chunks: Any, epochs: int) -> Any:
             "X must be an array, with y, or an iterable of chunks (X, y), such as a list or an "
             f"object whose __iter__ yields them; got {chunks!r}"
         ) from None
-    if iterator is chunks and epochs > 1:
-        raise ValueError(
-            f"an iterator of chunks can be read only once; got epochs={epochs}: pass an object "
-            "whose __iter__ starts anew each time"
-        )
+    if iterator is chunks and (epochs > 1 or find_scaling):
+        wanted = "pass an object whose __iter__ starts anew each time"
+        got = f"got epochs={epochs}: {wanted}"
+        if find_scaling:
+            got = (
+                "scale='standard' reads all chunks before the first epoch: pass the fitted pair, "
+                f"scale=(mean, deviation), to Network, or {wanted}"
+            )
+        raise ValueError(f"an iterator of chunks can be read only once; {got}")
     return chunks

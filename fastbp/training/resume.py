@@ -16,10 +16,12 @@ from ..errors import ModelFileError
 from ..history import NAMES, History
 from ..model import file as model_file
 from ..model.layout import Layout
+from ..model.scaling import Scaling, frozen
 from ..reference.records import SLOTS
 from . import state
 from .loop import Loop
 from .ranks import Ranks
+from .recipe import Learner, Recipe
 from .settings import settings
 
 Facts = dict[str, Any]
@@ -42,11 +44,25 @@ def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, 
     return ranks.call_first(opened)  # type: ignore[no-any-return]
 
 
+def with_its_scaling(learner: Learner, ranks: Ranks, recipe: Recipe) -> Learner:
+    """Return the learner with the scaling of the training that it resumes, if there is one."""
+    path = recipe.resume
+    if path is None or learner.config.scale is None:
+        return learner
+
+    def read() -> Scaling | None:  # `read` below looks at the rest
+        arrays, _ = model_file.read(path, model_file.TRAINING)
+        return model_file.take_scaling(path, arrays, learner.config.sizes[0])
+
+    found = ranks.call_first(read)
+    return learner if found is None else learner._replace(scaling=frozen(*found))
+
+
 def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     learner, recipe = loop.learner, loop.recipe
     callbacks = state.remembering(recipe.callbacks)
     facts = {
-        "network": dict(learner.net.config), "backend": learner.backend,
+        "network": learner.config.in_file(), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
         "optimizer": recipe.rule._asdict(),
         "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
@@ -105,13 +121,15 @@ class KeptInFile:
         for name in NAMES:
             arrays[f"history.{name}"] = np.array(getattr(history, name)[: start.done], np.float64)
         arrays |= state.numbered(start.states, "states.")
+        arrays |= model_file.scaling_arrays(scaling := self._loop.source.scaling)
         config = {
             "facts": self._facts, "rng": start.rng, "done": start.done,
             "position": snapshot.position, "seconds": snapshot.seconds,
             "stopped": str(start.stopped or ""),
         }  # fmt: skip
         recipe = self._loop.recipe
-        model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING)
+        version = model_file.FORMAT_VERSION if scaling is None else model_file.SCALED
+        model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING, version)
         self._next = time.monotonic() + recipe.checkpoint_every
 
     on_interrupt = on_fit_end = keep

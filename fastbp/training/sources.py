@@ -1,7 +1,8 @@
 """Sources: where samples come from, and how they reach the trainer, a stretch at a time."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -10,7 +11,9 @@ import numpy as np
 from .._support import checks
 from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
+from ..model.scaling import Moments, check, standardised
 from ..reference import REACH, Targets
+from . import columns
 from .ranks import Ranks, Shard
 from .recipe import Data, Learner, Recipe
 
@@ -20,6 +23,7 @@ from .recipe import Data, Learner, Recipe
 WINDOW_BYTES = 2**23
 WINDOW_COPIES = 1  # of the parameters: a window costs one, and is no smaller
 FEW = 512  # samples from all over, by which a trainer chooses its path
+NO_CHUNKS = "chunks must hold at least one pair (X, y); got none"
 _warned: WeakSet[Any] = WeakSet()  # the networks of whose targets it was said
 
 
@@ -101,12 +105,14 @@ def _targets(targets: Targets, rows: np.ndarray) -> Targets:
 
 
 def _trainer(
-    learner: Learner, ranks: Ranks, recipe: Recipe, places: int, X: Any, targets: Targets, few: bool
-) -> Trainer:
+    learner: Learner, ranks: Ranks, recipe: Recipe, places: int, X: Any, targets: Targets,
+    few: bool, taken: Callable[[Any], Any] = lambda rows: rows,
+) -> Trainer:  # fmt: skip
     """Return a trainer of samples, or of a few from all over: it chooses its path as for all."""
     if few:
         some = np.arange(0, X.shape[0], max(1, X.shape[0] // FEW))[:FEW]
         X, targets = _rows(X, some), _targets(targets, some)
+    X = taken(X)
     return learner.engine.trainer(  # type: ignore[no-any-return]
         learner.params, X, targets, places, recipe.threads, rule=recipe.rule,
         memory=recipe.memory, shared=not ranks.alone and recipe.sync_every == 1,
@@ -122,29 +128,39 @@ class Arrays:
     @np.errstate(all="ignore")
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         assert recipe.data is not None
-        self.n, self._alone = recipe.data.n, ranks.alone
+        self.n, self._alone, self._rows = recipe.data.trained, ranks.alone, recipe.data.rows
         self.shard = Shard(self.n, recipe.batch_size, ranks.rank, ranks.size)
         shuffled = recipe.shuffle and recipe.batch_size < self.n
         self._draw = recipe.order or (learner.rng.permutation if shuffled else None)
         with ranks.agreed():
+            rows = slice(0, recipe.data.n) if ranks.alone else self.shard.rows
             self.X, self.targets = part(
-                recipe.data, self.shard.rows, learner.config, ("X", "y"), look=not ranks.alone
+                recipe.data, rows, learner.config, ("X", "y"), look=not ranks.alone
             )
         self.classes = all(ranks.gather(self.targets.classes))
-        rows = self.shard.rows
-        name = "y" if ranks.alone else f"y[{rows.start}:{rows.stop}]"  # as `part` names them
-        warn_out_of_reach(learner, self.targets.values, name, ranks)
+        where = "" if ranks.alone else f"[{rows.start}:{rows.stop}]"  # as `part` names them
+        warn_out_of_reach(learner, self.targets.values, "y" + where, ranks)
+        self.scaling, dtype = learner.scaling, learner.params.dtype
+        if learner.config.scale is not None and self.scaling is None:
+            moments = (columns.moments(X, "X" + where, self._rows) for X in [self.X])
+            self.scaling = columns.fitted(moments, ranks)
+        self._taken = partial(standardised, self.scaling, dtype=dtype, name="X" + where)
         self._window = self._steps_at_once(learner, ranks, recipe)
         whole = self._window >= self.shard.steps
         # Whether all samples stay loaded, and are taken as they lie in every epoch.
         self.fixed = self._draw is None and ranks.alone and whole
         with ranks.agreed():
             places, few = self.shard.places, not whole
-            self.trainer = _trainer(learner, ranks, recipe, places, self.X, self.targets, few)
+            samples = self.X, self.targets
+            self.trainer = _trainer(learner, ranks, recipe, places, *samples, few, self._taken)
             if ranks.alone:  # others cut at their meetings
                 self._window += -self._window % self.trainer.unit
-            if ranks.alone and not (whole and self.trainer.surely_finite):
-                checks.finite("X", self.X, learner.params.dtype, learner.config.input_scale)
+            if self.scaling is not None:
+                if not whole:
+                    check(self.scaling, self.X, dtype, "X" + where)
+            elif ranks.alone and not (whole and self.trainer.surely_finite):
+                checks.finite("X", self.X, dtype, learner.config.input_scale)
+        columns.warn_unlike(learner, self.X, recipe.data.names, ranks)
 
     def _steps_at_once(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> int:
         """Return how many steps a window holds, the same on all ranks; all if nothing is mapped."""
@@ -161,6 +177,8 @@ class Arrays:
         """Yield the stretches of an epoch, from a position on, while their samples are loaded."""
         shard = self.shard
         order = np.arange(self.n) if self._draw is None else self._draw(self.n)
+        if self._rows is not None:
+            order = self._rows[order]
         if not self._alone:
             order = shard.order(order)
         whole = Stretch(order, shard.places, 0, shard.steps, self.n, shard.batch)
@@ -169,7 +187,7 @@ class Arrays:
             rows = order[slice(*whole.span(first, last))]
             if self._window < shard.steps:
                 self.trainer.forget()
-                self.trainer.load(_rows(self.X, rows), _targets(self.targets, rows))
+                self.trainer.load(self._taken(_rows(self.X, rows)), _targets(self.targets, rows))
                 rows = np.arange(len(rows))
             samples, ends = whole.samples_of(first, last), last == shard.steps
             yield Stretch(rows, shard.places, first, last - first, samples, shard.batch, ends)
@@ -184,12 +202,16 @@ class Chunks:
         self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks
         self._draw = learner.rng.permutation if recipe.shuffle else None
         self._batch, self.n = recipe.batch_size, 0  # until they are counted
+        self.scaling = learner.scaling
+        if learner.config.scale is not None and self.scaling is None:
+            self.scaling = columns.fitted(self._moments(), ranks)
         chunks = self._checked()
         first = next(chunks, None)
         if first is None:
-            raise ValueError("chunks must hold at least one pair (X, y); got none")
+            raise ValueError(NO_CHUNKS)
         self._begun: Iterator[Any] | None = itertools.chain([first], chunks)
         self.classes = first[1].classes
+        columns.warn_unlike(learner, first[0], None, ranks)
         self.trainer = _trainer(learner, ranks, recipe, self._batch, *first, few=True)
 
     def _checked(self) -> Iterator[tuple[Any, Targets]]:
@@ -198,7 +220,15 @@ class Chunks:
             names = f"X of chunk {number}", f"y of chunk {number}"
             X, targets = checks.batch(*pair, self._learner.config, names)
             warn_out_of_reach(self._learner, targets.values, names[1], self._ranks)
-            yield X, targets
+            yield standardised(self.scaling, X, self._learner.params.dtype, names[0]), targets
+
+    def _moments(self) -> Iterator[Moments]:
+        number = 0
+        for number, chunk in enumerate(self._chunks, start=1):
+            name, (X, _) = f"X of chunk {number}", checks.pair(f"chunk {number}", chunk)
+            yield columns.moments(checks.samples(X, self._learner.config.sizes[0], name), name)
+        if not number:
+            raise ValueError(NO_CHUNKS)
 
     def epoch(self, number: int, position: int = 0) -> Iterator[Stretch]:
         """Yield a stretch for each chunk, in an order of its own."""

@@ -1,7 +1,8 @@
-"""Prints the names of all modules that importing one brings: modules.py MODULE."""
+"""Prints the names of all modules that importing some brings: modules.py MODULE ..."""
 
 import importlib
 import sys
 
-importlib.import_module(sys.argv[1])
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 print(*sorted(sys.modules))

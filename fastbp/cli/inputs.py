@@ -1,0 +1,118 @@
+"""The data and models that options name, and the places of files to write."""
+
+import errno
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import datasets
+from ..callbacks import check_place
+from ..datasets import loading
+from ..datasets.csv import read_samples
+from ..datasets.dialect import Dialect
+from ..network import Network, load
+from . import memory
+
+
+def load_data(
+    args: Namespace, mapped: bool = False, notes: Mapping[str, Any] | None = None
+) -> datasets.Dataset:
+    """Return the data set that --data names; a download shows a progress bar in a terminal."""
+    return datasets.load(
+        find_data(args), label=args.label, mapped=mapped, header=args.header,
+        separator=args.separator, decimal=args.decimal, notes=notes,
+    )  # fmt: skip
+
+
+def find_data(args: Namespace) -> str | Path:
+    """Return the path that --data names, also as `args.data_path`; for the digits, their name."""
+    args.data_path = None
+    if args.data == "digits" and args.data_dir is None:
+        return "digits"
+    path = loading.locate(args.data, args.data_dir, shows_progress(args))
+    args.data_path = os.path.abspath(path)
+    return path
+
+
+def shows_progress(args: Namespace) -> bool:
+    """Return whether somebody follows in a terminal."""
+    return not getattr(args, "quiet", False) and sys.stderr.isatty()
+
+
+def load_data_for(net: Network, args: Namespace) -> datasets.Dataset:
+    """Return the data that --data names, or else those of the training; they fit the network."""
+    known = memory.recall(net, args)
+    data = load_data(args, notes=net.notes)
+    if (n_in := data.X_test.shape[1]) != net.sizes[0]:
+        sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
+        raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
+    if known and known["test_digest"] != memory.digest(data):
+        advice = f"to use them as they are now, pass --data {args.data}"
+        raise ValueError(f"the data have changed since the model was trained on them; {advice}")
+    return data
+
+
+def load_samples(net: Network, args: Namespace) -> np.ndarray:
+    """Return all rows of a .npy or .csv file, or the test samples of a data set."""
+    if args.data is None:
+        memory.recall(net, args)
+    if loading.is_table(args.data):
+        dialect = Dialect(args.header, args.separator, args.decimal)
+        return read_samples(find_data(args), args.label, dialect, net.notes)
+    if args.data.lower().endswith(".npy"):
+        X = datasets.map_npy(find_data(args))
+        return X.reshape(len(X), -1)
+    return load_data_for(net, args).X_test
+
+
+def load_model(path: str, backend: str = "numba") -> Network:
+    """Load a model file."""
+    if not os.path.exists(path):
+        reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
+        raise FileNotFoundError(errno.ENOENT, reason, path)
+    if path.lower().endswith(".onnx"):
+        raise ValueError(f"{path} is an ONNX file; `fastbp convert` makes a model of it")
+    return load(path, backend=backend)
+
+
+def new_network(args: Namespace, sizes: list[int], **more: Any) -> Network:
+    """Return a new network as the options say."""
+    return Network(
+        sizes, activation=args.activation, loss=args.loss, bias=args.bias, backend=args.backend,
+        seed=args.seed, **more,
+    )  # fmt: skip
+
+
+def title(net: Network) -> str:
+    """Return sizes, activation and loss in a few words."""
+    return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
+
+
+def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:
+    """Raise now, not after an hour of training, if a file cannot be written, or is one of others.
+
+    Those are the other files to be written, and those that are `read`.
+    """
+    taken = {os.path.realpath(path) for path in filter(None, read) if path not in datasets.NAMES}
+    for path in filter(None, paths):
+        check_place(path)
+        device = os.path.exists(path) and not os.path.isfile(path)  # such as /dev/null
+        if not os.access(path if device else Path(path).parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "its folder is not writable", path)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ValueError(f"{path}: the command uses this file already; name another")
+        if os.path.isfile(place) or not os.path.exists(place):  # no device such as /dev/null
+            taken.add(place)
+
+
+def named_after(path: str, end: str) -> str:
+    """Return the file beside a model that has its name and this end, as net-curves.png."""
+    folder, name = os.path.split(path)
+    stem = name.removesuffix(".jsonl").removesuffix(".history").removesuffix(".safetensors")
+    return os.path.join(folder, stem.removesuffix(".json") + end)

@@ -1,0 +1,189 @@
+"""What is learnt from data, classes or numbers; the network for it, and how well it predicts.
+
+A regression is trained on (y - mean) / deviation, so that learning rates do not depend on the unit
+of y. Its output layer is put back into that unit before the network is saved: for an identity
+output, exactly but for rounding.
+"""
+
+import copy
+import os
+import reprlib
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import callbacks, datasets
+from .._support import checks
+from ..datasets.columns import CLASSIFICATION, REGRESSION
+from ..history import History
+from ..network import Network
+from ..plots import metrics
+
+IMAGES, TABLE = "images", "table"
+# So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
+# of other numbers have ranges of their own.
+PIXELS = 64
+
+
+def kind(data: datasets.Dataset) -> str:
+    """Return whether inputs are scaled together, as pixels are, or each column by itself."""
+    X = data.X_train
+    if "columns" not in data.notes:
+        return IMAGES
+    if X.dtype != np.uint8 or X.shape[1] < PIXELS:
+        return TABLE
+    return IMAGES if np.mean(X.max(axis=0) >= X.max() / 2) >= 0.5 else TABLE
+
+
+def is_regression(data: datasets.Dataset) -> bool:
+    """Return whether numbers are to be predicted."""
+    return bool(data.notes.get("task") == REGRESSION)
+
+
+def of_network(net: Network) -> str:
+    """Return the task of a network that may not remember it."""
+    one_number = net.sizes[-1] == 1 and metrics.predicts_numbers(net)
+    return str(net.notes.get("task", REGRESSION if one_number else CLASSIFICATION))
+
+
+def prepared(data: datasets.Dataset) -> datasets.Dataset:
+    """Return data of which whole numbers in a table are floats: of bytes no mean is subtracted."""
+    if kind(data) == IMAGES or data.X_train.dtype.kind == "f":
+        return data
+    X, y, X_test, y_test = data
+    found = datasets.Dataset(X.astype(np.float64), y, X_test.astype(np.float64), y_test)
+    found.notes = data.notes
+    return found
+
+
+def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Network:
+    """Return a new network for the data, as the options say; `input_scale` is of images."""
+    regression, output = is_regression(data), None
+    if regression:
+        checks.finite(f"column {data.notes['label']!r}", data.y_train, args.dtype)
+        if args.loss == "cross-entropy":
+            advice = f"leave out --loss, or pass --task {CLASSIFICATION}"
+            raise ValueError(f"--loss cross-entropy is for classes; for a regression {advice}")
+        output = "identity" if args.loss == "quadratic" else None
+    n_out = 1 if regression else int(max(data.y_train.max(), data.y_test.max())) + 1
+    scale: dict[str, Any] = {"input_scale": input_scale}
+    if kind(data) == TABLE:
+        scale = {"scale": "standard"}
+    net = Network(
+        [data.X_train.shape[1], *args.hidden, n_out], activation=args.activation, output=output,
+        loss=args.loss, bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
+        seed=args.seed, **scale,
+    )  # fmt: skip
+    known = {} if regression else {"classes": list(range(n_out))}
+    net.notes = {**known, **data.notes}
+    return net
+
+
+class Unit(NamedTuple):
+    """The unit in which targets are trained: (y - mean) / deviation."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def of(self, y: np.ndarray) -> np.ndarray:
+        """Return targets in this unit."""
+        return y if self == Unit() else (y - self.mean) / self.deviation
+
+    def restore(self, net: Network) -> Network:
+        """Let a network that predicts in this unit predict in that of y; return it."""
+        if self != Unit():
+            net.weights[-1][...] *= self.deviation
+            for b in net.biases[-1:]:
+                b[...] = b * self.deviation + self.mean
+        return net
+
+
+def unit(net: Network, y: np.ndarray) -> Unit:
+    """Return the unit for training targets; the network remembers it, and their mean."""
+    if y.dtype.kind != "f":
+        return Unit()
+    mean, found = float(y.mean()), Unit()
+    if net.config["output"] == "identity":  # the output layer can put it back, the mean by a bias
+        center = mean if net.config["bias"] else 0.0
+        found = Unit(center, float(np.sqrt(np.mean((y - center) ** 2))) or 1.0)
+    net.notes["target"] = {"mean": mean, "deviation": found.deviation}
+    return found
+
+
+class Checkpoint(callbacks.Checkpoint):
+    """Saves networks that predict in the unit of y, whatever the unit in which they are trained."""
+
+    def __init__(self, path: str | os.PathLike[str], every: int, unit: Unit) -> None:
+        super().__init__(path, every)
+        self.unit = unit
+
+    def on_epoch_end(self, net: Network, history: History) -> None:
+        """Save the network if this epoch is due."""
+        if self.unit != Unit() and len(history) % self.every == 0:
+            net = self.unit.restore(copy.deepcopy(net))
+        super().on_epoch_end(net, history)
+
+
+def introduced(net: Network, data: datasets.Dataset, unit: Unit, said: bool) -> Iterator[str]:
+    """Yield lines on what is made of a table; `said` is whether the user named the task."""
+    notes = data.notes
+    if "columns" not in notes:
+        return
+    label, classes = notes["label"], notes.get("classes")
+    if classes is not None:
+        found = f"{len(classes):,} classes, {reprlib.repr(classes)[1:-1]}"
+        other = REGRESSION if len(classes) > 2 and isinstance(classes[0], int) else ""
+    else:
+        y = np.concatenate([data.y_train, data.y_test])
+        found = f"{len(np.unique(y)):,} different numbers, {y.min():g} to {y.max():g}"
+        other = CLASSIFICATION if (y == np.rint(y)).all() else ""
+    advice = f" (if not, pass --task {other})" if other and not said else ""
+    yield f"{notes['task']}: {label!r} holds {found}{advice}"
+    if unit != Unit():
+        unscaled = f"({label} - {unit.mean:.5g})" if unit.mean else label
+        yield f"loss: of {unscaled} / {unit.deviation:.5g}; that of the mean alone is 0.5"
+    yield f"inputs: {_inputs(net, data)}"
+
+
+def _inputs(net: Network, data: datasets.Dataset) -> str:
+    X, names = data.X_train, data.notes["columns"]
+    if net.config["scale"] is None:
+        scale = 1 / net.config["input_scale"]
+        return f"{len(names):,} columns of bytes, taken for pixels: all scaled by 1/{scale:g}"
+    words = f"{len(names):,} columns, each standardised by its mean and deviation"
+    constant = [
+        name for name, low, high in zip(names, X.min(0), X.max(0), strict=True) if low == high
+    ]
+    return f"{words}; constant, so ignored: {reprlib.repr(constant)[1:-1]}" if constant else words
+
+
+def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], str]:
+    """Return how well a network predicts test samples, beside a baseline: facts, and a line."""
+    n = len(y)
+    if y.dtype.kind == "f":
+        target = net.notes.get("target")
+        mean = target.get("mean") if isinstance(target, dict) else None
+        known = checks.is_real(mean)
+        found = metrics.regression(net, X, y, mean if known else None)
+        facts = {
+            "test_r2": found.r2, "test_mae": found.mae, "test_rmse": found.rmse,
+            "baseline_mae": found.baseline_mae,
+        }  # fmt: skip
+        of = "training targets" if known else "test targets"
+        return facts, (
+            f"test R2 {found.r2:.4f}, MAE {found.mae:.4g}; mean of the {of}: MAE "
+            f"{found.baseline_mae:.4g}"
+        )
+    correct, counts = net.evaluate(X, y), np.bincount(y)
+    facts = {
+        "test_accuracy": correct / n,
+        "correct": correct,
+        "baseline_accuracy": counts.max() / n,
+    }
+    names = net.notes.get("classes") or range(len(counts))
+    return facts, (
+        f"test accuracy {correct / n:.4f} ({correct:,} of {n:,}); majority class "
+        f"{names[counts.argmax()]!r}: {counts.max() / n:.4f}"
+    )
