@@ -144,7 +144,7 @@ if TYPE_CHECKING:
     from .model.layout import Gradient
     from .network import Network, load
     from .optimizers import SGD, Adam
-    from .plots.metrics import Norms
+    from .plots.norms import Norms
     from .verification import verify
     from .verification.gradients import gradcheck
 
@@ -195,7 +195,7 @@ _LAZY = {
     "model.layout": ["Gradient"],
     "network": ["Network", "load"],
     "optimizers": ["SGD", "Adam"],
-    "plots.metrics": ["Norms"],
+    "plots.norms": ["Norms"],
     "verification": ["verify"],
     "verification.gradients": ["gradcheck"],
 }

@@ -11,14 +11,40 @@ Pictures are drawn by matplotlib (the extra `plot`).
 >>> figure = fastbp.plots.confusion_matrix(net, X_test, y_test)
 >>> figure = fastbp.plots.layer_norms(norms)
 
+`learning_curves`       loss and accuracy over the epochs, of one run or of several
+`confusion_matrix`      how many samples of each class are predicted as which
+`mistakes`              the images, or rows of a table, that are most confidently predicted wrong
+`labels`                how many samples of each of several labels are found, missed, wrongly found
+`predicted`             predicted against true numbers
+`residuals`             what predictions leave, and how it is distributed
+`first_layer`           the weights of the first layer, as images, or by the columns of a table
+`layer_norms`           how large activations and deltas are in each layer, over the epochs
+`learning_rates`        what `fastbp.find_learning_rate` found
+======================  ==========================================================================
+
+A picture that makes no sense for a network, as the confusion matrix of one that predicts numbers,
+is a `ValueError` that says which does.
+
+A picture that makes no sense for a network, as the confusion matrix of one that predicts numbers,
+is a `ValueError` that says which does.
+
+Each function returns a `matplotlib.figure.Figure` and, given a path, writes it there. The figures
+are made without pyplot: no window, no global state, no need for a display.
+=======
 | function | `fastbp plot` | shows |
 |---|---|---|
 | `learning_curves` | `curves A B ...` | loss and accuracy over the epochs, of up to 35 runs |
 | `confusion_matrix` | `confusion` | how many samples of each class are predicted as which |
-| `mistakes` | `mistakes` | the samples that the network is most confidently wrong about |
+| `mistakes` | `mistakes` | the images, or rows of a table, most confidently predicted wrong |
+| `labels` | `labels` | of each of several labels, how many samples are found or missed |
+| `predicted` | `predicted` | predicted against true numbers |
+| `residuals` | `residuals` | what predictions of numbers leave, and how it is distributed |
 | `first_layer` | `weights` | the weights of the first layer, as images or as a heat map |
 | `layer_norms` | `norms` | norms of activations and deltas of each layer: do gradients vanish? |
 | `learning_rates` | `learning-rate` | the losses over growing learning rates, and the suggestion |
+
+A picture that makes no sense for a network, as the confusion matrix of one that predicts numbers,
+is a `ValueError` that says which does.
 
 Each function returns a `matplotlib.figure.Figure` and, given a path, also writes it there. Figures
 are made without pyplot: there is no window, no global state, and no need for a display.
@@ -45,13 +71,18 @@ weights of the last step. `net.fit?` shows all arguments; `fastbp.training` expl
 from .curves import layer_norms, learning_curves, learning_rates
 from .figures import check
 from .images import confusion_matrix, first_layer, mistakes
+from .multilabel import labels
+from .regression import predicted, residuals
 
 __all__ = [
     "check",
     "confusion_matrix",
     "first_layer",
+    "labels",
     "layer_norms",
     "learning_curves",
     "learning_rates",
     "mistakes",
+    "predicted",
+    "residuals",
 ]
