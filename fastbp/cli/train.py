@@ -121,7 +121,7 @@ def _check_replaced(args: Namespace) -> None:
     if args.named or not os.path.exists(args.output):
         return
     try:
-        _, _, notes = model_file.read_model(args.output)
+        notes = inputs.load_model(args.output, "numpy").notes
     except ModelFileError:
         notes = {}
     if not memory.is_of(args, notes):
