@@ -1,6 +1,6 @@
 """All commands: where their functions are, their options, and the texts of their help."""
 
-from .options import REMEMBERED, Command
+from .options import SETS, Command
 
 READ = "--data --data-dir --label --no-header --separator --decimal"  # how data are found and read
 NETWORK = "--hidden --activation --loss --no-bias --init --dtype"
@@ -10,7 +10,7 @@ _OPTIONAL = {"nargs": "?"}
 
 
 def _trained(help: str) -> dict[str, str]:
-    return {"help": f"{help} ({REMEMBERED})"}
+    return {"help": f"{help} (default: what the model was trained on)"}
 
 
 COMMANDS = [
@@ -62,8 +62,8 @@ shell examples:
 
 shell examples:
   fastbp evaluate digits.safetensors            on the test samples of what it was trained on
-  fastbp evaluate mnist.safetensors --data fashion-mnist --json""",
-        {"data": _trained("test samples: as for train")},
+  fastbp evaluate mnist.safetensors --data other-images.npz --json""",
+        {"data": _trained(f"test samples of {SETS}")},
     ),
     Command(
         "use.predict",
@@ -78,7 +78,7 @@ shell examples:
   fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
   fastbp predict wine.safetensors --data other-bottles.csv""",
         {
-            "data": _trained("all rows of a .npy or .csv file, or test samples as for train"),
+            "data": _trained(f"all rows of a .npy or .csv file, or test samples of {SETS}"),
             "label": {
                 "help": "a column of a .csv to leave out; that of the classes is, if it is there"
             },
@@ -140,7 +140,7 @@ shell examples:
   fastbp plot mistakes mnist.safetensors
   fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json""",
         {
-            "data": _trained("for confusion and mistakes, test samples: as for train"),
+            "data": _trained(f"for confusion and mistakes: test samples of {SETS}"),
             "output": {"help": "a .png, .svg or .pdf (default: MODEL-KIND.png beside the model)"},
         },
     ),
@@ -156,7 +156,7 @@ shell examples:
   fastbp report digits.safetensors
   fastbp report mnist.safetensors --output page.html""",
         {
-            "data": _trained("test samples: as for train"),
+            "data": _trained(f"test samples of {SETS}"),
             "output": {"help": "the page (default: MODEL-report.html beside the model)"},
         },
     ),

@@ -53,7 +53,7 @@ def load_data_for(net: Network, args: Namespace) -> datasets.Dataset:
         raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
     if known and known["test_digest"] != memory.digest(data):
         advice = f"to use them as they are now, pass --data {args.data}"
-        raise ValueError(f"the data have changed since {args.model} was trained on them; {advice}")
+        raise ValueError(f"the data have changed since the model was trained on them; {advice}")
     return data
 
 

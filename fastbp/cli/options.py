@@ -114,11 +114,10 @@ def _choice(choices: Iterable[str], help: str, default: str | None = None) -> De
 
 _switch = partial(dict[str, Any], action="store_true", default=False)
 _count = partial(_value, "N", type=int)
-_SETS = (
+SETS = (
     "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX files, a "
     "Keras-style .npz, mnist.pkl.gz, or a .csv"
 )
-REMEMBERED = "default: what the model was trained on"
 # How each option is declared, unless a command changes it, by the headings of the help.
 GROUPS: dict[str, dict[str, Declaration]] = {
     "files": {
@@ -133,7 +132,7 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         },
     },
     "data": {
-        "--data": _value("DATA", f"{_SETS}; {REMEMBERED}"),
+        "--data": _value("DATA", SETS),
         "--data-dir": _value(
             "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by "
             "default $FASTBP_DATA, then the caches of the user and the system"
@@ -153,7 +152,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
             type=lambda text: "\t" if text in ("tab", r"\t") else text,
         ),
-        "--decimal": _choice(".,", "the decimal point of a .csv (default: found out)"),
+        "--decimal": {
+            **_choice(".,", "the decimal point of a .csv, . or , (default: found out)"),
+            "metavar": "CHAR",
+        },
         "--validation-split": _value(
             "SHARE", "the part of the training samples that is held out of the training, and "
             "evaluated after each epoch as `val`; 0 for none, as in Network.fit, which leaves it "
@@ -218,6 +220,8 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--early-stopping": _count(
             "stop after N epochs without a smaller validation loss, and keep the best weights"
         ),
+    },
+    "computation": {
         "--seed": _count("of initial weights and order; Network has none by default, but a "
             "command that is repeated gives the same model", 0),
         "--threads": _count("number of threads; the result has the same bits for any number", 1),
@@ -268,6 +272,14 @@ def declared(command: Command) -> Iterator[tuple[str, str, Declaration]]:
             yield name, declaration.get("dest", key), declaration
 
 
+def _places(command: Command) -> Iterator[str]:
+    """Yield how the usage shows what stands by its place."""
+    shapes = {None: "{}", "?": "[{}]", "+": "{} ..."}
+    for name, _, declaration in declared(command):
+        if name[0] != "-":
+            yield shapes[declaration.get("nargs")].format(declaration["metavar"])
+
+
 class _Parser(argparse.ArgumentParser):
     several_files = False  # before and after options
 
@@ -311,6 +323,7 @@ Pictures need matplotlib, tables pandas, ONNX files onnx: pip install 'fastbp[pl
         sub = subparsers.add_parser(
             one.name, help=description[:1].lower() + description[1:-1], description=description,
             epilog=more, formatter_class=_Help, allow_abbrev=False,
+            usage=" ".join(["fastbp", one.name, "[options]", *_places(one)]),
         )  # fmt: skip
         for title, options in GROUPS.items():
             group = sub.add_argument_group(title)
