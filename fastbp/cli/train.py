@@ -230,7 +230,7 @@ def _draw(args: Namespace, history: History, net: str) -> str | None:
         except ImportError as error:
             _say(args, f"curves: none; {error}")
             return None
-    path = os.path.abspath(args.curves)
+    path: str = os.path.abspath(args.curves)
     plots.learning_curves(history, path, f"{args.data}: {net}")
     _say(args, f"curves: {path}")
     return path

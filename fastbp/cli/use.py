@@ -27,7 +27,7 @@ def evaluate(args: Namespace) -> Result:
         **scores, "test_loss": loss, "samples": len(test[0]), "data": args.data,
         "data_path": args.data_path, "model": os.path.abspath(args.model),
     }  # fmt: skip
-    return Result(facts, f"{line}\ntest loss     {loss:.6g}")
+    return Result(facts, f"{line}\ntest loss     {loss:.8g}")
 
 
 def predict(args: Namespace) -> Result:
