@@ -72,9 +72,8 @@ to a deviation near 1, and undo it after predicting:
 >>> price = 3 * income + 500 * age
 >>> mean, deviation = price.mean(), price.std()
 >>> net = fastbp.Network([2, 10, 1], output="identity", scale="standard", seed=0)
->>> target = ((price - mean) / deviation)[:, None]
->>> history = net.fit(X, target, epochs=50, batch_size=10, learning_rate=0.05)
->>> error = np.abs(mean + deviation * net.predict(X)[:, 0] - price).mean()
+>>> history = net.fit(X, (price - mean) / deviation, epochs=50, batch_size=10, learning_rate=0.05)
+>>> error = np.abs(mean + deviation * net.predict(X).ravel() - price).mean()
 >>> bool(error < 0.05 * deviation)
 True
 
