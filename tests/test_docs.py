@@ -29,7 +29,7 @@ FIGURES = {
 }
 PICTURES = {
     "wine": 3,
-    "diabetes": 2,
+    "diabetes": 3,
     "mnist": 3,
     "own_layer": 0,
     "grid_search": 0,
@@ -181,7 +181,7 @@ def test_a_classic_program_has_a_page(tmp_path, monkeypatch):
         'Path(sys.argv[-1]).write_bytes(b"png")\nprint("measured", sys.argv[1])\nsys.exit(0)\n'
     )
     title, text = examples.classic(tmp_path / "old.py", tmp_path)
-    assert title == "An old program"
-    assert "![An old program.](images/old.png)" in text
+    assert text.startswith(f"# {title}\n\nAn old program.\n\nIt shows something.\n\n")
+    assert f"![{title}](images/old.png)" in text
     assert "```text\nmeasured --quick\n```" in text
     assert '```python\n"""An old program.' in text

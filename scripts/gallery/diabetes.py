@@ -45,5 +45,15 @@ r2 = 1 - ((predicted - y_test) ** 2).sum() / ((y_test - y_test.mean()) ** 2).sum
 print(f"mean absolute error {error:.1f} (baseline {baseline:.1f}), R2 {r2:.2f}")
 
 # %%
-# Predicted against true, and the errors:
-fastbp.plots.predicted(net, X_test, (y_test - mean) / deviation)
+# ## In the unit of the target
+#
+# The output layer can be put back into the unit of the target, since its activation is the
+# identity. From then on the network predicts the numbers of the table.
+net.weights[-1][...] *= deviation
+net.biases[-1][...] = mean + deviation * net.biases[-1]
+net.notes = dict(data.notes)
+fastbp.plots.predicted(net, X_test, y_test)
+
+# %%
+# The errors should not depend on what is predicted:
+fastbp.plots.residuals(net, X_test, y_test)

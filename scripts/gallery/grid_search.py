@@ -27,8 +27,15 @@ grid = {
     "mlpclassifier__alpha": [1e-4, 1e-1],
 }
 search = GridSearchCV(make_pipeline(StandardScaler(), network), grid, cv=3).fit(X_train, y_train)
-columns = ["param_mlpclassifier__hidden_layer_sizes", "param_mlpclassifier__alpha"]
-pandas.DataFrame(search.cv_results_)[[*columns, "mean_test_score", "mean_fit_time"]].round(3)
+results = pandas.DataFrame(search.cv_results_)
+pandas.DataFrame(
+    {
+        "neurons": results["param_mlpclassifier__hidden_layer_sizes"],
+        "alpha": results["param_mlpclassifier__alpha"].astype(str),
+        "accuracy": results["mean_test_score"].round(3),
+        "seconds": results["mean_fit_time"].round(3),
+    }
+)
 
 # %%
 print(f"test accuracy of the best: {search.score(X_test, y_test):.3f}")
