@@ -168,12 +168,13 @@ SAID = {
     ),
     "numbers": (
         [0, 1, 2], {"classes": [3, 4, 8]},
-        "classification: 'y' holds 3 classes, 3, 4, 8 (if not, pass --task regression)", None,
+        "classification: 'y' holds 3 classes, 3, 4, 8 (for numbers pass --task regression)", None,
     ),
     "two numbers": ([0, 1], {"classes": [0, 1]}, "classification: 'y' holds 2 classes, 0, 1", None),
     "whole": (
         [5.0, 7, 9, 7], {},
-        "regression: 'y' holds 3 different numbers, 5 to 9 (if not, pass --task classification)",
+        "regression: 'y' holds 3 different numbers, 5 to 9 "
+        "(for classes pass --task classification)",
         "loss: of (y - 7) / 1.4142; that of the mean alone is 0.5",
     ),
     "fractions": (
@@ -194,7 +195,7 @@ def test_what_is_made_of_a_table_is_said(table, given, y, notes, task, loss):
         "inputs: 2 columns, each standardised by its mean and deviation; constant, so ignored: 'x1'"
     )
     assert list(tasks.introduced(net, data, unit, False)) == [*filter(None, [task, loss]), inputs]
-    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (if")[0]
+    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (for")[0]
 
 
 def test_pixels_are_said_to_be_taken_for_such(table, rng, given):

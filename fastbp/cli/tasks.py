@@ -26,6 +26,7 @@ from .defaults import IMAGES, TABLE
 # So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
 # of other numbers have ranges of their own.
 PIXELS = 64
+_OF = {CLASSIFICATION: "classes", REGRESSION: "numbers"}
 
 
 def kind(data: datasets.Dataset) -> str:
@@ -147,7 +148,7 @@ def introduced(net: Network, data: datasets.Dataset, unit: Unit, said: bool) -> 
         y = np.concatenate([data.y_train, data.y_test])
         found = f"{len(np.unique(y)):,} different numbers, {y.min():g} to {y.max():g}"
         other = CLASSIFICATION if (y == np.rint(y)).all() else ""
-    advice = f" (if not, pass --task {other})" if other and not said else ""
+    advice = f" (for {_OF[other]} pass --task {other})" if other and not said else ""
     yield f"{notes['task']}: {label!r} holds {found}{advice}"
     if unit != Unit():
         unscaled = f"({label} - {unit.mean:.5g})" if unit.mean else label
