@@ -34,7 +34,8 @@ with contextlib.suppress(ImportError):
 # The tests run from anywhere; so do their children, with the same fastbp.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
-    "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
+    "test_accuracy", "correct", "baseline_accuracy",
+    "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
     "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
     "learning_rate",
 }  # fmt: skip
@@ -192,7 +193,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     net = fastbp.load("m.safetensors")
     assert net.config == {
         "sizes": [64, 6, 5, 10], "activation": "tanh", "output": "identity", "loss": "quadratic",
-        "bias": False, "dtype": "float64", "input_scale": 1 / 16,
+        "bias": False, "dtype": "float64", "input_scale": 1 / 16, "scale": None,
     }  # fmt: skip
     expected = fastbp.Network(
         [64, 6, 5, 10], "tanh", loss="quadratic", bias=False, dtype="float64", init=0.5, seed=4,
@@ -664,9 +665,9 @@ BAD = {
         ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
         "input_scale must be a positive number",
     ),
-    "no label": (["train", "--data", "t.csv"], "name the column that holds the classes, by --la"),
+    "no label": (["train", "--data", "t.csv"], "name the column that is to be predicted, by --la"),
     "no such label": (["train", "--data", "t.csv", "--label", "z"], "label must be one of the"),
-    "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
+    "label of images": (["train", "--label", "z"], "label and task are of a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
     "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
     "separator of images": (["train", "--separator", ";"], "separator, decimal are of a .csv file"),
@@ -895,7 +896,8 @@ def test_evaluate_prints_loss_and_accuracy(run, model, digits):
     code, out, err = run("evaluate", MODEL, "--data", "digits")
     assert (code, err) == (0, "")
     accuracy, loss = out.splitlines()
-    assert accuracy == f"test accuracy {correct / 355:.4f} ({correct} of 355)"
+    right = f"test accuracy {correct / 355:.4f} ({correct} of 355)"
+    assert accuracy == f"{right}; majority class 1: 0.1014"
     assert float(loss.split()[-1]) == pytest.approx(model.loss(*test), abs=1e-6)
     result = json.loads(
         run("evaluate", MODEL, "--data", "digits", "--json", "--backend", "numpy")[1]
@@ -984,6 +986,7 @@ def test_a_model_knows_the_columns_and_classes_of_its_table(run, of_table):
     assert of_table["sizes"] == [2, 8, 3]
     assert of_table["test_accuracy"] > 0.8
     notes = {"columns": ["a", "b"], "label": "cls", "classes": ["hi", "lo", "mid"]}
+    notes["task"] = "classification"
     found = fastbp.load(MODEL).notes
     assert json.loads(run("info", MODEL, "--json")[1])["notes"] == found
     del found["training"]
@@ -1031,7 +1034,8 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
         run("predict", MODEL, "--data", "x.csv", "--no-header")[1]
         == run("predict", MODEL, *table)[1]
     )
-    assert "classes: " in run("train", *table, "--epochs", 1)[1] or classes == [0, 1, 2]
+    holds = f"classification: '1' holds {len(classes)} classes, {str(classes)[1:-1]}"
+    assert holds in run("train", *table, "--epochs", 1)[1]
     assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
 
 
@@ -1246,13 +1250,15 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir label no-header separator decimal hidden activation loss epochs batch-size "
-        "learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
+        "data data-dir label task no-header separator decimal hidden activation loss epochs "
+        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
         "checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
     for default in (
-        "digits", "100", "relu", "cross-entropy", "30", "10", "float32", "sgd", "0.1",
+        "digits", "100", "relu", "30", "10", "float32", "0.1",
+        "cross-entropy, by which classes are learnt better; for a regression quadratic",
+        "sgd; for tables adam, which takes any number of columns at one rate",
         "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
     ):  # fmt: skip
         assert f"(default: {default})" in text

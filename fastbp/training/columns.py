@@ -29,8 +29,9 @@ def moments(X: Any, name: str) -> Moments:
     return found
 
 
-def fitted(parts: Iterable[Moments], ranks: Ranks) -> Scaling:
+def fitted(parts: Iterable[Moments], ranks: Ranks | None = None) -> Scaling:
     """Return the scaling by the samples of all ranks, the same bits on each."""
+    ranks = ranks or Ranks()
     with ranks.agreed():
         own = scaling.joined(parts)
     found = scaling.joined(ranks.gather(own))
