@@ -17,9 +17,10 @@ import pytest
 
 import fastbp
 from corpora.idx import write_folder
-from fastbp import engines, kernels, plots, schedules, verification
-from fastbp.cli import main, records
+from fastbp import callbacks, engines, kernels, optimizers, plots, schedules, verification
+from fastbp.cli import main, options, records
 from fastbp.cli.commands import COMMANDS
+from fastbp.model import config
 from fastbp.model import file as checkpoint
 from fastbp.verification import tolerances
 
@@ -167,10 +168,10 @@ def test_quiet_prints_the_result_only(run):
 
 
 def test_the_same_seed_gives_the_same_file_on_any_number_of_threads(run, folder):
-    for name, options in (
+    for name, more in (
         ("a", ["--seed", 1]), ("b", ["--seed", 1, "--threads", 2]), ("c", ["--seed", 2]),
     ):  # fmt: skip
-        assert run("train", *FAST, *options, "--output", name)[0] == 0
+        assert run("train", *FAST, *more, "--output", name)[0] == 0
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert (folder / "a").read_bytes() != (folder / "c").read_bytes()
 
@@ -459,6 +460,19 @@ BAD = {
         ["train", "--batch-size", "2000"], "batch_size must be at most the 1298 samples"
     ),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
+    "no such optimizer": (
+        ["train", "--optimizer", "lbfgs"],
+        "--optimizer: invalid choice: 'lbfgs' (choose from 'sgd', 'momentum', 'nesterov', 'adam')",
+    ),
+    "decay below zero": (["train", "--l2", "-1"], "l2 must be a positive number"),
+    "decay NaN": (["find-learning-rate", "--l2", "nan"], "l2 must be a positive number"),
+    "decay in words": (["train", "--l2", "much"], "--l2: invalid float value: 'much'"),
+    "norm below zero": (["train", "--clip-norm", "-2"], "clip_norm must be a positive number"),
+    "all for validation": (
+        ["train", "--validation-split", "1"], "--validation-split must be from 0 to below 1; got 1",
+    ),
+    "validation below zero": (["train", "--validation-split", "-0.1"], "to below 1; got -0.1"),
+    "validation NaN": (["train", "--validation-split", "nan"], "to below 1; got nan"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
     "divergence": (
@@ -567,7 +581,7 @@ BAD = {
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
     "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
-    "model of another width": (["evaluate", "small", "--data", "digits"], "takes samples of 3 numb"),
+    "model of another width": (["evaluate", "small", "--data", "digits"], "samples of 3 num"),
     "images to predict": (
         ["predict", "small", "--data", "digits"], "takes samples of 3 numbers, those of digits",
     ),
@@ -612,7 +626,7 @@ BAD = {
     "no rates": (["plot", "learning-rate", "none.json"], "none.json: No such file"),
     "page nowhere": (["report", "small", "--output", "no/r.html"], "no/r.html: its folder does"),
     "page a folder": (["report", "small", "--output", "."], ".: expected a file, got a folder"),
-    "page of another width": (["report", "small", "--data", "digits"], "digits have 64; pass the d"),
+    "page of another width": (["report", "small", "--data", "digits"], "have 64; pass the data"),
     "page of no model": (["report", "nothing"], "nothing: there is no such file"),
     "one layer": (["gradcheck", "--sizes", "5"], "sizes must hold the inputs and at least one"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
@@ -1247,6 +1261,29 @@ def test_help_of_train_names_every_option_and_default(capsys):
         "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
     ):  # fmt: skip
         assert f"(default: {default})" in text
+
+
+def test_the_names_that_options_take_are_those_of_the_library():
+    assert (options.HIDDEN, options.OUTPUT) == (config.HIDDEN, config.OUTPUT)
+    assert (options.LOSSES, options.INITS) == (config.LOSSES, tuple(config.INITS))
+    assert tuple(options.RATES) == tuple(optimizers.NAMES)
+    assert all(hasattr(schedules, name) for name in options.SCHEDULES.values())
+    assert all(hasattr(callbacks, name) for name in options.LOGS.values())
+
+
+@pytest.mark.parametrize("argv", ["--version", "--help", "train --help", "plot --help", "fly"])
+def test_help_and_version_answer_without_numba_and_numpy(argv):
+    program = (
+        "import sys; from fastbp.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, *argv.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    modules = set(done.stderr.split())
+    assert "fastbp.cli.commands" in modules
+    assert not modules & {"numba", "numpy", "llvmlite", "safetensors", "matplotlib", "inspect"}
 
 
 def test_version_and_overview(capsys):

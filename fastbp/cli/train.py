@@ -124,7 +124,7 @@ def _check_replaced(args: Namespace) -> None:
     if args.named or not os.path.exists(args.output):
         return
     try:
-        notes = model_file.read_model(args.output)[2]
+        notes = inputs.load_model(args.output, "numpy").notes
     except ModelFileError:
         notes = {}
     if not memory.is_of(args, notes):
