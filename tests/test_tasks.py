@@ -74,6 +74,10 @@ def test_the_network_of_a_regression_has_one_output_for_numbers(table, rng, give
     assert tasks.network(given(loss="poisson"), data, 1.0).config["output"] == "exp"
     with pytest.raises(ValueError, match=r"cross-entropy is for classes; .* --task classification"):
         tasks.network(given(loss="cross-entropy"), data, 1.0)
+    fine = table(rng.random((50, 2)), 1e9 + 10 * rng.random(50))
+    tasks.network(given(), fine, 1.0)
+    with pytest.raises(ValueError, match="float32 rounds them to 64; pass --dtype float64"):
+        tasks.network(given(dtype="float32"), fine, 1.0)
     far = table(rng.random((50, 2)), np.linspace(0, 1e300))
     with pytest.raises(ValueError, match=r"column 'y' must be finite, at most 3.4e.38"):
         tasks.network(given(dtype="float32"), far, 1.0)
@@ -180,6 +184,10 @@ SAID = {
     "fractions": (
         [0.5, 2.5], {}, "regression: 'y' holds 2 different numbers, 0.5 to 2.5",
         "loss: of (y - 1.5) / 1; that of the mean alone is 0.5",
+    ),
+    "negative": (
+        [-0.5, -2.5], {}, "regression: 'y' holds 2 different numbers, -2.5 to -0.5",
+        "loss: of (y + 1.5) / 1; that of the mean alone is 0.5",
     ),
 }  # fmt: skip
 

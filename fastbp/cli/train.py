@@ -211,7 +211,7 @@ def _finish(
         _say(args, f"history: {recorded}")
     seconds, epochs = sum(history.seconds), len(history)
     return Result({
-        **facts, "train_seconds": seconds,
+        **facts, **tasks.facts(net), "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
         "data_path": args.data_path,
