@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from ._support import checks
 from ._support.shown import html, number
 from .errors import DivergenceError
 from .network import Network
+from .training import columns
 
 PER_DECADE = 10  # rates
 # Samples and batches at each rate: few, and chance hides the fall of the loss; many, and small
@@ -107,10 +108,10 @@ def find_learning_rate(
         raise ValueError(f"end must be at least ten times start, {start:g}; got {end:g}")
     rates = np.geomspace(start, end, round(PER_DECADE * np.log10(end / start)) + 1)
     rows, targets = checks.samples(X, net.sizes[0]), checks.numbers_array("y", y)
-    net.loss(rows, targets)  # which checks all samples and targets
+    twin, rule = _twin(net, rows), copy.deepcopy(optimizers.optimizer(optimizer))
+    twin.loss(rows, targets)  # which checks all samples and targets
     n = rows.shape[0]
     batch_size = checks.batch_size("batch_size", batch_size, n)
-    twin, rule = copy.deepcopy(net), copy.deepcopy(optimizers.optimizer(optimizer))
     before, losses, above = math.nan, list[float](), list[float]()  # above: the least loss
     for rate, order in zip(rates, _orders(twin.rng, n, batch_size), strict=False):
         least = _least(net, targets[order])
@@ -128,6 +129,18 @@ def find_learning_rate(
         if above[-1] > EXPLODED * before:
             break
     return RateSearch(rates[: len(losses)], np.array(losses), _suggestion(rates, above, before))
+
+
+def _twin(net: Network, X: Any) -> Network:
+    """Return a copy of a network that knows how to standardise X, and does not warn of it."""
+    twin = copy.deepcopy(net)
+    if net.config["scale"] and not net.scaling:
+        pair = columns.fitted([columns.moments(X, "X")])
+        twin = Network(**{**net.config, "scale": pair}, backend=net.backend)
+        twin.from_vector(net.to_vector())
+        twin.rng = copy.deepcopy(net.rng)
+    columns.compared.add(twin)  # the training to come does
+    return twin
 
 
 def _least(net: Network, y: np.ndarray) -> float:

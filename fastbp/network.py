@@ -158,7 +158,7 @@ class Network(Predictor):
             If loss or weights would not be finite; the network is left as it was.
         """
         learning_rate = checks.positive_float("learning_rate", learning_rate, self.dtype)
-        scaling.known(self._config, self._scaling)
+        scaling.known(self._config.scale, self._scaling)
         training.take_step(self._learner, X, y, learning_rate)
 
     def fit(

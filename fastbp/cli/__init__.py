@@ -43,7 +43,7 @@ def loading(ours: bool) -> "Iterator[None]":
 
     Imports take most of a second, and an exception might be lost in the modules of others.
     """
-    ends: "dict[int, Any]" = {signal.SIGINT: _end, signal.SIGTERM: signal.SIG_DFL} if ours else {}
+    ends: dict[int, Any] = {signal.SIGINT: _end, signal.SIGTERM: signal.SIG_DFL} if ours else {}
     before = [(number, signal.signal(number, end)) for number, end in ends.items()]
     try:
         yield

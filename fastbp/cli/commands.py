@@ -1,6 +1,6 @@
 """All commands: where their functions are, their options, and the texts of their help."""
 
-from .options import REMEMBERED, Command
+from .options import SETS, Command
 
 READ = "--data --data-dir --label --no-header --separator --decimal"  # how data are found and read
 NETWORK = "--hidden --activation --loss --no-bias --init --dtype"
@@ -10,13 +10,13 @@ _OPTIONAL = {"nargs": "?"}
 
 
 def _trained(help: str) -> dict[str, str]:
-    return {"help": f"{help} ({REMEMBERED})"}
+    return {"help": f"{help} (default: what the model was trained on)"}
 
 
 COMMANDS = [
     Command(
         "train.train",
-        f"{READ} --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
+        f"{READ} --task --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
         "--early-stopping --distributed --sync-every --output --checkpoint --resume "
         "--checkpoint-every --plot --log --json --quiet",
         r"""Train a network, save it, draw its curves.
@@ -25,7 +25,13 @@ The test samples are evaluated once, at the end. A tenth of the training samples
 alike, is held out of the training for validation and evaluated after each epoch.
 
 Integer inputs are scaled by 1/max of the training images (1/16 for the digits, 1/255 for images of
-bytes); the model stores the scale, and remembers its data and options for the other commands.
+bytes). The columns of a table are standardised, each by its mean and deviation, but for 64 or more
+columns of bytes with one range, which are pixels. The model takes inputs as they are: it stores the
+scales, and remembers its data and options for the other commands.
+
+A column of texts, or of few different whole numbers, is learnt as classes, by name; another column
+of numbers as numbers, with a loss in units of their standard deviation. Scores come with a
+baseline: the share of the largest class, or the error of the mean of the training targets.
 
 A model without --output is named after its data, and replaces one of the same data only.
 
@@ -34,7 +40,8 @@ shell examples:
   fastbp train --data mnist --hidden 100,100 --threads 2
   fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \
       --init normal --learning-rate 3.0         the network of Nielsen's book
-  fastbp train --data points.csv --label class --hidden 10 --optimizer adam
+  fastbp train --data wine.csv --label cultivar
+  fastbp train --data diabetes.csv --label progression --early-stopping 10
   fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
   fastbp train --epochs 9999 --checkpoint run.safetensors   stop it with Ctrl-C, and continue:
   fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors
@@ -44,7 +51,7 @@ shell examples:
     ),
     Command(
         "train.find_learning_rate",
-        f"{READ} {NETWORK} {STEPS} --json",
+        f"{READ} --task {NETWORK} {STEPS} --json",
         """Suggest a learning rate for a network, data, optimizer and batch size.
 
 Trains a copy at growing rates until the loss explodes, which takes about a second. Pass the
@@ -62,8 +69,8 @@ shell examples:
 
 shell examples:
   fastbp evaluate digits.safetensors            on the test samples of what it was trained on
-  fastbp evaluate mnist.safetensors --data fashion-mnist --json""",
-        {"data": _trained("test samples: as for train")},
+  fastbp evaluate mnist.safetensors --data other-images.npz --json""",
+        {"data": _trained(f"test samples of {SETS}")},
     ),
     Command(
         "use.predict",
@@ -78,7 +85,7 @@ shell examples:
   fastbp predict mnist.safetensors --data images.npy --proba --output outputs.csv
   fastbp predict wine.safetensors --data other-bottles.csv""",
         {
-            "data": _trained("all rows of a .npy or .csv file, or test samples as for train"),
+            "data": _trained(f"all rows of a .npy or .csv file, or test samples of {SETS}"),
             "label": {
                 "help": "a column of a .csv to leave out; that of the classes is, if it is there"
             },
@@ -140,7 +147,7 @@ shell examples:
   fastbp plot mistakes mnist.safetensors
   fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json""",
         {
-            "data": _trained("for confusion and mistakes, test samples: as for train"),
+            "data": _trained(f"for confusion and mistakes: test samples of {SETS}"),
             "output": {"help": "a .png, .svg or .pdf (default: MODEL-KIND.png beside the model)"},
         },
     ),
@@ -156,7 +163,7 @@ shell examples:
   fastbp report digits.safetensors
   fastbp report mnist.safetensors --output page.html""",
         {
-            "data": _trained("test samples: as for train"),
+            "data": _trained(f"test samples of {SETS}"),
             "output": {"help": "the page (default: MODEL-report.html beside the model)"},
         },
     ),

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .. import __version__
+from .defaults import LOSSES as LOSS_OF
 from .defaults import RATES, in_words, rates_in_words
 
 HIDDEN = "sigmoid", "tanh", "relu", "identity"
@@ -113,11 +114,10 @@ def _choice(choices: Iterable[str], help: str, default: str | None = None) -> De
 
 _switch = partial(dict[str, Any], action="store_true", default=False)
 _count = partial(_value, "N", type=int)
-_SETS = (
+SETS = (
     "digits (bundled), mnist or fashion-mnist (downloaded if missing), a folder of IDX files, a "
     "Keras-style .npz, mnist.pkl.gz, or a .csv"
 )
-REMEMBERED = "default: what the model was trained on"
 # How each option is declared, unless a command changes it, by the headings of the help.
 GROUPS: dict[str, dict[str, Declaration]] = {
     "files": {
@@ -132,14 +132,17 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         },
     },
     "data": {
-        "--data": _value("DATA", f"{_SETS}; {REMEMBERED}"),
+        "--data": _value("DATA", SETS),
         "--data-dir": _value(
             "FOLDER", "that holds mnist or fashion-mnist, also as torchvision's MNIST/raw; by "
             "default $FASTBP_DATA, then the caches of the user and the system"
         ),
         "--label": _value(
-            "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows "
-            "it"
+            "NAME", "the column of a .csv that is to be predicted; a model knows it"
+        ),
+        "--task": _choice(
+            LOSS_OF, "whether that column holds classes or numbers (default: classes, if texts, or "
+            "whole numbers of which 10 are different, or 100 with ten rows or more for each)"
         ),
         "--no-header": {
             "dest": "header", "action": "store_false", "default": True,
@@ -149,7 +152,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "CHAR", "between the values of a .csv, such as ';' or tab (default: found out)",
             type=lambda text: "\t" if text in ("tab", r"\t") else text,
         ),
-        "--decimal": _choice(".,", "the decimal point of a .csv (default: found out)"),
+        "--decimal": {
+            **_choice(".,", "the decimal point of a .csv, . or , (default: found out)"),
+            "metavar": "CHAR",
+        },
         "--validation-split": _value(
             "SHARE", "the part of the training samples that is held out of the training, and "
             "evaluated after each epoch as `val`; 0 for none, as in Network.fit, which leaves it "
@@ -169,8 +175,9 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--output-activation": _choice(OUTPUT, "of the output layer (default: as in train)"),
         "--loss": _choice(
             LOSSES, "cross-entropy has a softmax output; quadratic, Network's default, has a "
-            "sigmoid output after sigmoid layers, otherwise identity; classes are learnt better "
-            "by cross-entropy", "cross-entropy",
+            "sigmoid output after sigmoid layers, otherwise identity, as for all regressions "
+            "(default: cross-entropy, by which classes are learnt better; for a regression "
+            "quadratic)",
         ),
         "--no-bias": {
             "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
@@ -194,7 +201,7 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "RATE", "step size; sigmoid layers with the quadratic loss need 0.3 to 3; "
             f"find-learning-rate suggests one (default: {rates_in_words()})", type=float,
         ),
-        "--optimizer": _choice(RATES, "how weights follow the gradient", "sgd"),
+        "--optimizer": _choice(RATES, f"how weights follow the gradient {in_words('optimizer')}"),
         "--l2": _value(
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,
@@ -210,6 +217,8 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--early-stopping": _count(
             "stop after N epochs without a smaller validation loss, and keep the best weights"
         ),
+    },
+    "computation": {
         "--seed": _count("of initial weights and order; Network has none by default, but a "
             "command that is repeated gives the same model", 0),
         "--threads": _count("number of threads; the result has the same bits for any number", 1),
@@ -260,6 +269,14 @@ def declared(command: Command) -> Iterator[tuple[str, str, Declaration]]:
             yield name, declaration.get("dest", key), declaration
 
 
+def _places(command: Command) -> Iterator[str]:
+    """Yield how the usage shows what stands by its place."""
+    shapes = {None: "{}", "?": "[{}]", "+": "{} ..."}
+    for name, _, declaration in declared(command):
+        if name[0] != "-":
+            yield shapes[declaration.get("nargs")].format(declaration["metavar"])
+
+
 class _Parser(argparse.ArgumentParser):
     several_files = False  # before and after options
 
@@ -303,6 +320,7 @@ Pictures need matplotlib, tables pandas, ONNX files onnx: pip install 'fastbp[pl
         sub = subparsers.add_parser(
             one.name, help=description[:1].lower() + description[1:-1], description=description,
             epilog=more, formatter_class=_Help, allow_abbrev=False,
+            usage=" ".join(["fastbp", one.name, "[options]", *_places(one)]),
         )  # fmt: skip
         for title, options in GROUPS.items():
             group = sub.add_argument_group(title)

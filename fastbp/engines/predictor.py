@@ -230,7 +230,7 @@ class Predictor:
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""
-        scale = known(self._config, self._scaling)
+        scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, y, self._config)
         return evaluate(self._engine, self._sound(), rows, targets, scale)[0] / int(rows.shape[0])
 
@@ -346,7 +346,7 @@ class Predictor:
 
     def _right(self, X: Any, labels: Any) -> tuple[int, int]:
         """Return how many samples are classified right, and how many there are."""
-        scale = known(self._config, self._scaling)
+        scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, labels, self._config, ("X", "labels"))
         checks.classes(targets, labels, self._kind)
         return evaluate(self._engine, self._sound(), rows, targets, scale)[1], rows.shape[0]
@@ -355,7 +355,7 @@ class Predictor:
         """Return rows as the engine takes them; `first` is the place of the first, for errors."""
         if self._raw:
             return X
-        return standardised(known(self._config, self._scaling), X, self._dtype, name, first)
+        return standardised(known(self._config.scale, self._scaling), X, self._dtype, name, first)
 
     def _sound(self) -> Array:
         """Return the parameters, without what was written where a network has no biases."""

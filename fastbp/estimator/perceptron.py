@@ -21,6 +21,7 @@ from ..errors import DivergenceError
 from ..interchange import estimators
 from ..model.config import Config
 from ..network import Network
+from ..training import columns
 from . import sklearn_private
 from .epochs import NOT_FINITE, Losses, Solver, Watch
 
@@ -98,6 +99,7 @@ class Perceptron(BaseEstimator):
         }  # fmt: skip
         if self._net is None or not config.items() <= self._net.config.items():
             self._net = Network(**config, seed=0)
+            columns.compared.add(self._net)  # theirs does not warn of columns either
             self._views = [*(W.T for W in self._net.weights), *self._net.biases]
         for view, part in zip(self._views, self._parameters, strict=True):
             if part is not view:

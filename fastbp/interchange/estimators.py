@@ -29,7 +29,8 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     two classes, or of as many labels at once as there are outputs. An identity output makes an
     `MLPRegressor`, and exp one with the Poisson loss. `predict_proba`, or `predict` of the
     regressor, returns the outputs. `fit` starts anew. `input_scale` is multiplied into the first
-    weights. Two softmax outputs become a sigmoid of their difference, which is the same.
+    weights, and `scale` into first weights and biases, as by `write_torch`. Two softmax outputs
+    become a sigmoid of their difference, which is the same.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     ImportError
         If scikit-learn is missing.
     ValueError
-        If scikit-learn has no such output: tanh or relu.
+        If scikit-learn has no such output: tanh or relu; or the network's scale is not known yet.
     TypeError
         If the output is exp, and scikit-learn is older than 1.7.
 

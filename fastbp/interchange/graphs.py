@@ -15,6 +15,7 @@ from .._support import checks
 from .._support.texts import said
 from ..errors import ModelFileError
 from ..model.file import check_head
+from ..model.scaling import Scaling, checked
 from .parts import Parts
 
 OPERATORS = {
@@ -43,6 +44,7 @@ class Layers(NamedTuple):
     parts: Parts
     activations: list[str | None]
     input_scale: float
+    scaling: Scaling | None
 
 
 def layers(onnx: Any, model: Any, folder: Path) -> Layers:
@@ -61,7 +63,8 @@ def layers(onnx: Any, model: Any, folder: Path) -> Layers:
     pairs = zip(chain.weights, chain.biases, strict=True)
     biases = [np.zeros(len(W), W.dtype) if b is None else b for W, b in pairs]
     some = any(b is not None for b in chain.biases)
-    return Layers((chain.weights, biases if some else []), chain.activations, chain.scale)
+    parts = chain.weights, biases if some else []
+    return Layers(parts, chain.activations, *chain.input_scaling())
 
 
 class _Node(NamedTuple):
@@ -82,7 +85,9 @@ class _Chain:
         self.weights: list[np.ndarray] = []
         self.biases: list[np.ndarray | None] = []
         self.activations: list[str | None] = []
-        self.scale = 1.0
+        # What is done to inputs before the first layer, x -> (x - mean) / divisor.
+        self.mean, self.divisor = np.zeros(1), np.ones(1)
+        self.scale: float | None = 1.0  # the same as one factor; None if it is not
 
     def follow(self) -> None:
         graph, wanted = self.graph, list[Any]()
@@ -218,14 +223,14 @@ class _Chain:
             raise ValueError(f"array {said(name, 40)!r} must be float32 or float64")
         return array
 
-    def _row(self, name: str, n: int) -> np.ndarray:
+    def _row(self, name: str, n: int, what: str = "biases") -> np.ndarray:
         """Return an array as a number for each of n outputs, the same for all samples."""
         array = self._floats(name)
         try:
             row: np.ndarray = np.broadcast_to(array, (1, n))[0]
         except ValueError:
             got = f"array {said(name, 40)!r} of shape {array.shape}"
-            raise ValueError(f"biases must be one row of {n}, for all samples; got {got}") from None
+            raise ValueError(f"{what} must be one row of {n}, for all samples; got {got}") from None
         return row
 
     # Constants made of others.
@@ -312,12 +317,30 @@ class _Chain:
             row = self._row(node.names[0], self._above(node.operator)).astype(np.float64)
             return self._fold(*_AFFINE[node.operator](row))
         array = self._floats(node.names[0])
-        value = float(array.item()) if array.size == 1 else math.nan
-        if node.operator in _POWERS and value > 0:
-            self.scale *= value ** _POWERS[node.operator]
-        elif node.operator in _POWERS or value != 0:
-            wanted = "be by one number above zero, or follow a layer, before its activation"
-            raise ValueError(f"{node.operator} must {wanted}")
+        if array.size > 1:
+            n = self._width(f"the input of {node.operator}")
+            n = array.size if n == UNKNOWN else n
+            array = self._row(node.names[0], n, f"what inputs meet in {node.operator}")
+        row = array.astype(np.float64).reshape(-1)
+        if node.operator in _POWERS and not (row > 0).all():
+            raise ValueError(f"{node.operator} of the inputs must be by numbers above zero")
+        if len(row) > 1 or (node.operator not in _POWERS and row[0]):
+            self.scale = None
+        elif self.scale is not None and node.operator in _POWERS:
+            self.scale *= float(row[0]) ** _POWERS[node.operator]
+        self.mean, self.divisor = _STANDARDISED[node.operator](self.mean, self.divisor, row)
+
+    def input_scaling(self) -> tuple[float, Scaling | None]:
+        """Return by what inputs are multiplied, or else standardised, before the first layer."""
+        if self.scale is not None or not self.weights:
+            return self.scale or 1.0, None
+        n = self.weights[0].shape[1]
+        if {len(self.mean), len(self.divisor)} - {1, n}:
+            raise ValueError(f"layer 0 takes {n} inputs, but they are scaled as another number")
+        mean, divisor = np.broadcast_to(self.mean, n), np.broadcast_to(self.divisor, n)
+        if not divisor.all():  # 0 would stand for a constant column
+            raise ValueError("factors of the inputs must be finite")
+        return 1.0, checked("the scaling", (mean, np.where(divisor == np.inf, 0, divisor)), n)
 
     def normalized(self, node: _Node) -> None:
         n = self._above(node.operator)
@@ -381,6 +404,12 @@ _AFFINE: dict[str, Callable[[np.ndarray], tuple[np.ndarray | None, np.ndarray | 
     "Sub": lambda c: (None, -c),
     "Mul": lambda c: (c, 0.0),
     "Div": lambda c: (1 / c, 0.0),
+}
+_STANDARDISED: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "Add": lambda mean, divisor, c: (mean - c * divisor, divisor),
+    "Sub": lambda mean, divisor, c: (mean + c * divisor, divisor),
+    "Mul": lambda mean, divisor, c: (mean, divisor / c),
+    "Div": lambda mean, divisor, c: (mean, divisor * c),
 }
 _AXIS, _AXES, _RESHAPE = {"axis": (1, -1)}, {"axes": list}, {"allowzero": (0, 1)}
 _CAST = {"saturate": (0, 1), "to": (1, 11)}  # TensorProto.FLOAT, DOUBLE

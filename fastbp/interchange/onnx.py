@@ -11,6 +11,7 @@ from .._support import checks, extras, files
 from .._support.texts import said
 from ..model import config
 from ..model.file import check_finite, check_head, check_regular, notes_in, with_notes
+from ..model.scaling import known
 from ..network import Network
 from .graphs import OPERATORS, layers
 from .parts import functions_of_layers, naming, network
@@ -29,7 +30,8 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
 
     The graph takes `X`, (batch, n_in), and gives `outputs`, (batch, n_out), as `feedforward`
     does. It has a `Gemm` for each layer, z = a W^T + b, and its activation; before the first layer
-    a `Mul` by `input_scale`, and a `Cast` if X holds bytes. The batch may have any size.
+    a `Mul` by `input_scale`, or `Sub` and `Div` by the `scaling` in float64, where large means cost
+    no digits, and a `Cast` if X holds bytes. The batch may have any size.
 
     Parameters
     ----------
@@ -46,8 +48,8 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     OSError
         If the file cannot be written.
     ValueError
-        If `inputs` is neither of these, a parameter is not finite, or the weights exceed the 2 GiB
-        that an ONNX file can hold.
+        If `inputs` is neither of these, a parameter is not finite, the weights exceed the 2 GiB
+        that an ONNX file can hold, or the network's scale is not known yet.
 
     References
     ----------
@@ -65,6 +67,7 @@ def write_onnx(net: Network, path: str | os.PathLike[str], *, inputs: str = "flo
     checks.one_of("inputs", inputs, ("float", "uint8"))
     files.check_name(path, ".onnx")
     check_finite(net.weights, net.biases)
+    known(net.config["scale"], net.scaling)
     onnx, size = extras.required(*_REQUIRED), net.to_vector().nbytes
     if size > MAX_BYTES:
         raise ValueError(f"net must have at most {MAX_BYTES:,} bytes for ONNX; got {size:,}")
@@ -83,7 +86,14 @@ def _model(onnx: Any, net: Network, inputs: str) -> Any:
         nodes.append(make.make_node(operator, [below, *arrays], [end], name=end, **attributes))
         constants.update(arrays)
 
-    if given != computed:
+    if net.scaling is not None:  # in float64, as the network does
+        if given != onnx.TensorProto.DOUBLE:
+            add("Cast", {}, to=onnx.TensorProto.DOUBLE)
+        add("Sub", {"inputs.mean": net.scaling.mean})
+        add("Div", {"inputs.deviation": net.scaling.divisor})
+        if computed != onnx.TensorProto.DOUBLE:
+            add("Cast", {}, to=computed)
+    elif given != computed:
         add("Cast", {}, to=computed)
     if net.config["input_scale"] != 1:
         add("Mul", {"input_scale": np.array(net.config["input_scale"], net.dtype)})
@@ -115,7 +125,8 @@ def read_onnx(
 
     Layers are `Gemm`, or `MatMul` with or without an `Add`. Activations are `Sigmoid`, `Tanh`,
     `Relu`, the same for all hidden layers; the output may also be `Softmax` or `Exp`. The first
-    layer may follow `Mul` or `Div` by one number, which becomes `input_scale`. What a layer's
+    layer may follow `Mul` or `Div` by one number, which becomes `input_scale`, or any of `Sub`,
+    `Add`, `Mul` and `Div` by a number for each column, which become `scaling`. What a layer's
     outputs are multiplied by, and what is added to them, becomes part of it: `BatchNormalization`,
     `Mul`, `Add`. `Dropout`, `Identity`, `Cast`, `Flatten` and `Reshape` are left out where they
     change nothing but the shape of the inputs: a network takes images as rows of pixels. PyTorch
@@ -176,7 +187,10 @@ def read_onnx(
         usual = {"softmax": "cross-entropy", "exp": "poisson"}.get(output, "quadratic")
         functions = {"activation": (hidden or ["sigmoid"])[0], "output": output}
         functions["loss"] = loss or usual
-        net = network(found.parts, input_scale=found.input_scale, backend=backend, **functions)
+        net = network(
+            found.parts, input_scale=found.input_scale, scaling=found.scaling, backend=backend,
+            **functions,
+        )  # fmt: skip
         net.notes = notes_in(props, path)
         return net
 

@@ -11,6 +11,7 @@ from .._support.texts import said
 from ..errors import ModelFileError
 from ..model.config import Config
 from ..model.file import check_finite
+from ..model.scaling import NAME, known
 from ..network import Network, from_arrays
 
 # By layer: weights (n_out, n_in), and biases (n_out,), which are an empty list without.
@@ -34,21 +35,36 @@ def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, str]]:
     return zip(net.weights, [*hidden, net.config["output"]], strict=True)
 
 
+def has_biases(net: Network) -> bool:
+    """Return whether `folded` returns biases: a mean becomes some of the first layer."""
+    return bool(net.config["bias"] or (net.scaling and net.scaling.mean.any()))
+
+
 def folded(net: Network) -> Parts:
     """Return copies of a network's arrays, for layouts that cannot say that inputs are scaled."""
     check_finite(net.weights, net.biases)
     weights, scale = [W.copy() for W in net.weights], net.config["input_scale"]
+    biases = [b.copy() for b in net.biases]
+    if has_biases(net):
+        biases = biases or [np.zeros(n, net.dtype) for n in net.sizes[1:]]
+    pair, by = known(net.config["scale"], net.scaling), f"times input_scale, {scale:g},"
     with np.errstate(all="ignore"):
-        weights[0][...] = weights[0] * float(scale)  # W (s x) = (s W) x
-    if not np.isfinite(weights[0]).all():
+        if pair is None:
+            weights[0][...] = weights[0] * float(scale)  # W (s x) = (s W) x
+        else:
+            by = "standardising raw columns"
+            weights[0][...], shift = pair.folded(weights[0])
+            for b in biases[:1]:
+                b += shift
+    if not all(np.isfinite(part[0]).all() for part in (weights, biases) if part):
         wanted = f"must be finite in {net.dtype}; use a network of float64"
-        raise ValueError(f"weights[0] times input_scale, {scale:g}, {wanted}")
-    return weights, [b.copy() for b in net.biases]
+        raise ValueError(f"weights[0] {by} {wanted}")
+    return weights, biases
 
 
 def network(
     parts: Parts, names: Sequence[str] = (), input_scale: float = 1.0, backend: str = "numba",
-    **functions: Any,
+    scaling: Any = None, **functions: Any,
 ) -> Network:  # fmt: skip
     """Return the network of these arrays and functions; names are those of the source's layers."""
     weights, biases = parts
@@ -56,8 +72,9 @@ def network(
     _check(weights, biases, names or [f"layer {l}" for l in range(len(weights))])
     sizes = [weights[0].shape[1], *(len(W) for W in weights)]
     functions |= {"dtype": weights[0].dtype.name, "input_scale": input_scale}
+    functions |= {"scale": scaling and NAME}
     config = Config.checked(sizes, bias=bool(biases), **functions)
-    return from_arrays(config, [*weights, *biases], backend, seed=0)
+    return from_arrays(config, [*weights, *biases], backend, seed=0, pair=scaling)
 
 
 def _check(weights: list[np.ndarray], biases: list[np.ndarray], names: Sequence[str]) -> None:

@@ -15,7 +15,15 @@ from .._support.texts import said
 from ..model import config
 from ..model.file import notes_in, read_arrays, with_notes, write_arrays
 from ..network import Network
-from .parts import Parts, check_matrix, folded, functions_of_layers, naming, network
+from .parts import (
+    Parts,
+    check_matrix,
+    folded,
+    functions_of_layers,
+    has_biases,
+    naming,
+    network,
+)  # fmt: skip
 
 MODULES = {
     "sigmoid": "torch.nn.Sigmoid()",
@@ -42,7 +50,9 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
 
     The modules are `Linear`, activation, `Linear`, ..., and the arrays `0.weight, 0.bias,
     2.weight, ...`; `torch_code` returns the program that loads them. Inputs are those of the
-    network, as floats: `input_scale` is multiplied into the first weights. PyTorch is not needed.
+    network, as floats: `input_scale` is multiplied into the first weights, and `scale` into first
+    weights and biases, which all layers then have. There float32 costs a column whose mean is a
+    thousand times its deviation three of its seven digits. PyTorch is not needed.
 
     Parameters
     ----------
@@ -55,8 +65,8 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     ValueError
-        If a parameter is not finite, or the scaled first weights are too large for the network's
-        dtype.
+        If a parameter is not finite, the scaled first weights are too large for the network's
+        dtype, or its scale is not known yet.
 
     References
     ----------
@@ -102,7 +112,7 @@ def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
     )
     model.load_state_dict(safetensors.torch.load_file('net.safetensors'))
     """
-    options = "" if net.config["bias"] else ", bias=False"
+    options = "" if has_biases(net) else ", bias=False"
     options += ", dtype=torch.float64" if net.dtype == np.float64 else ""
     modules = (
         f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {MODULES[name]},\n"

@@ -40,6 +40,19 @@ class Scaling(NamedTuple):
     mean: np.ndarray
     deviation: np.ndarray
 
+    @property
+    def divisor(self) -> np.ndarray:
+        """The deviation, infinite where it is 0."""
+        return np.where(self.deviation == 0, np.inf, self.deviation)
+
+    def folded(self, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights for raw columns, and what their biases are to be increased by, in float64.
+
+        W ((x - mean) / deviation) + b = W' x + (b - W' mean), where W' = W / deviation.
+        """
+        raw = W / self.divisor
+        return raw, -(raw @ self.mean)
+
 
 def checked(name: str, pair: Any, n_in: int) -> Scaling:
     """Return a user's or a file's pair of vectors, copied."""
@@ -66,9 +79,9 @@ def frozen(mean: Any, deviation: Any) -> Scaling:
     return pair
 
 
-def known(config: Any, scaling: Scaling | None) -> Scaling | None:
+def known(scale: str | None, scaling: Scaling | None) -> Scaling | None:
     """Return a network's scaling; raise if it has a scale that is not known yet."""
-    if config.scale is not None and scaling is None:
+    if scale is not None and scaling is None:
         raise ValueError(
             "scale='standard' is not known yet: `fit` finds the mean and deviation of each column. "
             "Call fit first, or pass scale=(mean, deviation) to Network"
@@ -129,19 +142,6 @@ def check(scaling: Scaling, X: Any, dtype: np.dtype[Any], name: str = "X") -> No
     """Raise for the first row that is not finite when standardised, in bounded memory."""
     for part in _parts(*X.shape):
         standardised(scaling, X[part], dtype, name, part.start)
-
-
-def folded(scaling: Scaling, W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 weights and biases of a first layer that takes raw columns.
-
-    W ((x - mean) / deviation) + b = W' x + (b - W' mean), where W' = W / deviation
-    """
-    W = W / _divisor(scaling.deviation)
-    return W, b - W @ scaling.mean
-
-
-def _divisor(deviation: np.ndarray) -> np.ndarray:
-    return np.where(deviation == 0, np.inf, deviation)
 
 
 # Mean and deviation of the training data.

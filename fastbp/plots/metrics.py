@@ -11,6 +11,7 @@ from .._support import checks
 from .._support.shown import Called
 from ..engines import get_backend
 from ..history import History
+from ..model.scaling import known, standardised
 from ..network import Network
 from ..reference import Targets
 from ..reference.records import NUMBERS, predicts
@@ -238,7 +239,9 @@ def backprop(net: Network, X: Any, y: np.ndarray) -> tuple[_Layers, _Layers]:
         z: np.ndarray = x @ W.T + b if checks.is_sparse(x) else backend.affine(x, W, b)
         return z
 
-    X = checks.finite("X", checks.samples(X, net.sizes[0]), net.dtype, config["input_scale"])
+    scaling, X = known(config["scale"], net.scaling), checks.samples(X, net.sizes[0])
+    X = standardised(scaling, X, net.dtype)
+    checks.finite("X", X, net.dtype, config["input_scale"])
     y = _targets(net, y, X.shape[0], "y").rows(slice(None), net.sizes[-1])
     biases = net.biases or [np.zeros(len(W), net.dtype) for W in net.weights]
     a = [X.astype(net.dtype) * net.dtype.type(config["input_scale"])]

@@ -16,6 +16,7 @@ from .._support.differences import KINK, SAME, STEP, ArrayCheck, Comparison, num
 from .._support.shown import html
 from ..layers import ReLU
 from ..model.config import Config
+from ..model.scaling import standardised
 from ..network import Network
 from ..reference import LOSSES
 from .cases import SLOW, named
@@ -303,7 +304,8 @@ def _float64(name: str, value: Any) -> np.ndarray:
 
 
 def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
-    twin = Network(**{**net.config, "dtype": "float64"}, backend=net.backend)
+    alike = {**net.config, "dtype": "float64", "scale": net.scaling or net.config["scale"]}
+    twin = Network(**alike, backend=net.backend)
     twin.from_vector(net.to_vector())
 
     def gradient() -> Mapping[str, Any]:
@@ -318,6 +320,7 @@ def _held(net: Network, X: Any, y: Any) -> _Held:
     """Return a network's loss with each ReLU held on its side of the kink."""
     config, sides = Config.checked(**net.config), dict[int, np.ndarray]()
     rows, targets = checks.batch(X, y, config)
+    rows = standardised(net.scaling, rows, net.dtype)
     model, values = config.model(), targets.rows(slice(None), config.sizes[-1])
     biases = net.biases or [np.zeros(n) for n in config.sizes[1:]]
 
