@@ -53,7 +53,7 @@ def readers() -> dict[str, Reader]:
 
     import fastbp
     from fastbp import datasets, interchange
-    from fastbp.cli import options, records
+    from fastbp.cli import inputs, records
     from fastbp.datasets import DataError, arrays
     from fastbp.errors import DivergenceError, ModelFileError
 
@@ -63,7 +63,7 @@ def readers() -> dict[str, Reader]:
     net = fastbp.Network([4, 2], backend="numpy", seed=0)
 
     def samples(path):
-        X = options.load_samples(net, argparse.Namespace(data=str(path), data_dir=None, json=True))
+        X = inputs.load_samples(net, argparse.Namespace(data=str(path), data_dir=None, json=True))
         return net.loss(X, np.zeros(len(X), int))
 
     def labelled(path):

@@ -17,9 +17,10 @@ import pytest
 
 import fastbp
 from corpora.idx import write_folder
-from fastbp import engines, kernels, plots, schedules, verification
-from fastbp.cli import main, records
+from fastbp import callbacks, engines, kernels, optimizers, plots, schedules, verification
+from fastbp.cli import main, options, records
 from fastbp.cli.commands import COMMANDS
+from fastbp.model import config
 from fastbp.model import file as checkpoint
 from fastbp.verification import tolerances
 
@@ -33,7 +34,8 @@ with contextlib.suppress(ImportError):
 # The tests run from anywhere; so do their children, with the same fastbp.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastbp.__file__))}
 RESULT_KEYS = {
-    "test_accuracy", "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
+    "test_accuracy", "correct", "baseline_accuracy",
+    "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
     "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
     "learning_rate",
 }  # fmt: skip
@@ -166,10 +168,10 @@ def test_quiet_prints_the_result_only(run):
 
 
 def test_the_same_seed_gives_the_same_file_on_any_number_of_threads(run, folder):
-    for name, options in (
+    for name, more in (
         ("a", ["--seed", 1]), ("b", ["--seed", 1, "--threads", 2]), ("c", ["--seed", 2]),
     ):  # fmt: skip
-        assert run("train", *FAST, *options, "--output", name)[0] == 0
+        assert run("train", *FAST, *more, "--output", name)[0] == 0
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert (folder / "a").read_bytes() != (folder / "c").read_bytes()
 
@@ -191,7 +193,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     net = fastbp.load("m.safetensors")
     assert net.config == {
         "sizes": [64, 6, 5, 10], "activation": "tanh", "output": "identity", "loss": "quadratic",
-        "bias": False, "dtype": "float64", "input_scale": 1 / 16,
+        "bias": False, "dtype": "float64", "input_scale": 1 / 16, "scale": None,
     }  # fmt: skip
     expected = fastbp.Network(
         [64, 6, 5, 10], "tanh", loss="quadratic", bias=False, dtype="float64", init=0.5, seed=4,
@@ -455,6 +457,19 @@ BAD = {
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
+    "no such optimizer": (
+        ["train", "--optimizer", "lbfgs"],
+        "--optimizer: invalid choice: 'lbfgs' (choose from 'sgd', 'momentum', 'nesterov', 'adam')",
+    ),
+    "decay below zero": (["train", "--l2", "-1"], "l2 must be a positive number"),
+    "decay NaN": (["find-learning-rate", "--l2", "nan"], "l2 must be a positive number"),
+    "decay in words": (["train", "--l2", "much"], "--l2: invalid float value: 'much'"),
+    "norm below zero": (["train", "--clip-norm", "-2"], "clip_norm must be a positive number"),
+    "all for validation": (
+        ["train", "--validation-split", "1"], "--validation-split must be from 0 to below 1; got 1",
+    ),
+    "validation below zero": (["train", "--validation-split", "-0.1"], "to below 1; got -0.1"),
+    "validation NaN": (["train", "--validation-split", "nan"], "to below 1; got nan"),
     "infinite rate": (["train", "--learning-rate", "inf"], "learning_rate must be a positive"),
     "rate NaN": (["train", "--learning-rate", "nan"], "learning_rate must be a positive"),
     "divergence": (
@@ -559,7 +574,7 @@ BAD = {
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
     "model with NaN": (["evaluate", "sick"], "layers.0.weight must hold finite"),
-    "model of another width": (["evaluate", "small", "--data", "digits"], "takes samples of 3 numb"),
+    "model of another width": (["evaluate", "small", "--data", "digits"], "samples of 3 num"),
     "images to predict": (
         ["predict", "small", "--data", "digits"], "takes samples of 3 numbers, those of digits",
     ),
@@ -603,7 +618,7 @@ BAD = {
     "no rates": (["plot", "learning-rate", "none.json"], "none.json: No such file"),
     "page nowhere": (["report", "small", "--output", "no/r.html"], "no/r.html: its folder does"),
     "page a folder": (["report", "small", "--output", "."], ".: expected a file, got a folder"),
-    "page of another width": (["report", "small", "--data", "digits"], "digits have 64; pass the d"),
+    "page of another width": (["report", "small", "--data", "digits"], "have 64; pass the data"),
     "page of no model": (["report", "nothing"], "nothing: there is no such file"),
     "one layer": (["gradcheck", "--sizes", "5"], "sizes must hold the inputs and at least one"),
     "no samples": (["gradcheck", "--samples", "0"], "X must hold at least one sample"),
@@ -642,9 +657,9 @@ BAD = {
         ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
         "input_scale must be a positive number",
     ),
-    "no label": (["train", "--data", "t.csv"], "name the column that holds the classes, by --la"),
+    "no label": (["train", "--data", "t.csv"], "name the column that is to be predicted, by --la"),
     "no such label": (["train", "--data", "t.csv", "--label", "z"], "label must be one of the"),
-    "label of images": (["train", "--label", "z"], "label names a column of a .csv file"),
+    "label of images": (["train", "--label", "z"], "label and task are of a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
     "text to predict": (["predict", "small", "--data", "t.csv"], "column 'b' holds text, 'x' in r"),
     "separator of images": (["train", "--separator", ";"], "separator, decimal are of a .csv file"),
@@ -896,7 +911,8 @@ def test_evaluate_prints_loss_and_accuracy(run, model, digits):
     code, out, err = run("evaluate", MODEL, "--data", "digits")
     assert (code, err) == (0, "")
     accuracy, loss = out.splitlines()
-    assert accuracy == f"test accuracy {correct / 355:.4f} ({correct} of 355)"
+    right = f"test accuracy {correct / 355:.4f} ({correct} of 355)"
+    assert accuracy == f"{right}; majority class 1: 0.1014"
     assert float(loss.split()[-1]) == pytest.approx(model.loss(*test), abs=1e-6)
     result = json.loads(
         run("evaluate", MODEL, "--data", "digits", "--json", "--backend", "numpy")[1]
@@ -985,6 +1001,7 @@ def test_a_model_knows_the_columns_and_classes_of_its_table(run, of_table):
     assert of_table["sizes"] == [2, 8, 3]
     assert of_table["test_accuracy"] > 0.8
     notes = {"columns": ["a", "b"], "label": "cls", "classes": ["hi", "lo", "mid"]}
+    notes["task"] = "classification"
     found = fastbp.load(MODEL).notes
     assert json.loads(run("info", MODEL, "--json")[1])["notes"] == found
     del found["training"]
@@ -1032,7 +1049,8 @@ def test_the_labels_of_a_table_by_value_are_the_outputs(run, folder, names, clas
         run("predict", MODEL, "--data", "x.csv", "--no-header")[1]
         == run("predict", MODEL, *table)[1]
     )
-    assert "classes: " in run("train", *table, "--epochs", 1)[1] or classes == [0, 1, 2]
+    holds = f"classification: '1' holds {len(classes)} classes, {str(classes)[1:-1]}"
+    assert holds in run("train", *table, "--epochs", 1)[1]
     assert json.loads(run("find-learning-rate", *table, "--hidden", 8, "--json")[1])["suggestion"]
 
 
@@ -1247,16 +1265,41 @@ def test_help_of_train_names_every_option_and_default(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option in (
-        "data data-dir label no-header separator decimal hidden activation loss epochs batch-size "
-        "learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
+        "data data-dir label task no-header separator decimal hidden activation loss epochs "
+        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
         "checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
     for default in (
-        "digits", "100", "relu", "cross-entropy", "30", "10", "float32", "sgd", "0.1",
+        "digits", "100", "relu", "30", "10", "float32", "0.1",
+        "cross-entropy, by which classes are learnt better; for a regression quadratic",
+        "sgd; for tables adam, which takes any number of columns at one rate",
         "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
     ):  # fmt: skip
         assert f"(default: {default})" in text
+
+
+def test_the_names_that_options_take_are_those_of_the_library():
+    assert (options.HIDDEN, options.OUTPUT) == (config.HIDDEN, config.OUTPUT)
+    assert (options.LOSSES, options.INITS) == (config.LOSSES, tuple(config.INITS))
+    assert tuple(options.RATES) == tuple(optimizers.NAMES)
+    assert all(hasattr(schedules, name) for name in options.SCHEDULES.values())
+    assert all(hasattr(callbacks, name) for name in options.LOGS.values())
+
+
+@pytest.mark.parametrize("argv", ["--version", "--help", "train --help", "plot --help", "fly"])
+def test_help_and_version_answer_without_numba_and_numpy(argv):
+    program = (
+        "import sys; from fastbp.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, *argv.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    modules = set(done.stderr.split())
+    assert "fastbp.cli.commands" in modules
+    assert not modules & {"numba", "numpy", "llvmlite", "safetensors", "matplotlib", "inspect"}
 
 
 def test_version_and_overview(capsys):

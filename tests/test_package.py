@@ -222,14 +222,14 @@ def commands(run_program, tmp_path):
     return run
 
 
-TRAIN = "train --backend numpy --epochs 1"
+MODEL, TRAIN = "digits.safetensors", "train --backend numpy --epochs 1"
 OF_NUMPY = [
-    TRAIN, "evaluate --backend numpy", "report --backend numpy", "plot confusion --backend numpy",
-    "info fastbp-model.safetensors", "info", "gradcheck --backend numpy",
-    "export fastbp-model.safetensors theirs.safetensors --to torch",
+    TRAIN, f"evaluate {MODEL} --backend numpy", f"report {MODEL} --backend numpy",
+    f"plot confusion {MODEL} --backend numpy", f"info {MODEL}", "info", "gradcheck --backend numpy",
+    f"export {MODEL} theirs.safetensors",
     "convert theirs.safetensors mine.safetensors",
 ]  # fmt: skip
-OF_NUMBA = ["evaluate", "report", "train --epochs 1", "warmup", "verify --quick"]
+OF_NUMBA = [f"evaluate {MODEL}", f"report {MODEL}", "train --epochs 1", "warmup", "verify --quick"]
 
 
 def test_without_a_compiler_the_numpy_backend_works(commands):

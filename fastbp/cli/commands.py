@@ -16,7 +16,7 @@ def _trained(help: str) -> dict[str, str]:
 COMMANDS = [
     Command(
         "train.train",
-        f"{READ} --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
+        f"{READ} --task --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
         "--early-stopping --distributed --sync-every --output --checkpoint --resume "
         "--checkpoint-every --plot --log --json --quiet",
         r"""Train a network, save it, draw its curves.
@@ -44,7 +44,7 @@ shell examples:
     ),
     Command(
         "train.find_learning_rate",
-        f"{READ} {NETWORK} {STEPS} --json",
+        f"{READ} --task {NETWORK} {STEPS} --json",
         """Suggest a learning rate for a network, data, optimizer and batch size.
 
 Trains a copy at growing rates until the loss explodes, which takes about a second. Pass the

@@ -16,17 +16,17 @@ from ..datasets import loading
 from ..datasets.csv import read_samples
 from ..datasets.dialect import Dialect
 from ..network import Network, load
-from . import memory
+from . import memory, tasks
 
 
 def load_data(
     args: Namespace, mapped: bool = False, notes: Mapping[str, Any] | None = None
 ) -> datasets.Dataset:
     """Return the data set that --data names; a download shows a progress bar in a terminal."""
-    return datasets.load(
-        find_data(args), label=args.label, mapped=mapped, header=args.header,
-        separator=args.separator, decimal=args.decimal, notes=notes,
-    )  # fmt: skip
+    return tasks.prepared(datasets.load(
+        find_data(args), label=args.label, task=getattr(args, "task", None), mapped=mapped,
+        header=args.header, separator=args.separator, decimal=args.decimal, notes=notes,
+    ))  # fmt: skip
 
 
 def find_data(args: Namespace) -> str | Path:
@@ -47,7 +47,7 @@ def shows_progress(args: Namespace) -> bool:
 def load_data_for(net: Network, args: Namespace) -> datasets.Dataset:
     """Return the data that --data names, or else those of the training; they fit the network."""
     known = memory.recall(net, args)
-    data = load_data(args, notes=net.notes)
+    data = load_data(args, notes={"task": tasks.of_network(net), **net.notes})
     if (n_in := data.X_test.shape[1]) != net.sizes[0]:
         sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
         raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")

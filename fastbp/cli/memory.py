@@ -17,7 +17,7 @@ from ..training import state
 from .options import declared
 
 DIALECT = "label", "header", "separator", "decimal"
-OF_DATA = ("data", "data_dir", *DIALECT)
+OF_DATA = ("data", "data_dir", "task", *DIALECT)
 # Options of `train` that say where and how fast, not what is trained.
 APART = (
     "threads", "output", "checkpoint", "resume", "checkpoint_every", "plot", "log", "json", "quiet",

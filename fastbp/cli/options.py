@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .. import __version__
+from .defaults import LOSSES as LOSS_OF
 from .defaults import RATES, in_words, rates_in_words
 
 HIDDEN = "sigmoid", "tanh", "relu", "identity"
@@ -140,8 +141,11 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "default $FASTBP_DATA, then the caches of the user and the system"
         ),
         "--label": _value(
-            "NAME", "the column of a .csv that holds the classes, numbers or texts; a model knows "
-            "it"
+            "NAME", "the column of a .csv that is to be predicted; a model knows it"
+        ),
+        "--task": _choice(
+            LOSS_OF, "whether that column holds classes or numbers (default: classes, if texts, or "
+            "whole numbers of which 10 are different, or 100 with ten rows or more for each)"
         ),
         "--no-header": {
             "dest": "header", "action": "store_false", "default": True,
@@ -174,8 +178,9 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--output-activation": _choice(OUTPUT, "of the output layer (default: as in train)"),
         "--loss": _choice(
             LOSSES, "cross-entropy has a softmax output; quadratic, Network's default, has a "
-            "sigmoid output after sigmoid layers, otherwise identity; classes are learnt better "
-            "by cross-entropy", "cross-entropy",
+            "sigmoid output after sigmoid layers, otherwise identity, as for all regressions "
+            "(default: cross-entropy, by which classes are learnt better; for a regression "
+            "quadratic)",
         ),
         "--no-bias": {
             "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
@@ -199,7 +204,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "RATE", "step size; sigmoid layers with the quadratic loss need 0.3 to 3; "
             f"find-learning-rate suggests one (default: {rates_in_words()})", type=float,
         ),
-        "--optimizer": _choice(RATES, "how weights follow the gradient", "sgd"),
+        "--optimizer": _choice(
+            RATES, "how weights follow the gradient (default: sgd; for tables adam, which takes "
+            "any number of columns at one rate)",
+        ),
         "--l2": _value(
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,

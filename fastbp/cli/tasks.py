@@ -20,8 +20,9 @@ from ..datasets.columns import CLASSIFICATION, REGRESSION
 from ..history import History
 from ..network import Network
 from ..plots import metrics
+from . import defaults
+from .defaults import IMAGES, TABLE
 
-IMAGES, TABLE = "images", "table"
 # So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
 # of other numbers have ranges of their own.
 PIXELS = 64
@@ -56,6 +57,13 @@ def prepared(data: datasets.Dataset) -> datasets.Dataset:
     found = datasets.Dataset(X.astype(np.float64), y, X_test.astype(np.float64), y_test)
     found.notes = data.notes
     return found
+
+
+def settle(args: Namespace, data: datasets.Dataset) -> None:
+    """Set the options that were not given, as suits the data."""
+    regression = is_regression(data)
+    how = TABLE if regression else kind(data)  # also a regression of images is learnt by Adam
+    defaults.settle(args, how, REGRESSION if regression else CLASSIFICATION)
 
 
 def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Network:

@@ -1,7 +1,6 @@
 """Training, and the search for its learning rate."""
 
 import os
-import reprlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from ..network import Network
 from ..plots.norms import Norms
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
-from . import defaults, inputs, memory, records
+from . import inputs, memory, records, tasks
 from .inputs import load_data, named_after, title
 from .options import LOGS, Result
 from .streams import say
@@ -33,7 +32,6 @@ def train(args: Namespace) -> Result:
     if args.sync_every != 1 and not args.distributed:
         raise ValueError("--sync-every is for several ranks; add --distributed")
     args.as_typed, args.named = memory.as_typed(args), args.output is not None
-    defaults.settle(args)
     args.output = args.output or memory.model_of(args.data)
     device = os.path.exists(args.output) and not os.path.isfile(args.output)  # such as /dev/null
     args.history = None if device else os.fspath(records.beside(args.output))
@@ -45,6 +43,7 @@ def train(args: Namespace) -> Result:
             ranks.call_first(lambda: load_data(args, mapped=True) and None)  # one rank downloads
         with ranks.agreed():
             data = load_data(args, mapped=args.distributed)
+            tasks.settle(args, data)
             scale = _input_scale(data.X_train[ranks.share(len(data.X_train))])
         ranks.call_first(lambda: _check_replaced(args))
         return _train(args, data, min(ranks.gather(scale)), ranks, comm)
@@ -55,17 +54,22 @@ def _train(
 ) -> Result:
     progress = inputs.shows_progress(args)
     with ranks.agreed():
-        net = _network(args, data, scale)
+        net = tasks.network(args, data, scale)
         X, y, held_out = _hold_out(args, data)
-        net.loss(data.X_test, data.y_test)  # what is wrong is found now, not after an hour
+        if net.config["scale"] is None:  # what is wrong is found now, as readers find it in tables
+            net.loss(data.X_test, data.y_test)
+        unit = tasks.unit(net, y)
+        y, held_out = unit.of(y), held_out and (held_out[0], unit.of(held_out[1]))
         counts = {"samples": len(X), "validation_samples": len(held_out[0]) if held_out else 0}
         memory.remember(args, net, data, **counts)
         probe = slice(None, None, -(-len(X) // PROBE))
         norms = Norms(X[probe], y[probe])
-        learning_rate, called = _learning_rate(args), [norms, *_callbacks(args, progress)]
+        learning_rate, called = _learning_rate(args), [norms, *_callbacks(args, progress, unit)]
         rule = _optimizer(args)
     if not args.quiet:
         _introduce(args, net, len(data.X_test), *counts.values())
+        for line in tasks.introduced(net, data, unit, args.task is not None):
+            _say(args, line)
     try:
         history = net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
@@ -79,6 +83,7 @@ def _train(
         go_on = f"to continue, run it again with --resume {args.checkpoint}"
         stop.add_note(go_on if saved else nothing)
         raise
+    unit.restore(net)
     result: Result = ranks.call_first(lambda: _saved(args, data, net, history, norms, len(X)))
     return result
 
@@ -92,8 +97,6 @@ def _introduce(args: Namespace, net: Network, tested: int, trained: int, validat
     where = f"{args.data} in {args.data_path}" if named else args.data
     words = f"{title(net)}; {net.dtype}, {net.backend}"
     _say(args, f"{where}: {', '.join(filter(None, counts))}; {words}")
-    if (classes := net.notes.get("classes", [])) != list(range(len(classes))):
-        _say(args, f"classes: {reprlib.repr(classes)[1:-1]}")
 
 
 def _saved(args: Namespace, data: datasets.Dataset, net: Network, *trained: Any) -> Result:
@@ -121,7 +124,7 @@ def _check_replaced(args: Namespace) -> None:
     if args.named or not os.path.exists(args.output):
         return
     try:
-        _, _, notes = model_file.read_model(args.output)
+        notes = inputs.load_model(args.output, "numpy").notes
     except ModelFileError:
         notes = {}
     if not memory.is_of(args, notes):
@@ -154,14 +157,6 @@ def _hold_out(args: Namespace, data: datasets.Dataset) -> tuple[np.ndarray, np.n
     return X, y, (held_out[0], held_out[1])
 
 
-def _network(args: Namespace, data: datasets.Dataset, scale: float) -> Network:
-    classes = int(max(data.y_train.max(), data.y_test.max())) + 1
-    sizes = [data.X_train.shape[1], *args.hidden, classes]
-    net = inputs.new_network(args, sizes, dtype=args.dtype, init=args.init, input_scale=scale)
-    net.notes = {"classes": list(range(classes)), **data.notes}
-    return net
-
-
 def _input_scale(X: np.ndarray) -> float:
     """Return what brings integers to [0, 1]: 1/16 for the digits, 1/255 for images of bytes."""
     return 1 / max(int(X.max()), 1) if X.dtype.kind in "iu" else 1.0
@@ -188,7 +183,7 @@ def _made(option: str, kind: Callable[..., Any], *values: Any, **more: Any) -> A
         raise ValueError(f"{option}: {error}") from None
 
 
-def _callbacks(args: Namespace, progress: bool) -> Iterator[Any]:
+def _callbacks(args: Namespace, progress: bool, unit: tasks.Unit) -> Iterator[Any]:
     yield memory.CountEpochs()  # before those that save
     if not args.quiet:
         yield EpochLines(args.epochs, partial(_say, args), progress)
@@ -198,7 +193,7 @@ def _callbacks(args: Namespace, progress: bool) -> Iterator[Any]:
         folder, name = os.path.split(args.output)
         stem, suffix = os.path.splitext(name.replace("{", "{{").replace("}", "}}"))
         path = os.path.join(folder, stem + "-{epoch:04d}" + suffix)
-        yield _made("--checkpoint-every", callbacks.Checkpoint, path, args.checkpoint_every)
+        yield _made("--checkpoint-every", tasks.Checkpoint, path, args.checkpoint_every, unit)
     if args.log is not None:
         yield getattr(callbacks, LOGS[os.path.splitext(args.log)[1]])(args.log)
 
@@ -209,14 +204,14 @@ def _finish(
     model, recorded = os.path.abspath(args.output), args.history and os.path.abspath(args.history)
     if recorded:
         records.write(recorded, history, norms)
-    correct, tested = net.evaluate(data.X_test, data.y_test), len(data.X_test)
-    _say(args, f"test accuracy {correct / tested:.4f} ({correct:,} of {tested:,})")
+    facts, line = tasks.scores(net, data.X_test, data.y_test)
+    _say(args, line)
     _say(args, f"model:  {model}")
     if recorded:
         _say(args, f"history: {recorded}")
     seconds, epochs = sum(history.seconds), len(history)
     return Result({
-        "test_accuracy": correct / tested, "train_seconds": seconds,
+        **facts, "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
         "data_path": args.data_path,
@@ -235,7 +230,7 @@ def _draw(args: Namespace, history: History, net: str) -> str | None:
         except ImportError as error:
             _say(args, f"curves: none; {error}")
             return None
-    path = os.path.abspath(args.curves)
+    path: str = os.path.abspath(args.curves)
     plots.learning_curves(history, path, f"{args.data}: {net}")
     _say(args, f"curves: {path}")
     return path
@@ -243,11 +238,12 @@ def _draw(args: Namespace, history: History, net: str) -> str | None:
 
 def find_learning_rate(args: Namespace) -> Result:
     """Suggest a learning rate for a network, data and batch size."""
-    defaults.settle(args)
     data = load_data(args)
-    net = _network(args, data, _input_scale(data.X_train))
+    tasks.settle(args, data)
+    net = tasks.network(args, data, _input_scale(data.X_train))
+    y = tasks.unit(net, data.y_train).of(data.y_train)
     rates, losses, suggestion = lr_finder.find_learning_rate(
-        net, data.X_train, data.y_train, batch_size=args.batch_size, optimizer=_optimizer(args),
+        net, data.X_train, y, batch_size=args.batch_size, optimizer=_optimizer(args),
         threads=args.threads,
     )  # fmt: skip
     return Result(

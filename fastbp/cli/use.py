@@ -13,23 +13,21 @@ from .. import report as reports
 from .._support import files
 from .._support import notes as kept
 from ..network import Network
-from . import inputs, pictures, records
+from . import inputs, pictures, records, tasks
 from .inputs import load_data_for, load_model, named_after
 from .options import Result
 
 
 def evaluate(args: Namespace) -> Result:
-    """Print a model's loss and accuracy on test images."""
+    """Print how well a model predicts test samples."""
     net = load_model(args.model, args.backend)
     _, _, *test = load_data_for(net, args)
-    loss, correct, samples = net.loss(*test), net.evaluate(*test), len(test[0])
+    loss, (scores, line) = net.loss(*test), tasks.scores(net, *test)
     facts = {
-        "test_accuracy": correct / samples, "test_loss": loss, "correct": correct,
-        "samples": samples, "data": args.data, "data_path": args.data_path,
-        "model": os.path.abspath(args.model),
+        **scores, "test_loss": loss, "samples": len(test[0]), "data": args.data,
+        "data_path": args.data_path, "model": os.path.abspath(args.model),
     }  # fmt: skip
-    accuracy = f"test accuracy {correct / samples:.4f} ({correct:,} of {samples:,})"
-    return Result(facts, f"{accuracy}\ntest loss     {loss:.6f}")
+    return Result(facts, f"{line}\ntest loss     {loss:.8g}")
 
 
 def predict(args: Namespace) -> Result:
