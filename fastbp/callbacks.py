@@ -81,6 +81,7 @@ class _Monitor(Callback):  # remembers the best value of a field, perhaps the we
     def on_fit_end(self, net: Network, history: History) -> None:
         if self._restores and self._weights is not None:
             net.from_vector(self._weights)
+            history.restored = self._best.epoch if self._best else 0
 
     def state(self) -> dict[str, np.ndarray]:
         best = {"best": self._best.state()} if self._best else {}

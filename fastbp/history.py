@@ -33,6 +33,8 @@ class History:
         `seconds` is training time, without validation; epochs of one compiled call share it.
     stopped : str
         Why a callback ended the training, which it does by setting it; otherwise empty.
+    restored : int
+        The epoch, counted from 1, whose weights a callback gave back to the network; otherwise 0.
 
     Examples
     --------
@@ -52,7 +54,9 @@ class History:
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
 
-    stopped = ""  # without an annotation, it is not a field: fields have an entry per epoch
+    # Without annotations, they are no fields: fields have an entry per epoch.
+    stopped = ""
+    restored = 0
 
     def __len__(self) -> int:
         """Return the number of epochs."""

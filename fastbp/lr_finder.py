@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,10 +163,15 @@ def _orders(rng: np.random.Generator, n: int, batch_size: int) -> Iterator[np.nd
         order = order[size:]
 
 
+def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return at each rate the mean loss over the rates around it, fewer of them at both ends."""
+    half = SMOOTHED // 2
+    return np.array([np.mean(losses[max(0, i - half) : i + half + 1]) for i in range(len(losses))])
+
+
 def _suggestion(rates: np.ndarray, losses: list[float], before: float) -> float:
     """Return the rate by which the loss has fallen by most of its fall."""
-    tried, half = range(len(losses)), SMOOTHED // 2  # rates to each side, fewer at both ends
-    smooth = np.array([np.mean(losses[max(0, i - half) : i + half + 1]) for i in tried])
+    smooth = smoothed(losses)
     lowest = int(smooth.argmin()) if losses else 0
     # What chance does from rate to rate; it does less to the means.
     chance = np.median(np.abs(np.diff(losses[: lowest + 1]))) if lowest else np.inf
