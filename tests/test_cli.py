@@ -37,7 +37,7 @@ RESULT_KEYS = {
     "test_accuracy", "correct", "baseline_accuracy",
     "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
     "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
-    "learning_rate",
+    "learning_rate", "hint",
 }  # fmt: skip
 
 
@@ -603,7 +603,6 @@ BAD = {
     "picture nowhere": (["plot", "weights", "small", "--output", "no/p.png"], "no/p.png: its"),
     "picture a folder": (["plot", "weights", "small", "--output", "."], "expected a file"),
     "picture of another kind": (["plot", "weights", "small", "--output", "p.foo"], "must end in"),
-    "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
     "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
     "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it is empty"),
@@ -804,13 +803,36 @@ def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypa
         assert run("plot", kind, MODEL, "--output", "p.svg")[0] == 0
     curves, confusion, mistakes, weights, norms = seen
     history = records.read(MODEL)
-    assert curves == ({MODEL: history.history}, "p.svg")
-    assert norms == (history, "p.svg")
-    assert weights[1:] == ("p.svg", "64-8-10, relu, cross-entropy")
+    title = "digits: 64-8-10, relu, cross-entropy"
+    assert curves == (history.history, "p.svg", title)
+    assert norms == (history, "p.svg", title)
+    assert weights[1:] == ("p.svg", title)
     for words in (confusion, mistakes):
         np.testing.assert_array_equal(words[1], digits.X_test)
         np.testing.assert_array_equal(words[2], digits.y_test)
-        assert words[3:] == ("p.svg", "digits: 64-8-10, relu, cross-entropy")
+        assert words[3:] == ("p.svg", title)
+
+
+def test_pictures_that_make_no_sense_say_which_do(run, trained, folder):
+    for kind in ("labels", "predicted", "residuals"):
+        said = complaint(*run("plot", kind, MODEL))
+        assert said.endswith("draw the confusion matrix or mistakes"), kind
+        assert not (folder / f"digits-{kind}.png").exists()
+
+
+def test_several_runs_are_named_by_what_differs_between_them(run, folder):
+    for name, rate in (("a", "0.5"), ("b", "0.05")):
+        run("train", *FAST, "--learning-rate", rate, "--output", name)
+    (folder / "c").mkdir()
+    shutil.copy("a.history.jsonl", "c/alone.history.jsonl")  # without its model
+    for files, names in (
+        (["a", "b"], ["learning rate 0.5", "learning rate 0.05"]),
+        (["a.history.jsonl", "c/alone.history.jsonl"], ["a", "alone"]),
+        (["a", "./a"], ["a", "./a"]),
+    ):
+        assert run("plot", "curves", *files, "--output", "p.svg")[0] == 0
+        drawn = (folder / "p.svg").read_text()
+        assert all(f"<!-- {name} -->" in drawn for name in names), files
 
 
 def test_files_may_stand_anywhere_among_the_options(run, folder):
@@ -825,7 +847,7 @@ def test_files_may_stand_anywhere_among_the_options(run, folder):
         assert json.loads(out) == {"kind": "curves", "plot": str(folder / "p.svg")}
         drawn = (folder / "p.svg").read_text()
         assert drawn.count("<!-- Validation loss, after the epoch -->") == 1
-        assert "<!-- b -->" in drawn
+        assert "<!-- epochs 3 -->" in drawn
         (folder / "p.svg").unlink()
 
 
@@ -1244,14 +1266,13 @@ def test_help_of_train_names_every_option_and_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for option in (
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
-        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
-        "checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
+        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
+        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
     for default in (
-        "digits", "100", "relu", "30", "10", "float32", "0.1",
+        "digits", "100", "relu", "30; tables 50", "10", "float32", "0.1", "sgd; tables adam",
         "cross-entropy, by which classes are learnt better; for a regression quadratic",
-        "sgd; for tables adam, which takes any number of columns at one rate",
         "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
     ):  # fmt: skip
         assert f"(default: {default})" in text
