@@ -2,6 +2,7 @@
 
 import html
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,18 @@ def test_a_classic_program_has_a_page(tmp_path, monkeypatch):
     assert f"![{title}](images/old.png)" in text
     assert "```text\nmeasured --quick\n```" in text
     assert '```python\n"""An old program.' in text
+
+
+def test_the_command_says_where_the_site_is(tmp_path, monkeypatch, capsys):
+    program = import_module("doctools.__main__")
+    monkeypatch.setattr(examples, "pages", lambda folder: {"gallery": ("All", "# Gallery\n")})
+    assert program.main(["--output", str(tmp_path / "here")]) == 0
+    assert capsys.readouterr().out == f"scripts/docs: {tmp_path / 'here' / 'index.html'}\n"
+    assert (tmp_path / "here" / "index.html").is_file()
+
+    def fail(folder):
+        raise examples.Failed("bad.py: ValueError: no")
+
+    monkeypatch.setattr(examples, "pages", fail)
+    assert program.main(["--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "scripts/docs: bad.py: ValueError: no\n"

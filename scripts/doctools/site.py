@@ -125,7 +125,13 @@ def configure(menu, titles):
 
 @jinja2.pass_context
 def to_markdown(context, docstring):
-    """Return a docstring as Markdown; what a session prints is code, not headings and lists."""
+    """Return a docstring as Markdown.
+
+    What a session prints is code, not headings and lists; files that are pages are links.
+    """
+    for name, (_, file) in FILES.items():
+        link = f"[{file}]({href(name, context['module'].modulename)})"
+        docstring = docstring.replace(f"`{file}`", link)
     return render_helpers.to_markdown_with_context(context, _SESSION.sub(fenced, docstring))
 
 
