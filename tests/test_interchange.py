@@ -182,6 +182,10 @@ def flattened(*nodes):
     return [*nodes, ("Gemm", ["f", "W1", "b1"], "z1", GEMM), *NODES[1:]]
 
 
+def standardised_by(name):
+    return [("Gemm", [name, "W1", "b1"], "z1", GEMM), *NODES[1:]]
+
+
 WIDE = ARRAYS | {"W1": np.arange(96, dtype="float32").reshape(4, 24) / 60 - 0.7}
 HALF = GEMM | {"alpha": 0.5, "beta": -2.0}
 VIEWED = [  # by `x.view(x.size(0), -1)`
@@ -208,6 +212,21 @@ WRITTEN_BY_OTHERS = {
             ("Gemm", ["i2", "W1", "b1"], "z1", GEMM), *NODES[1:],
         ],
         ARRAYS | {"s": np.float32(0.5), "d": np.float32([4])},
+    ),
+    "standardised": (
+        [("Sub", ["x", "m"], "c"), ("Div", ["c", "d"], "s"), *standardised_by("s")],
+        ARRAYS | {"m": np.float32([[1, 2, 3]]), "d": np.float32([4, 0.5, 1])},
+    ),
+    "shifted and scaled in another order": (
+        [
+            ("Mul", ["x", "d"], "c"), ("Add", ["m", "c"], "e"), ("Div", ["e", "d"], "f"),
+            ("Mul", ["two", "f"], "s"), *standardised_by("s"),
+        ],
+        ARRAYS | {"m": np.float32([[1, 2, 3]]), "d": np.float32([4, 0.5, 1]), "two": np.float32(2)},
+    ),
+    "shifted by one number, of unknown width": (
+        [("Sub", ["x", "m"], "c"), ("Div", ["c", "m"], "s"), *standardised_by("s")],
+        ARRAYS | {"m": np.float32(0.5)}, (None, None),
     ),
     "some biases": (
         [*NODES[:2], ("Gemm", ["a1", "W2"], "z2", GEMM), NODES[3]],
@@ -403,13 +422,30 @@ UNFIT_GRAPHS = {
         [("Div", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
         {"s": np.float32(0), "W1": W1}, "above zero",
     ),
-    "scaled by each": (
+    "scaled below zero": (
         [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
-        {"s": np.float32([1, 2, 3]), "W1": W1}, "above zero",
+        {"s": np.float32([1, -2, 3]), "W1": W1}, "above zero",
     ),
-    "an addition first": (
+    "scaled beyond all numbers": (
+        [("Mul", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32([1, np.inf, 3]), "W1": W1}, "factors of the inputs must be finite",
+    ),
+    "shifted beyond all numbers": (
         [("Add", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
-        {"s": np.float32(1), "W1": W1}, "Add must .* before its activation",
+        {"s": np.float32(np.inf), "W1": W1}, "the scaling: mean must be finite",
+    ),
+    "a row of another width first": (
+        [("Add", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32([1, 2]), "W1": W1}, "inputs meet in Add must be one row of 3",
+    ),
+    "a row of unknown width first": (
+        [("Sub", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.float32([1, 2]), "W1": W1}, "layer 0 takes 3 inputs, but they are scaled",
+        (None, None),
+    ),
+    "a matrix first": (
+        [("Sub", ["x", "s"], "i"), ("Gemm", ["i", "W1"], "z1", GEMM)],
+        {"s": np.ones((2, 3), "f4"), "W1": W1}, "inputs meet in Sub must be one row of 3",
     ),
     "cast inside": (changed(1, "Cast", ["z1"], "a1", {"to": 10}), ARRAYS, "to 1 or 11; got 10"),
     "cast to integers": (

@@ -74,6 +74,10 @@ def test_the_network_of_a_regression_has_one_output_for_numbers(table, rng, give
     assert tasks.network(given(loss="poisson"), data, 1.0).config["output"] == "exp"
     with pytest.raises(ValueError, match=r"cross-entropy is for classes; .* --task classification"):
         tasks.network(given(loss="cross-entropy"), data, 1.0)
+    fine = table(rng.random((50, 2)), 1e9 + 10 * rng.random(50))
+    tasks.network(given(), fine, 1.0)
+    with pytest.raises(ValueError, match="float32 rounds them to 64; pass --dtype float64"):
+        tasks.network(given(dtype="float32"), fine, 1.0)
     far = table(rng.random((50, 2)), np.linspace(0, 1e300))
     with pytest.raises(ValueError, match=r"column 'y' must be finite, at most 3.4e.38"):
         tasks.network(given(dtype="float32"), far, 1.0)
@@ -168,17 +172,22 @@ SAID = {
     ),
     "numbers": (
         [0, 1, 2], {"classes": [3, 4, 8]},
-        "classification: 'y' holds 3 classes, 3, 4, 8 (if not, pass --task regression)", None,
+        "classification: 'y' holds 3 classes, 3, 4, 8 (for numbers pass --task regression)", None,
     ),
     "two numbers": ([0, 1], {"classes": [0, 1]}, "classification: 'y' holds 2 classes, 0, 1", None),
     "whole": (
         [5.0, 7, 9, 7], {},
-        "regression: 'y' holds 3 different numbers, 5 to 9 (if not, pass --task classification)",
+        "regression: 'y' holds 3 different numbers, 5 to 9 "
+        "(for classes pass --task classification)",
         "loss: of (y - 7) / 1.4142; that of the mean alone is 0.5",
     ),
     "fractions": (
         [0.5, 2.5], {}, "regression: 'y' holds 2 different numbers, 0.5 to 2.5",
         "loss: of (y - 1.5) / 1; that of the mean alone is 0.5",
+    ),
+    "negative": (
+        [-0.5, -2.5], {}, "regression: 'y' holds 2 different numbers, -2.5 to -0.5",
+        "loss: of (y + 1.5) / 1; that of the mean alone is 0.5",
     ),
 }  # fmt: skip
 
@@ -194,7 +203,7 @@ def test_what_is_made_of_a_table_is_said(table, given, y, notes, task, loss):
         "inputs: 2 columns, each standardised by its mean and deviation; constant, so ignored: 'x1'"
     )
     assert list(tasks.introduced(net, data, unit, False)) == [*filter(None, [task, loss]), inputs]
-    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (if")[0]
+    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (for")[0]
 
 
 def test_pixels_are_said_to_be_taken_for_such(table, rng, given):

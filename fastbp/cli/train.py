@@ -15,7 +15,7 @@ from ..errors import ModelFileError
 from ..history import History
 from ..model import file as model_file
 from ..network import Network
-from ..plots.metrics import Norms
+from ..plots.norms import Norms
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import hints, inputs, memory, records, tasks
@@ -215,7 +215,7 @@ def _finish(
     if advice := hints.hint(net, start, history, facts, data.X_test):
         _say(args, f"hint: {advice}")
     return Result({
-        **facts, "train_seconds": seconds,
+        **facts, **tasks.facts(net), "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
         "loss": history.loss[-1], "sizes": list(net.sizes), "data": args.data,
         "data_path": args.data_path,

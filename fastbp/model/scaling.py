@@ -92,11 +92,10 @@ def known(scale: str | None, scaling: Scaling | None) -> Scaling | None:
 # Standardising rows.
 
 
-def _parts(X: Any, first: int = 0) -> Iterator[slice]:
-    """Yield slices of rows, a bounded number of values each."""
-    n, n_in = X.shape
+def _parts(n: int, n_in: int) -> Iterator[slice]:
+    """Yield slices of n rows, a bounded number of values each."""
     rows = max(1, VALUES // n_in)
-    return (slice(start, start + rows) for start in range(first, n, rows))
+    return (slice(start, start + rows) for start in range(0, n, rows))
 
 
 @np.errstate(all="ignore")  # what is not finite is found in the result
@@ -121,7 +120,7 @@ def standardised(
             raise _not_finite(name, X.data[entry], first + row, X.indices[entry], dtype)
         return out
     out = np.empty(X.shape, dtype)
-    for part in _parts(X):
+    for part in _parts(*X.shape):
         rows = X[part].toarray() if sparse else X[part]
         reference.standardise(rows, *scaling, out[part])
         if not np.isfinite(out[part]).all():
@@ -141,7 +140,7 @@ def _not_finite(name: str, value: Any, row: int, column: int, dtype: Any) -> Val
 
 def check(scaling: Scaling, X: Any, dtype: np.dtype[Any], name: str = "X") -> None:
     """Raise for the first row that is not finite when standardised, in bounded memory."""
-    for part in _parts(X):
+    for part in _parts(*X.shape):
         standardised(scaling, X[part], dtype, name, part.start)
 
 
@@ -175,8 +174,8 @@ class Moments(NamedTuple):
 
 
 @np.errstate(all="ignore")  # `fitted` says what is not finite
-def moments(X: Any) -> Moments:
-    """Return the moments of checked rows, added up in parts of them, in the order of rows."""
+def moments(X: Any, chosen: np.ndarray | None = None) -> Moments:
+    """Return the moments of checked rows, or of the chosen ones, added up in parts in order."""
     sparse, of_part = checks.is_sparse(X), _of_dense
     if sparse:
         of_part = _of_sparse
@@ -186,8 +185,9 @@ def moments(X: Any) -> Moments:
     eps = np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps
     common = float(eps), bool(sparse or X.dtype == np.uint8)
     found: Moments | None = None
-    for part in _parts(X):
-        rows = X[part]
+    n = X.shape[0] if chosen is None else len(chosen)
+    for part in _parts(n, X.shape[1]):
+        rows = X[part if chosen is None else chosen[part]]
         one = Moments(rows.shape[0], *of_part(rows), *common)
         found = found.joined(one) if found else one
     assert found
