@@ -76,7 +76,7 @@ def predicted(
     columns = min(COLUMNS, len(found))
     size, rows = 4.6 if columns > 1 else 5.6, math.ceil(len(found) / columns)
     bar = 1.0 if len(found[0].true) > MOST_POINTS else 0.0
-    inches = columns * (size + bar), rows * (size + 0.2) + 0.4
+    inches = columns * (size + bar), rows * (size - 0.25) + 0.5
     figure = figures.new_figure(inches, figures.heading(title, words))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in places[len(found) :]:
