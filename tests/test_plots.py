@@ -815,7 +815,7 @@ def test_of_many_labels_the_worst_are_shown():
 
 # -- all of them ---------------------------------------------------------------------------------
 
-NUMBERS = network([3, 2], loss="quadratic", output="identity"), np.eye(3), np.ones((3, 2))
+NUMBERS = network([3, 1], loss="quadratic", output="identity"), np.eye(3), np.ones(3)
 SEVERAL = network([3, 2], output="sigmoid"), np.eye(3), np.eye(3)[:, :2]
 PICTURES = {
     "predicted": lambda *words: plots.predicted(*NUMBERS, *words),

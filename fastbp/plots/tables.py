@@ -29,8 +29,8 @@ _PIXEL = re.compile(r"p(ixel|x)?[-_ ]?\d+([-_ x]\d+)?|\d+x\d+", re.IGNORECASE)
 def columns(net: Network) -> list[str] | None:
     """Return the names of the columns that a network takes; None if it takes square images.
 
-    The notes of a network name the columns of its table; without, what is square is an image. So are
-    columns in a square that are named as pixels, or scaled by one number, as pixels are.
+    The notes of a network name the columns of its table; without, what is square is an image. So
+    are columns in a square that are named as pixels, or scaled by one number, as pixels are.
     """
     names, n_in = kept.listed(net.notes, "columns"), net.sizes[0]
     side = math.isqrt(n_in)
