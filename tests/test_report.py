@@ -201,6 +201,95 @@ def test_more_classes_than_a_matrix_shows(tmp_path):
     assert page.text.count("Not shown: a confusion matrix shows up to 1000 classes") == 2
 
 
+def written(tmp_path, *arguments, **more):
+    report.write(tmp_path / "a.html", *arguments, **more)
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_a_regression_has_its_figures_beside_a_constant_s(tmp_path):
+    net = fastbp.Network([2, 2], loss="quadratic", output="identity", seed=0)
+    net.from_vector([1, 0, 0, 1, 0, 0])
+    net.notes |= {"label": ["price", "age"], "target": {"mean": 1.0, "deviation": 2.0}}
+    X, y = np.array([[0.0, 1], [2, 3], [4, 5]]), np.array([[0.0, 1], [2, 2], [7, 5]])
+    page = written(tmp_path, net, X, y, history=fastbp.History(loss=[1.0], accuracy=[np.nan]))
+    assert page.headings[4:8] == [
+        "Predictions", "Predicted against true", "Residuals", "First-layer weights",
+    ]  # fmt: skip
+    assert len(page.images) == 4  # with the curves
+    head, price, age, mean = [row for row in page.rows if len(row) == 5]
+    assert head == [
+        "output", "R²", "mean absolute error", "that of a constant", "root of mean square error",
+    ]  # fmt: skip
+    errors = np.abs(X - y)
+    for row, part in ((price, [0]), (age, [1])):
+        expected = [errors[:, part].mean(), np.abs(y[:, part] - 1).mean()]
+        assert row[2:4] == [f"{value:.5g}" for value in expected]
+        assert row[4] == f"{np.sqrt((errors[:, part] ** 2).mean()):.5g}"
+    assert (price[0], age[0], mean[0]) == ("price", "age", "mean of all")
+    assert mean[2] == f"{errors.mean():.5g}"
+    assert f"mean absolute error {errors.mean():.4g} on 3 samples" in page.text
+    assert "accuracy" not in " ".join(page.facts())
+    one = fastbp.Network([2, 1], loss="quadratic", output="identity", seed=0)
+    page = written(tmp_path, one, X, y[:, 0])
+    assert [row[0] for row in page.rows if len(row) == 5] == ["output", "output"]
+    assert "the mean of these samples’ targets" in page.text
+
+
+def test_several_labels_have_figures_each(tmp_path):
+    net = fastbp.Network([2, 2], output="sigmoid", loss="cross-entropy", seed=0)
+    net.from_vector([1, 0, 0, 1, -0.5, -0.5])
+    net.notes["classes"] = ["even", "<prime>"]
+    X, y = np.array([[1, 0], [1, 1], [0, 1]]), np.array([[1, 0], [1, 0], [0, 1]])
+    page = written(tmp_path, net, X, y)
+    assert page.headings[4:6] == ["Labels", "Labels in a picture"]
+    head, *rows = [row for row in page.rows if len(row) == 7]
+    assert head == ["label", "samples", "right", "precision", "recall", "F1", "wrongly found"]
+    assert rows == [
+        ["even", "2", "2", "100.00 %", "100.00 %", "100.00 %", "0"],
+        ["<prime>", "1", "1", "50.00 %", "100.00 %", "66.67 %", "1"],
+    ]
+    assert "66.67 % of 3 samples have all labels right; mean loss" in page.text
+    assert "over all labels, of" in page.text
+
+
+def test_a_table_has_its_names_and_its_mistakes_in_words(tmp_path):
+    net = fastbp.Network([2, 2], loss="cross-entropy", seed=0)
+    net.from_vector([1, 0, 0, 1, 0, 0])
+    net.notes |= {"columns": ["<a>", "b"], "classes": ["cat", "dog & co"]}
+    page = written(tmp_path, net, np.array([[1, 0], [0, 1], [3, 1]]), [0, 1, 1])
+    assert [row[0] for row in page.rows if len(row) == 7][1:3] == ["cat", "dog & co"]
+    head, line = [row for row in page.rows if row[0] in ("row", "2")]
+    assert head[-2:] == ["<a>", "b"]
+    assert line == ["2", "dog & co", "cat", "88.08 %", "11.92 %", "3", "1"]
+    assert "The only mistake in 3 samples. Rows are counted from 0." in page.text
+    page = written(tmp_path, net, np.array([[1, 0]]), [0])
+    assert "No mistakes in 1 sample." in page.text
+
+
+def test_what_a_model_remembers_of_its_training_is_shown(trained, tmp_path):
+    net = fastbp.Network([64, 10], loss="cross-entropy", seed=0)
+    net.notes["training"] = {
+        "command": "fastbp train --data <x>", "version": "9.8", "data": "x", "data_path": "/d/x",
+        "label": None, "header": True, "separator": None, "decimal": None, "test_digest": "",
+        "samples": 1234, "validation_samples": 56, "test_samples": 78, "epochs": 3,
+        "settings": {"hidden": [5, 6], "bias": True, "l2": 0.5, "schedule": None},
+    }  # fmt: skip
+    page = written(tmp_path, net, trained.X, trained.y)
+    facts = page.facts()
+    assert facts["command"] == "fastbp train --data <x>"
+    assert facts["fastbp"] == "9.8"
+    assert facts["data"] == "/d/x"
+    assert facts["samples"] == "1,234 for training, 56 for validation, 78 for testing"
+    assert "Settings" in page.headings
+    for words in ("hidden 5, 6", "bias yes", "l2 0.5", "schedule none"):
+        assert words in " ".join(page.text.split()), words
+    net.notes["training"] = "long ago"
+    with pytest.raises(ValueError, match=r"notes\['training'\] must be as"):
+        written(tmp_path, net, trained.X, trained.y)
+
+
 def test_bad_input_is_one_error_and_no_page(trained, tmp_path):
     path = tmp_path / "a.html"
     for X, y, part in (

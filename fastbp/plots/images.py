@@ -104,7 +104,12 @@ def _step(classes: int) -> int:
 def _recalls(axes: Axes, recalls: np.ndarray) -> None:
     """Draw a bar for the share of each class's samples that is classified right."""
     places = range(len(recalls))
-    axes.barh(places, np.nan_to_num(recalls), height=0.9, color=RECALL)
+    axes.barh(
+        places,
+        np.nan_to_num(recalls),
+        height=0.9 if len(recalls) <= MOST_NAMED else 1,
+        color=RECALL,
+    )
     for place, recall in zip(places, recalls, strict=True) if len(recalls) <= MOST_NAMED else ():
         words = f"{recall:.1f}" if math.isfinite(recall) else "none"
         axes.text(4, place, words, va="center", fontsize=8 if len(recalls) <= 20 else 6)

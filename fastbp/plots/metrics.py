@@ -92,7 +92,10 @@ class Mistakes(NamedTuple):
 
     def __str__(self) -> str:
         """Return in words which mistakes these are."""
-        shown, all_of_them = len(self.indices), f"in {self.samples:,} samples"
+        shown, all_of_them = (
+            len(self.indices),
+            f"in {self.samples:,} sample{'s' * (self.samples != 1)}",
+        )
         if self.total == 0:
             return f"No mistakes {all_of_them}"
         if self.total == 1:

@@ -179,10 +179,10 @@ def numbers(
         name = names[part[0]] if len(part) == 1 else "mean of all"
         figures = f"{found.r2:.4f}", found.mae, found.baseline_mae, found.rmse
         rows.append([name, *(x if isinstance(x, str) else f"{x:.5g}" for x in figures)])
-    of = "these samples’ targets" if mean is None else "training targets"
+    of = "these samples’ targets" if mean is None else "the training targets"
     note = (
         "R² = 1 − Σ(y − a)² / Σ(y − mean of y)²: 1 is perfect, 0 is a constant’s. Errors are in "
-        f"the unit of the target. The constant is the mean of the {of}."
+        f"the unit of the target. The constant is the mean of {of}."
     )
     last = rows.pop() if len(names) > 1 else ()
     return _table(head, rows, note, last)
