@@ -24,6 +24,11 @@ from .network import Network
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "StopOnDivergence"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 FilePath = str | os.PathLike[str]
 
 

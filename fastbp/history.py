@@ -178,7 +178,8 @@ class Best:
         """Take the newest epoch into account; return whether it is the best so far."""
         values: list[float] = getattr(history, self.monitor)
         if not values:
-            raise ValueError(f"monitor {self.monitor!r} needs validation_data; got none")
+            wanted = "validation_data or validation_split"
+            raise ValueError(f"monitor {self.monitor!r} needs {wanted}; got none")
         value = values[-1]
         if "accuracy" in self.monitor and math.isnan(value):
             classes = "targets that are classes: labels, one-hot rows, 0 or 1 for sigmoids"

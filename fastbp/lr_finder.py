@@ -43,9 +43,14 @@ class RateSearch(NamedTuple):
         return f"<RateSearch: suggestion {self.suggestion:.3g}, {tried}>"
 
     def _repr_html_(self) -> str:
-        rows = [(f"{rate:.3g}", number(loss)) for rate, loss in zip(*self[:2], strict=True)]
-        more = f"suggestion {self.suggestion:.3g}; plots.learning_rates draws it"
-        return html(("learning rate", "loss"), rows, below=more)
+        place = int(np.searchsorted(self.rates, self.suggestion))
+        near = slice(max(0, place - 5), place + 6)
+        rows = zip(self.rates[near].tolist(), self.losses[near].tolist(), strict=True)
+        cells = [(f"{rate:.3g}", number(loss)) for rate, loss in rows]
+        more = (
+            f"Suggestion: {self.suggestion:.3g}. plots.learning_rates draws all {len(self.rates)}"
+        )
+        return html(("learning rate", "loss"), cells, below=f"{more}.", words=0)
 
 
 def find_learning_rate(

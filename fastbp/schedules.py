@@ -18,6 +18,10 @@ from .history import Best, History
 __all__ = ["Constant", "Cosine", "Exponential", "OnPlateau", "Schedule", "Step"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Schedule(Protocol):
     """A learning rate that changes, as `fit` takes it.
 

@@ -346,3 +346,10 @@ def test_labels_may_not_wrap_around():
     wild = np.array([0, 2**64 - 1], "u8")  # -1 as an int64
     message = message_of(ValueError, checks.targets, wild, len(wild), 3, "float32", "labels")
     assert says(message, "labels from 0 to 2", f"{2**64 - 1} at labels[1]"), message
+
+
+def test_what_to_do_with_names_and_with_labels_in_floats():
+    message = message_of(TypeError, checks.targets, ["a", "b"], 2, 3, "float32")
+    assert message.endswith("number classes from 0, as np.unique(y, return_inverse=True)[1] does")
+    message = message_of(TypeError, checks.targets, [0.0, 1.0], 2, 3, "float32")
+    assert message.endswith("dtype float64: if these are classes, pass y.astype(int)")

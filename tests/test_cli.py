@@ -37,7 +37,7 @@ RESULT_KEYS = {
     "test_accuracy", "correct", "baseline_accuracy",
     "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
     "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
-    "learning_rate",
+    "learning_rate", "hint",
 }  # fmt: skip
 
 
@@ -1266,14 +1266,13 @@ def test_help_of_train_names_every_option_and_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for option in (
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
-        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend output "
-        "checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
+        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
+        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
     for default in (
-        "digits", "100", "relu", "30", "10", "float32", "0.1",
+        "digits", "100", "relu", "30; tables 50", "10", "float32", "0.1", "sgd; tables adam",
         "cross-entropy, by which classes are learnt better; for a regression quadratic",
-        "sgd; for tables adam, which takes any number of columns at one rate",
         "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
     ):  # fmt: skip
         assert f"(default: {default})" in text

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import compare_peers
+import marks
 import peers
 from peers import chart, keep, race, report, work
 
@@ -345,6 +346,14 @@ def test_the_readme_is_rewritten_between_its_marks(result, shelf):
         assert words in drawn
     compare_peers.main(["--readme"])
     assert keep.PICTURE.read_bytes() == drawn
+
+
+@pytest.mark.skipif(not keep.KEPT.is_dir(), reason="an sdist has no results")
+def test_the_pages_show_what_is_kept():
+    found = keep.kept()
+    for page, text in ((keep.README, keep.region(found)), (keep.TABLES, keep.tables(found))):
+        head, tail = marks.split(page, keep.MARK)
+        assert page.read_text(encoding="utf-8") == f"{head}{text}{tail}"
 
 
 def test_bars_are_of_one_core_and_not_held(result):

@@ -23,7 +23,8 @@ PROGRAM = Path(__file__).parent / "programs" / "ranks.py"
 LIMIT = 240  # seconds: compiling all kernels in several processes on one core takes two minutes
 # Each rank notes its exit code, which mpiexec does not show.
 SHELL = '"$@"; code=$?; echo $code > "$FOLDER/code$PMI_RANK"; exit $code'
-CASES = ("plain", "sparse", "weighted", "weighted, compiled", "narrow", "reference")
+CASES = ("plain", "sparse", "weighted", "weighted, compiled", "narrow", "standardised",
+         "reference")  # fmt: skip
 # What one start of so many ranks does; three go on from checkpoints that two left.
 TASKS = {
     2: ("equal", "resume", "interrupted"),

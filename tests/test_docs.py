@@ -2,6 +2,7 @@
 
 import html
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ FIGURES = {
 }
 PICTURES = {
     "wine": 3,
-    "diabetes": 2,
+    "diabetes": 3,
     "mnist": 3,
     "own_layer": 0,
     "grid_search": 0,
@@ -181,7 +182,22 @@ def test_a_classic_program_has_a_page(tmp_path, monkeypatch):
         'Path(sys.argv[-1]).write_bytes(b"png")\nprint("measured", sys.argv[1])\nsys.exit(0)\n'
     )
     title, text = examples.classic(tmp_path / "old.py", tmp_path)
-    assert title == "An old program"
-    assert "![An old program.](images/old.png)" in text
+    assert text.startswith(f"# {title}\n\nAn old program.\n\nIt shows something.\n\n")
+    assert f"![{title}](images/old.png)" in text
     assert "```text\nmeasured --quick\n```" in text
     assert '```python\n"""An old program.' in text
+
+
+def test_the_command_says_where_the_site_is(tmp_path, monkeypatch, capsys):
+    program = import_module("doctools.__main__")
+    monkeypatch.setattr(examples, "pages", lambda folder: {"gallery": ("All", "# Gallery\n")})
+    assert program.main(["--output", str(tmp_path / "here")]) == 0
+    assert capsys.readouterr().out == f"scripts/docs: {tmp_path / 'here' / 'index.html'}\n"
+    assert (tmp_path / "here" / "index.html").is_file()
+
+    def fail(folder):
+        raise examples.Failed("bad.py: ValueError: no")
+
+    monkeypatch.setattr(examples, "pages", fail)
+    assert program.main(["--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "scripts/docs: bad.py: ValueError: no\n"

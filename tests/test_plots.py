@@ -1,4 +1,5 @@
 import math
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -904,3 +905,15 @@ def test_without_matplotlib_the_error_says_what_to_install(without_matplotlib):
     for call in (plots.check, lambda: plots.learning_curves(history(2))):
         with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
             call()
+
+
+def test_a_figure_is_one_of_matplotlib_s_and_can_be_copied():
+    from matplotlib.figure import Figure
+
+    figure = plots.learning_curves(History(loss=[1.0, 0.5]))
+    assert isinstance(figure, Figure)
+    for copied in (pickle.loads(pickle.dumps(figure)), figure):
+        png, size = copied._repr_png_()
+        assert png.startswith(b"\x89PNG")
+        inches = figure.get_size_inches()
+        assert [size["width"], size["height"]] == [round(96 * n) for n in inches]

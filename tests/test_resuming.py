@@ -180,6 +180,52 @@ def test_early_stopping_and_its_fellows_remember(samples, backend, tmp_path, one
     stop_at_every_step(fit, tmp_path / "run", stopping, steps=9)
 
 
+@pytest.mark.parametrize("found_before", [False, True])
+def test_standardised_inputs_are_kept(
+    found_before, samples, backend, tmp_path, one_by_one, stopping
+):
+    """Those of the training that is resumed: a new network knows nothing of a fit before it."""
+    X, y, Xv, yv = samples[0] * [1, 10, 100, 1e3, 1e4, 1e5] + 7, *samples[1:]
+    options = {"batch_size": BATCH, "learning_rate": 0.1}
+
+    def fit(resume=None, **more):
+        net = network(backend=backend, scale="standard")
+        if found_before and resume is None:
+            net.fit(X[::2] * 2, y[::2], epochs=1, **options)
+        history = net.fit(
+            X, y, epochs=2, validation_data=(Xv, yv), resume=resume, **options, **more
+        )
+        scalings.add((net.scaling.mean.tobytes(), net.scaling.deviation.tobytes()))
+        return net, history
+
+    scalings, path = set(), tmp_path / "run"
+    if found_before:
+        whole = bits(*fit())
+        assert stopping(2 + 4, lambda: fit(checkpoint=path))
+        assert bits(*fit(resume=path)) == whole
+    else:
+        stop_at_every_step(fit, path, stopping, steps=6)
+    assert len(scalings) == 1
+
+
+def test_a_checkpoint_without_a_scale_is_of_another_network(samples, tmp_path):
+    X, y, *_ = samples
+    options = {"epochs": 1, "batch_size": BATCH, "learning_rate": 0.1}
+    for kept, other in ((None, "standard"), ("standard", None)):
+        network(scale=kept, backend="numpy").fit(X, y, checkpoint=tmp_path / "run", **options)
+        assert checkpoint_version(tmp_path / "run") == (1 if kept is None else 2)
+        net = network(scale=other, backend="numpy")
+        with pytest.raises(ValueError, match="is of a training with network"):
+            net.fit(X, y, resume=tmp_path / "run", **options)
+        assert net.scaling is None
+
+
+def checkpoint_version(path):
+    blob = path.read_bytes()
+    text = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    return int(text["__metadata__"]["format_version"])
+
+
 def test_a_training_that_is_stopped_again_and_again(samples, tmp_path, one_by_one, stopping):
     """After each step a new Ctrl-C; the file is the one that is gone on from."""
     X, y, *_ = samples

@@ -1,3 +1,6 @@
+import json
+import os
+import warnings
 from argparse import Namespace
 
 import numpy as np
@@ -5,8 +8,9 @@ import pytest
 
 import fastbp
 from fastbp import callbacks, datasets
-from fastbp.cli import tasks
+from fastbp.cli import main, tasks
 from fastbp.cli.tasks import Unit
+from fastbp.datasets import read_csv
 
 
 @pytest.fixture
@@ -74,6 +78,10 @@ def test_the_network_of_a_regression_has_one_output_for_numbers(table, rng, give
     assert tasks.network(given(loss="poisson"), data, 1.0).config["output"] == "exp"
     with pytest.raises(ValueError, match=r"cross-entropy is for classes; .* --task classification"):
         tasks.network(given(loss="cross-entropy"), data, 1.0)
+    fine = table(rng.random((50, 2)), 1e9 + 10 * rng.random(50))
+    tasks.network(given(), fine, 1.0)
+    with pytest.raises(ValueError, match="float32 rounds them to 64; pass --dtype float64"):
+        tasks.network(given(dtype="float32"), fine, 1.0)
     far = table(rng.random((50, 2)), np.linspace(0, 1e300))
     with pytest.raises(ValueError, match=r"column 'y' must be finite, at most 3.4e.38"):
         tasks.network(given(dtype="float32"), far, 1.0)
@@ -168,17 +176,22 @@ SAID = {
     ),
     "numbers": (
         [0, 1, 2], {"classes": [3, 4, 8]},
-        "classification: 'y' holds 3 classes, 3, 4, 8 (if not, pass --task regression)", None,
+        "classification: 'y' holds 3 classes, 3, 4, 8 (for numbers pass --task regression)", None,
     ),
     "two numbers": ([0, 1], {"classes": [0, 1]}, "classification: 'y' holds 2 classes, 0, 1", None),
     "whole": (
         [5.0, 7, 9, 7], {},
-        "regression: 'y' holds 3 different numbers, 5 to 9 (if not, pass --task classification)",
+        "regression: 'y' holds 3 different numbers, 5 to 9 "
+        "(for classes pass --task classification)",
         "loss: of (y - 7) / 1.4142; that of the mean alone is 0.5",
     ),
     "fractions": (
         [0.5, 2.5], {}, "regression: 'y' holds 2 different numbers, 0.5 to 2.5",
         "loss: of (y - 1.5) / 1; that of the mean alone is 0.5",
+    ),
+    "negative": (
+        [-0.5, -2.5], {}, "regression: 'y' holds 2 different numbers, -2.5 to -0.5",
+        "loss: of (y + 1.5) / 1; that of the mean alone is 0.5",
     ),
 }  # fmt: skip
 
@@ -194,7 +207,7 @@ def test_what_is_made_of_a_table_is_said(table, given, y, notes, task, loss):
         "inputs: 2 columns, each standardised by its mean and deviation; constant, so ignored: 'x1'"
     )
     assert list(tasks.introduced(net, data, unit, False)) == [*filter(None, [task, loss]), inputs]
-    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (if")[0]
+    assert next(tasks.introduced(net, data, unit, True)) == task.partition(" (for")[0]
 
 
 def test_pixels_are_said_to_be_taken_for_such(table, rng, given):
@@ -204,3 +217,153 @@ def test_pixels_are_said_to_be_taken_for_such(table, rng, given):
         "inputs: 64 columns of bytes, taken for pixels: all scaled by 1/255"
     )
     assert not list(tasks.introduced(net, datasets.load("digits"), Unit(), False))
+
+
+# -- from the shell ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """run("train", ...): the exit code and what a command printed, in a folder of its own."""
+    pytest.importorskip("pandas", reason="the extra csv is not installed")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main([*map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def numbers(path, mean=500, n=60):
+    """Write a table whose y is a number."""
+    rng = np.random.default_rng(0)
+    rows = [(a, b, mean + 90 * a - 50 * b) for a, b in rng.normal(size=(n, 2)).round(3)]
+    path.write_text("\n".join(["a,b,y", *(",".join(map(str, row)) for row in rows)]))
+    return np.array(rows)
+
+
+SMALL = "--data t.csv --label y --hidden 4 --backend numpy --learning-rate 0.01".split()
+
+
+@pytest.mark.parametrize(("options", "mean"), [([], 500), (["--no-bias", "--dtype", "float64"], 0)])
+def test_a_regression_from_the_shell(run, tmp_path, options, mean):
+    rows = numbers(tmp_path / "t.csv", mean)
+    code, out, _ = run("train", *SMALL, *options, "--json", "--quiet", "--plot", "t.png")
+    found = json.loads(out)
+    assert (code, found["task"], found["sizes"]) == (0, "regression", [2, 4, 1])
+    assert found["test_r2"] > 0.9
+    assert found["test_mae"] < found["baseline_mae"] / 3
+    used = "t.safetensors", "--backend", "numpy"
+    line, loss = run("evaluate", *used)[1].splitlines()
+    assert line.startswith(f"test R2 {found['test_r2']:.4f}, MAE {found['test_mae']:.4g}; mean of")
+    again = json.loads(run("evaluate", *used, "--json")[1])
+    for name in ("test_r2", "test_mae", "test_rmse", "baseline_mae", "data_path"):
+        assert again[name] == found[name]
+    assert float(loss.split()[-1]) == pytest.approx(found["test_rmse"] ** 2 / 2, rel=1e-4)
+    predicted = np.array(run("predict", *used)[1].split(), float)
+    assert len(predicted) == len(rows)
+    assert 1 - ((predicted - rows[:, 2]) ** 2).mean() / rows[:, 2].var() > 0.9
+
+
+def test_a_regression_that_is_stopped_goes_on_and_its_checkpoints_predict(run, tmp_path):
+    numbers(tmp_path / "t.csv")
+    whole = *SMALL, "--epochs", 6, "--output", "whole.safetensors", "--plot", "w.png"
+    assert run("train", *whole, "--checkpoint-every", 3)[0] == 0
+    part = *SMALL, "--output", "part.safetensors", "--checkpoint", "run.safetensors"
+    assert run("train", *part, "--epochs", 4)[0] == 0
+    assert run("train", *part, "--epochs", 6, "--resume", "run.safetensors")[0] == 0
+    nets = [fastbp.load(f"{name}.safetensors", "numpy") for name in ("whole", "part", "whole-0006")]
+    for net in nets[1:]:
+        np.testing.assert_array_equal(net.to_vector(), nets[0].to_vector())
+        assert net.notes["target"] == nets[0].notes["target"]
+    X = read_csv(tmp_path / "t.csv", "y")[0]
+    assert 300 < fastbp.load("whole-0003.safetensors", "numpy").predict(X).mean() < 700
+
+
+def test_the_task_decides_what_is_predicted(run, tmp_path):
+    rows = ["a,y", *(f"{k % 7},{k % 3 + 1}" for k in range(60))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    small = *SMALL, "--epochs", 1
+    assert "classification: 'y' holds 3 classes, 1, 2, 3" in run("train", *small)[1]
+    assert set(run("predict", "t.safetensors", *SMALL[6:8])[1].split()) <= {"1", "2", "3"}
+    out = run("train", *small, "--task", "regression")[1]
+    assert "regression: 'y' holds 3 different numbers, 1 to 3\n" in out
+    assert "test R2 " in out
+    assert "." in run("predict", "t.safetensors", *SMALL[6:8])[1].split()[0]
+    assert "--task regression" in fastbp.load("t.safetensors").notes["training"]["command"]
+    found = json.loads(run("find-learning-rate", *SMALL[:-2], "--task", "regression", "--json")[1])
+    assert found["losses"][0] < 1  # of standardised targets
+    for options, part in (
+        (["--task", "both"], "invalid choice: 'both'"),
+        (["--task", "regression", "--loss", "cross-entropy"], "cross-entropy is for classes"),
+    ):
+        code, _, err = run("train", *small, *options)
+        assert (code, err.count("\n"), part in err) == (2, 1, True)
+
+
+def test_a_model_of_numbers_that_has_no_notes_is_evaluated_on_a_table(run, tmp_path):
+    numbers(tmp_path / "t.csv")
+    net = fastbp.Network([2, 1], output="identity", backend="numpy", seed=0)
+    net.from_vector([90, -50, 500])
+    net.save("net.safetensors")
+    out = run(
+        "evaluate", "net.safetensors", "--data", "t.csv", "--label", "y", *SMALL[6:8], "--json"
+    )[1]
+    assert json.loads(out)["test_r2"] == pytest.approx(1)
+
+
+def test_the_library_trains_what_the_command_trains(run, tmp_path):
+    numbers(tmp_path / "t.csv")
+    found = json.loads(run("train", *SMALL, "--json", "--quiet", "--validation-split", 0)[1])
+    data = datasets.load("t.csv", label="y")
+    y, mean = data.y_train, data.y_train.mean()
+    net = fastbp.Network([2, 4, 1], "relu", "identity", scale="standard", backend="numpy", seed=0)
+    net.fit(
+        data.X_train, (y - mean) / y.std(), epochs=50, batch_size=10, learning_rate=0.01,
+        optimizer="adam",
+    )  # fmt: skip
+    predicted = net.predict(data.X_test) * y.std() + mean
+    assert abs(predicted[:, 0] - data.y_test).mean() == pytest.approx(found["test_mae"], rel=1e-4)
+
+
+REAL = {
+    "wine": "classification", "iris": "classification", "breast_cancer": "classification",
+    "diabetes": "regression",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_bare_command_reaches_what_sklearn_reaches(run, tmp_path, name):
+    """Over three splits, as each has 30 to 113 test samples; with column names and text labels."""
+    sklearn = pytest.importorskip("sklearn")
+    from sklearn import compose, neural_network, pipeline, preprocessing
+    from sklearn import datasets as theirs
+
+    bunch = getattr(theirs, f"load_{name}")(as_frame=True)
+    table = bunch.data.copy()
+    table["the target"] = [
+        bunch.target_names[t] if "target_names" in bunch else t for t in bunch.target
+    ]
+    scores = []
+    for seed in range(3):
+        table.sample(frac=1, random_state=seed).to_csv(f"{name}.csv", index=False)
+        how = "--data", f"{name}.csv", "--label", "the target", "--seed", seed
+        found = json.loads(run("train", *how, "--quiet", "--json", "--output", os.devnull)[1])
+        assert found["task"] == REAL[name]
+        data = datasets.load(f"{name}.csv", label="the target")
+        kind = "MLPClassifier" if "target_names" in bunch else "MLPRegressor"
+        model = getattr(neural_network, kind)(random_state=seed)
+        if REAL[name] == "regression":  # without it, R2 is -1
+            scaler = preprocessing.StandardScaler()
+            model = compose.TransformedTargetRegressor(model, transformer=scaler)
+        pipe = pipeline.make_pipeline(preprocessing.StandardScaler(), model)
+        with warnings.catch_warnings(
+            action="ignore", category=sklearn.exceptions.ConvergenceWarning
+        ):
+            pipe.fit(data.X_train, data.y_train)
+        ours = found["test_r2" if REAL[name] == "regression" else "test_accuracy"]
+        scores.append([ours, pipe.score(data.X_test, data.y_test)])
+    ours, theirs = np.mean(scores, axis=0)
+    assert ours > theirs - 0.03
+    assert ours > (0.4 if REAL[name] == "regression" else 0.93)

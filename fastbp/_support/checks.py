@@ -137,7 +137,9 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     not_masked(name, value)
     array = _asarray(name, value)
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
+        advice = f": number classes from 0, as np.unique({name}, return_inverse=True)[1] does"
+        texts = advice if array.dtype.kind in "US" else ""
+        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}{texts}")
     if is_mapped(array):
         return array  # its reader converts it, part by part
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
@@ -357,7 +359,8 @@ def _is_one_hot(rows: np.ndarray) -> Any:
 
 def _labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:
     if array.dtype.kind not in "ui":
-        raise TypeError(f"{name} must be integer labels; got dtype {array.dtype}")
+        advice = f"if these are classes, pass {name}.astype(int)"
+        raise TypeError(f"{name} must be integer labels; got dtype {array.dtype}: {advice}")
     wrong = (array < 0) | (array >= n_out)
     if wrong.any():
         got = f"{array[wrong][0]} at {name}[{wrong.argmax()}]"

@@ -1,7 +1,9 @@
 """What a model remembers of its data: a dict of JSON values, with which nothing computes.
 
 A table leaves `columns`, the names of the inputs in order; `label`, the column of the targets;
-`task`, "classes" or "numbers"; and `classes`, the labels in the order of the outputs.
+`task`, "classification" or "regression"; and `classes`, the labels in the order of the outputs.
+`fastbp train` adds to a regression `target`, {"mean", "deviation"} of the training targets: the
+losses in its history are of (y - mean) / deviation.
 
 `fastbp train` leaves `training`, a dict, the same for the same training wherever it is saved, on
 any number of threads, resumed or not, and so without a date:

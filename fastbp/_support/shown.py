@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import compress
 from typing import Any
 
 _CELL = "white-space: nowrap; padding: 0.1em 0.6em"
@@ -35,18 +36,23 @@ def html(
     head: Sequence[str], rows: Iterable[Sequence[object]], above: str = "", below: str = "",
     words: int = 1,
 ) -> str:  # fmt: skip
-    """Return a table, of whose columns the first ones hold words; without colours of its own."""
+    """Return a table, of whose columns the first ones hold words; without colours of its own.
+
+    A column without a heading is left out where nothing stands in it.
+    """
+    found = [head, *rows]
+    kept = [any(column) for column in zip(*found, strict=True)]
     # A notebook's own style gives its colours, light or dark, and puts all cells to the right.
-    ways = ["left"] * words + ["right"] * (len(head) - words)
+    ways = ["left"] * words + ["right"] * (sum(kept) - words)
 
     def line(tag: str, cells: Sequence[object]) -> str:
         parts = (
             f'<{tag} style="text-align: {way}; {_CELL}">{escape(str(cell))}</{tag}>'
-            for way, cell in zip(ways, cells, strict=True)
+            for way, cell in zip(ways, compress(cells, kept), strict=True)
         )
         return f"<tr>{''.join(parts)}</tr>"
 
-    lines = [line("td", row) for row in rows]
+    lines = [line("td", row) for row in found[1:]]
     if len(lines) > MOST_ROWS:
         lines[EDGE:-EDGE] = [line("td", ["…"] * len(head))]
     table = f"<table><thead>{line('th', head)}</thead><tbody>{''.join(lines)}</tbody></table>"

@@ -25,7 +25,13 @@ The test samples are evaluated once, at the end. A tenth of the training samples
 alike, is held out of the training for validation and evaluated after each epoch.
 
 Integer inputs are scaled by 1/max of the training images (1/16 for the digits, 1/255 for images of
-bytes); the model stores the scale, and remembers its data and options for the other commands.
+bytes). The columns of a table are standardised, each by its mean and deviation, but for 64 or more
+columns of bytes with one range, which are pixels. The model takes inputs as they are: it stores the
+scales, and remembers its data and options for the other commands.
+
+A column of texts, or of few different whole numbers, is learnt as classes, by name; another column
+of numbers as numbers, with a loss in units of their standard deviation. Scores come with a
+baseline: the share of the largest class, or the error of the mean of the training targets.
 
 A model without --output is named after its data, and replaces one of the same data only.
 
@@ -34,7 +40,8 @@ shell examples:
   fastbp train --data mnist --hidden 100,100 --threads 2
   fastbp train --data mnist --hidden 30 --activation sigmoid --loss quadratic \
       --init normal --learning-rate 3.0         the network of Nielsen's book
-  fastbp train --data points.csv --label class --hidden 10 --optimizer adam
+  fastbp train --data wine.csv --label cultivar
+  fastbp train --data diabetes.csv --label progression --early-stopping 10
   fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
   fastbp train --epochs 9999 --checkpoint run.safetensors   stop it with Ctrl-C, and continue:
   fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors

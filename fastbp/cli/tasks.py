@@ -26,6 +26,7 @@ from .defaults import IMAGES, TABLE
 # So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
 # of other numbers have ranges of their own.
 PIXELS = 64
+_OF = {CLASSIFICATION: "classes", REGRESSION: "numbers"}
 
 
 def kind(data: datasets.Dataset) -> str:
@@ -70,7 +71,7 @@ def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Netw
     """Return a new network for the data, as the options say; `input_scale` is of images."""
     regression, output = is_regression(data), None
     if regression:
-        checks.finite(f"column {data.notes['label']!r}", data.y_train, args.dtype)
+        _check_digits(data, args.dtype)
         if args.loss == "cross-entropy":
             advice = f"leave out --loss, or pass --task {CLASSIFICATION}"
             raise ValueError(f"--loss cross-entropy is for classes; for a regression {advice}")
@@ -87,6 +88,15 @@ def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Netw
     known = {} if regression else {"classes": list(range(n_out))}
     net.notes = {**known, **data.notes}
     return net
+
+
+def _check_digits(data: datasets.Dataset, dtype: str) -> None:
+    """Raise for targets that outputs of this dtype cannot tell apart."""
+    y, column = data.y_train, f"column {data.notes['label']!r}"
+    step = float(np.spacing(np.abs(checks.finite(column, y, dtype)).max().astype(dtype)))
+    if step > y.std() / 100:
+        found = f"{column} holds numbers around {y.mean():.4g} that differ by {y.std():.4g}"
+        raise ValueError(f"{found}: {dtype} rounds them to {step:.2g}; pass --dtype float64")
 
 
 class Unit(NamedTuple):
@@ -145,12 +155,12 @@ def introduced(net: Network, data: datasets.Dataset, unit: Unit, said: bool) -> 
         other = REGRESSION if len(classes) > 2 and isinstance(classes[0], int) else ""
     else:
         y = np.concatenate([data.y_train, data.y_test])
-        found = f"{len(np.unique(y)):,} different numbers, {y.min():g} to {y.max():g}"
+        found = f"{len(np.unique(y)):,} different numbers, {y.min():.10g} to {y.max():.10g}"
         other = CLASSIFICATION if (y == np.rint(y)).all() else ""
-    advice = f" (if not, pass --task {other})" if other and not said else ""
+    advice = f" (for {_OF[other]} pass --task {other})" if other and not said else ""
     yield f"{notes['task']}: {label!r} holds {found}{advice}"
     if unit != Unit():
-        unscaled = f"({label} - {unit.mean:.5g})" if unit.mean else label
+        unscaled = f"({label} {'+-'[unit.mean > 0]} {abs(unit.mean):.5g})" if unit.mean else label
         yield f"loss: of {unscaled} / {unit.deviation:.5g}; that of the mean alone is 0.5"
     yield f"inputs: {_inputs(net, data)}"
 
@@ -160,7 +170,8 @@ def _inputs(net: Network, data: datasets.Dataset) -> str:
     if net.config["scale"] is None:
         scale = 1 / net.config["input_scale"]
         return f"{len(names):,} columns of bytes, taken for pixels: all scaled by 1/{scale:g}"
-    words = f"{len(names):,} columns, each standardised by its mean and deviation"
+    columns = f"{len(names):,} columns, each" if len(names) > 1 else "1 column,"
+    words = f"{columns} standardised by its mean and deviation"
     constant = [
         name for name, low, high in zip(names, X.min(0), X.max(0), strict=True) if low == high
     ]
@@ -193,3 +204,8 @@ def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], 
         f"test accuracy {correct / n:.4f} ({correct:,} of {n:,}); majority class "
         f"{names[counts.argmax()]!r}: {counts.max() / n:.4f}"
     )
+
+
+def facts(net: Network) -> dict[str, Any]:
+    """Return what --json says of a training beside its scores: the unit of a regression's loss."""
+    return {name: net.notes[name] for name in ("task", "target") if name in net.notes}

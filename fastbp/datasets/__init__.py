@@ -21,7 +21,7 @@ names the column to predict; all other columns are inputs, and must hold numbers
 >>> data = datasets.load(path, label="kind")
 >>> X, y, X_test, y_test = data
 >>> X.shape, X_test.shape, y_test.tolist()
-((16, 2), (4, 2), [0, 0, 1, 1])
+((16, 2), (4, 2), [0, 1, 0, 1])
 >>> data.notes["columns"], data.notes["classes"]
 (['height', 'leaves'], ['ash', 'oak'])
 

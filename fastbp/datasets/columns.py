@@ -22,7 +22,7 @@ def inputs(frame: Any, where: str) -> np.ndarray:
     """Return the columns of a frame as an array, if they hold nothing but numbers."""
     columns = {name: frame[name] for name in frame.columns}
     gaps = {name: column.isna() for name, column in columns.items()}
-    fill = "fill it in, or leave the row or the column out"
+    fill = "fill in what is missing, or leave the row or the column out"
     _refuse(gaps, "has no value", "lack values, the first", fill, where)
     _refuse_text(columns, where)
     values = {name: column.to_numpy() for name, column in columns.items()}

@@ -114,7 +114,7 @@ def read_numbered(
 
 def _counting(X: np.ndarray) -> int | None:
     """Return the column that numbers the rows, as an index or identifier does, if there is one."""
-    return next((k for k, x in enumerate(X.T) if len(x) > 2 and (np.diff(x) == 1).all()), None)
+    return next((k for k, x in enumerate(X.T) if len(x) > 9 and (np.diff(x) == 1).all()), None)
 
 
 class _Table:

@@ -9,7 +9,7 @@
 >>> network = MLPClassifier([20], early_stopping=True, max_iter=200, random_state=0)
 >>> model = make_pipeline(StandardScaler(), network)
 >>> search = GridSearchCV(model, {"mlpclassifier__learning_rate_init": [0.01, 0.03]}, cv=3)
->>> search.fit(X, y).best_score_ > 0.9
+>>> bool(search.fit(X, y).best_score_ > 0.9)
 True
 
 Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9 (the extra

@@ -223,14 +223,14 @@ class _Chain:
             raise ValueError(f"array {said(name, 40)!r} must be float32 or float64")
         return array
 
-    def _row(self, name: str, n: int) -> np.ndarray:
+    def _row(self, name: str, n: int, what: str = "biases") -> np.ndarray:
         """Return an array as a number for each of n outputs, the same for all samples."""
         array = self._floats(name)
         try:
             row: np.ndarray = np.broadcast_to(array, (1, n))[0]
         except ValueError:
             got = f"array {said(name, 40)!r} of shape {array.shape}"
-            raise ValueError(f"biases must be one row of {n}, for all samples; got {got}") from None
+            raise ValueError(f"{what} must be one row of {n}, for all samples; got {got}") from None
         return row
 
     # Constants made of others.
@@ -319,7 +319,8 @@ class _Chain:
         array = self._floats(node.names[0])
         if array.size > 1:
             n = self._width(f"the input of {node.operator}")
-            array = self._row(node.names[0], array.size if n == UNKNOWN else n)
+            n = array.size if n == UNKNOWN else n
+            array = self._row(node.names[0], n, f"what inputs meet in {node.operator}")
         row = array.astype(np.float64).reshape(-1)
         if node.operator in _POWERS and not (row > 0).all():
             raise ValueError(f"{node.operator} of the inputs must be by numbers above zero")

@@ -159,7 +159,7 @@ class Gradient:
             for name, arrays in parts
             for array in arrays[l : l + 1]
         ]
-        return html(("dC/d", "shape", "norm", "largest"), rows, f"loss {number(self.loss)}")
+        return html(("gradient of", "shape", "norm", "largest"), rows, f"loss {number(self.loss)}")
 
 
 def _norm(array: np.ndarray) -> float:

@@ -11,26 +11,6 @@ Pictures are drawn by matplotlib (the extra `plot`).
 >>> figure = fastbp.plots.confusion_matrix(net, X_test, y_test)
 >>> figure = fastbp.plots.layer_norms(norms)
 
-`learning_curves`       loss and accuracy over the epochs, of one run or of several
-`confusion_matrix`      how many samples of each class are predicted as which
-`mistakes`              the images, or rows of a table, that are most confidently predicted wrong
-`labels`                how many samples of each of several labels are found, missed, wrongly found
-`predicted`             predicted against true numbers
-`residuals`             what predictions leave, and how it is distributed
-`first_layer`           the weights of the first layer, as images, or by the columns of a table
-`layer_norms`           how large activations and deltas are in each layer, over the epochs
-`learning_rates`        what `fastbp.find_learning_rate` found
-======================  ==========================================================================
-
-A picture that makes no sense for a network, as the confusion matrix of one that predicts numbers,
-is a `ValueError` that says which does.
-
-A picture that makes no sense for a network, as the confusion matrix of one that predicts numbers,
-is a `ValueError` that says which does.
-
-Each function returns a `matplotlib.figure.Figure` and, given a path, writes it there. The figures
-are made without pyplot: no window, no global state, no need for a display.
-=======
 | function | `fastbp plot` | shows |
 |---|---|---|
 | `learning_curves` | `curves A B ...` | loss and accuracy over the epochs, of up to 35 runs |

@@ -1,5 +1,6 @@
 """Columns of the training data: what they are standardised by, or a warning that they should be."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
@@ -24,8 +25,9 @@ def moments(X: Any, name: str, rows: np.ndarray | None = None) -> Moments:
     """Return the moments of checked rows, all or some; raise for a value that is not finite."""
     found = scaling.moments(X, rows)
     if not scaling.is_finite(found):
-        largest = 100 * float(np.sqrt(found.n * np.finfo(np.float64).max))  # its square overflows
-        checks.finite(name, X, np.float64, largest if X.dtype == np.float64 else 1.0)
+        # Squares overflow in float64 alone: there, values are to be 1e-2 of the root of what fits.
+        room = 100 * math.sqrt(found.n) * math.sqrt(np.finfo(np.float64).max)
+        checks.finite(name, X, np.float64, room if X.dtype == np.float64 else 1.0)
     return found
 
 
@@ -34,10 +36,10 @@ def fitted(parts: Iterable[Moments], ranks: Ranks | None = None) -> Scaling:
     ranks = ranks or Ranks()
     with ranks.agreed():
         own = scaling.joined(parts)
-    found = scaling.joined(ranks.gather(own))
+    every = ranks.gather(own)
     with ranks.agreed():
-        return scaling.fitted(found)
-    raise AssertionError
+        found = scaling.fitted(scaling.joined(every))
+    return found
 
 
 def warn_unlike(learner: Learner, X: Any, names: Any, ranks: Ranks) -> None:

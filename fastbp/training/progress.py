@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -108,6 +109,7 @@ class ProgressBar:
             self._bar = self._tqdm(
                 total=self._total(), initial=before + self._seen, unit="", unit_scale=True,
                 dynamic_ncols=True, bar_format=BAR, desc=self._epoch(len(history) + 1),
+                file=_stream(),
             )  # fmt: skip
 
     def on_slice_end(self, net: Any, history: History) -> None:
@@ -155,6 +157,11 @@ class ProgressBar:
 
     def _show(self, measured: dict[str, float]) -> None:
         self._bar.set_postfix_str(", ".join(results(measured)), refresh=False)
+
+
+def _stream() -> Any:
+    # Text that a notebook gets from stderr stands on red, as if something were wrong.
+    return sys.stdout if type(sys.stderr).__module__.startswith("ipykernel.") else sys.stderr
 
 
 def tqdm_class() -> Any:

@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY, CLASSICS = ROOT / "scripts" / "gallery", ROOT / "scripts" / "classics"
 ORDER = ("wine", "diabetes", "mnist", "own_layer", "grid_search", "onnx_and_back")
-PROGRAMS = ("four_layer", "book_network", "unequal_layers", "two_layer_graph")
+# The classic programs, by the titles that the menu gives them.
+PROGRAMS = {
+    "four_layer": "Why does the wrong rule learn better?",
+    "book_network": "The network of the book",
+    "unequal_layers": "Layers of different sizes",
+    "two_layer_graph": "A computational graph",
+}
 
 
 class Failed(Exception):
@@ -105,7 +111,8 @@ def shown(code, names, pictures):
     if printed.getvalue():
         yield fenced("text", printed.getvalue())
     if hasattr(value, "_repr_png_"):
-        yield pictures.add(value._repr_png_())
+        drawn = value._repr_png_()
+        yield pictures.add(drawn if isinstance(drawn, bytes) else drawn[0])  # beside its size
     elif hasattr(value, "_repr_html_"):
         yield f'<div class="output">\n{value._repr_html_()}\n</div>'
     elif value is not None:
@@ -128,9 +135,10 @@ def classic(path, folder):
         sys.argv, sys.path[:] = argv, search
     source = path.read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(source))
-    title, _, introduction = text.partition("\n")
+    summary, _, introduction = text.partition("\n")
     lines = [line for line in printed.getvalue().splitlines() if not line.startswith("picture: ")]
-    parts = [f"# {title.rstrip('.')}", introduction.strip("\n"), "## What it shows"]
+    title = PROGRAMS.get(path.stem, path.stem)
+    parts = [f"# {title}", summary, introduction.strip("\n"), "## What it shows"]
     parts += [f"![{title}](images/{picture.name})"] * picture.exists()
     parts += ["Printed by `--quick`, a shortened run:", fenced("text", "\n".join(lines))]
     name = path.relative_to(ROOT).as_posix()

@@ -5,13 +5,16 @@ with that text as its docstring. So all pages have one template, one search and 
 """
 
 import importlib
+import inspect
 import re
 import shutil
 import textwrap
 import types
+import typing
 from pathlib import Path
 
 import jinja2
+import numpy.typing
 import pdoc.doc
 from pdoc import render, render_helpers
 
@@ -77,6 +80,7 @@ TITLES = {
     "fastbp.schedules": "Learning rates that change",
 }
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)((?:#[^)\s]*)?)(?=\))")
+UNIONS = {"ArrayLike": numpy.typing.ArrayLike, "DTypeLike": numpy.typing.DTypeLike}
 # A session: from its first prompt to an empty line.
 _SESSION = re.compile(r"^( *)>>> .*\n?(?:\1.*\S.*\n?)*", re.MULTILINE)
 
@@ -116,18 +120,54 @@ def configure(menu, titles):
         footer_text=f"fastbp {fastbp.__version__}",
     )  # fmt: skip
     render.env.globals.update(menu=menu, titles=titles, inside=INSIDE, href=href)
-    render.env.filters["to_markdown"] = to_markdown
+    render.env.filters.update(to_markdown=to_markdown, format_signature=format_signature)
 
 
 @jinja2.pass_context
 def to_markdown(context, docstring):
-    """Return a docstring as Markdown; what a session prints is code, not headings and lists."""
+    """Return a docstring as Markdown.
+
+    What a session prints is code, not headings and lists; files that are pages are links.
+    """
+    for name, (_, file) in FILES.items():
+        link = f"[{file}]({href(name, context['module'].modulename)})"
+        docstring = docstring.replace(f"`{file}`", link)
     return render_helpers.to_markdown_with_context(context, _SESSION.sub(fenced, docstring))
 
 
 def fenced(match):
     """Return a session as a block of code."""
-    return f"```pycon\n{textwrap.dedent(match[0])}```\n"
+    return f"```pycon\n{textwrap.dedent(match[0]).rstrip()}\n```\n"
+
+
+def format_signature(signature, colon):
+    """Return a signature as pdoc does, with `ArrayLike` by its name instead of all that it is."""
+    parameters = [p.replace(annotation=short(p.annotation)) for p in signature.parameters.values()]
+    returned = short(signature.return_annotation)
+    found = signature.replace(parameters=parameters, return_annotation=returned)
+    return render_helpers.format_signature(found, colon)
+
+
+def short(annotation):
+    """Return an annotation in which NumPy's unions have their names."""
+    for name, union in UNIONS.items():
+        parts = typing.get_args(annotation)
+        members = typing.get_args(union)
+        if all(member in parts for member in members):
+            others = [part for part in parts if part not in members]
+            texts = [name, *map(inspect.formatannotation, others)]
+            return Text(" | ".join(text.replace("NoneType", "None") for text in texts))
+    return annotation
+
+
+class Text:
+    """An annotation that is shown as it is."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
 
 
 def href(target, here):

@@ -25,7 +25,7 @@ net = fastbp.Network([10, 20, 1], output="identity", scale="standard", seed=0)
 stopping = fastbp.callbacks.EarlyStopping(patience=20)
 history = net.fit(
     X,
-    ((y - mean) / deviation)[:, None],
+    (y - mean) / deviation,
     epochs=300,
     batch_size=10,
     learning_rate=0.01,
@@ -39,11 +39,21 @@ history.plot()
 #
 # To predict the mean for everybody is the baseline. R2 is the share of the variance that the
 # network explains; about 0.5 is what other methods reach on this table.
-predicted = mean + deviation * net.predict(X_test)[:, 0]
+predicted = mean + deviation * net.predict(X_test).ravel()
 error, baseline = abs(predicted - y_test).mean(), abs(mean - y_test).mean()
 r2 = 1 - ((predicted - y_test) ** 2).sum() / ((y_test - y_test.mean()) ** 2).sum()
 print(f"mean absolute error {error:.1f} (baseline {baseline:.1f}), R2 {r2:.2f}")
 
 # %%
-# Predicted against true, and the errors:
-fastbp.plots.predicted(net, X_test, ((y_test - mean) / deviation)[:, None])
+# ## In the unit of the target
+#
+# The output layer can be put back into the unit of the target, since its activation is the
+# identity. From then on the network predicts the numbers of the table.
+net.weights[-1][...] *= deviation
+net.biases[-1][...] = mean + deviation * net.biases[-1]
+net.notes = dict(data.notes)
+fastbp.plots.predicted(net, X_test, y_test)
+
+# %%
+# The errors should not depend on what is predicted:
+fastbp.plots.residuals(net, X_test, y_test)

@@ -31,6 +31,7 @@ CASES = {
     "weighted": (53, 10, [12, 9, 4], "adam", "numpy", True, 0.0),
     "weighted, compiled": (53, 10, [12, 9, 4], "sgd", "numba", True, 0.0),
     "narrow": (5_300, 1_000, [4, 8, 6, 3], "nesterov", "numba", False, 0.0),
+    "standardised": (53, 10, [12, 9, 4], "momentum", "numba", False, 0.0),
     "reference": (41, 7, [5, 3, 2], "adam", "numpy", False, 0.0),
 }
 
@@ -41,6 +42,8 @@ def data(case):
     rng = np.random.default_rng(1)
     X = rng.standard_normal((n, sizes[0])) * (rng.random((n, sizes[0])) >= zeros)
     weights = rng.random(n) if weighted else None
+    if case == "standardised":
+        X = X * np.logspace(0, 3, sizes[0]) + 10
     return X, rng.integers(0, sizes[-1], n), weights
 
 
@@ -48,8 +51,9 @@ def network(case, seed=3):
     """The network of a case."""
     _, _, sizes, _, backend, *_ = CASES[case]
     return fastbp.Network(
-        sizes, "tanh", loss="cross-entropy", dtype="float64", backend=backend, seed=seed
-    )
+        sizes, "tanh", loss="cross-entropy", dtype="float64", backend=backend, seed=seed,
+        scale="standard" if case == "standardised" else None,
+    )  # fmt: skip
 
 
 def fit(net, case, **options):
@@ -67,6 +71,7 @@ def fit(net, case, **options):
 def records(net, history):
     """What a training leaves, by name."""
     series = {name: getattr(history, name) for name in ("loss", "accuracy", "val_loss")}
+    series |= net.scaling._asdict() if net.scaling else {}
     return {"vector": net.to_vector(), **{name: np.array(x) for name, x in series.items()}}
 
 
