@@ -1,5 +1,7 @@
+import io
 import math
 import pickle
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -917,3 +919,8 @@ def test_a_figure_is_one_of_matplotlib_s_and_can_be_copied():
         assert png.startswith(b"\x89PNG")
         inches = figure.get_size_inches()
         assert [size["width"], size["height"]] == [round(96 * n) for n in inches]
+    assert png[16:24] == struct.pack(">2I", *(150 * inches).astype(int))  # finer than the screen
+    small = io.BytesIO()
+    figure.savefig(small, dpi=50)
+    assert small.getvalue()[16:24] == struct.pack(">2I", *(50 * inches).astype(int))
+    assert figure.dpi == 96  # as which %matplotlib inline shows it
