@@ -82,6 +82,12 @@ def test_guides_and_names_are_on_their_pages(folder):
     assert "gallery_one" in index
 
 
+def test_powers_are_no_bold_words(folder):
+    text = (folder / "fastbp.html").read_text(encoding="utf-8")
+    assert "g**2" in text
+    assert "<strong>2" not in text
+
+
 def test_what_a_session_prints_is_no_heading(folder):
     text = (folder / "fastbp.html").read_text(encoding="utf-8")
     headings = re.findall(r"<h\d[^>]*>(.*?)</h\d>", text)
