@@ -10,6 +10,7 @@ from ..history import History
 from ..network import Network
 
 LARGE = 10  # inputs beyond it are of another order than the weights are made for
+CHANCE = 0.05  # a skill that guesses may have
 
 
 def hint(
@@ -23,7 +24,7 @@ def hint(
     first, last, rate = history.loss[0], history.loss[-1], history.learning_rate[-1]
     fall, gain = first - last, skill(scores)
     steady = fall > 0.02 * abs(first) or len(history) == 1
-    if gain > (0 if steady else 0.5):
+    if gain > (CHANCE if steady else 0.5):
         return ""
     largest = float(np.abs(X).max()) * net.config["input_scale"]
     moved = np.linalg.norm(net.weights[0] - start) / np.linalg.norm(start)
@@ -43,7 +44,7 @@ def hint(
     else:
         why = f"the loss has hardly fallen, from {first:.4g} to {last:.4g}"
         advice = f"try a larger --learning-rate, such as {10 * rate:g}, or more --epochs; {search}"
-    useless = "" if gain > 0 else "no better than a constant answer: "
+    useless = "" if gain > CHANCE else "hardly better than a constant answer: "
     return f"{useless}{why}; {advice}"
 
 
