@@ -30,9 +30,9 @@ HOPELESS = {
         ["--activation", "sigmoid", "--hidden", "30,30,30,30"], "a larger --learning-rate",
     ),
     "dead neurons": (
-        ["--learning-rate", "5"], "same answer, from neurons that are dead or saturated; try a smal"
+        ["--learning-rate", "5"], "dead or saturated after too long steps; try a small"
     ),
-    "saturated neurons": ([*BOOK, "--learning-rate", "300"], "dead or saturated; try a smaller"),
+    "saturated neurons": ([*BOOK, "--learning-rate", "300"], "saturated after too long steps"),
     "a large rate for adam": (
         ["--optimizer", "adam", "--learning-rate", "10"], "a smaller --learning-rate, such as 1;",
     ),

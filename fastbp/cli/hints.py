@@ -27,7 +27,10 @@ def hint(
     if gain > (CHANCE if steady else 0.5):
         return ""
     largest = float(np.abs(X).max()) * net.config["input_scale"]
-    moved = np.linalg.norm(net.weights[0] - start) / np.linalg.norm(start)
+    learnt, moved = (
+        _learnt(history, scores),
+        np.linalg.norm(net.weights[0] - start) / np.linalg.norm(start),
+    )
     smaller = f"try a smaller --learning-rate, such as {rate / 10:g}"
     search = "`fastbp find-learning-rate` suggests one"
     if fall < -0.1 * abs(first):
@@ -35,10 +38,9 @@ def hint(
     elif net.scaling is None and largest > LARGE:
         why = f"the inputs reach {largest:.4g}"
         advice = f"scale them to about 1 before, or {smaller}"
-    elif moved > 1 and len(X) > 1 and not np.ptp(net.predict(X), axis=0).any():
-        why = "all samples get the same answer, from neurons that are dead or saturated"
-        advice = f"{smaller}; {search}"
-    elif steady and _learnt(history, scores):
+    elif moved > 1 and (not learnt or not np.ptp(net.predict(X), axis=0).any()):
+        why, advice = "neurons are dead or saturated after too long steps", f"{smaller}; {search}"
+    elif steady and learnt:
         why = "what was learnt does not carry over to the test samples"
         advice = "try fewer neurons, --l2 0.01 or --early-stopping 5, or other columns"
     else:
