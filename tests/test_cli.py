@@ -37,7 +37,7 @@ RESULT_KEYS = {
     "test_accuracy", "correct", "baseline_accuracy",
     "train_seconds", "samples_per_second", "epochs", "seed", "loss", "sizes",
     "model", "history", "plot", "data", "data_path", "backend", "threads", "dtype", "stopped",
-    "learning_rate",
+    "learning_rate", "hint",
 }  # fmt: skip
 
 

@@ -254,6 +254,8 @@ def test_a_regression_from_the_shell(run, tmp_path, options, mean):
     assert (code, found["task"], found["sizes"]) == (0, "regression", [2, 4, 1])
     assert found["test_r2"] > 0.9
     assert found["test_mae"] < found["baseline_mae"] / 3
+    epochs = [json.loads(line) for line in open("t.history.jsonl")]
+    assert all(0 < epoch["loss"] < 1 and 0 < epoch["val_loss"] < 1 for epoch in epochs)
     used = "t.safetensors", "--backend", "numpy"
     line, loss = run("evaluate", *used)[1].splitlines()
     assert line.startswith(f"test R2 {found['test_r2']:.4f}, MAE {found['test_mae']:.4g}; mean of")

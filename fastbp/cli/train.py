@@ -18,7 +18,7 @@ from ..network import Network
 from ..plots.metrics import Norms
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
-from . import inputs, memory, records, tasks
+from . import hints, inputs, memory, records, tasks
 from .inputs import load_data, named_after, title
 from .options import LOGS, Result
 from .streams import say
@@ -65,7 +65,7 @@ def _train(
         probe = slice(None, None, -(-len(X) // PROBE))
         norms = Norms(X[probe], y[probe])
         learning_rate, called = _learning_rate(args), [norms, *_callbacks(args, progress, unit)]
-        rule = _optimizer(args)
+        rule, start = _optimizer(args), net.weights[0].copy()
     if not args.quiet:
         _introduce(args, net, len(data.X_test), *counts.values())
         for line in tasks.introduced(net, data, unit, args.task is not None):
@@ -73,9 +73,9 @@ def _train(
     try:
         history = net.fit(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
-            validation_data=held_out, callbacks=called,
-            progress=progress, threads=args.threads, optimizer=rule, checkpoint=args.checkpoint,
-            resume=args.resume, comm=comm, sync_every=args.sync_every,
+            validation_data=held_out, callbacks=called, progress=progress, threads=args.threads,
+            optimizer=rule, checkpoint=args.checkpoint, resume=args.resume, comm=comm,
+            sync_every=args.sync_every,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = args.checkpoint is not None and os.path.exists(args.checkpoint)
@@ -84,7 +84,8 @@ def _train(
         stop.add_note(go_on if saved else nothing)
         raise
     unit.restore(net)
-    result: Result = ranks.call_first(lambda: _saved(args, data, net, history, norms, len(X)))
+    trained = start, history, norms, len(X)
+    result: Result = ranks.call_first(lambda: _saved(args, data, net, *trained))
     return result
 
 
@@ -199,8 +200,9 @@ def _callbacks(args: Namespace, progress: bool, unit: tasks.Unit) -> Iterator[An
 
 
 def _finish(
-    args: Namespace, data: datasets.Dataset, net: Network, history: History, norms: Norms, n: int
-) -> Result:
+    args: Namespace, data: datasets.Dataset, net: Network, start: np.ndarray, history: History,
+    norms: Norms, n: int,
+) -> Result:  # fmt: skip
     model, recorded = os.path.abspath(args.output), args.history and os.path.abspath(args.history)
     if recorded:
         records.write(recorded, history, norms)
@@ -209,7 +211,9 @@ def _finish(
     _say(args, f"model:  {model}")
     if recorded:
         _say(args, f"history: {recorded}")
-    seconds, epochs = sum(history.seconds), len(history)
+    seconds, epochs, plot = sum(history.seconds), len(history), _draw(args, history, title(net))
+    if advice := hints.hint(net, start, history, facts, data.X_test):
+        _say(args, f"hint: {advice}")
     return Result({
         **facts, **tasks.facts(net), "train_seconds": seconds,
         "samples_per_second": n * epochs / seconds, "epochs": epochs, "seed": args.seed,
@@ -217,7 +221,7 @@ def _finish(
         "data_path": args.data_path,
         "backend": net.backend, "threads": args.threads, "dtype": str(net.dtype),
         "learning_rate": history.learning_rate[-1], "stopped": history.stopped, "model": model,
-        "history": recorded, "plot": _draw(args, history, title(net)),
+        "history": recorded, "plot": plot, "hint": advice or None,
     })  # fmt: skip
 
 
