@@ -224,9 +224,9 @@ WRITTEN_BY_OTHERS = {
         ],
         ARRAYS | {"m": np.float32([[1, 2, 3]]), "d": np.float32([4, 0.5, 1]), "two": np.float32(2)},
     ),
-    "shifted by one number, of unknown width": (
+    "shifted by one number": (
         [("Sub", ["x", "m"], "c"), ("Div", ["c", "m"], "s"), *standardised_by("s")],
-        ARRAYS | {"m": np.float32(0.5)}, (None, None),
+        ARRAYS | {"m": np.float32(0.5)},
     ),
     "some biases": (
         [*NODES[:2], ("Gemm", ["a1", "W2"], "z2", GEMM), NODES[3]],
@@ -769,6 +769,88 @@ def test_the_loss_that_an_onnx_file_names_is_ours_or_none(onnx, model_of, tmp_pa
     else:
         with pytest.raises(ModelFileError, match="loss must be one of"):
             interchange.read(path)
+
+
+# -- standardised inputs ---------------------------------------------------------------------------
+
+
+def standardising(sizes, dtype="float32", mean=1e7, **options):
+    """A network of raw columns with large means, one of which was constant."""
+    rng = np.random.default_rng(4)
+    pair = rng.normal(0, mean, sizes[0]), rng.uniform(1, 50, sizes[0]) * (np.arange(sizes[0]) != 2)
+    return random_net(sizes, "tanh", dtype=dtype, scale=pair, **options)
+
+
+def raw_rows(net, n=40):
+    X = np.random.default_rng(5).normal(
+        net.scaling.mean, net.scaling.deviation + 1, (n, net.sizes[0])
+    )
+    return X.astype(net.dtype)  # what float32 holds of large means is all that a graph is given
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_onnx_takes_raw_columns(onnx, ort, tmp_path, dtype, bias, assert_close):
+    """Without losing digits; and the same comes back."""
+    net, path = standardising([6, 4, 3], dtype, bias=bias), tmp_path / "net.onnx"
+    interchange.write_onnx(net, path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    X = raw_rows(net)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"X": X})
+    assert_close(found, net.feedforward(X))
+    assert not np.allclose(found, found[:1])
+    back = interchange.read(path)
+    assert_same_network(back, net)
+    for one, two in zip(back.scaling, net.scaling, strict=True):
+        np.testing.assert_array_equal(one, two)
+    other = X.copy()
+    other[:, 2] += 1000  # constant in the training data
+    np.testing.assert_array_equal(session.run(None, {"X": other})[0], found)
+
+
+def test_onnx_takes_raw_bytes(ort, tmp_path, rng, assert_close):
+    net, path = random_net([6, 4, 3], scale=(np.zeros(6), np.arange(6) * 20.0)), tmp_path / "a.onnx"
+    interchange.write_onnx(net, path, inputs="uint8")
+    X = rng.integers(0, 256, (20, 6)).astype(np.uint8)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert_close(session.run(None, {"X": X})[0], net.feedforward(X))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_scaling_is_in_first_weights_and_biases(sklearn, tmp_path, bias, assert_close):
+    net, path = standardising([6, 4, 3], "float64", 1e3, bias=bias), tmp_path / "net.safetensors"
+    interchange.write_torch(net, path)
+    X, expected = raw_rows(net), net.feedforward(raw_rows(net))
+    back = interchange.read(path)
+    assert (back.config["scale"], back.config["bias"]) == (None, True)
+    assert_close(back.feedforward(X), expected)
+    assert_close(interchange.to_sklearn(net).predict_proba(X), expected)
+    assert "bias" not in interchange.torch_code(net, path)  # all layers have them
+    shiftless = random_net([6, 4, 3], bias=bias, scale=(np.zeros(6), np.ones(6)))
+    assert ("bias=False" in interchange.torch_code(shiftless, path)) is not bias
+    interchange.write_torch(shiftless, path)
+    assert interchange.read(path).config["bias"] is bias
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_torch_takes_raw_columns(torch, tmp_path, bias, assert_close):
+    net = standardising([6, 4, 3], "float64", 1e3, bias=bias)
+    model, X = in_torch(net, tmp_path / "net.safetensors"), raw_rows(net)
+    with torch.no_grad():
+        assert_close(model(torch.from_numpy(X)).numpy(), net.feedforward(X))
+
+
+def test_a_scaling_that_float32_cannot_hold_is_refused(tmp_path):
+    for pair in ((np.zeros(6), np.full(6, 1e-300)), (np.full(6, 1e300), np.ones(6))):
+        with pytest.raises(ValueError, match="standardising raw columns must be finite in float32"):
+            interchange.write_torch(random_net([6, 3], scale=pair), tmp_path / "a.safetensors")
+
+
+def test_a_scale_that_is_not_known_is_in_no_export(onnx, tmp_path):
+    net = random_net([6, 3], scale="standard")
+    with pytest.raises(ValueError, match="not known yet"):
+        interchange.write_onnx(net, tmp_path / "a.onnx")
 
 
 # -- PyTorch ---------------------------------------------------------------------------------------

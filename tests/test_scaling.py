@@ -82,6 +82,7 @@ KINDS = {
 def test_fit_finds_the_mean_and_deviation_of_each_column(kind, table, monkeypatch):
     """In several parts, as those of large data."""
     monkeypatch.setattr(scaling, "VALUES", 10 * N_IN)
+    monkeypatch.setattr("fastbp._support.checks.ROWS_AT_ONCE", 10)
     made, shifts = KINDS[kind]
     X, net = made(table[0]), network()
     net.fit(X, table[1], **OPTIONS)

@@ -142,7 +142,7 @@ class Arrays:
         warn_out_of_reach(learner, self.targets.values, "y" + where, ranks)
         self.scaling, dtype = learner.scaling, learner.params.dtype
         if learner.config.scale is not None and self.scaling is None:
-            moments = (columns.moments(X, "X" + where) for X in [self.X])
+            moments = map(columns.moments, [self.X], ["X" + where])
             self.scaling = columns.fitted(moments, ranks)
         self._taken = partial(standardised, self.scaling, dtype=dtype, name="X" + where)
         self._window = self._steps_at_once(learner, ranks, recipe)
