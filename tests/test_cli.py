@@ -1261,9 +1261,8 @@ def test_help_of_train_names_every_option_and_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for option in (
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
-        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed "
-        "backend output checkpoint-every plot log json quiet optimizer l2 clip-norm "
-        "validation-split"
+        "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
+        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
     ).split():
         assert f" --{option} " in text
     for default in (
