@@ -254,7 +254,8 @@ def test_a_regression_from_the_shell(run, tmp_path, options, mean):
     assert (code, found["task"], found["sizes"]) == (0, "regression", [2, 4, 1])
     assert found["test_r2"] > 0.9
     assert found["test_mae"] < found["baseline_mae"] / 3
-    epochs = [json.loads(line) for line in open("t.history.jsonl")]
+    lines = (tmp_path / "t.history.jsonl").read_text().splitlines()
+    epochs = [json.loads(line) for line in lines]
     assert all(0 < epoch["loss"] < 1 and 0 < epoch["val_loss"] < 1 for epoch in epochs)
     used = "t.safetensors", "--backend", "numpy"
     line, loss = run("evaluate", *used)[1].splitlines()
