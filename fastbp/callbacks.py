@@ -17,16 +17,22 @@ from typing import Any
 import numpy as np
 
 from ._support import checks, files
+from ._support.shown import Called
 from .history import NAMES, Best, History
 from .model import file as model_file
 from .network import Network
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "JSONLog", "StopOnDivergence"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 FilePath = str | os.PathLike[str]
 
 
-class Callback:
+class Callback(Called):
     """Base class of callbacks, with all methods that `fit` calls; each does nothing.
 
     Examples
@@ -75,6 +81,7 @@ class _Monitor(Callback):  # remembers the best value of a field, perhaps the we
     def on_fit_end(self, net: Network, history: History) -> None:
         if self._restores and self._weights is not None:
             net.from_vector(self._weights)
+            history.restored = self._best.epoch if self._best else 0
 
     def state(self) -> dict[str, np.ndarray]:
         best = {"best": self._best.state()} if self._best else {}
@@ -131,6 +138,10 @@ class EarlyStopping(_Monitor):
     ) -> None:
         self.patience = checks.positive_int("patience", patience)
         self.best = self._best = Best(monitor, min_delta)
+
+    def _arguments(self) -> dict[str, Any]:
+        best = self.best
+        return {"monitor": best.monitor, "patience": self.patience, "min_delta": best.min_delta}
 
     def on_epoch_end(self, net: Network, history: History) -> None:
         """Keep the weights if they are the best; stop once patience runs out."""
@@ -246,6 +257,10 @@ class Checkpoint(_Monitor):
         self.every = checks.positive_int("every", every)
         self.best = self._best = None if monitor is None else Best(monitor)
         model_file.check_name(self.path(1))
+
+    def _arguments(self) -> dict[str, Any]:
+        path, monitor = str(self._folder / self._name), self.best and self.best.monitor
+        return {"path": path, "every": self.every, "monitor": monitor}
 
     def path(self, epoch: int) -> Path:
         """Return the file of an epoch."""

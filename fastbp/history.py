@@ -1,14 +1,22 @@
 """`History`: the record of a training, one entry per epoch; `Best`: its best epoch so far."""
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._support import checks
+from ._support import checks, extras
+from ._support.shown import html, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The record of a training: one entry per epoch.
 
@@ -25,12 +33,16 @@ class History:
         `seconds` is training time, without validation; epochs of one compiled call share it.
     stopped : str
         Why a callback ended the training, which it does by setting it; otherwise empty.
+    restored : int
+        The epoch, counted from 1, whose weights a callback gave back to the network; otherwise 0.
 
     Examples
     --------
     >>> history = History(loss=[0.9, 0.4])
     >>> len(history), history.last()
     (2, {'loss': 0.4})
+    >>> history
+    <History of 2 epochs: loss 0.4000>
     """
 
     loss: list[float] = field(default_factory=list)
@@ -42,7 +54,9 @@ class History:
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
 
-    stopped = ""  # without an annotation, it is not a field: fields have an entry per epoch
+    # Without annotations, they are no fields: fields have an entry per epoch.
+    stopped = ""
+    restored = 0
 
     def __len__(self) -> int:
         """Return the number of epochs."""
@@ -56,8 +70,84 @@ class History:
         """Return an epoch's entries by name, without the fields that are empty; 0 is the first."""
         return {name: getattr(self, name)[index] for name in NAMES if getattr(self, name)}
 
+    def to_frame(self) -> Any:
+        """Return the record as a DataFrame of pandas: `pip install 'fastbp[csv]'`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per epoch, the index, which counts from 1; one column per field that is not
+            empty.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing.
+
+        Examples
+        --------
+        >>> History(loss=[0.9, 0.4]).to_frame().loc[2, "loss"]
+        np.float64(0.4)
+        """
+        pandas = extras.required("pandas", "pandas", "tables", "csv")
+        epochs = pandas.RangeIndex(1, len(self) + 1, name="epoch")
+        columns = {name: getattr(self, name) for name in NAMES if getattr(self, name)}
+        return pandas.DataFrame(columns, epochs)
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, title: str | None = None
+    ) -> "Figure":
+        """Draw loss and accuracy over the epochs, as `plots.learning_curves` does.
+
+        Parameters
+        ----------
+        path, title : optional
+            Where to write the picture; its title.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError, OSError, ValueError
+            As for `plots.learning_curves`.
+
+        Examples
+        --------
+        >>> figure = History(loss=[0.9, 0.4]).plot()
+        """
+        # By name, when it is asked for: a record is below all pictures.
+        figure: Figure = import_module("fastbp.plots").learning_curves(self, path, title)
+        return figure
+
+    def __repr__(self) -> str:
+        last = self.last() if len(self) else {}
+        parts = (f"{name} {number(last[name])}" for name in _RESULTS if _known(last.get(name)))
+        epochs = f"{len(self)} epoch{'s' * (len(self) != 1)}"
+        return f"<History of {epochs}{': ' * bool(last)}{', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        names = [name for name in NAMES if any(map(_known, getattr(self, name)))]
+        names = [name for name in names if name != "penalty" or any(self.penalty)]
+        rows = [
+            [epoch, *(_FORMATS.get(name, number)(getattr(self, name)[epoch - 1]) for name in names)]
+            for epoch in range(1, len(self) + 1)
+        ]
+        return html(["epoch", *names], rows, below=self.stopped, words=0)
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
+
 
 NAMES = tuple(series.name for series in fields(History))
+_RESULTS = "loss", "accuracy", "val_loss", "val_accuracy"
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "learning_rate": "{:.3g}".format,
+    "seconds": "{:.3f}".format,
+    "samples_per_second": "{:,.0f}".format,
+}
 HIGHER_IS_BETTER = ("accuracy", "val_accuracy", "samples_per_second")
 
 
@@ -68,6 +158,9 @@ class Best:
         self.monitor = checks.one_of("monitor", monitor, NAMES)
         self.min_delta = checks.not_negative_float("min_delta", min_delta)
         self.forget()
+
+    def __repr__(self) -> str:
+        return f"<Best {self.monitor}: {number(self.value)} in epoch {self.epoch}>"
 
     def forget(self) -> None:
         """Start afresh."""
@@ -85,7 +178,8 @@ class Best:
         """Take the newest epoch into account; return whether it is the best so far."""
         values: list[float] = getattr(history, self.monitor)
         if not values:
-            raise ValueError(f"monitor {self.monitor!r} needs validation_data; got none")
+            wanted = "validation_data or validation_split"
+            raise ValueError(f"monitor {self.monitor!r} needs {wanted}; got none")
         value = values[-1]
         if "accuracy" in self.monitor and math.isnan(value):
             classes = "targets that are classes: labels, one-hot rows, 0 or 1 for sigmoids"

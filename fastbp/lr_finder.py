@@ -1,8 +1,10 @@
 """`find_learning_rate`: one short training at growing rates, and what it says about the rate."""
 
+from __future__ import annotations
+
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import optimizers
 from ._support import checks
+from ._support.shown import html, number
 from .errors import DivergenceError
 from .network import Network
 from .training import columns
@@ -33,6 +36,21 @@ class RateSearch(NamedTuple):
     rates: np.ndarray
     losses: np.ndarray
     suggestion: float
+
+    def __repr__(self) -> str:
+        first, last = self.rates[[0, -1]]
+        tried = f"of {len(self.rates)} rates from {first:.3g} to {last:.3g}"
+        return f"<RateSearch: suggestion {self.suggestion:.3g}, {tried}>"
+
+    def _repr_html_(self) -> str:
+        place = int(np.searchsorted(self.rates, self.suggestion))
+        near = slice(max(0, place - 5), place + 6)
+        rows = zip(self.rates[near].tolist(), self.losses[near].tolist(), strict=True)
+        cells = [(f"{rate:.3g}", number(loss)) for rate, loss in rows]
+        more = (
+            f"Suggestion: {self.suggestion:.3g}. plots.learning_rates draws all {len(self.rates)}"
+        )
+        return html(("learning rate", "loss"), cells, below=f"{more}.", words=0)
 
 
 def find_learning_rate(
@@ -145,10 +163,15 @@ def _orders(rng: np.random.Generator, n: int, batch_size: int) -> Iterator[np.nd
         order = order[size:]
 
 
+def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return at each rate the mean loss over the rates around it, fewer of them at both ends."""
+    half = SMOOTHED // 2
+    return np.array([np.mean(losses[max(0, i - half) : i + half + 1]) for i in range(len(losses))])
+
+
 def _suggestion(rates: np.ndarray, losses: list[float], before: float) -> float:
     """Return the rate by which the loss has fallen by most of its fall."""
-    tried, half = range(len(losses)), SMOOTHED // 2  # rates to each side, fewer at both ends
-    smooth = np.array([np.mean(losses[max(0, i - half) : i + half + 1]) for i in tried])
+    smooth = smoothed(losses)
     lowest = int(smooth.argmin()) if losses else 0
     # What chance does from rate to rate; it does less to the means.
     chance = np.median(np.abs(np.diff(losses[: lowest + 1]))) if lowest else np.inf

@@ -1,5 +1,7 @@
 """`Network`: a multi-layer perceptron, trained by back-propagation."""
 
+from __future__ import annotations  # signatures say ArrayLike, and not all that it stands for
+
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -164,114 +166,50 @@ class Network(Predictor):
         self, X: ArrayLike | Iterable[tuple[ArrayLike, ArrayLike]], y: ArrayLike | None = None, *,
         epochs: int, batch_size: int, learning_rate: float | schedules.Schedule,
         shuffle: bool = True, validation_data: tuple[ArrayLike, ArrayLike] | None = None,
-        callbacks: Iterable[EpochCallback] = (), progress: bool = False, threads: int = 1,
+        validation_split: float = 0.0, callbacks: Iterable[EpochCallback] = (),
+        progress: bool = False, threads: int = 1,
         optimizer: str | optimizers.Optimizer = "sgd", sample_weight: ArrayLike | None = None,
         verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None, comm: Any = None, sync_every: int = 1,
     ) -> History:  # fmt: skip
-        """Train by stochastic gradient descent.
+        """Train by stochastic gradient descent, from the weights that the network has.
 
         Parameters
         ----------
-        X : (n, n_in) array
-            Any real dtype; uint8 is taken as it is. Or a table of numbers and bools, as of pandas,
-            or a sparse matrix of SciPy's, whose zeros are skipped. Never modified. Of a
-            `numpy.memmap`, a few MB are in memory at a time. Or, without y, an iterable of chunks
-            (X, y), gone through anew for each epoch, with one chunk in memory at a time: each
-            batch, and the order of `shuffle`, is of one chunk.
-        y : (n,) integer labels, or (n, n_out) targets, as for `gradient`
-        epochs : int
-        batch_size : int
-            Each step follows the mean gradient of this many samples; a last, smaller batch, of the
-            epoch or of a chunk, is trained too.
-        learning_rate : float, or a schedule
-            A schedule, such as `schedules.Cosine(0.5, epochs=30)`, is asked before each epoch.
-        shuffle : bool
-            Draw a new order each epoch, unless a batch holds all; else take samples as they lie.
-        validation_data : (X, y), optional
-            Evaluated after each epoch.
-        callbacks : sequence
-            Of `fastbp.callbacks`, or objects with `on_epoch_end(net, history)`, called after each
-            epoch. One that sets `history.stopped` to its reason ends the training.
-        progress : bool
-            Show a progress bar, in a terminal or a notebook (needs tqdm).
-        threads : int
-            How many threads may take part; the result has the same bits for any number.
-        optimizer : {"sgd", "momentum", "nesterov", "adam"}, `SGD` or `Adam`
-            How weights follow the gradient. An object goes on from the `fit` before; a name starts
-            anew.
-        sample_weight : (n,) array, optional
-            How much each sample counts, at least 0: the loss of a batch is the weighted mean.
-        verbose : bool
-            Log a line after each epoch, to the logger "fastbp" at level INFO; where the program
-            handles no logs, on stdout.
-        order : callable, optional
-            In place of `shuffle`: `order(n)` returns the order of samples of the next epoch, a
-            permutation of range(n).
-        checkpoint : path-like, optional
-            Keep the state of the training in this file: at the start, while training, at Ctrl-C or
-            SIGTERM, and at the end. The file is replaced whole, or not at all.
-        checkpoint_every : float
-            Seconds from one state kept while training to the next; refused without `checkpoint`.
-        resume : path-like, optional
-            Go on from what `checkpoint` kept, mid-epoch too, and end with the bits of a training
-            that was never stopped. Network, data and all other arguments must be those that it was
-            begun with, but for `epochs`, `threads`, `progress` and `verbose`; the network's own
-            weights are replaced. It may be the file that `checkpoint` names.
-        comm : mpi4py communicator, optional
-            Share each batch among its ranks, all of which call `fit` with the same arguments, such
-            as `comm=MPI.COMM_WORLD`. They take the steps that one rank would, but for rounding, on
-            an order that depends on `batch_size` and not on their number; `shuffle=False` takes
-            strips of the data side by side. A rank reads its own part of X and y, which may be
-            memory-mapped. Rank 0 alone calls callbacks, prints and saves; an error on one rank
-            ends all.
-        sync_every : int
-            With `comm`, refused without: 1 adds up the gradients in each step. More lets ranks go
-            on by themselves for so many steps and averages their weights then: another training,
-            for batches so small that a step takes less time than a message.
+        X : (n, n_in) array, table, sparse matrix or memory map; or an iterable of chunks (X, y)
+        y : (n,) integer labels or (n, n_out) targets; not with chunks
+        epochs, batch_size : int; a batch larger than the data is clipped, with a warning
+        learning_rate : float, or one of `fastbp.schedules`
+        shuffle : bool, default True; `order(n)` returns a permutation in place of a random one
+        validation_data : (X, y), evaluated after each epoch; or instead
+        validation_split : share of X, y to hold out, default 0.0; as `datasets.hold_out` chooses
+        callbacks : sequence of `fastbp.callbacks`, or of objects with `on_epoch_end(net, history)`
+        progress : bool, default False: bars of tqdm; `verbose`: a line for each epoch, logged
+        threads : int, default 1; the result has the same bits for any number
+        optimizer : {"sgd", "momentum", "nesterov", "adam"}, or an object, which keeps its memory
+        sample_weight : (n,) array, at least 0: the loss of a batch is the weighted mean
+        checkpoint : path of a file that keeps the training's state every `checkpoint_every` seconds
+        resume : path of such a file, to go on from, to the bits of a training never stopped
+        comm : mpi4py communicator, whose ranks share each batch, and meet every `sync_every` steps
 
         Returns
         -------
         History
-            Of all epochs, those before `resume` included.
-
-        Raises
-        ------
-        DivergenceError
-            If loss, gradients or weights become NaN or infinite. The network keeps the weights
-            from before the first such step.
-        RuntimeError
-            If another thread is training this network, or with this optimiser object. Predictions
-            may be made meanwhile: they read the weights of the moment.
-        TypeError, ValueError
-            If an argument does not fit, `resume` is of another training, or with `checkpoint` or
-            `resume` a schedule or callback has attributes of which a file can keep nothing that
-            tells them from others, such as generators; the network is left as it was, but for what
-            it learnt from the chunks before one that does not fit.
-        ModelFileError
-            If `resume` is damaged, or no training checkpoint.
-        OSError
-            If a file cannot be read or written.
-
-        Warns
-        -----
-        UserWarning
-            Once for each network, if targets of the quadratic loss lie where the output does not
-            come, such as 3.0 for a sigmoid: for regression take `output="identity"`.
+            Of all epochs. If training diverges, raises DivergenceError, and keeps the weights from
+            before; TypeError or ValueError if an argument does not fit. See `help(fastbp.training)`
 
         Examples
         --------
-        >>> import fastbp, numpy as np
-        >>> X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [0, 1, 1, 0]
-        >>> net = fastbp.Network([2, 8, 2], loss="cross-entropy", seed=0)
-        >>> history = net.fit(X, y, epochs=2000, batch_size=4, learning_rate=1.0)
-        >>> net.predict(X)
-        array([0, 1, 1, 0])
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> net = Network([2, 8, 2], loss="cross-entropy", seed=0)
+        >>> net.fit(X, y, epochs=2000, batch_size=4, learning_rate=1.0).accuracy[-1]
+        1.0
         """
         given = {
             "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-            "shuffle": shuffle, "validation_data": validation_data, "callbacks": callbacks,
+            "shuffle": shuffle, "validation_data": validation_data,
+            "validation_split": validation_split, "callbacks": callbacks,
             "progress": progress, "threads": threads, "optimizer": optimizer,
             "sample_weight": sample_weight, "verbose": verbose, "order": order,
             "checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume,
@@ -316,7 +254,7 @@ class Network(Predictor):
         """
         X, y = checks.pair("training_data", training_data)
         rows, _ = checks.batch(X, y, self._config, ("training_data[0]", "training_data[1]"))
-        checks.batch_size("mini_batch_size", mini_batch_size, rows.shape[0])
+        size = checks.batch_size("mini_batch_size", mini_batch_size, rows.shape[0])
         checks.positive_float("eta", eta, self.dtype)
         lines = []
         if test_data is not None:
@@ -325,18 +263,19 @@ class Network(Predictor):
             targets = checks.batch(X_test, labels, self._config, names)[1]
             checks.classes(targets, labels, self._kind, names[1])
             lines.append(BookLines(X_test, labels))
-        return self.fit(
-            X, y, epochs=epochs, batch_size=mini_batch_size, learning_rate=eta, callbacks=lines
-        )
+        return self.fit(X, y, epochs=epochs, batch_size=size, learning_rate=eta, callbacks=lines)
 
-    def summary(self) -> str:
+    def _repr_html_(self) -> str:
+        return self.summary().html
+
+    def summary(self) -> summary.Summary:
         """Return a table of the layers: widths, activations, parameters, bytes and work.
 
         FLOPs are those of one sample. A product and its addition count as two, an activation as
         none. A forward pass takes 2 n_in n_out + n_out for each layer. Training takes the forward
         pass, as much again for the gradient of the weights, and 2 n_in n_out for the delta of the
         layer below, unless that is the inputs. A step takes two for each parameter, for a batch of
-        any size.
+        any size. It is a string; a prompt and a notebook show it as a table.
 
         Examples
         --------

@@ -12,12 +12,6 @@ from .model.layout import Layout
 from .reference.records import Memory, Rule, new_memory
 
 
-def _share(name: str, value: Any, most: str = "below 1") -> float:
-    if not (checks.is_real(value) and (0 <= value < 1 or (most == "1" and value == 1))):
-        raise ValueError(f"{name} must be a number from 0 to {most}; got {value!r}")
-    return float(value)
-
-
 def _positive_or_none(name: str, value: Any) -> float:
     nothing = value is None or (np.ndim(value) == 0 and value == 0)
     return 0.0 if nothing else checks.positive_float(name, value)
@@ -122,7 +116,7 @@ class SGD(Optimizer):
     l2_over_sum: bool = False
 
     def _rule(self) -> Rule:
-        momentum = _share("momentum", self.momentum, most="1")
+        momentum = checks.share("momentum", self.momentum, most="1")
         name = "nesterov" if checks.flag("nesterov", self.nesterov) else "momentum"
         return Rule(name if momentum else "sgd", momentum)
 
@@ -162,7 +156,7 @@ class Adam(Optimizer):
     epsilon_corrected: bool = True
 
     def _rule(self) -> Rule:
-        betas = _share("beta_1", self.beta_1), _share("beta_2", self.beta_2)
+        betas = checks.share("beta_1", self.beta_1), checks.share("beta_2", self.beta_2)
         epsilon = checks.positive_float("epsilon", self.epsilon)
         corrected = checks.flag("epsilon_corrected", self.epsilon_corrected)
         return Rule("adam", *betas, epsilon, corrected)

@@ -12,9 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ._support import checks
+from ._support.shown import Called
 from .history import Best, History
 
 __all__ = ["Constant", "Cosine", "Exponential", "OnPlateau", "Schedule", "Step"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Schedule(Protocol):
@@ -34,7 +39,7 @@ class Schedule(Protocol):
         """Return the learning rate of an epoch, from 0; the history holds those before it."""
 
 
-class Constant:
+class Constant(Called):
     """The same rate for all epochs; `fit` makes one of a number.
 
     Parameters
@@ -55,7 +60,7 @@ class Constant:
         return self.learning_rate
 
 
-class Step:
+class Step(Called):
     """The rate falls every few epochs: learning_rate * factor**(epoch // every).
 
     Parameters
@@ -85,7 +90,7 @@ class Step:
         return self.learning_rate * self.factor ** (epoch // self.every)
 
 
-class Exponential:
+class Exponential(Called):
     """The rate falls each epoch: learning_rate * factor**epoch.
 
     Parameters
@@ -113,7 +118,7 @@ class Exponential:
         return self.learning_rate * self.factor**epoch
 
 
-class Cosine:
+class Cosine(Called):
     """The rate falls along half a cosine without restarts, slowly at the start and at the end.
 
     rate = end + (learning_rate - end) * (1 + cos(pi * epoch / epochs)) / 2
@@ -154,7 +159,7 @@ class Cosine:
         return self.end + (self.learning_rate - self.end) * (1 + math.cos(math.pi * share)) / 2
 
 
-class OnPlateau:
+class OnPlateau(Called):
     """The rate is multiplied by a factor whenever training stops improving.
 
     Parameters
@@ -197,6 +202,10 @@ class OnPlateau:
         self.patience = checks.positive_int("patience", patience)
         self.best = Best(monitor, min_delta)
         self._now, self._waited = self.learning_rate, 0
+
+    def _arguments(self) -> dict[str, Any]:
+        watched = {"monitor": self.best.monitor, "min_delta": self.best.min_delta}
+        return {**super()._arguments(), **watched}
 
     def rate(self, epoch: int, history: History) -> float:
         """Return the rate of an epoch; to be called once for each epoch, in order."""

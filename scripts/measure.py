@@ -1,4 +1,4 @@
-"""Measure fastbp on this machine and write the figures into the README.
+"""Measure fastbp on this machine and write the figures into asv_benchmarks/README.md.
 
     python scripts/measure.py [--estimators] [--data-dir DIR] [--print]
 
@@ -23,17 +23,13 @@ from pathlib import Path
 import numpy as np
 
 import fastbp
+import marks
 from fastbp import kernels
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "asv_benchmarks"))
-from benchmarks.common import WORKLOADS, images  # noqa: E402
-from benchmarks.startup import FIRST_STEP  # noqa: E402
+sys.path.insert(0, str(marks.ROOT / "asv_benchmarks"))
+from benchmarks.common import WORKLOADS, images
+from benchmarks.startup import FIRST_STEP
 
-BEGIN = "<!-- figures: written by scripts/measure.py; do not edit by hand -->\n"
-END = "<!-- end of figures -->\n"
-BEGIN_ESTIMATORS = "<!-- estimators: written by scripts/measure.py --estimators -->\n"
-END_ESTIMATORS = "<!-- end of estimators -->\n"
 # Settings of MLPClassifier, beside hidden_layer_sizes=[100]; all others as scikit-learn has them.
 SETTINGS = (
     {"solver": "sgd", "batch_size": 1, "learning_rate_init": 0.001, "max_iter": 1},
@@ -97,7 +93,7 @@ def seconds_of(code):
 
 
 def figures(data_dir):
-    """Return the section of the README."""
+    """Return the table of the two backends."""
     X, y, what = training_images(data_dir)
     lines = [
         f"By `scripts/measure.py`, on {cpu()}, one thread, float32, {what}, best epoch of several; "
@@ -156,7 +152,7 @@ def beside_scikit_learn(settings, data):
 
 
 def estimator_figures(data_dir):
-    """Return the section of the README about the estimators."""
+    """Return the table of the estimators."""
     import sklearn
 
     X, y, X_test, y_test = fastbp.datasets.load("mnist", data_folder(data_dir))
@@ -181,6 +177,9 @@ def estimator_figures(data_dir):
     return "\n".join(lines) + "\n"
 
 
+TABLES = {"figures": figures, "estimators": estimator_figures}
+
+
 def cpu():
     """Return the CPU's name."""
     info = Path("/proc/cpuinfo")
@@ -198,20 +197,13 @@ def main():
         "--estimators", action="store_true", help="the table beside scikit-learn's estimators"
     )
     parser.add_argument("--data-dir", help="where MNIST lies")
-    parser.add_argument("--print", action="store_true", help="leave the README as it is")
+    parser.add_argument("--print", action="store_true", help="write no file")
     options = parser.parse_args()
-    begin, end, make = (
-        (BEGIN_ESTIMATORS, END_ESTIMATORS, estimator_figures)
-        if options.estimators
-        else (BEGIN, END, figures)
-    )
-    section = make(options.data_dir)
+    name = "estimators" if options.estimators else "figures"
+    section = TABLES[name](options.data_dir)
     print(section)
     if not options.print:
-        readme = ROOT / "README.md"
-        head, rest = readme.read_text(encoding="utf-8").split(begin)
-        tail = rest.split(end)[1]
-        readme.write_text(f"{head}{begin}{section}{end}{tail}", encoding="utf-8")
+        marks.write(marks.SPEED, name, section)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure what several ranks gain on this machine, and write the figures into the README.
+"""Measure what several ranks gain on this machine, and write them into asv_benchmarks/README.md.
 
     python scripts/measure_mpi.py [--data-dir DIR] [--print]
     python scripts/measure_mpi.py --overlap
@@ -22,15 +22,14 @@ from pathlib import Path
 import numpy as np
 
 import fastbp
+import marks
 from fastbp._support import checks
 from fastbp.training import ranks as distributed
-from measure import ROOT, training_images
+from measure import training_images
 
-sys.path.insert(0, str(ROOT / "asv_benchmarks"))
+sys.path.insert(0, str(marks.ROOT / "asv_benchmarks"))
 from benchmarks.common import ALL
 
-BEGIN = "<!-- ranks: written by scripts/measure_mpi.py; do not edit by hand -->\n"
-END = "<!-- end of ranks -->\n"
 RANKS, EVERY, TOGETHER = 2, "every step", "every 64 steps"
 # Workload, batch of all ranks, how often they meet.
 CASES = [
@@ -206,7 +205,7 @@ def micro(seconds):
 
 
 def section(data_dir):
-    """Return the section of the README."""
+    """Return the table."""
     arguments = ["--data-dir", data_dir] if data_dir else []
     ones, twos = (started(ranks, arguments) for ranks in (1, RANKS))
     lines = [
@@ -227,7 +226,7 @@ def section(data_dir):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], usage=argparse.SUPPRESS)
     parser.add_argument("--data-dir", help="where mnist is")
-    parser.add_argument("--print", action="store_true", help="do not write into the README")
+    parser.add_argument("--print", action="store_true", help="write no file")
     parser.add_argument("--overlap", action="store_true", help="one message or one a layer")
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -241,10 +240,7 @@ def main():
     text = section(args.data_dir)
     print(text)
     if not args.print:
-        path = ROOT / "README.md"
-        before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        path.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+        marks.write(marks.SPEED, "ranks", text)
 
 
 if __name__ == "__main__":

@@ -539,3 +539,8 @@ def test_what_is_monitored_must_be_there(build, make, data):
 def test_the_module_is_there_when_asked_for():
     assert fastbp.callbacks is callbacks
     assert History().stopped == ""
+
+
+def test_completion_offers_what_is_for_users():
+    for module in (fastbp.callbacks, fastbp.schedules):
+        assert dir(module) == sorted(module.__all__)

@@ -456,9 +456,6 @@ BAD = {
     "no epochs": (["train", "--epochs", "0"], "epochs must be a positive integer"),
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
-    "vast batch": (
-        ["train", "--batch-size", "2000"], "batch_size must be at most the 1298 samples"
-    ),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
     "no such optimizer": (
         ["train", "--optimizer", "lbfgs"],
@@ -548,10 +545,6 @@ BAD = {
     "log a folder": (["train", "--log", "folder.csv"], "folder.csv: expected a file"),
     "finder of nothing": (["find-learning-rate", "--data", "nope"], "no data set 'nope'"),
     "finder of epochs": (["find-learning-rate", "--epochs", "3"], "unrecognized arguments"),
-    "finder in vast batches": (
-        ["find-learning-rate", "--batch-size", "2000"],
-        "batch_size must be at most the 1442 samples",
-    ),
     "finder in no threads": (["find-learning-rate", "--threads", "0"], "threads must be a posit"),
     "nothing to find": (
         ["find-learning-rate", "--data", "dark.npz", "--batch-size", "2"],
@@ -610,7 +603,6 @@ BAD = {
     "picture nowhere": (["plot", "weights", "small", "--output", "no/p.png"], "no/p.png: its"),
     "picture a folder": (["plot", "weights", "small", "--output", "."], "expected a file"),
     "picture of another kind": (["plot", "weights", "small", "--output", "p.foo"], "must end in"),
-    "no square": (["plot", "weights", "small"], "square images, such as 784 inputs"),
     "model without history": (["plot", "curves", "small"], "small.history.jsonl: there is no such"),
     "norms without history": (["plot", "norms", "small"], "small.history.jsonl: there is no such"),
     "history of nothing": (["plot", "curves", "empty.jsonl"], "empty.jsonl: it is empty"),
@@ -811,13 +803,36 @@ def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypa
         assert run("plot", kind, MODEL, "--output", "p.svg")[0] == 0
     curves, confusion, mistakes, weights, norms = seen
     history = records.read(MODEL)
-    assert curves == ({MODEL: history.history}, "p.svg")
-    assert norms == (history, "p.svg")
-    assert weights[1:] == ("p.svg", "64-8-10, relu, cross-entropy")
+    title = "digits: 64-8-10, relu, cross-entropy"
+    assert curves == (history.history, "p.svg", title)
+    assert norms == (history, "p.svg", title)
+    assert weights[1:] == ("p.svg", title)
     for words in (confusion, mistakes):
         np.testing.assert_array_equal(words[1], digits.X_test)
         np.testing.assert_array_equal(words[2], digits.y_test)
-        assert words[3:] == ("p.svg", "digits: 64-8-10, relu, cross-entropy")
+        assert words[3:] == ("p.svg", title)
+
+
+def test_pictures_that_make_no_sense_say_which_do(run, trained, folder):
+    for kind in ("labels", "predicted", "residuals"):
+        said = complaint(*run("plot", kind, MODEL))
+        assert said.endswith("draw the confusion matrix or mistakes"), kind
+        assert not (folder / f"digits-{kind}.png").exists()
+
+
+def test_several_runs_are_named_by_what_differs_between_them(run, folder):
+    for name, rate in (("a", "0.5"), ("b", "0.05")):
+        run("train", *FAST, "--learning-rate", rate, "--output", name)
+    (folder / "c").mkdir()
+    shutil.copy("a.history.jsonl", "c/alone.history.jsonl")  # without its model
+    for files, names in (
+        (["a", "b"], ["learning rate 0.5", "learning rate 0.05"]),
+        (["a.history.jsonl", "c/alone.history.jsonl"], ["a", "alone"]),
+        (["a", "./a"], ["a", "./a"]),
+    ):
+        assert run("plot", "curves", *files, "--output", "p.svg")[0] == 0
+        drawn = (folder / "p.svg").read_text()
+        assert all(f"<!-- {name} -->" in drawn for name in names), files
 
 
 def test_files_may_stand_anywhere_among_the_options(run, folder):
@@ -832,7 +847,7 @@ def test_files_may_stand_anywhere_among_the_options(run, folder):
         assert json.loads(out) == {"kind": "curves", "plot": str(folder / "p.svg")}
         drawn = (folder / "p.svg").read_text()
         assert drawn.count("<!-- Validation loss, after the epoch -->") == 1
-        assert "<!-- b -->" in drawn
+        assert "<!-- epochs 3 -->" in drawn
         (folder / "p.svg").unlink()
 
 
@@ -1520,3 +1535,15 @@ def test_verify_prints_the_table_and_its_exit_code_tells(run, monkeypatch, error
     assert found == code
     assert json.loads(out.splitlines()[-1])["ok"] is (code == 0)
     assert asked == [True, False]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(run):
+    code, _, err = run("train", *FAST, "--batch-size", "2000", "--quiet", "--backend", "numpy")
+    assert code == 0
+    lines = [line for line in err.splitlines() if "warning" in line.lower()]
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"fastbp: warning: batch_size is 2000, more than the \d+ samples: a batch holds them all",
+        lines[0],
+    )

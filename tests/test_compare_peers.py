@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import compare_peers
+import marks
 import peers
 from peers import chart, keep, race, report, work
 
@@ -277,13 +278,17 @@ ABOUT = {
 }  # fmt: skip
 
 
+BEGIN, END = "<!-- peers -->\n", "<!-- /peers -->\n"
+
+
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """What is kept, and what is written from it, in a folder of its own."""
     for name, file in (("README", "README.md"), ("TABLES", "tables.md"), ("PICTURE", "peers.svg")):
         monkeypatch.setattr(keep, name, tmp_path / file)
     monkeypatch.setattr(keep, "KEPT", tmp_path / "kept")
-    keep.README.write_text(f"before\n{keep.BEGIN}old\n{keep.END}behind\n")
+    for file in (keep.README, keep.TABLES):
+        file.write_text(f"before\n{BEGIN}old\n{END}behind\n")
     return tmp_path
 
 
@@ -312,12 +317,12 @@ def test_the_tables_say_what_was_measured_where(result, shelf):
     two = result(("fastbp", 40, 1), ("fastbp", 42, 2), ("jax", 10), cores=(0, 1))
     keep.keep([result(*fields), result(("fastbp", 20), ("jax", 10), name="wide-dense"), two], ABOUT)
     text = keep.tables(keep.kept())
-    assert "\n## zen4, one core\n\na CPU (znver4); 2025-01-31; numpy 9.9.\n" in text
+    assert "### zen4, one core\n\na CPU (znver4); 2025-01-31; numpy 9.9.\n" in text
     assert "| work | unit | fastbp | jax | ratio | FMA peak | must, aim |" in text
     assert "| nielsen | samples/s | 50 | 10 | 5.00 (jax) | – | 4.5, aim 6 |" in text
     assert "| 2.00 (jax) | 0% | 1.05, aim 1.15, 80%, aim 88% |" in text
     last = "| **4.20 (jax)** | – | 5, aim 6.5, second core **1.05** of 1.1 |"
-    assert "\n## zen4, 2 cores\n" in text
+    assert "\n### zen4, 2 cores\n" in text
     assert last in text
     assert "- `surrogate`: 4-32-16-4, tanh, quadratic, batch 10,000" in text
 
@@ -330,16 +335,25 @@ def test_the_readme_is_rewritten_between_its_marks(result, shelf):
     for _ in range(2):
         assert compare_peers.main(["--readme"]) == 0
     text = keep.README.read_text()
-    assert text.startswith(f"before\n{keep.BEGIN}![")
-    assert "Measured on another (znver4): neon; a CPU (znver4): zen4." in text
-    assert text.endswith(f"{keep.END}behind\n")
+    assert text.startswith(f"before\n{BEGIN}On one core (another, znver4), it trains 5 times ")
+    assert "On one core (a CPU, znver4), it trains 5 times as fast as the best of\nJAX." in text
+    assert text.endswith(f"{END}behind\n")
     assert "old" not in text
-    assert keep.TABLES.read_text() == keep.tables(keep.kept())
+    tables = keep.tables(keep.kept())
+    assert keep.TABLES.read_text() == f"before\n{BEGIN}{tables}{END}behind\n"
     drawn = keep.PICTURE.read_bytes()
     for words in (b">neon: another<", b">zen4: a CPU<", b">784-30-10, batch 10<", b"5\xc3\x97 JAX"):
         assert words in drawn
     compare_peers.main(["--readme"])
     assert keep.PICTURE.read_bytes() == drawn
+
+
+@pytest.mark.skipif(not keep.KEPT.is_dir(), reason="an sdist has no results")
+def test_the_pages_show_what_is_kept():
+    found = keep.kept()
+    for page, text in ((keep.README, keep.region(found)), (keep.TABLES, keep.tables(found))):
+        head, tail = marks.split(page, keep.MARK)
+        assert page.read_text(encoding="utf-8") == f"{head}{text}{tail}"
 
 
 def test_bars_are_of_one_core_and_not_held(result):
@@ -364,12 +378,14 @@ def test_what_runs_elsewhere_wrote_is_merged(staged, shelf, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "{0}", "{1}", "{1}{0}", "{0}{0}{1}"])
-def test_a_readme_without_marks_is_refused(result, text, shelf):
+def test_a_page_without_marks_is_refused(result, text, shelf):
     keep.keep([result(("fastbp", 50), ("jax", 10))], ABOUT)
-    keep.README.write_text(text.format(keep.BEGIN, keep.END))
-    with pytest.raises(ValueError, match=r"README.md needs the lines <!-- peers --> and"):
+    before = keep.README.read_text()
+    keep.TABLES.write_text(text.format(BEGIN, END))
+    with pytest.raises(ValueError, match=r"tables.md needs the lines <!-- peers --> and"):
         compare_peers.main(["--readme"])
-    assert keep.README.read_text() == text.format(keep.BEGIN, keep.END)
+    assert keep.README.read_text() == before
+    assert keep.TABLES.read_text() == text.format(BEGIN, END)
 
 
 def test_without_results_nothing_is_written(shelf):

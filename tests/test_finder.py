@@ -204,7 +204,6 @@ def test_where_no_rate_helps_it_says_so(digits):
     ("change", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be a positive integer"),
-        ({"batch_size": 5000}, ValueError, "batch_size must be at most the 1442 samples"),
         ({"start": 0}, ValueError, "start must be a positive number"),
         ({"end": "1"}, TypeError, "end must be a positive number"),
         ({"start": 1.0, "end": 5.0}, ValueError, "end must be at least ten times start, 1; got"),
@@ -219,3 +218,11 @@ def test_arguments_that_do_not_fit(change, error, message, digits):
     options = {"X": digits[0], "y": digits[1], "batch_size": 10, **change}
     with pytest.raises(error, match=message):
         find_learning_rate(network(), **options)
+
+
+def test_a_batch_larger_than_the_set_is_clipped(digits):
+    X, y = (part[:50] for part in digits[:2])
+    found = find_learning_rate(network(backend="numpy"), X, y, batch_size=50)
+    with pytest.warns(UserWarning, match="batch_size is 51, more than the 50 samples"):
+        again = find_learning_rate(network(backend="numpy"), X, y, batch_size=51)
+    np.testing.assert_array_equal(found.losses, again.losses)

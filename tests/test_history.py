@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import sys
 
 import pytest
 
@@ -30,6 +31,61 @@ def test_why_it_stopped_is_kept_by_pickle_and_is_each_history_s_own():
     history.stopped = "enough"
     assert pickle.loads(pickle.dumps(history)).stopped == "enough"
     assert History().stopped == ""
+
+
+HISTORY = History(
+    [0.9, 0.61239], [0.1, 0.8123], [0.0, 0.0], [0.8, 0.71], [0.2, 0.79], [0.5, 0.05],
+    [1.0, 0.5], [1e3, 1234567.8],
+)  # fmt: skip
+
+
+def test_a_history_shows_itself_by_a_line():
+    assert repr(HISTORY) == (
+        "<History of 2 epochs: loss 0.6124, accuracy 0.8123, val_loss 0.7100, val_accuracy 0.7900>"
+    )
+    assert repr(History()) == "<History of 0 epochs>"
+    one = History(loss=[3e-5], accuracy=[math.nan])
+    assert repr(one) == "<History of 1 epoch: loss 3.00e-05>"
+
+
+def test_a_history_shows_a_table_of_what_was_measured():
+    shown = HISTORY._repr_html_()
+    for text in (">epoch<", ">val_accuracy<", ">0.6124<", ">1,234,568<", ">0.05<", ">0.500<"):
+        assert text in shown
+    assert "penalty" not in shown  # all zero
+    stopped = History(loss=[1.0], accuracy=[math.nan], penalty=[0.5])
+    stopped.stopped = "enough & more"
+    shown = stopped._repr_html_()
+    assert "penalty" in shown
+    assert "accuracy" not in shown
+    assert shown.endswith("<div>enough &amp; more</div></div>")
+
+
+def test_a_history_becomes_a_table_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    frame = HISTORY.to_frame()
+    assert list(frame.columns) == list(NAMES)
+    assert (frame.index.name, list(frame.index)) == ("epoch", [1, 2])
+    assert frame.loc[2].to_dict() == HISTORY.last()
+    frame = History(loss=[1.0]).to_frame()
+    pandas.testing.assert_frame_equal(
+        frame, pandas.DataFrame({"loss": [1.0]}, pandas.Index([1], name="epoch"))
+    )
+    assert len(History().to_frame()) == 0
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"tables need pandas.*fastbp\[csv\]"):
+        HISTORY.to_frame()
+
+
+def test_a_history_draws_its_curves(tmp_path):
+    pytest.importorskip("matplotlib")
+    figure = HISTORY.plot(tmp_path / "curves.png", title="digits")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert figure.get_suptitle() == "digits"
+    assert len(figure.axes) == 2
 
 
 def epochs_that_improve(best, values):

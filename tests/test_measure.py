@@ -1,15 +1,13 @@
-"""scripts/measure.py: its tables go between their marks in the README, and nothing else changes."""
+"""scripts/measure.py: its tables go between their marks, and nothing else changes."""
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 import fastbp
+import marks
 import measure
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -20,24 +18,26 @@ def script(monkeypatch, digits):
     return measure
 
 
-def test_the_readme_has_the_marks_of_both_tables(script):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for mark in (script.BEGIN, script.END, script.BEGIN_ESTIMATORS, script.END_ESTIMATORS):
-        assert text.count(mark) == 1
+@pytest.mark.parametrize("name", ["peers", "figures", "estimators", "ranks"])
+def test_the_page_has_the_marks_of_each_table(name):
+    head, tail = marks.split(marks.SPEED, name)
+    assert head.startswith("# How fast it is\n")
+    assert tail
 
 
 def test_the_estimators_table(script, monkeypatch, tmp_path, capsys):
     pytest.importorskip("sklearn", minversion="1.9", reason="scikit-learn is an extra")
-    marks = script.BEGIN_ESTIMATORS, script.END_ESTIMATORS
-    (tmp_path / "README.md").write_text(f"before\n{marks[0]}old\n{marks[1]}after\n")
-    monkeypatch.setattr(script, "ROOT", tmp_path)
+    begin, end = "<!-- estimators: written so -->\n", "<!-- /estimators -->\n"
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{begin}old\n{end}after\n")
+    monkeypatch.setattr(marks, "SPEED", page)
     settings = [{**row, "batch_size": 50} for row in script.SETTINGS[-2:]]
     monkeypatch.setattr(script, "SETTINGS", settings)
     monkeypatch.setattr(sys, "argv", ["measure.py", "--estimators"])
     script.main()
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{marks[0]}By `scripts/measure.py --estimators`, on ")
-    assert text.endswith(f"|\n{marks[1]}after\n")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{begin}By `scripts/measure.py --estimators`, on ")
+    assert text.endswith(f"|\n{end}after\n")
     rows = re.findall(
         r"^\| (sgd|adam) \| 50 \| 10 \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| ([\d.]+), ([\d.]+) \|$",
         text, re.MULTILINE,

@@ -52,6 +52,7 @@ def test_mistakes_come_by_confidence(largest):
     assert found.labels.tolist() == [1, 0]
     assert found.predicted.tolist() == [0, 2]
     assert found.confidence.tolist() == [9, 7]
+    assert found.confidence_of_true.tolist() == [1, 1]
     assert found.total == 3
     assert metrics.mistakes(largest, X, LABELS, most=99).indices.tolist() == [2, 3, 4]
 
@@ -71,15 +72,18 @@ def test_bad_input_is_named(largest, function):
         (X * np.nan, LABELS, "X must be finite"),
         (X, LABELS[:2], "labels .*one entry per sample, 6"),
         (X, LABELS + 2, "labels .*from 0 to 2"),
-        (X, X, "labels .*integers or one-hot"),
+        (X, X, "integers or one-hot rows; got numbers: draw predicted or residuals"),
     ):
         with pytest.raises(ValueError, match=part):
             function(largest, samples, labels)
     several = fastbp.Network([3, 2], output="sigmoid", loss="cross-entropy", seed=0)
     numbers = fastbp.Network([3, 1], output="identity", seed=0)
-    for net, labels, part in ((several, X[:, :2] > 1, "one class"), (numbers, LABELS, "numbers")):
-        with pytest.raises(ValueError, match=f"labels must be .*{part}"):
+    for net, labels, part in ((several, X[:, :2] > 1, "labels"), (numbers, LABELS, "numbers")):
+        with pytest.raises(ValueError, match=f"needs one class .*; got .*draw .*{part}|residuals"):
             function(net, X, labels)
+    classes = fastbp.Network([3, 3], loss="cross-entropy", seed=0)
+    with pytest.raises(ValueError, match="labels must be integers or one-hot rows"):
+        function(classes, X, X)
 
 
 def test_one_sigmoid_is_of_two_classes():

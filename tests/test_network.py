@@ -1182,7 +1182,6 @@ class Tally:
 @pytest.mark.parametrize(
     ("options", "error", "parts"),
     [
-        ({"batch_size": 7}, ValueError, ("batch_size must be at most the 6 samples", "7")),
         ({"shuffle": "no"}, TypeError, ("shuffle must be True or False", "'no'")),
         ({"callbacks": 3}, TypeError, ("callbacks must be a sequence", "3")),
         ({"callbacks": [NoCallback()]}, TypeError, ("callbacks must have", "<no callback>")),
@@ -1222,7 +1221,6 @@ def test_fit_refuses(options, error, parts, backend, make):
     ("arguments", "error", "parts"),
     [
         ((GOOD_X, 1, 2, 0.1), TypeError, ("training_data must be a pair", "ndarray")),
-        (((GOOD_X, GOOD_Y), 1, 7, 0.1), ValueError, ("mini_batch_size must be at most", "6", "7")),
         (((GOOD_X, GOOD_Y), 1, 2, 0.1, GOOD_X), TypeError, ("test_data must be a pair", "ndarray")),
     ],
 )

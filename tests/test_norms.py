@@ -8,7 +8,7 @@ import pytest
 
 import fastbp
 from fastbp import Norms, reference
-from fastbp.plots import metrics
+from fastbp.plots import norms as recording
 
 KINDS = {
     "sigmoid": {},
@@ -56,7 +56,7 @@ def test_norms_are_those_of_the_reference(kind, backend, dtype, probe):
 def test_the_deltas_make_the_gradient(probe):
     """The mean over the probe of delta times input is what `gradient` returns."""
     net = network(dtype="float64")
-    activations, deltas = metrics.backprop(net, *probe)
+    activations, deltas = recording.backprop(net, *probe)
     gradient = net.gradient(*probe)
     inputs = [probe[0] / 16, *activations]
     for l, delta in enumerate(deltas):
@@ -70,9 +70,13 @@ def test_fit_records_one_entry_an_epoch_and_learns_the_same(probe, digits):
     with_norms.fit(*digits[:2], callbacks=[recorder], **settings)
     without.fit(*digits[:2], **settings)
     np.testing.assert_array_equal(with_norms.to_vector(), without.to_vector())
-    assert [len(entry) for entry in recorder.deltas] == [3, 3, 3]
-    assert len(recorder.activations) == 3
-    assert recorder.deltas[0] != recorder.deltas[2]
+    assert [len(entry) for entry in recorder.deltas] == [3, 3, 3, 3]
+    assert len(recorder.activations) == 4
+    assert recorder.deltas[1] != recorder.deltas[3]
+    before = Norms(*probe)
+    before.on_epoch_end(network(), None)
+    assert recorder.first_epoch == 0
+    assert recorder.deltas[0] == before.deltas[0]
     np.testing.assert_allclose(recorder.deltas[-1], expected(with_norms, *probe)[1], rtol=1e-4)
 
 

@@ -192,9 +192,8 @@ def test_show_versions_says_what_info_says(capsys):
 
 
 def test_the_changes_begin_with_this_version():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    changes = text.split("\n## Changes\n")[1].split("\n## ")[0]
-    versions = re.findall(r"^### (\d+\.\d+\.\d+)$", changes, re.MULTILINE)
+    changes = (ROOT / ".github" / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)$", changes, re.MULTILINE)
     assert versions[0] == fastbp.__version__
     assert versions == sorted(versions, key=lambda v: [*map(int, v.split("."))], reverse=True)
 

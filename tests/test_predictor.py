@@ -10,7 +10,7 @@ from cases import crossed
 from fastbp import Network, find_learning_rate
 from fastbp.engines import predictor
 from fastbp.kernels import machine
-from fastbp.plots.metrics import Norms
+from fastbp.plots.norms import Norms
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is an extra")
 

@@ -32,6 +32,28 @@ def test_what_was_written_is_read(tmp_path):
     assert math.isnan(run.history.val_loss[1])  # JSON knows no infinity
 
 
+def test_norms_before_training_have_a_line_of_their_own(tmp_path):
+    path = tmp_path / "a.jsonl"
+    entries = [(9.0, 9.0), *NORMS.activations]
+    norms = SimpleNamespace(activations=entries, deltas=entries, first_epoch=0)
+    records.write(path, HISTORY, norms)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0] == {"epoch": 0, "activations": [9.0, 9.0], "deltas": [9.0, 9.0]}
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert lines[1]["activations"] == [1.0, 2.0]
+    run = records.read(path)
+    assert (run.first_epoch, run.activations, run.deltas) == (0, entries, entries)
+    assert run.history.loss == HISTORY.loss
+    path.write_text('{"epoch": 0, "loss": 2}\n')  # of another program, which counts so
+    assert records.read(path).history.loss == [2.0]
+    path.write_text('{"epoch": 0, "deltas": [1]}\n{"epoch": 1, "loss": "low"}\n')
+    with pytest.raises(DataError, match="line 2: loss"):
+        records.read(path)
+    path.write_text('{"epoch": 0, "deltas": [1]}\n')
+    with pytest.raises(DataError, match="no epoch"):
+        records.read(path)
+
+
 def test_each_line_is_strict_json_of_one_epoch(tmp_path):
     records.write(tmp_path / "a.jsonl", HISTORY, NORMS)
     lines = (tmp_path / "a.jsonl").read_text().splitlines()

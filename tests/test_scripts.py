@@ -174,6 +174,7 @@ HELP = {
     "test": "Arguments go to pytest",
     "check": "names what failed.",
     "bench": "scripts/bench compare [BASE]",
+    "docs": "scripts/docs --output DIR",
     "fuzz": "scripts/fuzz --seconds 3600 pickle",
     "soak": "scripts/soak --seconds 60",
 }
@@ -196,7 +197,7 @@ def test_arguments_of_a_script_that_takes_none_are_refused(house):
 
 
 PROGRAMS = [p for p in sorted(ROOT.glob("scripts/*.py")) if "__main__" in p.read_text()]
-PROGRAMS.append(ROOT / "scripts" / "benchtools")
+PROGRAMS += [ROOT / "scripts" / "benchtools", ROOT / "scripts" / "doctools"]
 
 
 @pytest.mark.slow

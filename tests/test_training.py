@@ -1,6 +1,7 @@
 """The fit loop: history, order, slices, threads, Ctrl-C and divergence, through `Network.fit`."""
 
 import copy
+import inspect
 import os
 import pickle
 import signal
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp import DivergenceError, History, Network
+from fastbp import DivergenceError, History, Network, datasets
+from fastbp._support.split import held_out
 from fastbp.engines.numba_trainer import NumbaTrainer
 from fastbp.kernels.walk.records import MOST_EPOCHS
 from fastbp.reference.records import PLAIN, new_memory
 from fastbp.training import loop as training
+from fastbp.training import recipe, sources
 from fastbp.training.ranks import Ranks
 from fastbp.training.sources import Stretch
 from fastbp.training.steps import Steps
@@ -587,3 +590,121 @@ def test_options_that_do_not_apply_or_fit_are_refused(option, error, message, ma
     with pytest.raises(error, match=message):
         net.fit(*data(), epochs=1, batch_size=5, learning_rate=RATE, **option)
     np.testing.assert_array_equal(net.to_vector(), before)
+
+
+# --- Samples that are held out --------------------------------------------------------------------
+
+
+@pytest.fixture
+def divided(data):
+    """Samples and labels, and the same divided by hand: training, then validation."""
+    X, y = data(60)
+    return (X, y), datasets.hold_out(X, y, 0.2)
+
+
+def train(net, X, y, **options):
+    options = {"epochs": 3, "batch_size": 7, "learning_rate": RATE, **options}
+    history = net.fit(X, y, **options)
+    return net.to_vector().tobytes(), *(getattr(history, name) for name in FIELDS[:5])
+
+
+@crossed(
+    backend=["numba", "numpy"], batch_size=[1, 7, 48],
+    kind=["arrays", "one-hot", "sparse", "mapped", "weighted", "in a row", "standard"],
+)  # fmt: skip
+def test_what_is_held_out_is_not_trained_on_but_evaluated(
+    kind, backend, batch_size, divided, rng, tmp_path, make
+):
+    (X, y), (X_train, y_train, *validation) = divided
+    whole, part = {}, {}
+    if kind == "one-hot":
+        y, y_train = np.eye(3)[y], np.eye(3)[y_train]
+    elif kind == "weighted":
+        whole["sample_weight"] = rng.random(60)
+        part["sample_weight"] = whole["sample_weight"][~held_out(y, 0.2)]
+    elif kind == "in a row":
+        whole["shuffle"] = part["shuffle"] = False
+    elif kind == "sparse":
+        sparse = pytest.importorskip("scipy.sparse")
+        X, X_train, validation[0] = map(sparse.csr_array, (X, X_train, validation[0]))
+    elif kind == "mapped":
+        np.save(tmp_path / "X.npy", X)
+        X = datasets.map_npy(tmp_path / "X.npy")
+    nets = [make(backend=backend, scale=kind if kind == "standard" else None) for _ in range(2)]
+    found = train(nets[0], X, y, batch_size=batch_size, validation_split=0.2, **whole)
+    part |= {"validation_data": validation}
+    expected = train(nets[1], X_train, y_train, batch_size=batch_size, **part)
+    assert found == expected
+    assert len(found[3]) == 3
+
+
+def test_of_a_memory_map_only_what_is_held_out_is_copied(tmp_path, monkeypatch, rng, make):
+    monkeypatch.setattr(sources, "WINDOW_BYTES", 2000)
+    monkeypatch.setattr(sources, "WINDOW_COPIES", 0)
+    monkeypatch.setattr(sources, "FEW", 50)
+    X, y = rng.random((400, 4)), rng.integers(0, 3, 400)
+    np.save(tmp_path / "X.npy", X)
+    loaded, load = [], sources._rows
+    monkeypatch.setattr(sources, "_rows", lambda X, rows: loaded.append(len(rows)) or load(X, rows))
+    nets = make(backend="numpy"), make(backend="numpy")
+    found = train(nets[0], datasets.map_npy(tmp_path / "X.npy"), y, validation_split=0.1)
+    assert max(loaded) < 400 // 4
+    assert found == train(nets[1], X, y, validation_split=0.1)
+
+
+def test_the_same_samples_are_held_out_in_each_fit_and_when_resumed(tmp_path, divided, make):
+    (X, y), _ = divided
+    options = {"validation_split": 0.25}
+    twice = train(make(seed=5), X, y, epochs=4, **options)
+    net, path = make(seed=5), tmp_path / "state"
+    train(net, X, y, epochs=2, checkpoint=path, **options)
+    net = make(seed=6)
+    assert train(net, X, y, epochs=4, resume=path, **options) == twice
+    with pytest.raises(ValueError, match="validation_data"):
+        train(make(), X, y, epochs=4, resume=path, validation_split=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"validation_split": 1.0}, ValueError, "must be a number from 0 to below 1; got 1.0"),
+        ({"validation_split": -0.1}, ValueError, "must be a number from 0 to below 1; got -0.1"),
+        ({"validation_split": "a"}, ValueError, "must be a number from 0 to below 1; got 'a'"),
+        (
+            {"validation_split": 0.1, "validation_data": ([[0] * 4], [0])}, TypeError,
+            "validation_split does not apply with validation_data: divide .* datasets.hold_out",
+        ),
+        ({"validation_split": 0.1, "y": None}, TypeError, "does not apply with chunks: divide"),
+        ({"validation_split": 0.1, "y": [0], "X": [[0] * 4]}, ValueError, "two samples or more"),
+    ],
+)  # fmt: skip
+def test_splits_that_do_not_fit(options, error, message, data, make):
+    X, y = data()
+    options = {"X": [(X, y)] if "y" in options else X, "y": y, **options}
+    with pytest.raises(error, match=message):
+        train(make(backend="numpy"), **options)
+
+
+def test_ranks_share_what_the_user_divides(data, make):
+    net, (X, y) = make(backend="numpy"), data()
+    given = dict.fromkeys(inspect.signature(net.fit).parameters)
+    given |= {"comm": "two", "validation_split": 0.1, "sync_every": 1, "checkpoint_every": 60.0}
+    with pytest.raises(TypeError, match="validation_split does not apply with comm: divide"):
+        recipe.checked(net._learner, Ranks(), X, y, given)
+
+
+def test_a_batch_larger_than_the_set_is_clipped(divided, make):
+    (X, y), _ = divided
+    expected = train(make(), X, y, batch_size=60)
+    with pytest.warns(UserWarning, match="batch_size is 61, more than the 60 samples") as caught:
+        assert train(make(), X, y, batch_size=61) == expected
+    assert (len(caught), caught[0].filename) == (1, __file__)
+    expected = train(make(), X, y, batch_size=48, validation_split=0.2)
+    with pytest.warns(UserWarning, match="more than the 48 samples"):
+        assert train(make(), X, y, batch_size=60, validation_split=0.2) == expected
+    net, twin = make(), make()
+    with pytest.warns(UserWarning, match="mini_batch_size is 100") as caught:
+        net.SGD((X, y), 2, 100, RATE)
+    assert len(caught) == 1
+    twin.SGD((X, y), 2, 60, RATE)
+    np.testing.assert_array_equal(net.to_vector(), twin.to_vector())

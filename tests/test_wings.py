@@ -117,7 +117,8 @@ def test_no_module_reaches_into_another(path):
 
 @pytest.mark.parametrize("path", sorted(SOURCES))
 def test_extras_are_imported_where_they_are_used(path):
-    if not path.startswith("estimator/"):
+    # Classes made of an extra's stand in modules that are imported when they are needed.
+    if not path.startswith(("estimator/", "plots/picture.py")):
         assert eager_extras(SOURCES[path]) == []
 
 

@@ -38,6 +38,8 @@ def train(folder: str) -> fastbp.Network:
     chunks = [(data.X_train[:700], data.y_train[:700]), (data.X_train[700:], data.y_train[700:])]
     assert_type(net.fit(chunks, epochs=1, batch_size=10, learning_rate=0.1), fastbp.History)
     assert len(history) == len(watch.losses) == 2
+    assert_type(history.to_frame(), Any)  # a frame of pandas
+    print(history.plot(), net.summary().splitlines())
     net.update_mini_batch(data.X_train[:3], [0, 1, 2], 0.1)
     assert_type(net.SGD((data.X_train, data.y_train), 1, 10, 0.1), fastbp.History)
     assert_type(net.accuracy(data.X_test, data.y_test), float)

@@ -59,9 +59,10 @@ def positive_int(name: str, value: Any) -> int:
 
 
 def batch_size(name: str, value: Any, n: int) -> int:
+    """Return the size of a batch: at most all n samples, with a warning if more were wanted."""
     if positive_int(name, value) > n:
-        raise ValueError(f"{name} must be at most the {n} samples; got {value}")
-    return int(value)
+        warn(f"{name} is {value}, more than the {n} samples: a batch holds them all")
+    return min(int(value), n)
 
 
 def positive_float(name: str, value: Any, dtype: DTypeLike = np.float64) -> float:
@@ -91,6 +92,12 @@ def _real(name: str, value: Any, wanted: str, lowest: float, dtype: DTypeLike) -
 def fraction(name: str, value: Any) -> float:
     if not (is_real(value) and 0.0 < float(value) < 1.0):
         raise ValueError(f"{name} must be a number above 0 and below 1; got {value!r}")
+    return float(value)
+
+
+def share(name: str, value: Any, most: str = "below 1") -> float:
+    if not (is_real(value) and (0 <= value < 1 or (most == "1" and value == 1))):
+        raise ValueError(f"{name} must be a number from 0 to {most}; got {value!r}")
     return float(value)
 
 
@@ -130,7 +137,9 @@ def numbers_array(name: str, value: Any) -> np.ndarray:
     not_masked(name, value)
     array = _asarray(name, value)
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
+        advice = f": number classes from 0, as np.unique({name}, return_inverse=True)[1] does"
+        texts = advice if array.dtype.kind in "US" else ""
+        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}{texts}")
     if is_mapped(array):
         return array  # its reader converts it, part by part
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
@@ -350,7 +359,8 @@ def _is_one_hot(rows: np.ndarray) -> Any:
 
 def _labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:
     if array.dtype.kind not in "ui":
-        raise TypeError(f"{name} must be integer labels; got dtype {array.dtype}")
+        advice = f"if these are classes, pass {name}.astype(int)"
+        raise TypeError(f"{name} must be integer labels; got dtype {array.dtype}: {advice}")
     wrong = (array < 0) | (array >= n_out)
     if wrong.any():
         got = f"{array[wrong][0]} at {name}[{wrong.argmax()}]"

@@ -50,5 +50,5 @@ def info(args: Namespace) -> Result:
     net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
     text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
-    text += memory.in_words(net)
-    return Result({**net.config, "layers": layers, "notes": net.notes}, text)
+    facts = {**net.config, "layers": layers, "notes": net.notes}
+    return Result(facts, text + memory.in_words(net))

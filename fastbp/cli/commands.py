@@ -132,10 +132,13 @@ shell examples:
         f"kind files {READ} --backend --output --json",
         """Draw a picture of a model, or of its training.
 
-curves         loss and accuracy over the epochs; several runs in one picture
+curves         loss and accuracy over the epochs; of several runs, named by what differs
 confusion      how many test samples of each class are taken for which
 mistakes       the test samples that the model is most confidently wrong about
-weights        the first layer's weights as images
+labels         of each of several labels, how many test samples are found, missed, wrongly found
+predicted      predicted against true numbers
+residuals      what the predictions of numbers leave, and how it is distributed
+weights        the first layer's weights: images, or a heat map of a table's columns
 norms          the size of activations and deltas in each layer: do gradients vanish?
 learning-rate  the loss over growing learning rates, as find-learning-rate tried them
 
@@ -147,7 +150,7 @@ shell examples:
   fastbp plot mistakes mnist.safetensors
   fastbp find-learning-rate --json > rates.json && fastbp plot learning-rate rates.json""",
         {
-            "data": _trained(f"for confusion and mistakes: test samples of {SETS}"),
+            "data": _trained(f"for pictures of predictions: test samples of {SETS}"),
             "output": {"help": "a .png, .svg or .pdf (default: MODEL-KIND.png beside the model)"},
         },
     ),

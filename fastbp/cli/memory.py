@@ -109,7 +109,7 @@ def in_words(net: Network) -> str:
         "testing": found["test_samples"],
     }  # fmt: skip
     return "\n".join([
-        "",
+        "\n",
         f"trained by   {found['command']}",
         f"on           {found['data_path'] or found['data']}",
         f"samples      {', '.join(f'{n:,} for {part}' for part, n in counts.items())}",

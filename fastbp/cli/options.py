@@ -26,7 +26,10 @@ SCHEDULES = {
     "plateau": "OnPlateau",
 }
 LOGS = {".csv": "CSVLog", ".jsonl": "JSONLog"}
-KINDS = "curves", "confusion", "mistakes", "weights", "norms", "learning-rate"
+KINDS = (
+    "curves", "confusion", "mistakes", "labels", "predicted", "residuals", "weights", "norms",
+    "learning-rate",
+)  # fmt: skip
 Declaration = dict[str, Any]
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -21,7 +22,7 @@ EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 def run(argv: Sequence[str] | None, ours: bool = False) -> int:
     """Run a command; return its exit code. The process is `ours` to end while modules load."""
-    with termination_raises(), usable(), _log_to_stderr() as handler:
+    with termination_raises(), usable(), _warnings_as_lines(), _log_to_stderr() as handler:
         try:
             if "--distributed" in (sys.argv if argv is None else argv):
                 _silence_other_ranks(handler, ours)
@@ -83,6 +84,22 @@ def _one_line(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"out of memory: {text}" if isinstance(error, MemoryError) else text
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show the library's warnings without the place in its code."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category is UserWarning:
+                say(f"fastbp: warning: {_one_line(message)}", sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

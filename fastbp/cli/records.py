@@ -4,7 +4,8 @@
 
     {"epoch": 1, "loss": 0.31, "accuracy": 0.91, ..., "activations": [4.1, 1], "deltas": [0.2, 0.4]}
 
-with null for NaN and infinity. Only the loss is required; readers ignore unknown names.
+with null for NaN and infinity. Only the loss is required; readers ignore unknown names. A line of
+epoch 0, the first, has nothing but the norms before training.
 """
 
 import json
@@ -34,6 +35,7 @@ class Run:
     history: History
     activations: list[tuple[float, ...]]
     deltas: list[tuple[float, ...]]
+    first_epoch: int = 1  # of the norms
 
 
 def beside(model: FilePath) -> Path:
@@ -46,9 +48,14 @@ def beside(model: FilePath) -> Path:
 
 def write(path: FilePath, history: History, norms: LayerNorms | None = None) -> None:
     """Write a history, and the norms of the same epochs; the whole file or nothing."""
-    series = [(name, getattr(norms, name)) for name in NORMS if norms is not None]
-    each = range(len(history))
-    lines = [json_line(history, n, **{name: values[n] for name, values in series}) for n in each]
+    first = getattr(norms, "first_epoch", 1)
+    series = {name: getattr(norms, name) for name in NORMS if norms is not None}
+    lines = [
+        json_line(history, n, **{name: values[n + 1 - first] for name, values in series.items()})
+        for n in range(len(history))
+    ]
+    if series and first == 0:
+        lines.insert(0, json_line(History(), -1, **{k: values[0] for k, values in series.items()}))
     files.write_text(path, "".join(lines))
 
 
@@ -60,10 +67,12 @@ def read(path: FilePath) -> Run:
         raise FileNotFoundError(f"{path}: {reason}")
     with opened(path) as file, blaming(path):
         epochs = [_object(line, f"line {n}") for n, line in enumerate(_lines(file), start=1)]
-        if not epochs:
+        before = len(epochs) > 0 and epochs[0].get("epoch") == 0 and "loss" not in epochs[0]
+        if len(epochs) == before:
             raise ValueError("it holds no epoch")
-        history = History(**{name: _column(epochs, name) for name in NAMES})
-        return Run(history, *(_column(epochs, name) for name in NORMS))
+        history = History(**{name: _column(epochs, name, int(before)) for name in NAMES})
+        activations, deltas = (_column(epochs, name) for name in NORMS)
+        return Run(history, activations, deltas, 1 - before)
 
 
 def read_rates(path: FilePath) -> RateSearch:
@@ -93,11 +102,12 @@ def _object(text: bytes, where: str) -> dict[str, Any]:
     return found
 
 
-def _column(epochs: list[dict[str, Any]], name: str) -> list[Any]:
+def _column(epochs: list[dict[str, Any]], name: str, first: int = 0) -> list[Any]:
     reader: Callable[[object, str], Any] = _numbers if name in NORMS else _number
-    values = [reader(e[name], f"line {n}: {name}") for n, e in enumerate(epochs, 1) if name in e]
-    if len(values) < len(epochs) and (values or name == "loss"):
-        raise ValueError(f"{name} is in {len(values)} of {len(epochs)} lines; expected all")
+    lines = [(n, e) for n, e in enumerate(epochs, start=1) if n > first]
+    values = [reader(e[name], f"line {n}: {name}") for n, e in lines if name in e]
+    if len(values) < len(lines) and (values or name == "loss"):
+        raise ValueError(f"{name} is in {len(values)} of {len(lines)} lines; expected all")
     if name in NORMS and len(set(map(len, values))) > 1:
         raise ValueError(f"{name} must have the same number of layers in each line")
     return values

@@ -15,7 +15,7 @@ from ..errors import ModelFileError
 from ..history import History
 from ..model import file as model_file
 from ..network import Network
-from ..plots.metrics import Norms
+from ..plots.norms import Norms
 from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import hints, inputs, memory, records, tasks

@@ -13,8 +13,8 @@ from .. import report as reports
 from .._support import files
 from .._support import notes as kept
 from ..network import Network
-from . import inputs, records, tasks
-from .inputs import load_data_for, load_model, named_after, title
+from . import inputs, pictures, records, tasks
+from .inputs import load_data_for, load_model, named_after
 from .options import Result
 
 
@@ -116,23 +116,7 @@ def plot(args: Namespace) -> Result:
     path = args.output or named_after(name, end)
     inputs.check_writable(path, read=(*args.files, args.data))
     plots.check(path)
-    match args.kind:
-        case "curves":
-            runs = {name: records.read(name).history for name in (name, *others)}
-            plots.learning_curves(runs, path)
-        case "norms":
-            plots.layer_norms(records.read(name), path, title=name)
-        case "learning-rate":
-            found: Any = records.read_rates(name)
-            plots.learning_rates(found, path, title=name)
-        case "weights":
-            net = load_model(name, args.backend)
-            plots.first_layer(net, path, title(net))
-        case "confusion" | "mistakes":
-            net = load_model(name, args.backend)
-            data = load_data_for(net, args)
-            draw = plots.mistakes if args.kind == "mistakes" else plots.confusion_matrix
-            draw(net, data.X_test, data.y_test, path, f"{args.data}: {title(net)}")
+    pictures.draw(args, path)
     path = os.path.abspath(path)
     return Result({"kind": args.kind, "plot": path}, f"{args.kind}: {path}")
 
@@ -143,14 +127,14 @@ def report(args: Namespace) -> Result:
     inputs.check_writable(path, read=(args.model, args.data))
     files.check_name(path, ".html", ".htm")
     net = load_model(args.model, args.backend)
-    data = load_data_for(net, args)
+    given, data = args.data, load_data_for(net, args)
     history = norms = None
     if records.beside(args.model).exists():
         run = records.read(args.model)
         history, norms = run.history, run if run.deltas else None
     reports.write(
         path, net, data.X_test, data.y_test, history=history, norms=norms,
-        title=f"{args.data}: {title(net)}",
+        title=pictures.heading(net, given),
     )  # fmt: skip
     path = os.path.abspath(path)
     return Result({"report": path}, f"report: {path}")

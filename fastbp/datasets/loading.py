@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._support import checks
+from .._support import checks, split
+from .._support.shown import html
 from . import arrays, download
 from .columns import REGRESSION, TASKS
 from .csv import read_numbered
@@ -70,6 +71,15 @@ class Dataset(_Arrays):
     """
 
     notes: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        parts = (f"{name} {part.shape} {part.dtype}" for name, part in self._asdict().items())
+        return f"<Dataset: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.shape, part.dtype) for name, part in self._asdict().items()]
+        label = self.notes.get("label")
+        return html(("array", "shape", "dtype"), rows, below=f"y: column {label}" if label else "")
 
 
 def load(
@@ -245,9 +255,13 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Divide samples at random into those that are kept and those that are held out.
 
+    Sorted by class, or by target, the samples are cut into as many equal runs as are to be held
+    out, and one is drawn of each: every class has its share on either side.
+
     Parameters
     ----------
     X, y : (n, ...) array
+        Of rows of y, the place of the largest entry is taken for the class.
     share : float, default 0.1
         The part that is held out, above 0 and below 1; at least one sample on either side.
     seed : int, default 0
@@ -272,9 +286,7 @@ def hold_out(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must hold the same two or more samples; got {n} and {len(y)}")
     checks.fraction("share", share)
-    drawn = np.zeros(n, bool)
-    count = min(max(1, round(share * n)), n - 1)
-    drawn[np.random.default_rng(seed).permutation(n)[:count]] = True
+    drawn = split.held_out(y, share, seed)
     return X[~drawn], y[~drawn], X[drawn], y[drawn]
 
 

@@ -4,6 +4,8 @@ A batch of any size, a memory map or a sparse matrix becomes a sequence of calls
 short enough for Ctrl-C and with a bounded copy of its rows. It does not show in the outputs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

@@ -1,5 +1,7 @@
 """What `MLPClassifier` and `MLPRegressor` share: parameters, weights, training, prediction."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial

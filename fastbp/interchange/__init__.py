@@ -1,24 +1,44 @@
 """Networks to and from PyTorch, ONNX and scikit-learn.
 
-================  ===============================  ============================================
-format            export                           import
-================  ===============================  ============================================
-PyTorch           `write_torch`, `torch_code`      `read_torch`
-ONNX              `write_onnx`                     `read_onnx`
-scikit-learn      `to_sklearn`                     `from_sklearn`
-================  ===============================  ============================================
+| format | export | import | needs |
+|---|---|---|---|
+| PyTorch: a `state_dict` in safetensors | `write_torch`, `torch_code` | `read_torch` | nothing |
+| ONNX | `write_onnx` | `read_onnx` | the extra `onnx` |
+| scikit-learn's multi-layer perceptrons | `to_sklearn` | `from_sklearn` | the extra `sklearn` |
 
-Outputs agree to rounding. `Network.save` and `fastbp.load` are for fastbp's own files. Pickles are
-never read: a `.pt` or `.joblib` file can run any code.
-
-Examples
---------
 >>> import fastbp, os, tempfile
->>> path = os.path.join(tempfile.mkdtemp(), "net.onnx")
+>>> folder = tempfile.mkdtemp()
+>>> path = os.path.join(folder, "net.onnx")
 >>> net = fastbp.Network([784, 30, 10], loss="cross-entropy", input_scale=1 / 255, seed=0)
->>> fastbp.interchange.write_onnx(net, path, inputs="uint8")
+>>> fastbp.interchange.write_onnx(net, path, inputs="uint8")  # or "float", the network's dtype
 >>> fastbp.interchange.read(path).sizes
 (784, 30, 10)
+
+From the shell, the suffix decides the format: `fastbp export net.safetensors net.onnx`, `fastbp
+convert theirs.onnx mine.safetensors`.
+
+## Outputs stay the same
+
+Outputs agree to rounding, for the same inputs. An ONNX graph scales and standardises its inputs as
+the network does. For PyTorch and scikit-learn, `input_scale` and `scale` are folded into the first
+weights and biases. So raw columns and bytes go in, wherever the network runs.
+
+## PyTorch
+
+`torch_code` returns the program that builds the module in PyTorch and loads the file:
+
+>>> path = os.path.join(folder, "net-torch.safetensors")
+>>> fastbp.interchange.write_torch(net, path)
+>>> "torch.nn.Linear(784, 30)" in fastbp.interchange.torch_code(net, path)
+True
+
+A `state_dict` does not say which functions stand between its arrays. Unless fastbp wrote it, you
+have to: `read(path, activation="relu", loss="cross-entropy")`.
+
+## Files of others
+
+Files are read as untrusted ones. Pickles are never read: a `.pt` or `.joblib` file can run any
+code. `Network.save` and `fastbp.load` are for fastbp's own files.
 """
 
 import os

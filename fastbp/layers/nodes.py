@@ -1,5 +1,7 @@
 """The nodes of a computational graph; see `fastbp.layers`."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Callable

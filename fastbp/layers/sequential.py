@@ -1,5 +1,7 @@
 """`Sequential`: a chain of nodes with a loss at its end; see `fastbp.layers`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any, Self

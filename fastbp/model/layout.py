@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._support.shown import html, number
+
 LINE = 64  # bytes
 
 
@@ -146,4 +148,19 @@ class Gradient:
         return self._layout.to_vector(self._flat)
 
     def __repr__(self) -> str:
-        return f"Gradient(weights={self.weights}, biases={self.biases}, loss={self.loss})"
+        sizes = "-".join(map(str, self._layout.sizes))
+        return f"<Gradient of {sizes}: loss {number(self.loss)}, norm {number(_norm(self._flat))}>"
+
+    def _repr_html_(self) -> str:
+        parts = [("weights", self.weights), ("biases", self.biases)]
+        rows = [
+            (f"{name}[{l}]", array.shape, number(_norm(array)), number(float(abs(array).max())))
+            for l in range(len(self.weights))
+            for name, arrays in parts
+            for array in arrays[l : l + 1]
+        ]
+        return html(("gradient of", "shape", "norm", "largest"), rows, f"loss {number(self.loss)}")
+
+
+def _norm(array: np.ndarray) -> float:
+    return float(np.linalg.norm(array))

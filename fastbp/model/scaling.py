@@ -95,9 +95,8 @@ def known(scale: str | None, scaling: Scaling | None) -> Scaling | None:
 # Standardising rows.
 
 
-def _parts(X: Any, rows: int = 0) -> Iterator[slice]:
-    """Yield slices of rows, a bounded number of values each, or so many rows."""
-    n, n_in = X.shape
+def _parts(n: int, n_in: int, rows: int = 0) -> Iterator[slice]:
+    """Yield slices of n rows, a bounded number of values each, or so many rows."""
     rows = rows or max(1, VALUES // n_in)
     return (slice(first, first + rows) for first in range(0, n, rows))
 
@@ -124,7 +123,7 @@ def standardised(
             raise _not_finite(name, X.data[entry], first + row, X.indices[entry], dtype)
         return out
     out = np.empty(X.shape, dtype)
-    for part in _parts(X):
+    for part in _parts(*X.shape):
         rows = X[part].toarray() if sparse else X[part]
         reference.standardise(rows, *scaling, out[part])
         if not np.isfinite(out[part]).all():
@@ -144,7 +143,7 @@ def _not_finite(name: str, value: Any, row: int, column: int, dtype: Any) -> Val
 
 def check(scaling: Scaling, X: Any, dtype: np.dtype[Any], name: str = "X") -> None:
     """Raise for the first row that is not finite when standardised, in bounded memory."""
-    for part in _parts(X):
+    for part in _parts(*X.shape):
         standardised(scaling, X[part], dtype, name, part.start)
 
 
@@ -178,8 +177,8 @@ class Moments(NamedTuple):
 
 
 @np.errstate(all="ignore")  # what is not finite shows in them
-def moments(X: Any) -> Moments:
-    """Return the moments of checked rows, added up in parts of them, in the order of rows."""
+def moments(X: Any, chosen: np.ndarray | None = None) -> Moments:
+    """Return the moments of checked rows, or of the chosen ones, added up in parts in order."""
     sparse, of_part, rows = checks.is_sparse(X), _of_dense, 0
     if sparse:
         of_part, rows = _of_sparse, checks.ROWS_AT_ONCE
@@ -188,7 +187,9 @@ def moments(X: Any) -> Moments:
             X.sum_duplicates()
     eps = np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps
     common = float(eps), bool(sparse or X.dtype == np.uint8)
-    parts = (X[part] for part in _parts(X, rows))
+    n = X.shape[0] if chosen is None else len(chosen)
+    places = _parts(n, X.shape[1], rows)
+    parts = (X[place if chosen is None else chosen[place]] for place in places)
     return joined(Moments(part.shape[0], *of_part(part), *common) for part in parts)
 
 

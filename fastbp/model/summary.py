@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._support.shown import html
+
 
 class Layer(NamedTuple):
     """A layer above the inputs, and what it costs."""
@@ -38,7 +40,19 @@ def layers(config: Mapping[str, Any]) -> list[Layer]:
     return found
 
 
-def summary(config: Mapping[str, Any], backend: str, stored: int) -> str:
+class Summary(str):
+    """A table as text, which a prompt and a notebook show as a table."""
+
+    html: str
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def summary(config: Mapping[str, Any], backend: str, stored: int) -> Summary:
     """Return the table; `stored` is the size of the parameters' buffer, in bytes."""
     found = layers(config)
     rows = [(l.name, f"{l.n_in:,}", f"{l.n_out:,}", l.activation, *_counts([l])) for l in found]
@@ -56,7 +70,12 @@ def summary(config: Mapping[str, Any], backend: str, stored: int) -> str:
     memory = f"In memory, padded, the parameters take {stored:,} bytes."
     last = widths[-2] + widths[-1] + 2
     above = " " * (len(rule) - last) + "FLOPs per sample".center(last).rstrip()
-    return "\n".join([head, above, lines[0], rule, *lines[1:-1], rule, lines[-1], step, memory])
+    text = Summary(
+        "\n".join([head, above, lines[0], rule, *lines[1:-1], rule, lines[-1], step, memory])
+    )
+    names = *_HEAD[:-2], *(f"{name} FLOPs" for name in _HEAD[-2:])
+    text.html = html(names, rows[1:], head, f"FLOPs are per sample. {step} {memory}")
+    return text
 
 
 _HEAD = ("layer", "in", "out", "activation", "parameters", "bytes", "forward", "training")

@@ -1,5 +1,7 @@
 """Curves over the epochs, and over learning rates."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from itertools import cycle, product
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from .. import lr_finder
 from . import figures
 from .figures import MaybePath
 
@@ -22,11 +25,16 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 # One marker and one line style for each time that the colours are used up.
 MARKERS = "os^Dv"
 DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+MANY_RATES = 2 * lr_finder.SMOOTHED  # means of so many around each leave something of fewer
+USABLE_FROM = 0.1  # of the fall of the loss: below such rates, it hardly learns
 DEPTH = "viridis"  # for what has an order, as layers have; without its yellow end
 
 
 class LayerNorms(Protocol):
-    """What `fastbp.Norms` records: one entry per epoch, with one norm per layer."""
+    """What `fastbp.Norms` records: one entry per epoch, with one norm per layer.
+
+    It may have `first_epoch`, the epoch of the first entry, as 0 for before training; without, 1.
+    """
 
     activations: Any
     deltas: Any
@@ -44,16 +52,26 @@ _Quantity: TypeAlias = tuple[str, str, str, int]  # title, label, name in Histor
 _LOSS: _Quantity = "Loss", "mean loss per sample", "loss", 1
 _ACCURACY: _Quantity = "Accuracy", "accuracy (% of the samples)", "accuracy", 100
 _Runs: TypeAlias = "dict[Any, History]"  # by name
-_PARTS = {  # prefix in History: role, words, style where there is one run
-    "": ("training", "as seen during the epoch", {"color": OKABE_ITO[0], "marker": "o"}),
-    "val_": ("validation", "after the epoch", {"color": OKABE_ITO[1], "marker": "s"}),
-}
+_Parts: TypeAlias = dict[str, tuple[str, str, dict[str, Any]]]
+
+
+def _parts(held_out: str) -> _Parts:
+    """Return by the prefix in `History`: role, words, style where there is one run."""
+    return {
+        "": ("training", "as seen during the epoch", {"color": OKABE_ITO[0], "marker": "o"}),
+        "val_": (held_out, "after the epoch", {"color": OKABE_ITO[1], "marker": "s"}),
+    }
 
 
 def learning_curves(
-    history: "History | Mapping[str, History]", path: MaybePath = None, title: str | None = None
-) -> "Figure":
+    history: History | Mapping[str, History], path: MaybePath = None, title: str | None = None,
+    held_out: str = "validation",
+) -> Figure:  # fmt: skip
     """Draw loss and accuracy over the epochs, side by side.
+
+    A ring marks the epoch with the smallest validation loss; if `EarlyStopping` or another callback
+    gave the network the weights of an epoch back, that one. Where a few losses are far larger than
+    the rest, the axis is logarithmic; a first epoch that would take most of it is written instead.
 
     Parameters
     ----------
@@ -65,6 +83,8 @@ def learning_curves(
         Where to write the picture; the suffix (`.png`, `.svg`, `.pdf`) selects the format.
     title : str, optional
         Title above the panels; default: the name, if there is one run that has a name.
+    held_out : str, default "validation"
+        What the validation data are: "test", if they are the test set.
 
     Returns
     -------
@@ -94,27 +114,51 @@ def learning_curves(
         where = "" if name is None else f" in {name!r}"
         raise ValueError(f"history must hold at least one epoch; got none{where}")
     classes = any(not all(map(math.isnan, run.accuracy)) for run in runs.values())
-    draw = _one_run if len(runs) == 1 else _several_runs
-    return figures.save(draw(runs, [_LOSS, _ACCURACY][: 1 + classes], title), path)
+    draw, parts = _one_run if len(runs) == 1 else _several_runs, _parts(held_out)
+    return figures.save(draw(runs, [_LOSS, _ACCURACY][: 1 + classes], title, parts), path)
 
 
-def _one_run(runs: _Runs, quantities: list[_Quantity], title: str | None) -> "Figure":
+def _best(run: History) -> tuple[int, str]:
+    """Return the epoch to mark, 0 for none, and what is to be said about it."""
+    if restored := getattr(run, "restored", 0):
+        return restored, "restored"
+    if len(run) < 2 or not any(map(math.isfinite, run.val_loss)):
+        return 0, ""
+    return int(np.nanargmin(run.val_loss)) + 1, "smallest loss"
+
+
+def _ring(axes: Axes, run: History, name: str, factor: int, words: bool) -> None:
+    """Mark the best epoch, on the curve of a quantity if it has one."""
+    epoch, why = _best(run)
+    if epoch and (values := getattr(run, name)):
+        value = factor * values[epoch - 1]
+        label = f"{why}: epoch {epoch:,}, {value:.4g}" if words else None
+        axes.scatter(
+            [epoch], [value], s=110, facecolors="none", edgecolors="black", linewidths=1.5,
+            zorder=3, label=label,
+        )  # fmt: skip
+
+
+def _one_run(runs: _Runs, quantities: list[_Quantity], title: str | None, parts: _Parts) -> Figure:
     ((name, run),) = runs.items()
     title = str(name) if title is None and name is not None else title
     figure, (axes,) = figures.panels(len(quantities), title)
     for place, (heading, label, quantity, factor) in zip(axes, quantities, strict=True):
-        for prefix, (role, words, style) in _PARTS.items():
+        for prefix, (role, words, style) in parts.items():
             values = getattr(run, prefix + quantity)
             if values and not (prefix and all(map(math.isnan, values))):
                 figures.curve(place, values, f"{role}, {words}", style, factor)
         figures.epoch_axis(place, len(run.loss), heading, label)
-        figures.loss_scale(place)
+        figures.fit_scale(place)
+        _ring(place, run, ("val_" if run.val_loss else "") + quantity, factor, words=True)
         place.legend()
     return figure
 
 
-def _several_runs(runs: _Runs, quantities: list[_Quantity], title: str | None) -> "Figure":
-    parts = {p: v for p, v in _PARTS.items() if any(getattr(r, p + "loss") for r in runs.values())}
+def _several_runs(
+    runs: _Runs, quantities: list[_Quantity], title: str | None, parts: _Parts
+) -> Figure:
+    parts = {p: v for p, v in parts.items() if any(getattr(r, p + "loss") for r in runs.values())}
     figure, axes = figures.panels(len(quantities), title, rows=len(parts))
     epochs, marked = max(len(run.loss) for run in runs.values()), len(runs) <= len(OKABE_ITO)
     pairs = product(parts.items(), quantities)
@@ -129,15 +173,20 @@ def _several_runs(runs: _Runs, quantities: list[_Quantity], title: str | None) -
             figures.curve(place, values, name, style, factor, marked=marked)
         heading = f"{role.capitalize()} {heading.lower()}, {words}"
         figures.epoch_axis(place, epochs, heading, label)
-        figures.loss_scale(place)
-    figures.legend_aside(figure, "run")
+        figures.fit_scale(place)
+        if prefix:
+            for run in runs.values():
+                _ring(place, run, prefix + attribute, factor, words=False)
+    ring = "\n(ring: epoch of the\nsmallest validation loss)" if len(parts) > 1 else ""
+    figures.legend_aside(figure, f"run{ring}")
     return figure
 
 
-def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = None) -> "Figure":
+def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = None) -> Figure:
     """Draw how large activations and deltas are in each layer, over the epochs.
 
-    Where the deltas' curves lie ever lower from the output towards layer 1, gradients vanish.
+    Epoch 0 is the state before training; the axes are logarithmic. Where the deltas' curves lie
+    ever lower from the output towards layer 1, gradients vanish.
 
     Parameters
     ----------
@@ -169,28 +218,36 @@ def layer_norms(norms: LayerNorms, path: MaybePath = None, title: str | None = N
     if not norms.activations or not norms.deltas:
         raise ValueError("norms must hold at least one epoch; got none: pass it to fit")
     figure, ((left, right),) = figures.panels(2, title)
-    _layer_curves(left, norms.activations, "Norms of the activations", "mean |a| per sample")
-    _layer_curves(right, norms.deltas, "Norms of the deltas, dC/dz", "mean |delta| per sample")
+    first, words = (
+        getattr(norms, "first_epoch", 1),
+        ("Norms of the activations", "mean |a| per sample"),
+    )
+    _layer_curves(left, norms.activations, *words, first)
+    words = "Norms of the deltas, dC/dz", "mean |delta| per sample"
+    _layer_curves(right, norms.deltas, *words, first)
     figures.legend_aside(figure, "layer")
     return figures.save(figure, path)
 
 
-def _layer_curves(axes: "Axes", epochs: Any, title: str, label: str) -> None:
+def _layer_curves(axes: Axes, epochs: Any, title: str, label: str, first: int) -> None:
     from matplotlib import colormaps
 
     norms = np.array(epochs, float)
     shades = colormaps[DEPTH](np.linspace(0, 0.88, norms.shape[1]))
     for l, (values, shade, marker) in enumerate(zip(norms.T, shades, cycle(MARKERS)), start=1):
         name = f"{l} (output)" if l == norms.shape[1] else l
-        figures.curve(axes, values, name, {"color": shade, "marker": marker}, positive=True)
-    drawn = norms[(norms > 0) & np.isfinite(norms)]
-    if drawn.size and drawn.max() > 10 * drawn.min():
+        style = {"color": shade, "marker": marker}
+        figures.curve(axes, values, name, style, positive=True, first=first)
+    if ((norms > 0) & np.isfinite(norms)).any():
         figures.log_scale(axes)
-    figures.epoch_axis(axes, len(norms), title, label)
+    figures.epoch_axis(axes, len(norms) + first - 1, title, label, first)
 
 
-def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None = None) -> "Figure":
+def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None = None) -> Figure:
     """Draw what a learning-rate finder found: the loss over growing learning rates.
+
+    The usable range is shaded: from the rate at which the loss, smoothed, has fallen by a tenth of
+    all that it falls, to that of its minimum; where it does not fall, there is none.
 
     Parameters
     ----------
@@ -231,6 +288,9 @@ def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None 
     marker = "o" if len(losses) <= figures.MANY_EPOCHS else ""
     label = "loss" + figures.gaps_in_words(losses[np.isnan(losses)], f"{len(losses)}")
     axes.plot(rates, losses, color=OKABE_ITO[0], marker=marker, markersize=4, label=label)
+    if usable := _usable(rates, losses):
+        label = f"usable: {usable[0]:.2g} to {usable[1]:.2g}"
+        axes.axvspan(*usable, color=OKABE_ITO[2], alpha=0.15, linewidth=0, label=label)
     label = f"suggestion: {found.suggestion:.3g}"
     axes.axvline(found.suggestion, color=OKABE_ITO[1], linestyle="--", label=label)
     axes.set(xscale="log", xlabel="learning rate", ylabel=_LOSS[1], ylim=_loss_limits(losses))
@@ -238,6 +298,19 @@ def learning_rates(found: FoundRates, path: MaybePath = None, title: str | None 
     axes.grid(alpha=0.3)
     axes.legend()
     return figures.save(figure, path)
+
+
+def _usable(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float] | None:
+    """Return the rates from which and to which the loss falls, if it does."""
+    losses = losses[: np.argmax(np.append(np.isnan(losses), True))]
+    if not losses.size:
+        return None
+    losses = np.minimum(losses, losses[0])  # where it explodes, it would spoil the means before
+    smooth = lr_finder.smoothed(losses) if len(losses) > MANY_RATES else losses
+    if not (fall := smooth[0] - smooth.min()) > 0:
+        return None
+    lowest = int(smooth.argmin())
+    return rates[np.argmax(smooth <= smooth[0] - USABLE_FROM * fall)], rates[lowest]
 
 
 def _loss_limits(losses: np.ndarray) -> tuple[float, float]:

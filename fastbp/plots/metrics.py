@@ -1,28 +1,27 @@
-"""How well a network predicts, of each class or of numbers; and the norms of its layers."""
+"""How well a network predicts: each class, several labels, or numbers."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._support import checks
-from ..engines import get_backend
-from ..history import History
-from ..model.scaling import known, standardised
+from .._support import notes as kept
 from ..network import Network
 from ..reference import Targets
 from ..reference.records import NUMBERS, predicts
 
-_Layers = list[np.ndarray]
 MOST_CLASSES = 1000  # a larger matrix takes GiB of memory, and nobody could read it
 
 
 def confusion(net: Network, X: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Return counts[i, j]: how many samples of class i the network predicts as class j."""
     classes = max(2, net.sizes[-1])
+    outputs, true = _outputs(net, X, labels, "a confusion matrix")
     if classes > MOST_CLASSES:
         raise ValueError(f"a confusion matrix shows up to {MOST_CLASSES} classes; got {classes}")
-    outputs, true = _outputs(net, X, labels)
     pairs = true * classes + outputs.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -34,12 +33,35 @@ class PerClass(NamedTuple):
     right: np.ndarray  # (n,) int64: those of them that are classified right
     precision: np.ndarray  # (n,) float64: right / predicted as the class
     recall: np.ndarray  # (n,) float64: right / samples
-    f1: np.ndarray  # (n,) float64: harmonic mean, 2 right / (samples + predicted as the class)
+    f1: np.ndarray  # (n,) float64: harmonic mean, 2 right / (samples + predicted)
 
 
 def per_class(counts: np.ndarray) -> PerClass:
     """Return the figures of each class, from what `confusion` returns."""
-    samples, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    return _shares(counts.sum(axis=1), counts.sum(axis=0), counts.diagonal())
+
+
+class PerLabel(NamedTuple):
+    """Figures of each of several labels, whose samples are those with a 1 in its column of y."""
+
+    figures: PerClass
+    wrong: np.ndarray  # (n,) int64: samples that are said to have the label, and have not
+    all_right: int  # samples with all labels right
+    samples: int
+
+
+def per_label(net: Network, X: ArrayLike, y: ArrayLike) -> PerLabel:
+    """Return the figures of each of several labels."""
+    rows = checks.samples(X, net.sizes[0])
+    need(LABELS, "a picture of labels", net, y)
+    true, predicted = targets_of(net, y, rows.shape[0], "labels").values > 0, net.predict(rows) > 0
+    right = (true & predicted).sum(axis=0)
+    each = _shares(true.sum(axis=0), predicted.sum(axis=0), right)
+    all_right = int((true == predicted).all(axis=1).sum())
+    return PerLabel(each, predicted.sum(axis=0) - right, all_right, len(true))
+
+
+def _shares(samples: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> PerClass:
     with np.errstate(all="ignore"):
         f1 = 2 * right / (samples + predicted)
         return PerClass(samples, right, right / predicted, right / samples, f1)
@@ -53,16 +75,36 @@ class Mistakes(NamedTuple):
     predicted: np.ndarray  # (k,) int64: predicted classes
     # (k,) float: output of the predicted class; a probability with softmax and with one sigmoid
     confidence: np.ndarray
+    confidence_of_true: np.ndarray  # (k,) float: the same, of the true class
     total: int  # number of all mistakes
+    samples: int
+
+    def __str__(self) -> str:
+        """Return in words which mistakes these are."""
+        shown, all_of_them = len(self.indices), f"in {self.samples:,} samples"
+        if self.total == 0:
+            return f"No mistakes {all_of_them}"
+        if self.total == 1:
+            return f"The only mistake {all_of_them}"
+        which = "All" if shown == self.total else f"The {shown} most confident of"
+        return f"{which} {self.total:,} mistakes {all_of_them}"
 
 
 def mistakes(net: Network, X: ArrayLike, labels: ArrayLike, most: int) -> Mistakes:
     """Return up to `most` samples that are classified wrong with the largest outputs."""
-    outputs, true = _outputs(net, X, labels)
+    outputs, true = _outputs(net, X, labels, "a picture of mistakes")
     predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    return Mistakes(worst, true[worst], predicted[worst], confidence[worst], len(wrong))
+    known = outputs[worst, true[worst]]
+    found = worst, true[worst], predicted[worst], confidence[worst], known
+    return Mistakes(*found, len(wrong), len(true))
+
+
+def output_in_words(net: Network, value: float) -> str:
+    """Return an output of a class: in %, if it is a probability."""
+    probable = net.config["output"] == "softmax" or net.sizes[-1] == 1
+    return f"{100 * value:.2f} %" if probable else f"{value:.3f}"
 
 
 class Regression(NamedTuple):
@@ -108,6 +150,11 @@ def regression(
     >>> regression(net, [[0], [1], [2]], [0, 2, 5]).mae
     0.3333333333333333
     """
+    return compared(*predictions(net, X, y), mean)
+
+
+def predictions(net: Network, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true numbers and those that a network predicts, each (n, n_out) float64."""
     if not predicts_numbers(net):
         raise ValueError(f"R2 and MAE are for a network that predicts numbers; got {net}")
     rows = checks.samples(X, net.sizes[0])
@@ -116,7 +163,14 @@ def regression(
     outputs = net.feedforward(rows).astype(np.float64)
     if y.shape != outputs.shape and y.shape != (outputs.size,):
         raise ValueError(f"y must have shape {outputs.shape}; got {y.shape}")
-    y = y.reshape(outputs.shape)
+    return y.reshape(outputs.shape), outputs
+
+
+@np.errstate(all="ignore")
+def compared(
+    y: np.ndarray, outputs: np.ndarray, mean: float | ArrayLike | None = None
+) -> Regression:
+    """Return the figures of what `predictions` returns, or of some of its columns."""
     error, spread = outputs - y, y - y.mean(axis=0)
     squares, total = (error**2).sum(axis=0), (spread**2).sum(axis=0)
     constant = total == 0
@@ -135,118 +189,59 @@ def predicts_numbers(net: Network) -> bool:
     return predicts(config["loss"], config["output"], net.sizes[-1]) == NUMBERS
 
 
-def _outputs(net: Network, X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+# What a network is judged by: one class for each sample, several labels, or numbers.
+CLASSES, LABELS = "classes", "labels"
+_NEEDED = {
+    CLASSES: "one class for each sample, as integers or one-hot rows",
+    LABELS: "0 or 1 for each of several sigmoids, with the loss cross-entropy",
+    NUMBERS: "a network that predicts numbers",
+}
+_INSTEAD = {
+    CLASSES: "one class for each sample: draw the confusion matrix or mistakes",
+    LABELS: "0 or 1 for each of several labels: draw labels",
+    NUMBERS: "numbers: draw predicted or residuals",
+}
+
+
+def task(net: Network, y: ArrayLike) -> str:
+    """Return what the network is judged by: `CLASSES`, `LABELS` or `NUMBERS`."""
+    y = checks.numbers_array("labels", y)
+    targets = targets_of(net, y, y.shape[0] if y.ndim else 1, "labels")
+    if predicts_numbers(net) and not targets.classes:
+        return NUMBERS
+    checks.classes(targets, y, (net.config["loss"], net.config["output"]))
+    return LABELS if targets.flags and net.sizes[-1] > 1 else CLASSES
+
+
+def need(wanted: str, picture: str, net: Network, y: ArrayLike) -> None:
+    """Raise ValueError, which says what to draw instead, if a picture shows another task."""
+    if (found := task(net, y)) != wanted:
+        raise ValueError(f"{picture} needs {_NEEDED[wanted]}; got {_INSTEAD[found]}")
+
+
+def _outputs(
+    net: Network, X: ArrayLike, labels: ArrayLike, picture: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Return an output for each class, and the labels; one sigmoid is of the classes 0 and 1."""
     rows = checks.samples(X, net.sizes[0])
-    net.evaluate(rows, labels)  # raises for what are no classes
-    targets, outputs = _targets(net, labels, rows.shape[0], "labels"), net.feedforward(rows)
+    targets = targets_of(net, labels, rows.shape[0], "labels")
+    need(CLASSES, picture, net, labels)
+    outputs = net.feedforward(rows)
     if net.sizes[-1] == 1:
         return np.hstack([1 - outputs, outputs]), targets.values[:, 0].astype(np.int64)
-    if not targets.labels.size:
-        raise ValueError("labels must be one class of each sample, (n,) integers; got rows")
     return outputs, targets.labels
 
 
-def _targets(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
+def targets_of(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
+    """Return what n samples are to be, as labels or as rows, if it fits the network."""
     kind = net.config["loss"], net.config["output"]
     return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=kind)
 
 
-class Norms:
-    """A callback of `Network.fit` that records the norms of each layer on a fixed probe batch.
-
-    After each epoch, the mean over the probe's samples of the Euclidean norms |a_l| and |delta_l|,
-    where delta_l = dC/dz_l is the error of one sample's own loss. Deltas that shrink from layer to
-    layer towards the inputs by a constant factor are vanishing gradients.
-
-    Parameters
-    ----------
-    X : (batch, n_in) array
-        The probe: a few hundred samples suffice. Both are copied.
-    y : (batch,) integer labels, or (batch, n_out) targets
-
-    Attributes
-    ----------
-    activations, deltas : list of tuple of float
-        One entry per epoch, with one norm for each layer of weights, the output last. A wider
-        layer has larger norms. Norms that overflow are infinite.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If X and y are not numbers for a batch of samples; after the first epoch of a training, if
-        they do not fit the network, or if it has another number of layers than the one before.
-
-    References
-    ----------
-    Nielsen, *Neural Networks and Deep Learning*, ch. 5: the vanishing gradient problem.
-
-    Examples
-    --------
-    >>> import fastbp
-    >>> X, y, *_ = fastbp.datasets.load("digits")
-    >>> net = fastbp.Network([64, 30, 30, 10], input_scale=1 / 16, seed=0)
-    >>> norms = Norms(X[:200], y[:200])
-    >>> history = net.fit(X, y, epochs=3, batch_size=10, learning_rate=0.5, callbacks=[norms])
-    >>> norms.deltas[0][0] < norms.deltas[0][1] < norms.deltas[0][2]
-    True
-    """
-
-    def __init__(self, X: ArrayLike, y: ArrayLike) -> None:
-        rows: Any = X if checks.is_sparse(X) else checks.numbers_array("X", X)
-        self._X = checks.samples(rows, rows.shape[-1] if rows.ndim else 1).copy()
-        self._y = checks.numbers_array("y", y).copy()
-        n = self._X.shape[0]
-        if self._y.shape[:1] != (n,):
-            raise ValueError(f"y must have one entry per sample, {n}; got shape {self._y.shape}")
-        self.activations: list[tuple[float, ...]] = []
-        self.deltas: list[tuple[float, ...]] = []
-
-    def on_epoch_end(self, net: Network, history: History) -> None:
-        """Record the norms of the network as it is now."""
-        layers = net.num_layers - 1
-        if self.deltas and (known := len(self.deltas[-1])) != layers:
-            raise ValueError(
-                f"norms hold networks of {known} layers; got one of {layers}: use another Norms"
-            )
-        with np.errstate(all="ignore"):
-            activations, deltas = backprop(net, self._X, self._y)
-            self.activations.append(tuple(map(_mean_norm, activations)))
-            self.deltas.append(tuple(map(_mean_norm, deltas)))
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return all norms, for a training that is resumed."""
-        series = {"activations": self.activations, "deltas": self.deltas}
-        return {name: np.array(values, np.float64) for name, values in series.items()}
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` returned."""
-        self.activations = list(map(tuple, state["activations"].tolist()))
-        self.deltas = list(map(tuple, state["deltas"].tolist()))
-
-
-def backprop(net: Network, X: Any, y: np.ndarray) -> tuple[_Layers, _Layers]:
-    """Return the activations and the deltas of all layers, computed by the network's backend."""
-    backend, config = get_backend(net.backend), net.config
-
-    def affine(x: Any, W: np.ndarray, b: np.ndarray) -> np.ndarray:  # sparse inputs stay sparse
-        z: np.ndarray = x @ W.T + b if checks.is_sparse(x) else backend.affine(x, W, b)
-        return z
-
-    scaling, X = known(config["scale"], net.scaling), checks.samples(X, net.sizes[0])
-    X = standardised(scaling, X, net.dtype)
-    checks.finite("X", X, net.dtype, config["input_scale"])
-    y = _targets(net, y, X.shape[0], "y").rows(slice(None), net.sizes[-1])
-    biases = net.biases or [np.zeros(len(W), net.dtype) for W in net.weights]
-    a = [X.astype(net.dtype) * net.dtype.type(config["input_scale"])]
-    for W, b in zip(net.weights[:-1], biases[:-1], strict=True):
-        a.append(getattr(backend, config["activation"])(affine(a[-1], W, b)))
-    z = affine(a[-1], net.weights[-1], biases[-1])
-    output, *deltas, _ = backend.output_delta(config["loss"], config["output"], z, y)
-    for W_next, a_here in zip(net.weights[:0:-1], a[:0:-1], strict=True):
-        deltas.append(backend.backprop_delta(W_next, deltas[-1], a_here, config["activation"]))
-    return [*a[1:], output], deltas[::-1]
-
-
-def _mean_norm(rows: np.ndarray) -> float:
-    return float(np.linalg.norm(rows.astype(np.float64), axis=1).mean())
+def output_names(net: Network) -> list[str]:
+    """Return what the outputs of a network stand for: classes, labels, or the numbers predicted."""
+    n_out, label = net.sizes[-1], net.notes.get("label")
+    if not predicts_numbers(net) or "classes" in net.notes:
+        return [str(name) for name in kept.classes(net.notes, max(2, n_out))]
+    names = label if isinstance(label, list) else [label or "output"]
+    return [str(names[k]) if len(names) == n_out else f"output {k}" for k in range(n_out)]

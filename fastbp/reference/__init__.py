@@ -6,13 +6,13 @@ meant to be fast; everything is meant to be read.
 Inputs come first, outputs last; outputs are fully overwritten and must not alias an input. These
 are the arrays, of one float dtype unless a function says otherwise:
 
-===================  ===============  =============================================================
-x, a_prev            (batch, n_in)    inputs of a layer, a sample per row
-W, dW                (n_out, n_in)    weights, and the gradient of the mean loss of a batch in them
-b, db                (n_out,)         biases, and the same for them
-z, a, y, delta, out  (batch, n_out)   weighted inputs, activations f(z), targets, and errors dC/dz
-losses               (batch,)         C of each sample, float64
-===================  ===============  =============================================================
+| arrays | shape | what they hold |
+|---|---|---|
+| x, a_prev | (batch, n_in) | inputs of a layer, a sample per row |
+| W, dW | (n_out, n_in) | weights, and the gradient of the mean loss of a batch in them |
+| b, db | (n_out,) | biases, and the same for them |
+| z, a, y, delta, out | (batch, n_out) | weighted inputs, activations f(z), targets, errors dC/dz |
+| losses | (batch,) | C of each sample, float64 |
 
 A whole network takes X and y as (batch, ...) rows, and `weights`, `biases`, `dW`, `db` as sequences
 of one array for each layer above the inputs.

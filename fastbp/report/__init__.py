@@ -1,5 +1,7 @@
 """One HTML page about a network, with its images inside."""
 
+from __future__ import annotations
+
 import base64
 import io
 import math
@@ -49,8 +51,8 @@ _CAPTIONS = {
 
 
 def write(
-    path: figures.FilePath, net: "Network", X: ArrayLike, labels: ArrayLike, *,
-    history: "History | None" = None, norms: LayerNorms | None = None,
+    path: figures.FilePath, net: Network, X: ArrayLike, labels: ArrayLike, *,
+    history: History | None = None, norms: LayerNorms | None = None,
     rates: FoundRates | None = None, title: str = "A network",
 ) -> None:  # fmt: skip
     """Write one self-contained HTML page about a network: facts, figures of each class, pictures.
@@ -111,7 +113,7 @@ def write(
     files.write_text(path, page)
 
 
-def _section(heading: str, draw: "Callable[[], str | Figure]") -> str:
+def _section(heading: str, draw: Callable[[], str | Figure]) -> str:
     try:
         found = draw()
         body = found if isinstance(found, str) else _picture(found, escape(_CAPTIONS[heading]))
@@ -131,7 +133,7 @@ def _facts(facts: dict[str, str]) -> str:
     return f'<table class="facts">\n{"".join(rows)}</table>'
 
 
-def _configuration(net: "Network") -> dict[str, str]:
+def _configuration(net: Network) -> dict[str, str]:
     c = net.config
     return {
         "neurons per layer, the inputs first": " - ".join(f"{size:,}" for size in net.sizes),
@@ -145,7 +147,7 @@ def _configuration(net: "Network") -> dict[str, str]:
     }
 
 
-def _training(history: "History") -> dict[str, str]:
+def _training(history: History) -> dict[str, str]:
     shares, speeds, best = history.val_accuracy, history.samples_per_second, ""
     if any(map(math.isfinite, shares)):
         epoch = int(np.nanargmax(shares))
@@ -166,7 +168,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %" if math.isfinite(share) else "–"
 
 
-def _classes(net: "Network", X: ArrayLike, labels: ArrayLike) -> str:
+def _classes(net: Network, X: ArrayLike, labels: ArrayLike) -> str:
     counts = metrics.confusion(net, X, labels)
     wrong = counts - np.diag(counts.diagonal())
     rows, names = [], [escape(str(name)) for name in kept.classes(net.notes, len(counts))]
@@ -180,7 +182,7 @@ def _classes(net: "Network", X: ArrayLike, labels: ArrayLike) -> str:
     return f'<div class="wide">{table}</div>\n<p class="note">{_MEANINGS}</p>'
 
 
-def _picture(figure: "Figure", caption: str) -> str:
+def _picture(figure: Figure, caption: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     # The size that its letters were made for.

@@ -1,10 +1,170 @@
-"""Training: what `Network.fit` is made of.
+"""Training in depth: everything that `Network.fit` can do, and what it is made of.
 
-To follow it takes nine words. A *recipe* holds the options, checked. A *source* brings samples to a
-*trainer*, which learns them many steps in a call. The *state* is what a step changes. The *loop*
-runs the epochs, tells *callbacks*, asks the *schedule* for learning rates, and writes the
-*history*. A *rule* says how weights follow the gradient. Several ranks run the same loop; one rank
-is a communicator of size one.
+## A training with everything
+
+>>> import fastbp
+>>> X, y, X_test, y_test = fastbp.datasets.load("digits")
+>>> X, y, X_val, y_val = fastbp.datasets.hold_out(X, y)
+>>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+>>> found = fastbp.find_learning_rate(net, X, y, batch_size=10)
+>>> history = net.fit(
+...     X, y, epochs=100, batch_size=10,
+...     learning_rate=fastbp.schedules.Cosine(found.suggestion, epochs=100),
+...     validation_data=(X_val, y_val),
+...     callbacks=[fastbp.callbacks.EarlyStopping(patience=5)],
+... )
+>>> history.stopped[:18], max(history.val_accuracy) > 0.95
+('no better val_loss', True)
+
+- `find_learning_rate` trains a copy at growing rates and suggests one.
+- `fastbp.schedules` change the rate from epoch to epoch.
+- `fastbp.callbacks.EarlyStopping` ends the training when the validation loss no longer falls, and
+  restores the best weights. `StopOnDivergence` restores the best weights instead of raising;
+  `Checkpoint` saves the network every few epochs, or the best one; `CSVLog` and `JSONLog` write a
+  line for each epoch. A callback of your own has `on_epoch_end(net, history)`, and ends the
+  training by setting `history.stopped` to its reason.
+- `verbose=True` logs a line for each epoch to the logger "fastbp", or prints it where the program
+  handles no logs. `progress=True` shows bars, in a terminal or a notebook (tqdm): up to 30 epochs
+  have one each, and more share one.
+- `fit` called again goes on from the weights that the network has, and returns a new history.
+- `threads=2` lets two threads take part. The result has the same bits for any number.
+
+## Samples, targets and batches
+
+`X` is `(n, n_in)`, of any real dtype. Images of uint8 are taken as they are; a table of pandas and
+a sparse matrix of SciPy, whose zeros are skipped, are taken too. `X` is never modified. `y` is
+`(n,)` integer labels, or `(n, n_out)` targets.
+
+A step follows the mean gradient of `batch_size` samples. A last, smaller batch is trained too, and
+a `batch_size` larger than the number of samples is clipped to it, with a warning. The loss and
+accuracy in the history are means over the samples of an epoch, each taken before its own step;
+validation is evaluated after the epoch. `sample_weight` counts samples more or less: the loss of a
+batch is the weighted mean.
+
+`shuffle=True` draws a new order for each epoch, by the network's own generator, unless one batch
+holds all samples. `order` is a function that returns the order of the next epoch instead, a
+permutation of `range(n)`.
+
+Targets that the output cannot reach, such as 3.0 with a sigmoid, bring a warning; regressions take
+`output="identity"`.
+
+## Validation
+
+`validation_split=0.1` holds a tenth of X and y out of the training and evaluates it after each
+epoch. Which rows these are is decided by `fastbp.datasets.hold_out`, by a seed of its own: each
+class has its part, and the rows are the same in each call and when a training is resumed.
+`sample_weight` stays with its samples, and a memory map stays in its file. For chunks and for
+several processes, which `validation_split` does not go with, call `hold_out` yourself and pass
+`validation_data=(X_val, y_val)`. Keep the test data for the end: what stops a training or chooses
+a learning rate is no longer a test.
+
+## Optimisers
+
+>>> history = net.fit(X, y, epochs=2, batch_size=32, learning_rate=0.001, optimizer="adam")
+>>> rule = fastbp.SGD(momentum=0.9, nesterov=True, l2=1e-4, clip_norm=1.0)
+>>> history = net.fit(X, y, epochs=2, batch_size=32, learning_rate=0.1, optimizer=rule)
+
+A name ("sgd", "momentum", "nesterov", "adam") starts anew with each `fit`; an object, `SGD` or
+`Adam`, keeps its momenta and goes on from the `fit` before. Plain SGD is fused with
+back-propagation; the others make one more pass over all weights after each batch.
+
+## When it diverges, and when it is interrupted
+
+A loss, gradient or weight that becomes NaN or infinite ends the training with
+`fastbp.DivergenceError`, which names epoch, step and layer. The network keeps the weights from
+before the first such step. Ctrl-C is answered within 0.2 seconds and leaves the weights of a whole
+step.
+
+While one thread trains a network, others may predict with it; a second thread that would train it
+gets a `RuntimeError`.
+
+## Stopping and resuming
+
+>>> import os, tempfile
+>>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+>>> def network(): return fastbp.Network([64, 30, 10], input_scale=1 / 16, seed=0)
+>>> settings = {"batch_size": 32, "learning_rate": 0.1}
+>>> history = network().fit(X, y, epochs=3, checkpoint=path, **settings)
+>>> resumed, whole = network(), network()
+>>> len(resumed.fit(X, y, epochs=5, resume=path, **settings))
+5
+>>> history = whole.fit(X, y, epochs=5, **settings)
+>>> bool((resumed.to_vector() == whole.to_vector()).all())
+True
+
+`checkpoint` keeps the state of the training in a file: at the start, every `checkpoint_every`
+seconds (60), at Ctrl-C and SIGTERM, and at the end. The file is replaced whole or not at all.
+`resume` goes on from it, mid-epoch too, and ends with the bits of a training that was never
+stopped. Network, data and arguments must be those that the training began with, except for
+`epochs`, `threads`, `progress` and `verbose`. A schedule or callback whose attributes a file
+cannot hold is refused.
+
+## More samples than memory holds
+
+A `numpy.memmap`, such as `np.load("X.npy", mmap_mode="r")`, is read a few megabytes at a time, in
+the order of the epoch, and gives the same bits as an array in memory. Or pass an iterable of
+chunks `(X, y)` in place of X and y, which is gone through anew for each epoch:
+
+>>> import pathlib, numpy as np
+>>> folder = pathlib.Path(tempfile.mkdtemp())
+>>> for day in range(3):
+...     np.savez(folder / f"{day}.npz", X=X[day::3], y=y[day::3])
+>>> class Days:
+...     def __iter__(self):
+...         for path in sorted(folder.glob("*.npz")):
+...             day = np.load(path)
+...             yield day["X"], day["y"]
+>>> history = network().fit(Days(), epochs=5, batch_size=32, learning_rate=0.1)
+
+One chunk is in memory at a time. Each batch comes from one chunk, and so does the order that
+`shuffle` draws. The history holds whole epochs, and the optimiser goes on from chunk to chunk.
+Where shuffled reading is slow, as on rotating disks, chunks are the better choice.
+
+On a file of 4.7 GB (the bytes of MNIST a hundred times over), an epoch takes 138 MB more memory
+than before it, of which 24 bytes a sample are the order and the label; in chunks of 39 MB it takes
+170 MB. Pages of the file that stay in memory belong to the system, which takes them back when
+needed.
+
+## Several processes and machines
+
+With mpi4py and an MPI (the extra `mpi` brings both), all processes of a program that `mpiexec`
+starts call `fit` with the same arguments:
+
+    from mpi4py import MPI
+
+    X = np.load("X.npy", mmap_mode="r")  # each process reads its own rows alone
+    net.fit(X, y, epochs=20, batch_size=2048, learning_rate=0.1, comm=MPI.COMM_WORLD)
+
+From the shell: `mpiexec -n 4 fastbp train --distributed --data mnist --hidden 512,512 --batch-size
+2048`.
+
+The processes (ranks) share each batch and take the steps that one process would, up to rounding;
+the same number of ranks gives the same bits. The data are cut into as many strips as a batch has
+places, each strip is shuffled by itself, and a batch takes one sample of each strip. So each rank
+always reads the same rows, and no batch depends on the number of ranks: a checkpoint can go on
+with another number. Plain `fit` shuffles all samples together, so its steps are different ones.
+With `shuffle=False` a batch takes one sample of each strip, in order.
+
+`sync_every=k` lets ranks take k steps by themselves and average their weights then. That is
+another training, for batches so small that a step takes less time than a message. `threads` is per
+rank.
+
+Rank 0 alone calls callbacks, prints and saves. Ranks with different data (of a memory map, a few
+rows are compared), version, seed or configuration are refused before the first step; NaN on one
+rank stops all; an error or a kill of one ends all. In a program that does more than `fit`, start
+`mpiexec -n 4 python -m mpi4py program.py`, so that its own errors end all ranks too.
+
+More ranks pay off where a rank's share of a batch takes longer than adding up the gradients. On
+one machine, try `threads` first. Measured figures are in `asv_benchmarks/README.md`. To search for
+settings with many processes, use the estimators with joblib, as `scripts/search.py` does.
+
+## What it is made of
+
+To follow `fit` in the source takes nine words. A *recipe* holds the options, checked. A *source*
+brings samples to a *trainer*, which learns them many steps in a call. The *state* is what a step
+changes. The *loop* runs the epochs, tells *callbacks*, asks the *schedule* for learning rates, and
+writes the *history*. A *rule* says how weights follow the gradient. Several ranks run the same
+loop; one rank is a communicator of size one.
 """
 
 from collections.abc import Callable

@@ -21,9 +21,9 @@ APART = 100  # times as large in root mean square: columns of one unit stay belo
 compared: WeakSet[Any] = WeakSet()
 
 
-def moments(X: Any, name: str) -> Moments:
-    """Return the moments of checked rows; raise for a value that is not finite."""
-    found = scaling.moments(X)
+def moments(X: Any, name: str, rows: np.ndarray | None = None) -> Moments:
+    """Return the moments of checked rows, all or some; raise for a value that is not finite."""
+    found = scaling.moments(X, rows)
     if not scaling.is_finite(found):
         # Squares overflow in float64 alone: there, values are to be 1e-2 of the root of what fits.
         room = 100 * math.sqrt(found.n) * math.sqrt(np.finfo(np.float64).max)

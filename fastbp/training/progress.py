@@ -2,38 +2,38 @@
 
 import logging
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
 
+from .._support.shown import number
 from ..history import History
 from .loop import Loop
 
 logger = logging.getLogger("fastbp")
+MOST_BARS = 30  # of a training; a notebook with thousands can hardly be opened
+BAR = "{l_bar}{bar}| {elapsed}<{remaining}, {rate_fmt}{postfix}"  # about 100 columns
 
 
 def epoch_line(history: History, epochs: int) -> str:
     """Return the newest epoch as a line; what was not measured is left out."""
-    last = {name: value for name, value in history.last().items() if not math.isnan(value)}
-    parts = []
-    for name, words in _WORDS.items():
-        if name in last:
-            validation = last.get(f"val_{name}")
-            beside = "" if validation is None else f" (val {_number(validation)})"
-            parts.append(words(last[name]) + beside)
+    last = history.last()
+    parts = results(last) + [words(last[name]) for name, words in _OTHERS.items() if name in last]
     return f"epoch {len(history):{len(str(epochs))}}/{epochs}: {', '.join(parts)}"
 
 
-def _number(value: float) -> str:
-    """Return four digits behind the point, or three significant ones where those would be zeros."""
-    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e6 else f"{value:.2e}"
+def results(measured: dict[str, float]) -> list[str]:
+    """Return loss and accuracy in words, with those of validation; NaN is left out."""
+    known = {name: number(value) for name, value in measured.items() if not math.isnan(value)}
+    beside = {name: f" (val {known[f'val_{name}']})" for name in known if f"val_{name}" in known}
+    return [f"{k} {known[k]}{beside.get(k, '')}" for k in ("loss", "accuracy") if k in known]
 
 
-_WORDS: dict[str, Callable[[float], str]] = {
-    "loss": lambda value: f"loss {_number(value)}",
-    "accuracy": lambda value: f"accuracy {_number(value)}",
+_OTHERS: dict[str, Callable[[float], str]] = {
     "learning_rate": "rate {:.3g}".format,
     "seconds": "{:.3f} s".format,
     "samples_per_second": "{:,.0f} samples/s".format,
@@ -86,20 +86,30 @@ class BookLines:
 
 
 class ProgressBar:
-    """The callback that counts samples; beside them, loss and accuracy of the epoch so far."""
+    """The callback that counts samples; beside them, loss and accuracy of the epoch so far.
+
+    A few epochs have a bar each, which stays, with what the epoch came to; many share one.
+    """
 
     def __init__(self, loop: Loop, tqdm: Any) -> None:
         self._loop, self._tqdm, self._seen = loop, tqdm, 0  # samples of the epoch
         self._bar: Any = None
+        self._each = loop.recipe.epochs <= MOST_BARS
 
     def on_epoch_begin(self, net: Any, history: History) -> None:
-        """Open the bar, where the training begins."""
-        if self._bar is None:
-            loop, n = self._loop, self._loop.source.n
+        """Open a bar, unless there is one, or name the epoch at that."""
+        loop, n = self._loop, self._loop.source.n
+        if len(history) >= loop.recipe.epochs or history.stopped:
+            return
+        if self._bar is not None:
+            self._bar.set_description_str(self._epoch(len(history) + 1), refresh=False)
+        else:
             self._seen = loop.position
+            before = 0 if self._each else len(history) * n
             self._bar = self._tqdm(
-                total=loop.recipe.epochs * n or None, initial=len(history) * n + self._seen,
-                unit=" samples", unit_scale=True, leave=False, dynamic_ncols=True,
+                total=self._total(), initial=before + self._seen, unit="", unit_scale=True,
+                dynamic_ncols=True, bar_format=BAR, desc=self._epoch(len(history) + 1),
+                file=_stream(),
             )  # fmt: skip
 
     def on_slice_end(self, net: Any, history: History) -> None:
@@ -108,29 +118,58 @@ class ProgressBar:
         self._seen += loop.slice_samples
         if not n or self._seen < n:  # of many short epochs at once only the end is shown
             loss, hits, penalty = loop.slices.steps.totals[0]
-            self._show((loss + penalty) / self._seen, hits / self._seen)
+            accuracy = hits / self._seen if loop.source.classes else math.nan
+            before = history.last() if len(history) and not self._each else {}  # for the validation
+            self._show({**before, "loss": (loss + penalty) / self._seen, "accuracy": accuracy})
         self._bar.update(loop.slice_samples)
 
     def on_epoch_end(self, net: Any, history: History) -> None:
-        """Show the means of the epoch."""
-        self._bar.total = self._loop.recipe.epochs * self._loop.source.n  # of chunks known only now
+        """Show what the epoch came to."""
+        # Of chunks it is known only now; of many short epochs at once the bar is that of the last.
+        self._bar.total = self._seen if self._each else self._total()
         self._seen = 0
-        self._show(history.loss[-1], history.accuracy[-1])
+        self._bar.set_description_str(self._epoch(len(history)), refresh=False)
+        self._show(history.last())
+        if self._each:
+            self._close()
+
+    def on_fit_end(self, net: Any, history: History) -> None:
+        """Fill the bar of a training that was ended early on purpose."""
+        if history.stopped and not self._each:
+            self._bar.total = self._bar.n
 
     def on_exit(self, net: Any, history: History) -> None:
         """Close the bar."""
         if self._bar is not None:
-            self._bar.close()
+            self._close()
 
-    def _show(self, loss: float, accuracy: float) -> None:
-        beside = f", accuracy {_number(accuracy)}" if self._loop.source.classes else ""
-        self._bar.set_postfix_str(f"loss {_number(loss)}{beside}", refresh=False)
+    def _close(self) -> None:
+        self._bar.close()
+        self._bar = None
+
+    def _total(self) -> int | None:
+        epochs = 1 if self._each else self._loop.recipe.epochs
+        return epochs * self._loop.source.n or None
+
+    def _epoch(self, number: int) -> str:
+        epochs = self._loop.recipe.epochs
+        return f"epoch {number:{len(str(epochs))}}/{epochs}"
+
+    def _show(self, measured: dict[str, float]) -> None:
+        self._bar.set_postfix_str(", ".join(results(measured)), refresh=False)
+
+
+def _stream() -> Any:
+    # Text that a notebook gets from stderr stands on red, as if something were wrong.
+    return sys.stdout if type(sys.stderr).__module__.startswith("ipykernel.") else sys.stderr
 
 
 def tqdm_class() -> Any:
     """Return tqdm's bar, or None with a warning where tqdm is missing."""
     try:
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets, a notebook's bars are text
+            from tqdm.auto import tqdm
     except ImportError:
         logger.warning("no progress bar: tqdm is missing (pip install 'fastbp[progress]')")
         return None

@@ -79,10 +79,13 @@ class Ranks:
         """Return the size of a batch of all ranks, checked, for n samples."""
         if n < self.size:
             raise ValueError(f"there are more ranks, {self.size}, than samples, {n}: start fewer")
-        if checks.batch_size("batch_size", value, n) < self.size:
+        size = min(n, checks.positive_int("batch_size", value))
+        if self.rank == 0:
+            checks.batch_size("batch_size", value, n)  # which warns
+        if size < self.size:
             least = f"the {self.size} ranks, which share each batch"
             raise ValueError(f"batch_size must be at least {least}; got {value}")
-        return int(value)
+        return size
 
     def share(self, n: int) -> slice:
         """Return this rank's share of n things in a row."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import optimizers, schedules
-from .._support import checks
+from .._support import checks, split
 from ..model import file as model_file
 from ..reference.records import Memory, Rule
 from .ranks import Ranks
@@ -44,6 +44,12 @@ class Data(NamedTuple):
     y: np.ndarray  # (n,) or (n, n_out)
     weights: np.ndarray | None = None  # (n,)
     names: list[Any] | None = None  # of the columns of a table
+    rows: np.ndarray | None = None  # int64, those to train on, where not all are
+
+    @property
+    def trained(self) -> int:
+        """The number of samples to train on."""
+        return self.n if self.rows is None else len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,9 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
         if (weights := given["sample_weight"]) is not None:
             checked_weights = checks.sample_weight("sample_weight", weights, data.n, dtype)
             data = data._replace(weights=checked_weights)
-        batch_size = ranks.batch_size(given["batch_size"], data.n)
+        if share := checks.share("validation_split", given["validation_split"]):
+            data, validation = _divided(data, share)
+        batch_size = ranks.batch_size(given["batch_size"], data.trained)
     if (pair := given["validation_data"]) is not None:
         validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
     optimizer = optimizers.optimizer(given["optimizer"])
@@ -111,6 +119,10 @@ def _refuse_what_does_not_apply(y: Any, given: Given) -> None:
     for name in _NOT_WITH_CHUNKS if y is None else ():
         if given[name] is not None:
             raise TypeError(f"{name} needs X and y: it does not apply to chunks")
+    others = {"chunks": y is None, **{k: given[k] is not None for k in ("validation_data", "comm")}}
+    if given["validation_split"] and (found := [name for name, there in others.items() if there]):
+        advice = "divide the samples by datasets.hold_out, and pass validation_data"
+        raise TypeError(f"validation_split does not apply with {found[0]}: {advice}")
     ordered = given["order"] is not None
     if ordered and given["comm"] is not None:
         raise TypeError("order does not apply with comm: the ranks draw an order of their own")
@@ -132,6 +144,16 @@ def _pair(learner: Learner, X: Any, y: Any, names: tuple[str, str]) -> Data:
     if y.shape[:1] != (n := X.shape[0],):
         raise ValueError(f"{names[1]} must have one entry per sample, {n}; got shape {y.shape}")
     return Data(n, X, y, names=columns)
+
+
+def _divided(data: Data, share: float) -> tuple[Data, Data]:
+    """Return the samples to train on and a copy of those held out, as `datasets.hold_out` does."""
+    if data.n < 2:
+        raise ValueError(f"validation_split needs two samples or more; got {data.n}")
+    mask = split.held_out(data.y, share)
+    held = np.flatnonzero(mask)
+    # Training samples stay where they lie: a memory map is not read.
+    return data._replace(rows=np.flatnonzero(~mask)), Data(len(held), data.X[held], data.y[held])
 
 
 def _own_order(name: str, order: Any) -> Draw | None:

@@ -128,21 +128,21 @@ class Arrays:
     @np.errstate(all="ignore")
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         assert recipe.data is not None
-        self.n, self._alone = recipe.data.n, ranks.alone
+        self.n, self._alone, self._rows = recipe.data.trained, ranks.alone, recipe.data.rows
         self.shard = Shard(self.n, recipe.batch_size, ranks.rank, ranks.size)
         shuffled = recipe.shuffle and recipe.batch_size < self.n
         self._draw = recipe.order or (learner.rng.permutation if shuffled else None)
         with ranks.agreed():
+            rows = slice(0, recipe.data.n) if ranks.alone else self.shard.rows
             self.X, self.targets = part(
-                recipe.data, self.shard.rows, learner.config, ("X", "y"), look=not ranks.alone
+                recipe.data, rows, learner.config, ("X", "y"), look=not ranks.alone
             )
         self.classes = all(ranks.gather(self.targets.classes))
-        rows = self.shard.rows
         where = "" if ranks.alone else f"[{rows.start}:{rows.stop}]"  # as `part` names them
         warn_out_of_reach(learner, self.targets.values, "y" + where, ranks)
         self.scaling, dtype = learner.scaling, learner.params.dtype
         if learner.config.scale is not None and self.scaling is None:
-            moments = map(columns.moments, [self.X], ["X" + where])
+            moments = (columns.moments(X, "X" + where, self._rows) for X in [self.X])
             self.scaling = columns.fitted(moments, ranks)
         self._taken = partial(standardised, self.scaling, dtype=dtype, name="X" + where)
         self._window = self._steps_at_once(learner, ranks, recipe)
@@ -177,6 +177,8 @@ class Arrays:
         """Yield the stretches of an epoch, from a position on, while their samples are loaded."""
         shard = self.shard
         order = np.arange(self.n) if self._draw is None else self._draw(self.n)
+        if self._rows is not None:
+            order = self._rows[order]
         if not self._alone:
             order = shard.order(order)
         whole = Stretch(order, shard.places, 0, shard.steps, self.n, shard.batch)

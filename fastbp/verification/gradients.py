@@ -1,5 +1,7 @@
 """Gradient checking for anybody's code: an analytic gradient against central differences."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from .._support import checks
 from .._support.differences import KINK, SAME, STEP, ArrayCheck, Comparison, number, steady
+from .._support.shown import html
 from ..layers import ReLU
 from ..model.config import Config
 from ..model.scaling import standardised
@@ -19,10 +22,11 @@ from ..reference import LOSSES
 from .cases import SLOW, named
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
+_HEAD = "parameter", "count", "checked", "error", "worst at", "analytic", "numerical"
 _LINE = "{:<12}{:>8}  {:<18}{:>9}  {:<14}{:>14}{:>14}{}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientReport:
     """What `gradcheck` found; print it for a table.
 
@@ -67,22 +71,34 @@ class GradientReport:
 
     def __str__(self) -> str:
         """Return a table, one line per array."""
-        head = "parameter", "count", "checked", "error", "worst at", "analytic", "numerical", ""
-        lines = [_LINE.format(*head)]
-        for c in self.layers:
-            place = "a direction" if c.index is None else str(c.index)
-            values = f"{c.analytic:.6e}", f"{c.numerical:.6e}", _note(c)
-            lines.append(_LINE.format(c.name, c.size, c.checked, f"{c.error:.2e}", place, *values))
+        notes = [note and f"  {note}" for note in map(_note, self.layers)]
+        rows = [(*row, note) for row, note in zip(map(_row, self.layers), notes, strict=True)]
+        return "\n".join([*(_LINE.format(*row) for row in [(*_HEAD, ""), *rows]), self._result()])
+
+    def _result(self) -> str:
         largest = f"largest error {self.max_error:.2e}, allowed {self.tolerance:.0e}"
-        return "\n".join([*lines, f"{self.verdict}: {largest}"])
+        return f"{self.verdict}: {largest}"
+
+    def __repr__(self) -> str:
+        return f"<GradientReport of {len(self.layers)} arrays, {self._result()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(*_row(c), _note(c)) for c in self.layers]
+        return html((*_HEAD, ""), rows, below=self._result())
+
+
+def _row(c: ArrayCheck) -> tuple[object, ...]:
+    place = "a direction" if c.index is None else str(c.index)
+    values = f"{c.analytic:.6e}", f"{c.numerical:.6e}"
+    return c.name, c.size, c.checked, f"{c.error:.2e}", place, *values
 
 
 def _note(c: ArrayCheck) -> str:
     if c.status != KINK:
         values = ": before, after" if c.status == "overwritten" else ""
-        return "" if c.ok else f"  <-- {c.status}{values}"
+        return "" if c.ok else f"<-- {c.status}{values}"
     more = f" and {len(c.kinks) - 3} more" if len(c.kinks) > 3 else ""
-    return f"  {KINK}: {', '.join(map(str, c.kinks[:3])) or 'directions'}{more}"
+    return f"{KINK}: {', '.join(map(str, c.kinks[:3])) or 'directions'}{more}"
 
 
 def gradcheck(

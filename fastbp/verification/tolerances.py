@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._support.shown import html
+
 # What a result may differ from the reference: (relative to each value, as a fraction of the array's
 # largest value), by kind of result and dtype. a (1 - a) cancels: its last digits are those of 1.
 # The rounding of a sum of products grows with its largest terms.
@@ -89,7 +91,7 @@ class Comparisons:
         return self.rows.setdefault(key, Row(*key))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VerificationReport:
     """What `verify` found; print it for a table.
 
@@ -131,12 +133,24 @@ class VerificationReport:
 
     def __str__(self) -> str:
         """Return a table, one line per row, and a line of summary."""
-        lines = [_LINE.format(*_HEAD, "")]
-        for r in self.rows:
-            error = f"{r.error:.1e}" if r.cases else "not run"
-            allowed = f"{r.allowed:.0e}" if r.allowed else "exact"
-            note = "" if r.ok else f"  <-- FAILS: {r.worst}"
-            lines.append(_LINE.format(*astuple(r)[:6], error, allowed, note))
+        lines = [_LINE.format(*cells) for cells in [(*_HEAD, ""), *map(_cells, self.rows)]]
+        return "\n".join([*lines, self._result()])
+
+    def __repr__(self) -> str:
+        return f"<VerificationReport, {self._result()}>"
+
+    def _repr_html_(self) -> str:
+        # Of the rows that are ok some will do.
+        rows = [*self.failures, *(row for row in self.rows if row.ok)]
+        return html((*_HEAD, ""), map(_cells, rows), below=self._result(), words=4)
+
+    def _result(self) -> str:
         broken = ", ".join(dict.fromkeys(row.kernel for row in self.failures))
         found = f"{self.comparisons:,} comparisons in {self.seconds:.1f} s on {self.cpu}"
-        return "\n".join([*lines, f"{f'NOT ok, {broken}' if broken else 'ok'}: {found}"])
+        return f"{f'NOT ok, {broken}' if broken else 'ok'}: {found}"
+
+
+def _cells(r: Row) -> tuple[object, ...]:
+    error = f"{r.error:.1e}" if r.cases else "not run"
+    allowed = f"{r.allowed:.0e}" if r.allowed else "exact"
+    return *astuple(r)[:6], error, allowed, "" if r.ok else f"  <-- FAILS: {r.worst}"

@@ -1,7 +1,8 @@
 """Results that are kept, a file for each kind of CPU, and what is written from them."""
 
 import json
-from pathlib import Path
+
+import marks
 
 from . import chart
 from .report import (
@@ -18,11 +19,10 @@ from .report import (
 )
 from .work import IMAGES, WORKLOADS
 
-ROOT = Path(__file__).resolve().parents[2]
-KEPT = ROOT / "asv_benchmarks" / "results-peers"
-TABLES, README = ROOT / "asv_benchmarks" / "README.md", ROOT / "README.md"
-PICTURE = ROOT / ".github" / "peers.svg"
-BEGIN, END = "<!-- peers -->\n", "<!-- /peers -->\n"
+KEPT = marks.ROOT / "asv_benchmarks" / "results-peers"
+TABLES, README = marks.SPEED, marks.ROOT / "README.md"
+PICTURE = marks.ROOT / ".github" / "peers.svg"
+MARK = "peers"
 SECTIONS = ((1, ""), (2, ""), (1, "avx2"))  # cores, and what all are held to
 
 
@@ -62,56 +62,60 @@ def write():
     found = kept()
     if not found:
         raise ValueError(f"nothing is kept in {KEPT}: race with --keep")
-    head, tail = split_readme(README)
-    README.write_text(f"{head}{BEGIN}{region(found)}{END}{tail}", encoding="utf-8")
-    TABLES.write_text(tables(found), encoding="utf-8")
+    for file in (README, TABLES):
+        marks.split(file, MARK)  # both are written, or none
+    marks.write(README, MARK, region(found))
+    marks.write(TABLES, MARK, tables(found))
     chart.draw(found, PICTURE)
 
 
-def split_readme(readme):
-    """Return what stands before and behind the region; raise ValueError where it is not marked."""
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(
-            f"{readme.name} needs the lines {BEGIN.strip()} and {END.strip()}, once each"
-        )
-    head, rest = text.split(BEGIN)
-    return head, rest.split(END)[1]
-
-
-def machines(results):
+def machines(results, form="{} ({})"):
     """Return the CPUs that results were measured on, as text."""
     names = {(r["about"]["cpu"], r["about"].get("cpu_name", "")) for r in results}
-    return " and ".join(f"{cpu} ({name})" if name else cpu for cpu, name in sorted(names))
+    return " and ".join(form.format(cpu, name) if name else cpu for cpu, name in sorted(names))
 
 
 def region(found):
-    """Return the README's section."""
-    measured = "; ".join(f"{machines(results)}: {kind}" for kind, results in found.items())
+    """Return the README's words: from the least to the largest ratio of the chart, per CPU."""
+    lines = []
+    for results in found.values():
+        if rows := list(chart.bars(results)):
+            where, others = machines(results, "{}, {}"), names_of(results)
+            lines += [f"On one core ({where}), it trains {span(rows)} times as fast as the best of"]
+            lines += [f"{others}."]
     return (
-        "![Throughput of fastbp, relative to the best other library](.github/peers.svg)\n\n"
-        f"Measured on {measured}. Other CPUs give other ratios: run it on yours. All works, peers "
-        "and figures are in [asv_benchmarks/README.md](asv_benchmarks/README.md).\n"
+        "\n".join(lines) + "\n\n"
+        "![Training on one core: how many times as fast as the best other library]"
+        "(.github/peers.svg)\n\n"
+        "[All works, libraries and figures](asv_benchmarks/README.md). Other CPUs give other "
+        "ratios:\n"
+        "`scripts/compare_peers.py` measures yours.\n"
     )
 
 
+def span(rows):
+    """Return the least and the largest ratio, as text."""
+    values = [value for _, value, _ in rows]
+    return " to ".join(dict.fromkeys(f"{value:.2g}" for value in (min(values), max(values))))
+
+
+def names_of(results):
+    """Return the names of the libraries that the works of the chart were measured with."""
+    asked = [result for result in results if result["name"] in chart.BARS]
+    ran = {name for result in asked for name in standing(result)} - {US}
+    names = sorted({chart.NAMES.get(name, name) for name in ran})
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
+
+
 def tables(found):
-    """Return the whole of asv_benchmarks/README.md."""
-    lines = [
-        "# fastbp and its peers",
-        "",
-        "Written by `scripts/compare_peers.py --readme` from `results-peers/`; do not edit by hand."
-        " Each peer runs in a process of its own by its best known practice, in turns on the same"
-        " cores; its best slice counts. fastbp's figures are those of whole calls of `fit`,"
-        " `gradient` and `feedforward`. A ratio is to the best other in the same run; bold ones"
-        " miss what must be reached.",
-    ]
+    """Return the tables of asv_benchmarks/README.md, and what the works are."""
+    lines = []
     for kind, results in found.items():
         for cores, held in SECTIONS:
             some = [r for r in results if place(r)[1:] == (cores, held)]
             if some:
-                lines += ["", *section(kind, some)]
-    lines += ["", "## The works", ""]
+                lines += [*section(kind, some), ""]
+    lines += ["### The works", ""]
     lines += [f"- `{name}`: {work.words()}; {DATA[work.data]}." for name, work in WORKLOADS.items()]
     return "\n".join(lines) + "\n"
 
@@ -126,7 +130,7 @@ def section(kind, results):
     dates = sorted({r["about"]["date"][:10] for r in results})
     versions = dict.fromkeys(versions_words(r["about"]) for r in results)
     lines = [
-        f"## {kind}, {cores_words(results[0])}",
+        f"### {kind}, {cores_words(results[0])}",
         "",
         f"{machines(results)}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}; "
         f"{' and '.join(versions)}.",

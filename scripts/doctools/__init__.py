@@ -1,0 +1,1 @@
+"""The website: pages, and examples that are executed for them."""
