@@ -316,6 +316,20 @@ def test_a_model_of_numbers_that_has_no_notes_is_evaluated_on_a_table(run, tmp_p
     assert json.loads(out)["test_r2"] == pytest.approx(1)
 
 
+def test_all_rows_of_another_table_are_for_testing(run, tmp_path):
+    numbers(tmp_path / "t.csv")
+    run("train", *SMALL, "--epochs", 1)
+
+    def tested(path):
+        used = "t.safetensors", "--data", path, *SMALL[6:8], "--json"
+        return json.loads(run("evaluate", *used)[1])["samples"]
+
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    for name, rows in (("same", lines), ("others", lines[:-1]), ("few", lines[:4])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows))
+    assert [tested(f"{name}.csv") for name in ("t", "same", "others", "few")] == [12, 12, 59, 3]
+
+
 def test_the_library_trains_what_the_command_trains(run, tmp_path):
     numbers(tmp_path / "t.csv")
     found = json.loads(run("train", *SMALL, "--json", "--quiet", "--validation-split", 0)[1])
