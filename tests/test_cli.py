@@ -1190,6 +1190,16 @@ def test_gradcheck_of_a_model(run, model):
     assert json.loads(out)["max_error"] < 1e-7
 
 
+def test_gradcheck_of_a_model_that_standardises(run, folder):
+    """At inputs as those of its training, where neurons are not saturated."""
+    pair = np.array([1e6, -5.0, 0.0]), np.array([1e3, 0.01, 0.0])
+    net = fastbp.Network([3, 4, 2], scale=pair, seed=0)
+    net.save("table.safetensors")
+    code, out, _ = run("gradcheck", "table.safetensors")
+    assert code == 0
+    assert float(re.search(r"largest error ([0-9.e-]+)", out)[1]) > 0, out
+
+
 def test_gradcheck_says_where_it_is_undecided(run, folder):
     net = fastbp.Network([3, 4, 2], "relu", loss="cross-entropy", seed=0)
     net.weights[0][...] = 0  # each ReLU is at zero

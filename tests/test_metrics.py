@@ -44,6 +44,26 @@ def test_the_figures_are_scikit_learns():
     expected = theirs.precision_recall_fscore_support(true, predicted)
     found = metrics.per_class(counts)
     np.testing.assert_allclose([*found[2:], found.samples], expected, rtol=1e-12)
+    predicted[:] = predicted % 3  # two classes are never predicted
+    macro = theirs.precision_recall_fscore_support(
+        true, predicted, average="macro", zero_division=0
+    )
+    found = metrics.macro(metrics.per_class(theirs.confusion_matrix(true, predicted)))
+    np.testing.assert_allclose(found, macro[:3], rtol=1e-12)
+
+
+def test_figures_of_labels_are_scikit_learns():
+    theirs = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    net = fastbp.Network([4, 4], output="sigmoid", loss="cross-entropy", seed=0)
+    X, y = rng.normal(size=(50, 4)), rng.integers(0, 2, (50, 4))
+    found = metrics.per_label(net, X, y)
+    counts = theirs.multilabel_confusion_matrix(y, net.predict(X))
+    np.testing.assert_array_equal(found.wrong, counts[:, 0, 1])
+    np.testing.assert_array_equal(found.figures.right, counts[:, 1, 1])
+    expected = theirs.precision_recall_fscore_support(y, net.predict(X))
+    np.testing.assert_allclose([*found.figures[2:], found.figures.samples], expected, rtol=1e-12)
+    assert found.all_right == net.evaluate(X, y)
 
 
 def test_mistakes_come_by_confidence(largest):

@@ -80,6 +80,34 @@ def test_fit_records_one_entry_an_epoch_and_learns_the_same(probe, digits):
     np.testing.assert_allclose(recorder.deltas[-1], expected(with_norms, *probe)[1], rtol=1e-4)
 
 
+def test_a_second_fit_goes_on_and_a_resumed_one_keeps_what_was(probe, digits, tmp_path):
+    settings = {"batch_size": 10, "learning_rate": 0.5}
+    X, y = digits.X_train[:100], digits.y_train[:100]
+    net, recorder = network(), Norms(*probe)
+    net.fit(X, y, epochs=2, callbacks=[recorder], checkpoint=tmp_path / "c", **settings)
+    resumed, again = network(), Norms(*probe)
+    resumed.fit(X, y, epochs=3, callbacks=[again], resume=tmp_path / "c", **settings)
+    assert again.deltas[:3] == recorder.deltas
+    assert (again.first_epoch, len(again.deltas)) == (0, 4)
+    net.fit(X, y, epochs=1, callbacks=[recorder], **settings)
+    assert len(recorder.deltas) == 4
+    old = {name: part for name, part in recorder.state().items() if name != "first_epoch"}
+    recorder.set_state(old)
+    assert recorder.first_epoch == 1
+
+
+def test_norms_of_standardised_columns():
+    X = np.random.default_rng(0).normal(5, [1, 100], (30, 2))
+    raw, scaled = (fastbp.Network([2, 3, 1], output="identity", seed=0, scale=s)
+                   for s in (None, (X.mean(axis=0), X.std(axis=0))))  # fmt: skip
+    found = []
+    for net, rows in ((raw, (X - X.mean(axis=0)) / X.std(axis=0)), (scaled, X)):
+        recorder = Norms(rows, np.ones(30))
+        recorder.on_epoch_end(net, None)
+        found.append(recorder.deltas)
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_vanishing_gradients_are_seen(probe):
     net, recorder = network([64, *[20] * 5, 10]), Norms(*probe)
     recorder.on_epoch_end(net, None)

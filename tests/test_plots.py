@@ -1,5 +1,7 @@
+import io
 import math
 import pickle
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -527,7 +529,7 @@ def test_few_neurons(sizes, tmp_path):
 
 @pytest.mark.parametrize("named", [False, True])
 def test_dead_neurons_are_hatched_and_called_so(named):
-    net = network([16, 4, 2], activation="relu")
+    net = network([16, 4, 2], activation="relu", input_scale=1.0)
     if named:
         net.notes["columns"] = [f"column {number}" for number in range(16)]
     net.weights[0][1] = 0
@@ -547,7 +549,7 @@ def test_dead_neurons_are_hatched_and_called_so(named):
 
 
 def test_a_table_has_a_heat_map_with_the_names_of_its_columns():
-    net = network([16, 3, 2])
+    net = network([16, 3, 2], input_scale=1.0)
     net.notes["columns"] = ["_a", "$x$", *(f"column {number}" for number in range(14))]
     figure = plots.first_layer(net, title="table")
     axes = figure.axes[0]
@@ -558,13 +560,16 @@ def test_a_table_has_a_heat_map_with_the_names_of_its_columns():
     assert inside(figure)
     net.notes["columns"] = [f"pixel{number}" for number in range(16)]
     assert len(tiles(plots.first_layer(net), 4)) == 3  # images in a .csv
+    pixels = network([64, 3, 2])
+    pixels.notes["columns"] = [f"a{number}" for number in range(64)]
+    assert len(tiles(plots.first_layer(pixels), 8)) == 3  # scaled by one number, as pixels are
     net.notes["columns"] = ["a", "b"]
     with pytest.raises(ValueError, match=r"notes\['columns'\] must name all 16 inputs; it has 2"):
         plots.first_layer(net)
 
 
 def test_of_many_columns_those_with_the_largest_weights_are_shown():
-    net = network([784, 5, 2])
+    net = network([784, 5, 2], input_scale=1.0)
     net.notes["columns"] = [f"gene {number}" for number in range(784)]
     net.weights[0][:, 700:730] *= 50
     figure = plots.first_layer(net)
@@ -813,7 +818,7 @@ def test_of_many_labels_the_worst_are_shown():
 
 # -- all of them ---------------------------------------------------------------------------------
 
-NUMBERS = network([3, 2], loss="quadratic", output="identity"), np.eye(3), np.ones((3, 2))
+NUMBERS = network([3, 1], loss="quadratic", output="identity"), np.eye(3), np.ones(3)
 SEVERAL = network([3, 2], output="sigmoid"), np.eye(3), np.eye(3)[:, :2]
 PICTURES = {
     "predicted": lambda *words: plots.predicted(*NUMBERS, *words),
@@ -914,3 +919,8 @@ def test_a_figure_is_one_of_matplotlib_s_and_can_be_copied():
         assert png.startswith(b"\x89PNG")
         inches = figure.get_size_inches()
         assert [size["width"], size["height"]] == [round(96 * n) for n in inches]
+    assert png[16:24] == struct.pack(">2I", *(150 * inches).astype(int))  # finer than the screen
+    small = io.BytesIO()
+    figure.savefig(small, dpi=50)
+    assert small.getvalue()[16:24] == struct.pack(">2I", *(50 * inches).astype(int))
+    assert figure.dpi == 96  # as which %matplotlib inline shows it

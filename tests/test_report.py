@@ -85,31 +85,35 @@ def test_everything_is_on_the_page(whole, trained):
     page = Page(whole.read_text(encoding="utf-8"))
     assert page.open == []
     assert page.headings == [
-        "digits & <friends>", "Configuration", "Training", "Classes", *PICTURES,
+        "digits & <friends>", "Configuration", "Training", "Learning curves", "Classes",
+        *PICTURES[1:],
         "Learning-rate finder",
     ]  # fmt: skip
     accuracy = trained.net.accuracy(trained.X, trained.y)
     assert f"{100 * accuracy:.2f} % of 355 samples are classified right" in page.text
     assert f"mean loss {trained.net.loss(trained.X, trained.y):.6g}" in page.text
     facts = page.facts()
+    assert "Settings" not in page.headings  # no command trained it
     assert facts["neurons per layer, the inputs first"] == "64 - 20 - 10"
     assert facts["parameters"] == "1,510"
     assert facts["hidden activation"] == "sigmoid"
     assert facts["output"] == "softmax"
-    assert facts["inputs are multiplied by"] == "0.0625"
+    assert facts["inputs are"] == "multiplied by 0.0625"
     assert facts["epochs"] == "4"
     assert (
         facts["validation accuracy after it"] == f"{100 * trained.history.val_accuracy[-1]:.2f} %"
     )
-    best = max(trained.history.val_accuracy)
-    epoch = trained.history.val_accuracy.index(best) + 1
-    assert facts["best validation accuracy"] == f"{100 * best:.2f} %, after epoch {epoch}"
+    best = min(trained.history.val_loss)
+    epoch = trained.history.val_loss.index(best) + 1
+    share = f"{100 * trained.history.val_accuracy[epoch - 1]:.2f} %"
+    expected = f"{best:.6g}, accuracy {share}, after epoch {epoch}"
+    assert facts["smallest validation loss"] == expected
     assert "Not shown" not in page.text
 
 
 def test_the_figures_of_each_class_are_right(whole, trained):
     page = Page(whole.read_text(encoding="utf-8"))
-    head, *rows = [row for row in page.rows if len(row) == 7]
+    head, *rows, macro = [row for row in page.rows if len(row) >= 6]
     assert head == [
         "class", "samples", "right", "precision", "recall", "F1", "most often taken for",
     ]  # fmt: skip
@@ -125,6 +129,10 @@ def test_the_figures_of_each_class_are_right(whole, trained):
         others = np.bincount(predicted[is_it & ~taken], minlength=10)
         most = f"{others.argmax()} ({others.max()} times)" if others.any() else "–"
         assert row[6] == most
+    assert macro[:3] == ["macro average", "355", str((trained.y == predicted).sum())]
+    for column, share in enumerate(macro[3:6], start=3):
+        means = np.mean([float(row[column].split()[0]) for row in rows])
+        assert abs(float(share.split()[0]) - means) < 0.01
 
 
 def test_the_images_are_inside_and_are_the_pictures(whole):
@@ -171,7 +179,7 @@ def test_inputs_that_are_no_images_and_classes_without_samples(tmp_path):
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert "Not shown" not in page.text.replace("Not shown: no norms", "")
     assert page.facts()["hidden activation"] == "no hidden layer"
-    assert page.facts()["accuracy in the last epoch"] == "–"
+    assert "accuracy in the last epoch" not in page.facts()
     *_, third = [row for row in page.rows if len(row) == 7]
     assert third == ["2", "0", "0", "–", "–", "–", "–"]
 
@@ -191,6 +199,95 @@ def test_more_classes_than_a_matrix_shows(tmp_path):
     report.write(tmp_path / "a.html", net, np.ones((4, 4)), [0, 1, 2, 1000])
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert page.text.count("Not shown: a confusion matrix shows up to 1000 classes") == 2
+
+
+def written(tmp_path, *arguments, **more):
+    report.write(tmp_path / "a.html", *arguments, **more)
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_a_regression_has_its_figures_beside_a_constant_s(tmp_path):
+    net = fastbp.Network([2, 2], loss="quadratic", output="identity", seed=0)
+    net.from_vector([1, 0, 0, 1, 0, 0])
+    net.notes |= {"label": ["price", "age"], "target": {"mean": 1.0, "deviation": 2.0}}
+    X, y = np.array([[0.0, 1], [2, 3], [4, 5]]), np.array([[0.0, 1], [2, 2], [7, 5]])
+    page = written(tmp_path, net, X, y, history=fastbp.History(loss=[1.0], accuracy=[np.nan]))
+    assert page.headings[4:8] == [
+        "Predictions", "Predicted against true", "Residuals", "First-layer weights",
+    ]  # fmt: skip
+    assert len(page.images) == 4  # with the curves
+    head, price, age, mean = [row for row in page.rows if len(row) == 5]
+    assert head == [
+        "output", "R²", "mean absolute error", "that of a constant", "root of mean square error",
+    ]  # fmt: skip
+    errors = np.abs(X - y)
+    for row, part in ((price, [0]), (age, [1])):
+        expected = [errors[:, part].mean(), np.abs(y[:, part] - 1).mean()]
+        assert row[2:4] == [f"{value:.5g}" for value in expected]
+        assert row[4] == f"{np.sqrt((errors[:, part] ** 2).mean()):.5g}"
+    assert (price[0], age[0], mean[0]) == ("price", "age", "mean of all")
+    assert mean[2] == f"{errors.mean():.5g}"
+    assert f"mean absolute error {errors.mean():.4g} on 3 samples" in page.text
+    assert "accuracy" not in " ".join(page.facts())
+    one = fastbp.Network([2, 1], loss="quadratic", output="identity", seed=0)
+    page = written(tmp_path, one, X, y[:, 0])
+    assert [row[0] for row in page.rows if len(row) == 5] == ["output", "output"]
+    assert "the mean of these samples’ targets" in page.text
+
+
+def test_several_labels_have_figures_each(tmp_path):
+    net = fastbp.Network([2, 2], output="sigmoid", loss="cross-entropy", seed=0)
+    net.from_vector([1, 0, 0, 1, -0.5, -0.5])
+    net.notes["classes"] = ["even", "<prime>"]
+    X, y = np.array([[1, 0], [1, 1], [0, 1]]), np.array([[1, 0], [1, 0], [0, 1]])
+    page = written(tmp_path, net, X, y)
+    assert page.headings[4:6] == ["Labels", "Labels in a picture"]
+    head, *rows = [row for row in page.rows if len(row) == 7]
+    assert head == ["label", "samples", "right", "precision", "recall", "F1", "wrongly found"]
+    assert rows == [
+        ["even", "2", "2", "100.00 %", "100.00 %", "100.00 %", "0"],
+        ["<prime>", "1", "1", "50.00 %", "100.00 %", "66.67 %", "1"],
+    ]
+    assert "66.67 % of 3 samples have all labels right; mean loss" in page.text
+    assert "over all labels, of" in page.text
+
+
+def test_a_table_has_its_names_and_its_mistakes_in_words(tmp_path):
+    net = fastbp.Network([2, 2], loss="cross-entropy", seed=0)
+    net.from_vector([1, 0, 0, 1, 0, 0])
+    net.notes |= {"columns": ["<a>", "b"], "classes": ["cat", "dog & co"]}
+    page = written(tmp_path, net, np.array([[1, 0], [0, 1], [3, 1]]), [0, 1, 1])
+    assert [row[0] for row in page.rows if len(row) == 7][1:3] == ["cat", "dog & co"]
+    head, line = [row for row in page.rows if row[0] in ("row", "2")]
+    assert head[-2:] == ["<a>", "b"]
+    assert line == ["2", "dog & co", "cat", "88.08 %", "11.92 %", "3", "1"]
+    assert "The only mistake in 3 samples. Rows are counted from 0." in page.text
+    page = written(tmp_path, net, np.array([[1, 0]]), [0])
+    assert "No mistakes in 1 sample." in page.text
+
+
+def test_what_a_model_remembers_of_its_training_is_shown(trained, tmp_path):
+    net = fastbp.Network([64, 10], loss="cross-entropy", seed=0)
+    net.notes["training"] = {
+        "command": "fastbp train --data <x>", "version": "9.8", "data": "x", "data_path": "/d/x",
+        "label": None, "header": True, "separator": None, "decimal": None, "test_digest": "",
+        "samples": 1234, "validation_samples": 56, "test_samples": 78, "epochs": 3,
+        "settings": {"hidden": [5, 6], "bias": True, "l2": 0.5, "schedule": None},
+    }  # fmt: skip
+    page = written(tmp_path, net, trained.X, trained.y)
+    facts = page.facts()
+    assert facts["command"] == "fastbp train --data <x>"
+    assert facts["fastbp"] == "9.8"
+    assert facts["data"] == "/d/x"
+    assert facts["samples"] == "1,234 for training, 56 for validation, 78 for testing"
+    assert "Settings" in page.headings
+    for words in ("hidden 5, 6", "bias yes", "l2 0.5", "schedule none"):
+        assert words in " ".join(page.text.split()), words
+    net.notes["training"] = "long ago"
+    with pytest.raises(ValueError, match=r"notes\['training'\] must be as"):
+        written(tmp_path, net, trained.X, trained.y)
 
 
 def test_bad_input_is_one_error_and_no_page(trained, tmp_path):
@@ -234,7 +331,7 @@ def browse(tmp_path_factory):
 def test_chromium_opens_the_page_without_a_complaint(whole, browse):
     text, log = browse(whole, "--dump-dom")
     page = Page(text)
-    assert page.headings[1:4] == ["Configuration", "Training", "Classes"]
+    assert page.headings[1:4] == ["Configuration", "Training", "Learning curves"]
     assert len(page.images) == 6
     assert not re.findall(r".*(?:CONSOLE|Refused to).*", log)
 

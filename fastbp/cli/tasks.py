@@ -182,15 +182,13 @@ def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], 
     """Return how well a network predicts test samples, beside a baseline: facts, and a line."""
     n = len(y)
     if y.dtype.kind == "f":
-        target = net.notes.get("target")
-        mean = target.get("mean") if isinstance(target, dict) else None
-        known = checks.is_real(mean)
-        found = metrics.regression(net, X, y, mean if known else None)
+        mean = metrics.trained_mean(net)
+        found = metrics.regression(net, X, y, mean)
         facts = {
             "test_r2": found.r2, "test_mae": found.mae, "test_rmse": found.rmse,
             "baseline_mae": found.baseline_mae,
         }  # fmt: skip
-        of = "training targets" if known else "test targets"
+        of = "test targets" if mean is None else "training targets"
         return facts, (
             f"test R2 {found.r2:.4f}, MAE {found.mae:.4g}; mean of the {of}: MAE "
             f"{found.baseline_mae:.4g}"

@@ -25,7 +25,7 @@ MaybePath = FilePath | None
 MANY_EPOCHS = 40  # more markers would hide the line
 LOGARITHMIC_FROM = 10  # times the median: a linear axis would flatten all other values
 FEW_EPOCHS, MOST_SAID = 4, 3  # so few show all of them; so many values are written in a word
-DOTS_PER_INCH, PANEL_INCHES = 150, (5.0, 3.8)
+PANEL_INCHES = 5.0, 3.8
 LETTERS_PER_INCH, TITLE_INCHES = 11, 0.22  # of a line of the title
 # Of a legend: letters of a name, lines that are written in a larger font, lines of one point.
 LONGEST_NAME, FEW_LINES, LINES_PER_INCH = 44, 16, 44
@@ -59,13 +59,13 @@ def _format(path: FilePath) -> str:
 
 def new_figure(size: tuple[float, float], title: str | None) -> Figure:
     """Return an empty figure of a size in inches; `$` in the title starts no formula."""
-    from .picture import Picture
+    from .picture import SCREEN, Picture
 
     (width, height), lines = size, []
     for line in writable(title or "").splitlines():
         lines += textwrap.wrap(line, int(width * LETTERS_PER_INCH))
     height += TITLE_INCHES * max(0, len(lines) - 1)
-    figure = Picture((width, height), DOTS_PER_INCH, layout="constrained")
+    figure = Picture((width, height), SCREEN, layout="constrained")
     if lines:
         figure.suptitle("\n".join(lines), parse_math=False)
     return figure

@@ -104,7 +104,12 @@ def _step(classes: int) -> int:
 def _recalls(axes: Axes, recalls: np.ndarray) -> None:
     """Draw a bar for the share of each class's samples that is classified right."""
     places = range(len(recalls))
-    axes.barh(places, np.nan_to_num(recalls), height=0.9, color=RECALL)
+    axes.barh(
+        places,
+        np.nan_to_num(recalls),
+        height=0.9 if len(recalls) <= MOST_NAMED else 1,
+        color=RECALL,
+    )
     for place, recall in zip(places, recalls, strict=True) if len(recalls) <= MOST_NAMED else ():
         words = f"{recall:.1f}" if math.isfinite(recall) else "none"
         axes.text(4, place, words, va="center", fontsize=8 if len(recalls) <= 20 else 6)
@@ -171,11 +176,12 @@ def first_layer(
 ) -> Figure:
     """Draw the first layer's weights: images, or a heat map with the names of a table's columns.
 
-    The weights of a neuron are an image if the inputs are square images: of 16 pixels or more, and
-    `net.notes` names no columns of a table, or names them as pixels. Of more than 100 neurons, the
-    100 with the largest norms are shown; so are the 60 columns with the largest norms. All share
-    one scale. Dead neurons are hatched: those whose output is the same for all samples of X, as of
-    a relu that never fires; without X, those whose weights are all zero.
+    The weights of a neuron are an image if the inputs are square images: 16 or more of them, in a
+    square, of which `net.notes` names no columns; or if these are named as pixels, or have an
+    `input_scale`. Of many neurons, the 100 with the largest norms are shown, of a table 40; so are
+    the 60 columns with the largest norms. All share one scale. Dead neurons are hatched: those
+    whose output is the same for all samples of X, as of a relu that never fires; without X, those
+    whose weights are all zero.
 
     Parameters
     ----------

@@ -41,6 +41,17 @@ def per_class(counts: np.ndarray) -> PerClass:
     return _shares(counts.sum(axis=1), counts.sum(axis=0), counts.diagonal())
 
 
+def macro(found: PerClass) -> tuple[float, float, float]:
+    """Return the means of precision, recall and F1 over the classes that occur, as scikit-learn.
+
+    A class occurs if it has samples, or is predicted; what is divided by zero counts as 0.
+    """
+    occurs = np.isfinite(found.f1)
+    shares = [np.nan_to_num(share)[occurs] for share in found[2:]]
+    precision, recall, f1 = (float(share.mean()) if occurs.any() else np.nan for share in shares)
+    return precision, recall, f1
+
+
 class PerLabel(NamedTuple):
     """Figures of each of several labels, whose samples are those with a 1 in its column of y."""
 
@@ -81,7 +92,10 @@ class Mistakes(NamedTuple):
 
     def __str__(self) -> str:
         """Return in words which mistakes these are."""
-        shown, all_of_them = len(self.indices), f"in {self.samples:,} samples"
+        shown, all_of_them = (
+            len(self.indices),
+            f"in {self.samples:,} sample{'s' * (self.samples != 1)}",
+        )
         if self.total == 0:
             return f"No mistakes {all_of_them}"
         if self.total == 1:
@@ -181,6 +195,13 @@ def compared(
         float(r2.mean()) if n > 1 else float("nan"), float(np.abs(error).mean()),
         float(np.sqrt((error**2).mean(axis=0)).mean()), float(np.abs(base).mean()), n,
     )  # fmt: skip
+
+
+def trained_mean(net: Network) -> float | None:
+    """Return the mean of the targets that a network was trained on, if it remembers it."""
+    target = net.notes.get("target")
+    mean = target.get("mean") if isinstance(target, dict) else None
+    return float(mean) if mean is not None and checks.is_real(mean) else None
 
 
 def predicts_numbers(net: Network) -> bool:

@@ -76,7 +76,7 @@ def predicted(
     columns = min(COLUMNS, len(found))
     size, rows = 4.6 if columns > 1 else 5.6, math.ceil(len(found) / columns)
     bar = 1.0 if len(found[0].true) > MOST_POINTS else 0.0
-    inches = columns * (size + bar), rows * (size + 0.2) + 0.4
+    inches = columns * (size + bar), rows * (size - 0.1) + 0.5
     figure = figures.new_figure(inches, figures.heading(title, words))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in places[len(found) :]:
@@ -86,7 +86,7 @@ def predicted(
         _points(figure, axes, points.true, points.predicted)
         low, high = _limits(np.append(points.true, points.predicted))
         axes.plot([low, high], [low, high], color="black", linewidth=1, label="predicted = true")
-        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set(xlim=(low, high), ylim=(low, high))
         _labelled(axes, f"true {one.name}", f"predicted {one.name}")
         axes.set_title(f"R² {one.r2:.3f}, mean absolute error {one.mae:.4g}{gaps}", fontsize=10)
         axes.legend(loc="upper left", fontsize=8)

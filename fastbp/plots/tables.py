@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIGNED = "PuOr_r"  # white is zero
-MOST_NEURONS, MOST_COLUMNS = 100, 60  # of a heat map
+MOST_NEURONS, MOST_COLUMNS = 40, 60  # of a heat map
 MOST_WRITTEN = 12  # columns of a mistake
 SMALLEST_IMAGE = 4  # pixels a side: the four columns of iris are no image
 # Names that tables of images give to their columns, as Kaggle's MNIST: pixel0, 1x28, px-3.
@@ -29,7 +29,8 @@ _PIXEL = re.compile(r"p(ixel|x)?[-_ ]?\d+([-_ x]\d+)?|\d+x\d+", re.IGNORECASE)
 def columns(net: Network) -> list[str] | None:
     """Return the names of the columns that a network takes; None if it takes square images.
 
-    The notes of a network name the columns of its table; without, what is square is an image.
+    The notes of a network name the columns of its table; without, what is square is an image. So
+    are columns in a square that are named as pixels, or scaled by one number, as pixels are.
     """
     names, n_in = kept.listed(net.notes, "columns"), net.sizes[0]
     side = math.isqrt(n_in)
@@ -39,7 +40,8 @@ def columns(net: Network) -> list[str] | None:
     if len(names) != n_in:
         raise ValueError(f"notes['columns'] must name all {n_in} inputs; it has {len(names)}")
     found = [str(name) for name in names]
-    return None if square and all(map(_PIXEL.fullmatch, found)) else found
+    pixels = net.config["input_scale"] != 1 or all(map(_PIXEL.fullmatch, found))
+    return None if square and pixels else found
 
 
 def heat_map(
@@ -68,7 +70,8 @@ def heat_map(
             axes.axhspan(place - 0.5, place + 0.5, fill=False, hatch="////", edgecolor="#888")
     standard = " of the standardised column" * (net.config.get("scale") == "standard")
     axes.set_ylabel("neuron" if net.num_layers > 2 else "output")
-    figure.colorbar(image, ax=axes, extend="both", label=f"weight{standard}")
+    tall: dict[str, Any] = {"shrink": min(1.0, 4 / size[1]), "aspect": 15}
+    figure.colorbar(image, ax=axes, extend="both", label=f"weight{standard}", **tall)
     return figure
 
 

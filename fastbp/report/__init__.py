@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable
 from datetime import datetime
 from html import escape
 from importlib import resources
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import plots
 from .._support import files
-from .._support import notes as kept
 from .._support.texts import writable
 from ..plots import figures, metrics
+from ..plots import tables as columns
 from ..plots.curves import FoundRates, LayerNorms
+from ..plots.images import MOST_MISTAKES
+from ..reference.records import NUMBERS
+from . import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,20 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+_Draw: TypeAlias = "Callable[[], str | Figure]"
 _PAGE = resources.files(__name__) / "page.html"  # also in a zip
 _NO_HISTORY = "no history: `fastbp train` leaves one beside its model, fit returns one"
 _NO_NORMS = "no norms: `fastbp train` records them, and so does fit(..., callbacks=[fastbp.Norms])"
-_COLUMNS = ("class", "samples", "right", "precision", "recall", "F1", "most often taken for")
-_MEANINGS = (
-    "Precision: right ones among the samples predicted as the class. Recall: right ones among "
-    "the class’s samples. F1: their harmonic mean."
-)
 _CAPTIONS = {
     "Learning curves": "Loss and accuracy over the epochs.",
-    "Confusion matrix": "How many samples of each class (rows) are taken for which (columns).",
+    "Confusion matrix": "How many samples of each class (rows) are taken for which (columns), and "
+    "the share of each class that is right.",
     "Most confident mistakes": "The images that are classified wrong with the largest outputs.",
-    "First-layer weights": "The weights between the inputs and each neuron, as images: where a "
-    "neuron’s weights are positive (orange), light excites it; where negative (purple), inhibits.",
+    "Labels in a picture": "How many samples of each label are found, missed and wrongly found.",
+    "Predicted against true": "On the diagonal, predictions are right.",
+    "Residuals": "What predictions leave of the true numbers; a pattern on the left, such as a bow "
+    "or a funnel, is something that the network has not learnt.",
+    "First-layer weights": "The weights between the inputs and each neuron: where they are "
+    "positive (orange), an input excites the neuron; where negative (purple), it inhibits it. Dead "
+    "neurons, whose output is the same for all samples, are hatched.",
     "Norms of activations and deltas": "On a fixed probe batch. Where the deltas lie ever lower "
     "from the output towards layer 1, gradients vanish.",
     "Learning-rate finder": "The loss over growing learning rates.",
@@ -55,19 +59,24 @@ def write(
     history: History | None = None, norms: LayerNorms | None = None,
     rates: FoundRates | None = None, title: str = "A network",
 ) -> None:  # fmt: skip
-    """Write one self-contained HTML page about a network: facts, figures of each class, pictures.
+    """Write one self-contained HTML page about a network: facts, figures of merit, pictures.
 
-    The page loads nothing, and its content security policy forbids it. Where a picture cannot be
-    drawn, for instance of inputs that are not square images, a line says why.
+    Of one class for each sample: precision, recall and F1 of each class, confusion matrix,
+    mistakes. Of several labels: the same of each label. Of numbers: R2, mean absolute error and
+    that of a constant, predicted against true, residuals. What `fastbp train` notes in a model,
+    its command, version and settings, is shown; so are the names of columns and classes. The page
+    loads nothing, and its content security policy forbids it. Where something cannot be shown, as
+    curves without a history, a line says why.
 
     Parameters
     ----------
     path : str or os.PathLike
         The file to write; replaced atomically if it exists.
     net : fastbp.Network
-        One that predicts classes: `Network.evaluate` says which do.
-    X, labels
-        As for `plots.confusion_matrix`; of samples that the network was not trained on.
+    X : (batch, n_in) array
+        Samples that the network was not trained on.
+    labels : (batch,) or (batch, n_out) array
+        What is right: classes, a 0 or 1 for each of several labels, or numbers.
     history, norms, rates : optional
         For `plots.learning_curves`, `plots.layer_norms` and `plots.learning_rates`.
     title : str, default "A network"
@@ -90,30 +99,79 @@ def write(
     """
     files.check_name(path, ".html", ".htm")
     figures.check()
-    right, loss, samples = net.evaluate(X, labels), net.loss(X, labels), np.shape(X)[0]
-    sections: dict[str, Callable[[], str | Figure]] = {
-        "Configuration": lambda: _facts(_configuration(net)),
-        "Training": lambda: _facts(_training(_given(history, _NO_HISTORY))),
-        "Classes": lambda: _classes(net, X, labels),
+    middle, lead = _JUDGED[metrics.task(net, labels)](net, X, labels)
+    sections: dict[str, _Draw] = {
+        "Configuration": lambda: tables.facts(tables.configuration(net)),
+        "Training": lambda: tables.facts(_given(tables.training(net, history), _NO_HISTORY)),
+        "Settings": lambda: tables.short_facts(tables.settings(net)),
         "Learning curves": lambda: plots.learning_curves(_given(history, _NO_HISTORY)),
-        "Confusion matrix": lambda: plots.confusion_matrix(net, X, labels),
-        "Most confident mistakes": lambda: plots.mistakes(net, X, labels),
-        "First-layer weights": lambda: plots.first_layer(net),
+        **middle,
+        "First-layer weights": lambda: plots.first_layer(net, X=X),
         "Norms of activations and deltas": lambda: plots.layer_norms(_given(norms, _NO_NORMS)),
     }
+    if not tables.settings(net):
+        del sections["Settings"]
     if rates is not None:
         sections["Learning-rate finder"] = lambda: plots.learning_rates(rates)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(writable(title)),
         sections="\n".join(map(_section, sections, sections.values())),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        lead=f"{100 * right / samples:.2f} % of {samples:,} samples are classified right; "
-        f"mean loss {loss:.6g}.",
+        lead=f"{lead}.",
     )  # fmt: skip
     files.write_text(path, page)
 
 
-def _section(heading: str, draw: Callable[[], str | Figure]) -> str:
+_Judged: TypeAlias = tuple[dict[str, "_Draw"], str]  # the sections of a task, and what it comes to
+
+
+def _of_classes(net: Network, X: ArrayLike, labels: ArrayLike) -> _Judged:
+    right, samples = net.evaluate(X, labels), np.shape(X)[0]
+    lead = f"{100 * right / samples:.2f} % of {samples:,} samples are classified right"
+    lead += f"; mean loss {net.loss(X, labels):.6g}"
+    return {
+        "Classes": lambda: tables.classes(net, metrics.confusion(net, X, labels)),
+        "Confusion matrix": lambda: plots.confusion_matrix(net, X, labels),
+        "Most confident mistakes": lambda: _mistakes(net, X, labels),
+    }, lead
+
+
+def _mistakes(net: Network, X: ArrayLike, labels: ArrayLike) -> str | Figure:
+    if (names := columns.columns(net)) is None:
+        return plots.mistakes(net, X, labels)
+    found = metrics.mistakes(net, X, labels, MOST_MISTAKES)
+    return tables.mistakes(*columns.mistake_rows(net, X, found, names), str(found))
+
+
+def _of_labels(net: Network, X: ArrayLike, labels: ArrayLike) -> _Judged:
+    found = metrics.per_label(net, X, labels)
+    share = 100 * found.all_right / found.samples
+    return {
+        "Labels": lambda: tables.labels(net, found),
+        "Labels in a picture": lambda: plots.labels(net, X, labels),
+    }, (
+        f"{share:.2f} % of {found.samples:,} samples have all labels right; mean loss "
+        f"{net.loss(X, labels):.6g}"
+    )
+
+
+def _of_numbers(net: Network, X: ArrayLike, y: ArrayLike) -> _Judged:
+    mean = metrics.trained_mean(net)
+    found = metrics.regression(net, X, y, mean)
+    lead = f"R² {found.r2:.4f}, mean absolute error {found.mae:.4g} on {found.samples:,} samples"
+    return {
+        "Predictions": lambda: tables.numbers(net, *metrics.predictions(net, X, y), mean),
+        "Predicted against true": lambda: plots.predicted(net, X, y),
+        "Residuals": lambda: plots.residuals(net, X, y),
+    }, f"{lead}; that of a constant is {found.baseline_mae:.4g}"
+
+
+_JUDGED: dict[str, Callable[..., _Judged]] = {
+    metrics.CLASSES: _of_classes, metrics.LABELS: _of_labels, NUMBERS: _of_numbers,
+}  # fmt: skip
+
+
+def _section(heading: str, draw: _Draw) -> str:
     try:
         found = draw()
         body = found if isinstance(found, str) else _picture(found, escape(_CAPTIONS[heading]))
@@ -123,63 +181,9 @@ def _section(heading: str, draw: Callable[[], str | Figure]) -> str:
 
 
 def _given(value: Any, why_not: str) -> Any:
-    if value is None:
+    if not value:
         raise ValueError(why_not)
     return value
-
-
-def _facts(facts: dict[str, str]) -> str:
-    rows = (f"<tr><th>{escape(k)}</th><td>{escape(fact)}</td></tr>\n" for k, fact in facts.items())
-    return f'<table class="facts">\n{"".join(rows)}</table>'
-
-
-def _configuration(net: Network) -> dict[str, str]:
-    c = net.config
-    return {
-        "neurons per layer, the inputs first": " - ".join(f"{size:,}" for size in net.sizes),
-        "parameters": f"{net.to_vector().size:,}",
-        "hidden activation": c["activation"] if net.num_layers > 2 else "no hidden layer",
-        "output": c["output"],
-        "loss": c["loss"],
-        "biases": "yes" if c["bias"] else "no",
-        "precision": c["dtype"],
-        "inputs are multiplied by": f"{c['input_scale']:.6g}",
-    }
-
-
-def _training(history: History) -> dict[str, str]:
-    shares, speeds, best = history.val_accuracy, history.samples_per_second, ""
-    if any(map(math.isfinite, shares)):
-        epoch = int(np.nanargmax(shares))
-        best = f"{_percent(shares[epoch])}, after epoch {epoch + 1:,}"
-    facts = {
-        "epochs": f"{len(history):,}",
-        "loss in the last epoch": f"{history.loss[-1]:.6g}",
-        "accuracy in the last epoch": "".join(map(_percent, history.accuracy[-1:])),
-        "validation accuracy after it": "".join(map(_percent, shares[-1:])),
-        "best validation accuracy": best,
-        "training time": f"{sum(history.seconds):.3g} s" if history.seconds else "",
-        "speed, the median epoch": f"{np.median(speeds):,.0f} samples/s" if speeds else "",
-    }
-    return {name: fact for name, fact in facts.items() if fact}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %" if math.isfinite(share) else "–"
-
-
-def _classes(net: Network, X: ArrayLike, labels: ArrayLike) -> str:
-    counts = metrics.confusion(net, X, labels)
-    wrong = counts - np.diag(counts.diagonal())
-    rows, names = [], [escape(str(name)) for name in kept.classes(net.notes, len(counts))]
-    for label, (samples, right, *shares) in enumerate(zip(*metrics.per_class(counts), strict=True)):
-        other = int(wrong[label].argmax())
-        most = f"{names[other]} ({wrong[label, other]:,} times)" if wrong[label, other] else "–"
-        cells = "</td><td>".join([f"{samples:,}", f"{right:,}", *map(_percent, shares), most])
-        rows.append(f'<tr><th scope="row">{names[label]}</th><td>{cells}</td></tr>\n')
-    head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
-    table = f"<table>\n<tr>{head}</tr>\n{''.join(rows)}</table>"
-    return f'<div class="wide">{table}</div>\n<p class="note">{_MEANINGS}</p>'
 
 
 def _picture(figure: Figure, caption: str) -> str:
