@@ -4,10 +4,10 @@ After Nielsen, *Neural Networks and Deep Learning*. Three things are shown:
 
 1. Back-propagation is four equations (chapter 2), each a function of `fastbp.reference`:
 
-    (BP1)  delta_L = dC/da * f'(z_L)                  output_delta
-    (BP2)  delta_l = (W_l+1.T delta_l+1) * f'(z_l)    backprop_delta
-    (BP3)  dC/db_l = delta_l                          bias_gradient
-    (BP4)  dC/dW_l = outer(delta_l, a_l-1)            weight_gradient
+        (BP1)  delta_L = dC/da * f'(z_L)                  output_delta
+        (BP2)  delta_l = (W_l+1.T delta_l+1) * f'(z_l)    backprop_delta
+        (BP3)  dC/db_l = delta_l                          bias_gradient
+        (BP4)  dC/dW_l = outer(delta_l, a_l-1)            weight_gradient
 
    Together they give what `Network.backprop` gives, and `update_mini_batch` steps against the mean.
 
