@@ -53,12 +53,13 @@ class Network(Predictor):
         Of the initial parameters and of the order of samples. The same seed gives the same ones
         with either backend and dtype.
     scale : "standard" or (mean, deviation), optional
-        Standardise the columns of X, each by its mean and deviation, for tables whose columns have
-        unlike scales: then everything takes raw columns, files and exports included. "standard":
-        those of the training data, found by the first `fit` and kept by all after it. Or a pair of
-        (n_in,) vectors. Not together with `input_scale`. `Scaling` says what sparse data, bytes and
-        constant columns become. The standardised training data are a copy in `dtype`, like that of
-        a scikit-learn pipeline.
+        Standardise each column of X by its mean and deviation, for tables whose columns have unlike
+        scales: then everything takes raw columns, files and exports included. "standard" takes
+        those of the training data, which the first `fit` finds, without regard to `sample_weight`,
+        and all after it keep. Or give a pair of (n_in,) vectors. A column that is constant in the
+        training data has deviation 0, and counts as 0. Where they are sparse or uint8, means are 0,
+        so that zeros stay zeros. `fit` standardises a copy in `dtype`, window by window of a memory
+        map; a sparse matrix becomes dense if there are means. Not together with `input_scale`.
 
     Attributes
     ----------

@@ -122,9 +122,9 @@ def test_without_arguments_the_digits_are_learnt_and_both_files_are_left(run, fo
     assert re.fullmatch(pattern, epoch)
     assert float(lines[-4].split()[2]) >= 0.95
     assert lines[-4].startswith("test accuracy 0.9")
-    assert lines[-3] == f"model:  {folder / MODEL}"
+    assert lines[-3] == f"model:   {folder / MODEL}"
     assert lines[-2] == f"history: {folder / HISTORY}"
-    assert lines[-1] == f"curves: {folder / CURVES}"
+    assert lines[-1] == f"curves:  {folder / CURVES}"
     assert (folder / CURVES).read_bytes().startswith(b"\x89PNG")
     net = fastbp.load(folder / MODEL)
     assert net.sizes == (64, 100, 10)
@@ -301,7 +301,7 @@ def test_on_real_images_early_stopping_and_a_schedule_together(run, mnist):
         "--schedule", "exponential,factor=0.8", "--json", "--quiet",
     )  # fmt: skip
     result = json.loads(out)
-    assert (code, result["epochs"] < 40, result["test_accuracy"] > 0.93) == (0, True, True)
+    assert (code, result["epochs"] < 40, result["test_accuracy"] > 0.92) == (0, True, True)
     assert result["learning_rate"] == pytest.approx(0.05 * 0.8 ** (result["epochs"] - 1))
 
 
@@ -861,7 +861,7 @@ def test_train_records_history_and_norms(run, folder, digits):
     run("train", *FAST, "--hidden", "8,7", "--output", "m.safetensors")
     recorded = records.read(folder / "m.safetensors")
     assert len(recorded.history) == len(recorded.history.val_accuracy) == 2
-    assert [len(norms) for norms in recorded.deltas] == [3, 3]
+    assert [len(norms) for norms in recorded.deltas] == [3, 3, 3]  # before the training, too
     X, y, *_ = fastbp.datasets.hold_out(*digits[:2])
     norms = fastbp.Norms(X[::6], y[::6])
     norms.on_epoch_end(fastbp.load("m.safetensors"), None)
@@ -1188,6 +1188,16 @@ def test_gradcheck_of_a_model(run, model):
     assert code == 0
     assert json.loads(out)["ok"] is True
     assert json.loads(out)["max_error"] < 1e-7
+
+
+def test_gradcheck_of_a_model_that_standardises(run, folder):
+    """At inputs as those of its training, where neurons are not saturated."""
+    pair = np.array([1e6, -5.0, 0.0]), np.array([1e3, 0.01, 0.0])
+    net = fastbp.Network([3, 4, 2], scale=pair, seed=0)
+    net.save("table.safetensors")
+    code, out, _ = run("gradcheck", "table.safetensors")
+    assert code == 0
+    assert float(re.search(r"largest error ([0-9.e-]+)", out)[1]) > 0, out
 
 
 def test_gradcheck_says_where_it_is_undecided(run, folder):

@@ -82,6 +82,7 @@ KINDS = {
 def test_fit_finds_the_mean_and_deviation_of_each_column(kind, table, monkeypatch):
     """In several parts, as those of large data."""
     monkeypatch.setattr(scaling, "VALUES", 10 * N_IN)
+    monkeypatch.setattr("fastbp._support.checks.ROWS_AT_ONCE", 10)
     made, shifts = KINDS[kind]
     X, net = made(table[0]), network()
     net.fit(X, table[1], **OPTIONS)
@@ -266,7 +267,7 @@ CALLS = {
     "loss": lambda net, X, y: net.loss(X, y),
     "accuracy": lambda net, X, y: net.accuracy(X, y),
     "gradient": lambda net, X, y: net.gradient(X, y),
-    "plain gradient": lambda net, X, y: net.gradient(X, np.zeros((N, 3))),
+    "plain gradient": lambda net, X, y: network(loss="quadratic").gradient(X, np.zeros((N, 3))),
     "backprop": lambda net, X, y: net.backprop(X[0], y[0]),
     "update_mini_batch": lambda net, X, y: net.update_mini_batch(X, y, 0.1),
     "gradcheck": lambda net, X, y: fastbp.gradcheck(net, X, y),
@@ -392,6 +393,7 @@ def test_rows_of_a_sparse_matrix_are_named(table):
 def test_a_map_is_looked_at_before_it_is_learned(table, tmp_path, monkeypatch):
     monkeypatch.setattr("fastbp.training.sources.WINDOW_COPIES", 0)
     monkeypatch.setattr("fastbp.training.sources.WINDOW_BYTES", 700)
+    monkeypatch.setattr("fastbp.training.sources.FEW", 2)
     net, X = network((MEAN, DEVIATION)), table[0].copy()
     X[50, 0] = np.nan
     before, bad = net.to_vector(), mapped(X, tmp_path)

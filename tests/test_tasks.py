@@ -254,6 +254,9 @@ def test_a_regression_from_the_shell(run, tmp_path, options, mean):
     assert (code, found["task"], found["sizes"]) == (0, "regression", [2, 4, 1])
     assert found["test_r2"] > 0.9
     assert found["test_mae"] < found["baseline_mae"] / 3
+    lines = (tmp_path / "t.history.jsonl").read_text().splitlines()
+    epochs = [json.loads(line) for line in lines[1:]]  # the first is of the start
+    assert all(0 < epoch["loss"] < 1 and 0 < epoch["val_loss"] < 1 for epoch in epochs)
     used = "t.safetensors", "--backend", "numpy"
     line, loss = run("evaluate", *used)[1].splitlines()
     assert line.startswith(f"test R2 {found['test_r2']:.4f}, MAE {found['test_mae']:.4g}; mean of")
@@ -311,6 +314,20 @@ def test_a_model_of_numbers_that_has_no_notes_is_evaluated_on_a_table(run, tmp_p
         "evaluate", "net.safetensors", "--data", "t.csv", "--label", "y", *SMALL[6:8], "--json"
     )[1]
     assert json.loads(out)["test_r2"] == pytest.approx(1)
+
+
+def test_all_rows_of_another_table_are_for_testing(run, tmp_path):
+    numbers(tmp_path / "t.csv")
+    run("train", *SMALL, "--epochs", 1)
+
+    def tested(path):
+        used = "t.safetensors", "--data", path, *SMALL[6:8], "--json"
+        return json.loads(run("evaluate", *used)[1])["samples"]
+
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    for name, rows in (("same", lines), ("others", lines[:-1]), ("few", lines[:4])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows))
+    assert [tested(f"{name}.csv") for name in ("t", "same", "others", "few")] == [12, 12, 59, 3]
 
 
 def test_the_library_trains_what_the_command_trains(run, tmp_path):

@@ -21,6 +21,8 @@ def gradcheck(args: Namespace) -> Result:
         net = inputs.new_network(args, args.sizes, dtype="float64")
     rng = np.random.default_rng(args.seed)
     X = rng.random((args.samples, net.sizes[0])) / net.config["input_scale"]
+    if net.scaling:
+        X = net.scaling.mean + net.scaling.deviation * (2 * X - 1)
     found = verification.gradients.gradcheck(net, X, rng.integers(net.sizes[-1], size=args.samples))
     facts = {"ok": found.ok, "verdict": found.verdict, "max_error": found.max_error}
     return Result(facts, f"{net}\n{found}", found.ok)

@@ -65,7 +65,10 @@ shell examples:
     Command(
         "use.evaluate",
         f"model {READ} --backend --json",
-        """Print a model's loss and accuracy on test samples.
+        """Print how well a model predicts test samples: accuracy or R2 and MAE, and loss.
+
+Beside them stands what a constant answer gets: the largest class, or the mean of the training
+targets. Of a table other than that of the training, all rows are test samples.
 
 shell examples:
   fastbp evaluate digits.safetensors            on the test samples of what it was trained on

@@ -10,6 +10,7 @@ from ..history import History
 from ..network import Network
 
 LARGE = 10  # inputs beyond it are of another order than the weights are made for
+CHANCE = 0.05  # a skill that guesses may have
 
 
 def hint(
@@ -23,10 +24,13 @@ def hint(
     first, last, rate = history.loss[0], history.loss[-1], history.learning_rate[-1]
     fall, gain = first - last, skill(scores)
     steady = fall > 0.02 * abs(first) or len(history) == 1
-    if gain > (0 if steady else 0.5):
+    if gain > (CHANCE if steady else 0.5):
         return ""
     largest = float(np.abs(X).max()) * net.config["input_scale"]
-    moved = np.linalg.norm(net.weights[0] - start) / np.linalg.norm(start)
+    learnt, moved = (
+        _learnt(history, scores),
+        np.linalg.norm(net.weights[0] - start) / np.linalg.norm(start),
+    )
     smaller = f"try a smaller --learning-rate, such as {rate / 10:g}"
     search = "`fastbp find-learning-rate` suggests one"
     if fall < -0.1 * abs(first):
@@ -34,16 +38,15 @@ def hint(
     elif net.scaling is None and largest > LARGE:
         why = f"the inputs reach {largest:.4g}"
         advice = f"scale them to about 1 before, or {smaller}"
-    elif moved > 1 and len(X) > 1 and not np.ptp(net.predict(X), axis=0).any():
-        why = "all samples get the same answer, from neurons that are dead or saturated"
-        advice = f"{smaller}; {search}"
-    elif steady and _learnt(history, scores):
+    elif moved > 1 and (not learnt or not np.ptp(net.predict(X), axis=0).any()):
+        why, advice = "neurons are dead or saturated after too long steps", f"{smaller}; {search}"
+    elif steady and learnt:
         why = "what was learnt does not carry over to the test samples"
         advice = "try fewer neurons, --l2 0.01 or --early-stopping 5, or other columns"
     else:
         why = f"the loss has hardly fallen, from {first:.4g} to {last:.4g}"
         advice = f"try a larger --learning-rate, such as {10 * rate:g}, or more --epochs; {search}"
-    useless = "" if gain > 0 else "no better than a constant answer: "
+    useless = "" if gain > CHANCE else "hardly better than a constant answer: "
     return f"{useless}{why}; {advice}"
 
 

@@ -5,15 +5,17 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import datasets
+from .._support import notes as kept
 from ..callbacks import check_place
-from ..datasets import loading
-from ..datasets.csv import read_samples
+from ..datasets import arrays, loading
+from ..datasets.csv import read_numbered, read_samples
 from ..datasets.dialect import Dialect
 from ..network import Network, load
 from . import memory, tasks
@@ -46,14 +48,36 @@ def shows_progress(args: Namespace) -> bool:
 
 def load_data_for(net: Network, args: Namespace) -> datasets.Dataset:
     """Return the data that --data names, or else those of the training; they fit the network."""
-    known = memory.recall(net, args)
-    data = load_data(args, notes={"task": tasks.of_network(net), **net.notes})
+    known, notes = memory.recall(net, args), {"task": tasks.of_network(net), **net.notes}
+    data = _another_table(net, args, notes) or load_data(args, notes=notes)
     if (n_in := data.X_test.shape[1]) != net.sizes[0]:
         sizes = f"samples of {net.sizes[0]} numbers, those of {args.data} have {n_in}"
         raise ValueError(f"the model takes {sizes}; pass the data it was trained on as --data")
     if known and known["test_digest"] != memory.digest(data):
         advice = f"to use them as they are now, pass --data {args.data}"
         raise ValueError(f"the data have changed since the model was trained on them; {advice}")
+    return data
+
+
+def _another_table(
+    net: Network, args: Namespace, notes: Mapping[str, Any]
+) -> datasets.Dataset | None:
+    """Return a table other than that of the training, of which all rows are for testing."""
+    trained = kept.training(net.notes)
+    if trained is None or not loading.is_table(args.data):
+        return None
+    path, dialect = find_data(args), Dialect(args.header, args.separator, args.decimal)
+    if args.data_path == trained["data_path"]:
+        return None
+    X, y, noted = read_numbered(Path(path), args.label, dialect, notes, None)
+    data = datasets.Dataset(X, y, X, y)
+    data.notes = noted
+    data = tasks.prepared(data)
+    with suppress(ValueError):  # too few rows for a part of them to be for testing
+        test = arrays.testing(y)
+        part = datasets.Dataset(X, y, data.X_test[test], y[test])
+        if memory.digest(part) == trained["test_digest"]:  # it is in another place now
+            return None
     return data
 
 

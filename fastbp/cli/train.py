@@ -208,7 +208,7 @@ def _finish(
         records.write(recorded, history, norms)
     facts, line = tasks.scores(net, data.X_test, data.y_test)
     _say(args, line)
-    _say(args, f"model:  {model}")
+    _say(args, f"model:   {model}")
     if recorded:
         _say(args, f"history: {recorded}")
     seconds, epochs, plot = sum(history.seconds), len(history), _draw(args, history, title(net))
@@ -232,11 +232,11 @@ def _draw(args: Namespace, history: History, net: str) -> str | None:
         try:
             plots.check()
         except ImportError as error:
-            _say(args, f"curves: none; {error}")
+            _say(args, f"curves:  none; {error}")
             return None
     path: str = os.path.abspath(args.curves)
     plots.learning_curves(history, path, f"{args.data}: {net}")
-    _say(args, f"curves: {path}")
+    _say(args, f"curves:  {path}")
     return path
 
 

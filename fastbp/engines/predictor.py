@@ -44,15 +44,14 @@ def _rows_at_once(engine: Any, X: Any) -> int:
 
 
 def evaluate(
-    engine: Any, params: Array, X: Any, targets: Targets, scale: Scaling | None = None,
-    name: str = "X",
-) -> tuple[float, int]:  # fmt: skip
+    engine: Any, params: Array, X: Any, targets: Targets, scale: Scaling | None = None
+) -> tuple[float, int]:
     """Return the sum of the losses of rows, and how many are classified right."""
     rows = min(_rows_at_once(engine, X), max(TILE, VALUES // _entries(X)))
     loss, hits = 0.0, 0
     for first in range(0, X.shape[0], rows):
         part = slice(first, first + rows)
-        taken = standardised(scale, X[part], engine.layout.dtype, name, first)
+        taken = standardised(scale, X[part], engine.layout.dtype, "X", first)
         found = engine.evaluate(params, taken, targets.part(part))
         loss, hits = loss + float(found[0]), hits + int(found[1])
     return loss, hits

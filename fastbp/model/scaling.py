@@ -5,6 +5,7 @@ with large offsets, such as years or times, lose no digits. Engines take the res
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from .. import reference
 from .._support import checks
 
 NAME = "standard"  # of the one way there is
-VALUES = 2**18  # of a part, which then stays in a CPU's cache: 2 MB in float64
+# Of a part of dense rows, whose copies in float64 then stay in a cache, and in memory that is used
+# again: with 2**18 the moments of MNIST took 0.6 s instead of 0.19 (Zen 4).
+VALUES = 2**13
 # A column is constant if it deviates from its mean by no more than so many units in the last place:
 # sums of rounded numbers that should be equal differ by one or two.
 ROUNDINGS = 4
@@ -92,10 +95,10 @@ def known(scale: str | None, scaling: Scaling | None) -> Scaling | None:
 # Standardising rows.
 
 
-def _parts(n: int, n_in: int) -> Iterator[slice]:
-    """Yield slices of n rows, a bounded number of values each."""
-    rows = max(1, VALUES // n_in)
-    return (slice(start, start + rows) for start in range(0, n, rows))
+def _parts(n: int, n_in: int, rows: int = 0) -> Iterator[slice]:
+    """Yield slices of n rows, a bounded number of values each, or so many rows."""
+    rows = rows or max(1, VALUES // n_in)
+    return (slice(first, first + rows) for first in range(0, n, rows))
 
 
 @np.errstate(all="ignore")  # what is not finite is found in the result
@@ -173,25 +176,21 @@ class Moments(NamedTuple):
         )
 
 
-@np.errstate(all="ignore")  # `fitted` says what is not finite
+@np.errstate(all="ignore")  # what is not finite shows in them
 def moments(X: Any, chosen: np.ndarray | None = None) -> Moments:
     """Return the moments of checked rows, or of the chosen ones, added up in parts in order."""
-    sparse, of_part = checks.is_sparse(X), _of_dense
+    sparse, of_part, rows = checks.is_sparse(X), _of_dense, 0
     if sparse:
-        of_part = _of_sparse
+        of_part, rows = _of_sparse, checks.ROWS_AT_ONCE
         if not X.has_canonical_format:
             X = X.astype(np.float64)  # a copy, in which sums of bytes are no bytes
             X.sum_duplicates()
     eps = np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps
     common = float(eps), bool(sparse or X.dtype == np.uint8)
-    found: Moments | None = None
     n = X.shape[0] if chosen is None else len(chosen)
-    for part in _parts(n, X.shape[1]):
-        rows = X[part if chosen is None else chosen[part]]
-        one = Moments(rows.shape[0], *of_part(rows), *common)
-        found = found.joined(one) if found else one
-    assert found
-    return found
+    places = _parts(n, X.shape[1], rows)
+    parts = (X[place if chosen is None else chosen[place]] for place in places)
+    return joined(Moments(part.shape[0], *of_part(part), *common) for part in parts)
 
 
 def _of_dense(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,13 +208,10 @@ def _of_sparse(rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return mean, squares + (n - np.bincount(columns, minlength=n_in)) * mean**2
 
 
+@np.errstate(all="ignore")
 def joined(parts: Iterable[Moments]) -> Moments:
     """Return the moments of all parts, joined in their order."""
-    first, *others = parts
-    for other in others:
-        with np.errstate(all="ignore"):
-            first = first.joined(other)
-    return first
+    return reduce(Moments.joined, parts)
 
 
 def fitted(found: Moments) -> Scaling:
