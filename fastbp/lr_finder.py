@@ -138,7 +138,7 @@ def _twin(net: Network, X: Any) -> Network:
         pair = columns.fitted([columns.moments(X, "X")])
         twin = Network(**{**net.config, "scale": pair}, backend=net.backend)
         twin.from_vector(net.to_vector())
-        pass
+        twin.rng = copy.deepcopy(net.rng)
     columns.compared.add(twin)  # the training to come does
     return twin
 
