@@ -816,7 +816,7 @@ def test_plot_hands_over_what_belongs_to_the_kind(run, trained, digits, monkeypa
 
 
 def test_pictures_that_make_no_sense_say_which_do(run, trained, folder):
-    for kind in ("labels", "predicted", "residuals"):
+    for kind in ("predicted", "residuals"):
         said = complaint(*run("plot", kind, MODEL))
         assert said.endswith("draw the confusion matrix or mistakes"), kind
         assert not (folder / f"digits-{kind}.png").exists()

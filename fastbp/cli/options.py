@@ -27,7 +27,7 @@ SCHEDULES = {
 }
 LOGS = {".csv": "CSVLog", ".jsonl": "JSONLog"}
 KINDS = (
-    "curves", "confusion", "mistakes", "labels", "predicted", "residuals", "weights", "norms",
+    "curves", "confusion", "mistakes", "predicted", "residuals", "weights", "norms",
     "learning-rate",
 )  # fmt: skip
 Declaration = dict[str, Any]

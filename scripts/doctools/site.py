@@ -83,6 +83,8 @@ _LINK = re.compile(r"(?<=\]\()([^)#\s]+)((?:#[^)\s]*)?)(?=\))")
 UNIONS = {"ArrayLike": numpy.typing.ArrayLike, "DTypeLike": numpy.typing.DTypeLike}
 # A session: from its first prompt to an empty line.
 _SESSION = re.compile(r"^( *)>>> .*\n?(?:\1.*\S.*\n?)*", re.MULTILINE)
+# The sign of a power, but for those in code; two of them would set in bold what is between.
+_POWER = re.compile(r"(```.*?```|`[^`\n]*`)|(?<=[\w)])\*\*(?=[\w(])", re.DOTALL)
 
 
 def build(folder, examples):
@@ -132,7 +134,8 @@ def to_markdown(context, docstring):
     for name, (_, file) in FILES.items():
         link = f"[{file}]({href(name, context['module'].modulename)})"
         docstring = docstring.replace(f"`{file}`", link)
-    return render_helpers.to_markdown_with_context(context, _SESSION.sub(fenced, docstring))
+    docstring = _POWER.sub(lambda match: match[1] or r"\*\*", _SESSION.sub(fenced, docstring))
+    return render_helpers.to_markdown_with_context(context, docstring)
 
 
 def fenced(match):
