@@ -215,14 +215,17 @@ WRITTEN_BY_OTHERS = {
     ),
     "standardised": (
         [("Sub", ["x", "m"], "c"), ("Div", ["c", "d"], "s"), *standardised_by("s")],
-        ARRAYS | {"m": np.float32([[1, 2, 3]]), "d": np.float32([4, 0.5, 1])},
+        ARRAYS | {"m": np.float32([[1, -0.2, 0.3]]), "d": np.float32([4, 0.5, 1])},
     ),
     "shifted and scaled in another order": (
         [
             ("Mul", ["x", "d"], "c"), ("Add", ["m", "c"], "e"), ("Div", ["e", "d"], "f"),
-            ("Mul", ["two", "f"], "s"), *standardised_by("s"),
+            ("Mul", ["fifth", "f"], "s"), *standardised_by("s"),
         ],
-        ARRAYS | {"m": np.float32([[1, 2, 3]]), "d": np.float32([4, 0.5, 1]), "two": np.float32(2)},
+        ARRAYS | {
+            "m": np.float32([[1, -0.2, 0.3]]), "d": np.float32([4, 0.5, 1]),
+            "fifth": np.float32(0.2),
+        },
     ),
     "shifted by one number": (
         [("Sub", ["x", "m"], "c"), ("Div", ["c", "m"], "s"), *standardised_by("s")],

@@ -542,6 +542,7 @@ def test_dead_neurons_are_hatched_and_called_so(named):
         hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
         found = [text for text in (labels if named else marks(figure)) if "dead" in text]
         assert len(hatched) == len(found)
+        assert figure.get_suptitle().endswith(f"; {len(found)} dead")
         return [int(text.split()[0]) for text in found]
 
     assert dead() == [1]

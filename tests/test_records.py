@@ -32,6 +32,19 @@ def test_what_was_written_is_read(tmp_path):
     assert math.isnan(run.history.val_loss[1])  # JSON knows no infinity
 
 
+def test_the_epoch_that_was_restored_is_known_again(tmp_path):
+    history = History(loss=[3.0, 1.0, 2.0])
+    history.restored = 2
+    for norms in (None, SimpleNamespace(**dict.fromkeys(("activations", "deltas"), [(1.0,)] * 4),
+                                        first_epoch=0)):  # fmt: skip
+        records.write(tmp_path / "a.jsonl", history, norms)
+        assert records.read(tmp_path / "a.jsonl").history.restored == 2
+        lines = (tmp_path / "a.jsonl").read_text().splitlines()
+        assert [json.loads(line).get("restored") for line in lines][-3:] == [None, True, None]
+    records.write(tmp_path / "a.jsonl", HISTORY)
+    assert records.read(tmp_path / "a.jsonl").history.restored == 0
+
+
 def test_norms_before_training_have_a_line_of_their_own(tmp_path):
     path = tmp_path / "a.jsonl"
     entries = [(9.0, 9.0), *NORMS.activations]

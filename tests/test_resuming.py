@@ -214,6 +214,8 @@ def test_a_checkpoint_without_a_scale_is_of_another_network(samples, tmp_path):
     for kept, other in ((None, "standard"), ("standard", None)):
         network(scale=kept, backend="numpy").fit(X, y, checkpoint=tmp_path / "run", **options)
         assert checkpoint_version(tmp_path / "run") == (1 if kept is None else 2)
+        described = checkpoint.read(tmp_path / "run", checkpoint.TRAINING)[1]["facts"]["network"]
+        assert ("scale" in described) == (kept is not None)  # older files say nothing of it
         net = network(scale=other, backend="numpy")
         with pytest.raises(ValueError, match="is of a training with network"):
             net.fit(X, y, resume=tmp_path / "run", **options)

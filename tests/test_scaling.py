@@ -316,6 +316,7 @@ def test_a_learning_rate_is_found_before_the_scaling_is_known(table):
     net = network()
     state = str(net.rng.bit_generator.state), net.to_vector().tobytes()
     found = fastbp.find_learning_rate(net, X, y, batch_size=10)
+    assert (found.losses == fastbp.find_learning_rate(net, X, y, batch_size=10).losses).all()
     assert net.scaling is None
     assert state == (str(net.rng.bit_generator.state), net.to_vector().tobytes())
     net.fit(X, y, **OPTIONS | {"epochs": 1, "learning_rate": 1e-9})

@@ -13,6 +13,7 @@ from cases import crossed
 from fastbp import DivergenceError, Network, callbacks, schedules
 from fastbp._support import checks
 from fastbp.training import loop as training
+from fastbp.training import progress
 from fastbp.training import sources as streaming
 
 OPTIONS = {"epochs": 3, "batch_size": 4, "learning_rate": 0.1}
@@ -430,12 +431,16 @@ def test_the_bar_learns_in_the_first_epoch_how_long_the_way_is(monkeypatch, rng)
     made = []
 
     class Bar:
-        def __init__(self, total, **options):
-            self.total, self.counted = total, []
+        def __init__(self, total, initial, **options):
+            self.total, self.n, self.counted = total, initial, []
             made.append(self)
 
         def update(self, samples):
+            self.n += samples
             self.counted.append((self.total, samples))
+
+        def set_description_str(self, text, refresh):
+            assert text.startswith("epoch ")
 
         def set_postfix_str(self, text, refresh):
             assert "nan" not in text
@@ -446,6 +451,7 @@ def test_the_bar_learns_in_the_first_epoch_how_long_the_way_is(monkeypatch, rng)
     module = types.ModuleType("tqdm.auto")
     module.tqdm = Bar
     monkeypatch.setitem(sys.modules, "tqdm.auto", module)
+    monkeypatch.setattr(progress, "MOST_BARS", 2)  # so that one bar is for all epochs
     X, y = samples_of(rng)
     network().fit(Parts(X, y, 20), **OPTIONS, progress=True)
     (bar,) = made

@@ -138,7 +138,6 @@ shell examples:
 curves         loss and accuracy over the epochs; of several runs, named by what differs
 confusion      how many test samples of each class are taken for which
 mistakes       the test samples that the model is most confidently wrong about
-labels         of each of several labels, how many test samples are found, missed, wrongly found
 predicted      predicted against true numbers
 residuals      what the predictions of numbers leave, and how it is distributed
 weights        the first layer's weights: images, or a heat map of a table's columns

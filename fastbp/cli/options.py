@@ -27,7 +27,7 @@ SCHEDULES = {
 }
 LOGS = {".csv": "CSVLog", ".jsonl": "JSONLog"}
 KINDS = (
-    "curves", "confusion", "mistakes", "labels", "predicted", "residuals", "weights", "norms",
+    "curves", "confusion", "mistakes", "predicted", "residuals", "weights", "norms",
     "learning-rate",
 )  # fmt: skip
 Declaration = dict[str, Any]
@@ -204,7 +204,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "RATE", "step size; sigmoid layers with the quadratic loss need 0.3 to 3; "
             f"find-learning-rate suggests one (default: {rates_in_words()})", type=float,
         ),
-        "--optimizer": _choice(RATES, f"how weights follow the gradient {in_words('optimizer')}"),
+        "--optimizer": _choice(
+            RATES, "how weights follow the gradient; Network.fit has sgd, which needs another rate "
+            f"for each table {in_words('optimizer')}",
+        ),
         "--l2": _value(
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,

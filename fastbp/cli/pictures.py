@@ -2,7 +2,7 @@
 
 import os
 from argparse import Namespace
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from .. import plots
@@ -13,8 +13,8 @@ from . import records
 from .inputs import load_data_for, load_model, named_after, title
 
 OF_SAMPLES = {  # functions of `plots`
-    "confusion": "confusion_matrix", "mistakes": "mistakes", "labels": "labels",
-    "predicted": "predicted", "residuals": "residuals",
+    "confusion": "confusion_matrix", "mistakes": "mistakes", "predicted": "predicted",
+    "residuals": "residuals",
 }  # fmt: skip
 
 
@@ -35,12 +35,20 @@ def draw(args: Namespace, path: str) -> None:
             plots.learning_rates(found, path, title=name)
         case "weights":
             net = load_model(name, args.backend)
-            plots.first_layer(net, path, heading(net))
+            plots.first_layer(net, path, heading(net), X=_trained_on(net, args))
         case kind:
             net = load_model(name, args.backend)
             given, data = args.data, load_data_for(net, args)
             picture = getattr(plots, OF_SAMPLES[kind])
             picture(net, data.X_test, data.y_test, path, heading(net, given))
+
+
+def _trained_on(net: Network, args: Namespace) -> Any:
+    """Return the training samples, by which dead neurons are found; None if they are not there."""
+    if args.data is None and not kept.training(net.notes):
+        return None
+    with suppress(OSError, ValueError) if args.data is None else nullcontext():
+        return load_data_for(net, args).X_train
 
 
 def heading(net: Network, data: str | None = None) -> str:

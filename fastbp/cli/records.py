@@ -5,7 +5,8 @@
     {"epoch": 1, "loss": 0.31, "accuracy": 0.91, ..., "activations": [4.1, 1], "deltas": [0.2, 0.4]}
 
 with null for NaN and infinity. Only the loss is required; readers ignore unknown names. A line of
-epoch 0, the first, has nothing but the norms before training.
+epoch 0, the first, has nothing but the norms before training; that of the epoch whose weights the
+model has got back has "restored": true.
 """
 
 import json
@@ -54,6 +55,8 @@ def write(path: FilePath, history: History, norms: LayerNorms | None = None) -> 
         json_line(history, n, **{name: values[n + 1 - first] for name, values in series.items()})
         for n in range(len(history))
     ]
+    if restored := history.restored:
+        lines[restored - 1] = lines[restored - 1].replace("{", '{"restored": true, ', 1)
     if series and first == 0:
         lines.insert(0, json_line(History(), -1, **{k: values[0] for k, values in series.items()}))
     files.write_text(path, "".join(lines))
@@ -71,6 +74,8 @@ def read(path: FilePath) -> Run:
         if len(epochs) == before:
             raise ValueError("it holds no epoch")
         history = History(**{name: _column(epochs, name, int(before)) for name in NAMES})
+        marked = [n for n, epoch in enumerate(epochs, 1 - before) if epoch.get("restored") is True]
+        history.restored = marked[0] if marked else 0
         activations, deltas = (_column(epochs, name) for name in NORMS)
         return Run(history, activations, deltas, 1 - before)
 

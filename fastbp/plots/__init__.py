@@ -16,7 +16,7 @@ Pictures are drawn by matplotlib (the extra `plot`).
 | `learning_curves` | `curves A B ...` | loss and accuracy over the epochs, of up to 35 runs |
 | `confusion_matrix` | `confusion` | how many samples of each class are predicted as which |
 | `mistakes` | `mistakes` | the images, or rows of a table, most confidently predicted wrong |
-| `labels` | `labels` | of each of several labels, how many samples are found or missed |
+| `labels` | | of each of several labels, how many samples are found or missed |
 | `predicted` | `predicted` | predicted against true numbers |
 | `residuals` | `residuals` | what predictions of numbers leave, and how it is distributed |
 | `first_layer` | `weights` | the weights of the first layer, as images or as a heat map |

@@ -227,7 +227,7 @@ def _mosaic(net: Network, dead: np.ndarray, title: str | None, neurons: list[str
     across = min(len(shown), max(5, math.ceil(math.sqrt(len(shown)))))
     down = math.ceil(len(shown) / across)
     canvas = np.full((down * side, across * side), np.nan, np.float32)
-    words = f"Weights of the first layer, {tables.which(shown, len(W), 'neuron')}"
+    words = tables.heading(shown, dead)
     size = 0.85 * max(across, 5) + 1.2, 0.85 * max(down, 2) + 0.7
     figure = figures.new_figure(size, figures.heading(title, words))
     axes, most = figure.subplots(), tables.span(W[shown])
@@ -244,7 +244,7 @@ def _mosaic(net: Network, dead: np.ndarray, title: str | None, neurons: list[str
     image = axes.imshow(canvas, cmap=SIGNED, vmin=-most, vmax=most)
     for lines, count in ((axes.axvline, across), (axes.axhline, down)):
         for edge in range(1, count):
-            lines(edge * side - 0.5, color="white", linewidth=1.5)
+            lines(edge * side - 0.5, color="black", linewidth=0.6)
     axes.axis("off")
     figure.colorbar(image, ax=axes, extend="both", shrink=0.8, aspect=30, label="weight")
     return figure

@@ -16,6 +16,7 @@ from ..network import Network
 from .metrics import targets_of
 
 _Layers = list[np.ndarray]
+ROWS_AT_ONCE = 4096  # of samples by which dead neurons are found
 
 
 class Norms(Called):
@@ -135,10 +136,15 @@ def dead(net: Network, X: ArrayLike | None = None) -> np.ndarray:
     """
     silent: np.ndarray = np.logical_not(net.weights[0].any(axis=1))
     if X is not None:
-        z = _affine(net, 0, _inputs(net, X))
+        rows = checks.samples(X, net.sizes[0])
         name = net.config["activation"] if net.num_layers > 2 else "identity"
-        a = getattr(get_backend(net.backend), name)(z)
-        silent = np.logical_or(silent, (a == a[0]).all(axis=0) if len(a) > 1 else False)
+        activation = getattr(get_backend(net.backend), name)
+        alike, first = np.full(len(silent), rows.shape[0] > 1), None
+        for start in range(0, rows.shape[0], ROWS_AT_ONCE):
+            a = activation(_affine(net, 0, _inputs(net, rows[start : start + ROWS_AT_ONCE])))
+            first = a[0] if first is None else first
+            alike = np.logical_and(alike, (a == first).all(axis=0))
+        silent = np.logical_or(silent, alike)
     return silent
 
 

@@ -50,7 +50,7 @@ def heat_map(
     """Draw the first layer's weights: a row for each neuron, a column for each of the table."""
     W = net.weights[0]
     rows, shown = largest(W, MOST_NEURONS), largest(W.T, MOST_COLUMNS)
-    words = f"Weights of the first layer, {which(rows, len(W), 'neuron')}"
+    words = heading(rows, dead)
     if len(shown) < len(names):
         words += f"; {which(shown, len(names), 'column')}"
     # Ticks are letters of some 0.07 inches.
@@ -133,6 +133,12 @@ def largest(W: np.ndarray, most: int) -> np.ndarray:
     norms = np.linalg.norm(W.astype(np.float64), axis=1)
     found: np.ndarray = np.sort(np.argsort(-norms, kind="stable")[:most])
     return found
+
+
+def heading(shown: np.ndarray, dead: np.ndarray) -> str:
+    """Return in words which neurons are shown, and how many of all are dead."""
+    words = f"Weights of the first layer, {which(shown, len(dead), 'neuron')}"
+    return f"{words}; {dead.sum():,} dead" if dead.any() else words
 
 
 def which(shown: np.ndarray, count: int, what: str) -> str:

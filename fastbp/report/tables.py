@@ -91,6 +91,7 @@ def _of_history(history: History | None) -> dict[str, str]:
         "validation loss after it": "".join(f"{loss:.6g}" for loss in history.val_loss[-1:]),
         "validation accuracy after it": _last(history.val_accuracy),
         "smallest validation loss": best,
+        "weights": f"of epoch {history.restored:,}, restored" if history.restored else "",
         "training time": f"{sum(history.seconds):.3g} s" if history.seconds else "",
         "speed, the median epoch": "".join(
             f"{np.median(speeds):,.0f} samples/s"
