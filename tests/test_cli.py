@@ -888,7 +888,7 @@ def test_report_holds_history_and_norms_if_there_are_any(run, folder, trained):
     assert json.loads(out) == {"report": str(folder / "r.html")}
     page = (folder / "r.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 3
-    assert page.count("Not shown: no history") == 2
+    assert page.count("Not shown: no history") == 1
 
 
 def test_a_report_from_a_damaged_history_is_refused(run, folder, trained):
