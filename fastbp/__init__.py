@@ -73,7 +73,7 @@ to a deviation near 1, and undo it after predicting:
 >>> mean, deviation = price.mean(), price.std()
 >>> net = fastbp.Network([2, 10, 1], output="identity", scale="standard", seed=0)
 >>> history = net.fit(X, (price - mean) / deviation, epochs=50, batch_size=10, learning_rate=0.05)
->>> error = np.abs(mean + deviation * net.predict(X).ravel() - price).mean()
+>>> error = np.abs(mean + deviation * net.predict(X) - price).mean()
 >>> bool(error < 0.05 * deviation)
 True
 

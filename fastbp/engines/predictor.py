@@ -197,7 +197,9 @@ class Predictor:
             checks.finite("X", rows, self.dtype, self._config.input_scale)
         return out[0] if single else out  # type: ignore[no-any-return]
 
-    def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64:
+    def predict(
+        self, X: ArrayLike, threads: int = 1
+    ) -> np.ndarray | np.int64 | np.floating[Any]:
         """Return what the network predicts for each sample: classes, or numbers.
 
         Takes what `feedforward` takes. Returns, by output and loss; for one sample, an entry of it:
@@ -207,8 +209,8 @@ class Predictor:
         - one sigmoid: (batch,) integers, 1 for an output above 1/2, else 0;
         - several sigmoids with cross-entropy, its element-wise form: (batch, n_out) integers, the
           same for each output, as each answers for itself and several may be 1;
-        - else numbers: (batch, n_out) floats, those of `feedforward`. Classes that were learnt so
-          are `predict(X).argmax(axis=-1)`.
+        - else numbers, those of `feedforward`: (batch,) floats of one output, of several
+          (batch, n_out). Classes that were learnt so are `predict(X).argmax(axis=-1)`.
 
         Examples
         --------
@@ -222,10 +224,9 @@ class Predictor:
         outputs = self.feedforward(X, threads)
         if self._predicts == LABEL:
             return outputs.argmax(axis=-1)  # type: ignore[no-any-return]
-        if self._predicts == FLAGS:
-            flags = (outputs > 0.5).astype(np.int64)
-            return flags[..., 0][()] if self.sizes[-1] == 1 else flags
-        return outputs
+        found = (outputs > 0.5).astype(np.int64) if self._predicts == FLAGS else outputs
+        # Of one output there is one entry a sample, as in y: (n, 1) less (n,) would be (n, n).
+        return found[..., 0][()] if self.sizes[-1] == 1 else found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean loss over a batch; takes X and y as `gradient` does."""

@@ -39,7 +39,7 @@ history.plot()
 #
 # To predict the mean for everybody is the baseline. R2 is the share of the variance that the
 # network explains; about 0.5 is what other methods reach on this table.
-predicted = mean + deviation * net.predict(X_test).ravel()
+predicted = mean + deviation * net.predict(X_test)
 error, baseline = abs(predicted - y_test).mean(), abs(mean - y_test).mean()
 r2 = 1 - ((predicted - y_test) ** 2).sum() / ((y_test - y_test.mean()) ** 2).sum()
 print(f"mean absolute error {error:.1f} (baseline {baseline:.1f}), R2 {r2:.2f}")
