@@ -190,7 +190,8 @@ def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]
         dtype=dict.fromkeys({*columns}.difference(numbers), str), keep_default_na=False,
         na_values={name: gaps for name in numbers}, encoding="utf-8-sig", compression=None,
     )  # fmt: skip
-    with warnings.catch_warnings():
+    # With Arrow's texts pandas takes an empty column behind the last separator for a longer line.
+    with warnings.catch_warnings(), pandas.option_context("mode.string_storage", "python"):
         warnings.simplefilter("error")  # lines that are longer than the header: only a warning
         try:
             frame = read(decimal=dialect.decimal or ".")
@@ -199,6 +200,6 @@ def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]
         except Exception as error:  # pandas raises a dozen kinds on damaged input
             advice = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
             raise DataError(f"{path}: not a CSV file: {said(error)}{advice}") from error
-    if dialect.decimal is None and has_decimal_commas(frame[numbers]):
-        return read(decimal=",")
-    return frame
+        if dialect.decimal is None and has_decimal_commas(frame[numbers]):
+            return read(decimal=",")
+        return frame
