@@ -658,7 +658,7 @@ BAD = {
         ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
         "input_scale must be a positive number",
     ),
-    "no label": (["train", "--data", "t.csv"], "name the column that is to be predicted, by --la"),
+    "no label": (["train", "--data", "t.csv"], "to be predicted, one of ['a', 'b'], by --la"),
     "no such label": (["train", "--data", "t.csv", "--label", "z"], "label must be one of the"),
     "label of images": (["train", "--label", "z"], "label and task are of a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
