@@ -83,7 +83,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent.
 
-    v = momentum v - learning_rate g;  W += v, or with Nesterov W += momentum v - learning_rate g
+        v = momentum v - learning_rate g
+        W += v, or with Nesterov W += momentum v - learning_rate g
 
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013.
     Raises TypeError or ValueError if an argument does not fit.
@@ -125,8 +126,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam: each step follows the running mean of the gradient, divided by its running size.
 
-    m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g**2
-    W -= learning_rate m' / (sqrt(v') + epsilon);  m' = m / (1 - beta_1**t), v' likewise
+        m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g**2
+        W -= learning_rate m' / (sqrt(v') + epsilon);  m' = m / (1 - beta_1**t), v' likewise
 
     Kingma and Ba, *Adam: A Method for Stochastic Optimization*, 2015. Raises as `SGD` does.
 

@@ -551,7 +551,7 @@ BAD = {
         "did the loss fall, so that there is none to suggest: scale the inputs",
     ),
     "layers of nothing": (["info", "m"], "m: there is no such file; `fastbp train` writes one"),
-    "layers of damage": (["info", "damaged.npz"], "damaged.npz is a zip archive"),
+    "layers of damage": (["info", "damaged"], "damaged is a zip archive"),
     "no threads": (["train", "--threads", "0"], "threads must be a positive integer"),
     "negative seed": (["train", "--seed", "-1"], "seed must be a non-negative integer"),
     "unknown data": (["train", "--data", "nope"], "no data set 'nope'"),
@@ -569,7 +569,8 @@ BAD = {
     "missing model": (["evaluate", "m"], "m: there is no such file; `fastbp train` writes one"),
     "no model": (["evaluate"], "the following arguments are required: MODEL"),
     "a model that does not remember": (["evaluate", "small"], "on; name data by --data"),
-    "damaged model": (["predict", "damaged.npz"], "damaged.npz is a zip archive"),
+    "damaged model": (["predict", "damaged"], "damaged is a zip archive"),
+    "data as the model": (["evaluate", "t.csv"], "t.csv is no model, but data, which go to --data"),
     "foreign model": (["gradcheck", "foreign"], "foreign is not a model of fastbp"),
     "odd configuration": (["evaluate", "odd"], "odd: the configuration is not a network's"),
     "missing arrays": (["evaluate", "hollow"], "hollow: "),
@@ -657,7 +658,7 @@ BAD = {
         ["convert", "foreign.safetensors", "o.safetensors", "--input-scale", "0"],
         "input_scale must be a positive number",
     ),
-    "no label": (["train", "--data", "t.csv"], "name the column that is to be predicted, by --la"),
+    "no label": (["train", "--data", "t.csv"], "to be predicted, one of ['a', 'b'], by --la"),
     "no such label": (["train", "--data", "t.csv", "--label", "z"], "label must be one of the"),
     "label of images": (["train", "--label", "z"], "label and task are of a column of a .csv file"),
     "text in a table": (["train", "--data", "t.csv", "--label", "a"], "column 'b' holds text"),
@@ -701,7 +702,8 @@ def bad_files(folder):
     X, y = np.zeros((4, 3), "f4"), np.arange(4) % 2  # with as many of each class
     np.savez("dark.npz", x_train=X, y_train=y, x_test=X, y_test=y)
     (folder / "folder.csv").mkdir()
-    (folder / "damaged.npz").write_bytes(b"PK\x03\x04" + bytes(100))
+    for name in ("damaged", "damaged.npz"):
+        (folder / name).write_bytes(b"PK\x03\x04" + bytes(100))
     (folder / "taken.history.jsonl").mkdir()
     (folder / "other.onnx").touch()
     (folder / "empty.jsonl").touch()

@@ -94,13 +94,20 @@ def load_samples(net: Network, args: Namespace) -> np.ndarray:
     return load_data_for(net, args).X_test
 
 
+_NO_MODELS = {
+    ".onnx": "an ONNX file; `fastbp convert` makes a model of it",
+    **dict.fromkeys((".csv", ".tsv", ".npz", ".npy"), "no model, but data, which go to --data"),
+}
+
+
 def load_model(path: str, backend: str = "numba") -> Network:
     """Load a model file."""
     if not os.path.exists(path):
         reason = "there is no such file; `fastbp train` writes one, `fastbp convert` others"
         raise FileNotFoundError(errno.ENOENT, reason, path)
-    if path.lower().endswith(".onnx"):
-        raise ValueError(f"{path} is an ONNX file; `fastbp convert` makes a model of it")
+    for suffix, advice in _NO_MODELS.items():
+        if path.lower().endswith(suffix):
+            raise ValueError(f"{path} is {advice}")
     return load(path, backend=backend)
 
 

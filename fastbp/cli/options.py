@@ -204,7 +204,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "RATE", "step size; sigmoid layers with the quadratic loss need 0.3 to 3; "
             f"find-learning-rate suggests one (default: {rates_in_words()})", type=float,
         ),
-        "--optimizer": _choice(RATES, f"how weights follow the gradient {in_words('optimizer')}"),
+        "--optimizer": _choice(
+            RATES, "how weights follow the gradient; Network.fit has sgd, which needs another rate "
+            f"for each table {in_words('optimizer')}",
+        ),
         "--l2": _value(
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,
@@ -228,7 +231,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--backend": _choice(
             ("numba", "numpy"), "compiled kernels or the NumPy reference", "numba"
         ),
-        "--distributed": _switch(help="share each batch among the ranks that mpiexec started"),
+        "--distributed": _switch(
+            help="share each batch among the ranks that mpiexec started; each rank keeps a copy of "
+            "the training samples, but with --validation-split 0 IDX files stay on disk"
+        ),
         "--sync-every": _count(
             "with --distributed: average the ranks' weights every N steps instead of the gradients "
             "of each step, for batches so small that a message takes longer than a step", 1,

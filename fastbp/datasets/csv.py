@@ -102,7 +102,10 @@ def read_numbered(
     with blaming(path, advice=""):
         label = (notes or {}).get("label") if label is None else label
         if label is None:
-            raise ValueError("name the column that is to be predicted, by --label (label=)")
+            with opened(path) as file:
+                names = reprlib.repr(dialect.found(file)[1])
+            what = "name the column that is to be predicted"
+            raise ValueError(f"{what}, one of {names}, by --label (label=)")
         table = _Table(path, label, dialect, notes)
         X, (y, task, classes) = table.inputs(), table.outputs(task)
         if notes is None and (counting := _counting(X)) is not None:

@@ -114,12 +114,12 @@ def write(
     if rates is not None:
         sections["Learning-rate finder"] = lambda: plots.learning_rates(rates)
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(writable(title)),
+        title=escape(title),
         sections="\n".join(map(_section, sections, sections.values())),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         lead=f"{lead}.",
     )  # fmt: skip
-    files.write_text(path, page)
+    files.write_text(path, writable(page))
 
 
 _Judged: TypeAlias = tuple[dict[str, "_Draw"], str]  # the sections of a task, and what it comes to

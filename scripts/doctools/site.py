@@ -84,7 +84,9 @@ UNIONS = {"ArrayLike": numpy.typing.ArrayLike, "DTypeLike": numpy.typing.DTypeLi
 # A session: from its first prompt to an empty line.
 _SESSION = re.compile(r"^( *)>>> .*\n?(?:\1.*\S.*\n?)*", re.MULTILINE)
 # The sign of a power, but for those in code; two of them would set in bold what is between.
-_POWER = re.compile(r"(```.*?```|`[^`\n]*`)|(?<=[\w)])\*\*(?=[\w(])", re.DOTALL)
+_POWER = re.compile(
+    r"(```.*?```|`[^`\n]*`|^    [^\n]*)|(?<=[\w)])\*\*(?=[\w(])", re.DOTALL | re.MULTILINE
+)
 
 
 def build(folder, examples):
