@@ -187,7 +187,8 @@ class Network(Predictor):
         callbacks : sequence of `fastbp.callbacks`, or of objects with `on_epoch_end(net, history)`
         progress : bool, default False: bars of tqdm; `verbose`: a line for each epoch, logged
         threads : int, default 1; the result has the same bits for any number
-        optimizer : {"sgd", "momentum", "nesterov", "adam"}, or an object, which keeps its memory
+        optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"}, or an object, such
+            as `SGD`, which keeps its memory
         sample_weight : (n,) array, at least 0: the loss of a batch is the weighted mean
         checkpoint : path of a file that keeps the training's state every `checkpoint_every` seconds
         resume : path of such a file, to go on from, to the bits of a training never stopped

@@ -29,6 +29,8 @@ OPTIMIZERS = {
     "nesterov": lambda: "nesterov",
     "adam": lambda: "adam",
     "l2 and clipping": lambda: fastbp.SGD(momentum=0.5, l2=1e-3, clip_norm=0.1),
+    "adamw": lambda: fastbp.AdamW(weight_decay=0.1, l1=1e-3),
+    "rmsprop": lambda: "rmsprop",
     "uncorrected": lambda: fastbp.Adam(epsilon_corrected=False),
 }
 SCHEDULES = {
@@ -373,6 +375,17 @@ def run(samples, tmp_path):
     path = tmp_path / "run"
     network().fit(X, y, **(options | {"epochs": 2}), checkpoint=path)
     return path, X, y, options
+
+
+def test_a_file_from_before_l1_and_decay_is_gone_on_from(run):
+    path, X, y, options = run
+    arrays, config = checkpoint.read(path, checkpoint.TRAINING)
+    for name in ("l1", "weight_decay"):
+        del config["facts"]["optimizer"][name]
+    checkpoint.write(path, arrays, config, checkpoint.TRAINING)
+    assert network().fit(X, y, **options, resume=path).loss
+    with pytest.raises(ValueError, match="training with optimizer"):
+        network().fit(X, y, **options | {"optimizer": fastbp.Adam(l1=0.1)}, resume=path)
 
 
 OTHERS = {

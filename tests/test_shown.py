@@ -79,7 +79,7 @@ class Mine(callbacks.Callback):
         "Checkpoint(path='net', every=1, monitor=None)",
         "CSVLog(path='log.csv')",
         "JSONLog(path='log.jsonl')",
-        "SGD(momentum=0.9, nesterov=True, l2=0.0, clip_norm=None, l2_over_sum=False)",
+        "SGD(momentum=0.9, nesterov=True, l2=0.0, clip_norm=None, l2_over_sum=False, l1=0.0)",
     ],
 )
 def test_what_is_made_by_a_call_shows_it(text):

@@ -4,7 +4,7 @@ from .options import SETS, Command
 
 READ = "--data --data-dir --label --no-header --separator --decimal"  # how data are found and read
 NETWORK = "--hidden --activation --loss --no-bias --init --dtype"
-STEPS = "--batch-size --optimizer --l2 --clip-norm --seed --threads --backend"
+STEPS = "--batch-size --optimizer --l2 --l1 --weight-decay --clip-norm --seed --threads --backend"
 _OF_TRAINING = {"default": "digits"}
 _OPTIONAL = {"nargs": "?"}
 

@@ -212,6 +212,14 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,
         ),
+        "--l1": _value(
+            "STRENGTH", "adds STRENGTH times the sum of the sizes of all weights to the loss, "
+            "which leaves many of them about zero", 0.0, float,
+        ),
+        "--weight-decay": _value(
+            "STRENGTH", "of --optimizer adamw: by how much of themselves, times the learning rate, "
+            "weights shrink in each step (default: 0.01)", type=float,
+        ),
         "--clip-norm": _value(
             "NORM", "shorten longer gradients to this norm (default: no limit)", type=float
         ),

@@ -173,7 +173,12 @@ def _learning_rate(args: Namespace) -> Any:
 
 def _optimizer(args: Namespace) -> optimizers.Optimizer:
     rule = optimizers.optimizer(args.optimizer)
-    rule.l2, rule.clip_norm = args.l2, args.clip_norm
+    rule.l2, rule.l1, rule.clip_norm = args.l2, args.l1, args.clip_norm
+    if args.weight_decay is not None:
+        if not isinstance(rule, optimizers.AdamW):
+            advice = f"--optimizer is {args.optimizer}, for which there is --l2"
+            raise ValueError(f"--weight-decay is of --optimizer adamw; {advice}")
+        rule.weight_decay = args.weight_decay
     return rule
 
 

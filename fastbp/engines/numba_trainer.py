@@ -50,7 +50,7 @@ class NumbaTrainer(Trainer):
         self._kernel = getattr(kernels, _EPOCHS[narrow][plain])
         self._gradient = kernels.narrow_part_gradient if narrow else kernels.part_gradient
         numbers = np.array([optimizers.KINDS[rule.name], *rule[1:]], np.float64)
-        squares = np.zeros(NORM_PIECES + (self._blocks + 1) * STEP_PIECES)
+        squares = np.zeros(NORM_PIECES + 2 * (self._blocks + 1) * STEP_PIECES)
         slots = self.memory.slots.reshape(-1)
         self._rule = optimizers.RuleArrays(numbers, self.memory.clock, slots, squares)
         self._extra = () if plain else (self._rule,)

@@ -17,7 +17,7 @@ from ..history import NAMES, History
 from ..model import file as model_file
 from ..model.layout import Layout
 from ..model.scaling import Scaling, frozen
-from ..reference.records import SLOTS
+from ..reference.records import PLAIN, SLOTS
 from . import state
 from .loop import Loop
 from .ranks import Ranks
@@ -143,6 +143,8 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         raise ModelFileError(f"{path} is damaged: it does not say what was trained")
     if "ranks" not in found:  # a file of fastbp 0.2
         wanted.pop("ranks", None)
+    if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
+        found["optimizer"] = PLAIN._asdict() | rule
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
