@@ -39,6 +39,8 @@ SCHEDULES = {
     "exponential": lambda: schedules.Exponential(0.4, 0.8),
     "cosine": lambda: schedules.Cosine(0.4, EPOCHS),
     "plateau": lambda: schedules.OnPlateau(0.4, patience=1, min_delta=0.3),
+    "warm-up": lambda: schedules.Warmup(SCHEDULES["plateau"](), epochs=0.8),
+    "by step": lambda: schedules.ByStep(schedules.Cosine(0.4, EPOCHS)),
 }
 
 
@@ -123,7 +125,15 @@ def test_stopped_after_any_step_it_ends_with_the_same_bits(
 
 @pytest.mark.parametrize(
     ("schedule", "threads"),
-    [("constant", 2), ("step", 3), ("exponential", 1), ("cosine", 2), ("plateau", 1)],
+    [
+        ("constant", 2),
+        ("step", 3),
+        ("exponential", 1),
+        ("cosine", 2),
+        ("plateau", 1),
+        ("warm-up", 1),
+        ("by step", 2),
+    ],
 )
 def test_schedules_and_threads_do_not_show(
     schedule, threads, samples, tmp_path, one_by_one, stopping

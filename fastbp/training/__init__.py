@@ -17,7 +17,10 @@
 ('no better val_loss', True)
 
 - `find_learning_rate` trains a copy at growing rates and suggests one.
-- `fastbp.schedules` change the rate from epoch to epoch.
+- `fastbp.schedules` change the rate from epoch to epoch, or from step to step:
+  `Warmup(Cosine(0.1, epochs=100), epochs=2)` lets it grow in the first two epochs, and
+  `ByStep(Cosine(0.1, epochs=100))` follows the curve within epochs too. For chunks the rate changes
+  between epochs only.
 - `fastbp.callbacks.EarlyStopping` ends the training when the validation loss no longer falls, and
   restores the best weights. `StopOnDivergence` restores the best weights instead of raising;
   `Checkpoint` saves the network every few epochs, or the best one; `CSVLog` and `JSONLog` write a
