@@ -201,8 +201,9 @@ class Network(Predictor):
 
         Examples
         --------
+        >>> import fastbp
         >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
-        >>> net = Network([2, 8, 2], loss="cross-entropy", seed=0)
+        >>> net = fastbp.Network([2, 8, 2], loss="cross-entropy", seed=0)
         >>> net.fit(X, y, epochs=2000, batch_size=4, learning_rate=1.0).accuracy[-1]
         1.0
         """

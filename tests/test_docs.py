@@ -76,6 +76,8 @@ def test_guides_and_names_are_on_their_pages(folder):
     text = (folder / "fastbp.html").read_text(encoding="utf-8")
     assert 'id="Network.fit"' in text
     assert "a-first-network" in text
+    assert "ArrayLike" in text
+    assert "_SupportsArray" not in text  # NumPy's unions have their names
     inside = (folder / "fastbp" / "training.html").read_text(encoding="utf-8")
     assert 'id="several-processes-and-machines"' in inside
     assert "take_step" not in inside

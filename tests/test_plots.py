@@ -242,7 +242,11 @@ def test_a_first_epoch_that_would_take_most_of_the_axis_leaves_it_with_a_word():
         others = axes.lines[0].get_ydata()[1:]
         assert low < min(others) < max(others) < high
         assert not low < first < high
-    h.loss[0], h.accuracy[0] = 0.6, 0.7
+    h.loss[0], h.accuracy[0] = 1e-6, 1.0  # the best stays, whatever it takes
+    h.accuracy[1:] = [0.1] * 18 + [0.11]
+    assert [len(axes.texts) for axes in plots.learning_curves(h).axes] == [0, 0]
+    h = history(20, validation=False)
+    h.loss[0], h.accuracy[:2] = 0.6, (0.7, 0.8)
     assert [len(axes.texts) for axes in plots.learning_curves(h).axes] == [0, 0]
     assert [len(axes.texts) for axes in plots.learning_curves(history(3)).axes] == [0, 0]
 

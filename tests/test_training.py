@@ -693,6 +693,15 @@ def test_ranks_share_what_the_user_divides(data, make):
         recipe.checked(net._learner, Ranks(), X, y, given)
 
 
+def test_of_several_ranks_one_warns_of_a_clipped_batch():
+    ranks = Ranks()
+    ranks.rank, ranks.size = 1, 2
+    assert ranks.batch_size(9, 5) == 5
+    ranks.rank = 0
+    with pytest.warns(UserWarning, match="more than the 5 samples"):
+        assert ranks.batch_size(9, 5) == 5
+
+
 def test_a_batch_larger_than_the_set_is_clipped(divided, make):
     (X, y), _ = divided
     expected = train(make(), X, y, batch_size=60)

@@ -231,7 +231,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--backend": _choice(
             ("numba", "numpy"), "compiled kernels or the NumPy reference", "numba"
         ),
-        "--distributed": _switch(help="share each batch among the ranks that mpiexec started"),
+        "--distributed": _switch(
+            help="share each batch among the ranks that mpiexec started; each rank keeps a copy of "
+            "the training samples, but with --validation-split 0 IDX files stay on disk"
+        ),
         "--sync-every": _count(
             "with --distributed: average the ranks' weights every N steps instead of the gradients "
             "of each step, for batches so small that a message takes longer than a step", 1,

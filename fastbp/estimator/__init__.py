@@ -64,8 +64,10 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
 
     Two classes have one sigmoid output, more classes softmax, several labels a sigmoid each. The
     loss is cross-entropy plus a penalty: `alpha` / 2 times the sum of the squared weights, divided
-    by the sum of the sample weights of a batch. More in the original's documentation:
-    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
+    by the sum of the sample weights of a batch. More in the
+    [documentation of the original][1].
+
+    [1]: https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
 
     It differs from scikit-learn's in four points. Texts, dates and masked values are no numbers.
     The loss of a saturated wrong output is exact, where scikit-learn clips probabilities at the
@@ -222,7 +224,9 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
 class MLPRegressor(base.RegressorMixin, Perceptron):
     """A multi-layer perceptron that learns numbers, in place of scikit-learn's.
 
-    https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
+    See the [documentation of the original][1].
+
+    [1]: https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def _one_run(runs: _Runs, quantities: list[_Quantity], title: str | None, parts:
             if values and not (prefix and all(map(math.isnan, values))):
                 figures.curve(place, values, f"{role}, {words}", style, factor)
         figures.epoch_axis(place, len(run.loss), heading, label)
-        figures.fit_scale(place)
+        figures.fit_scale(place, quantity == "loss")
         _ring(place, run, ("val_" if run.val_loss else "") + quantity, factor, words=True)
         place.legend()
     return figure
@@ -173,7 +173,7 @@ def _several_runs(
             figures.curve(place, values, name, style, factor, marked=marked)
         heading = f"{role.capitalize()} {heading.lower()}, {words}"
         figures.epoch_axis(place, epochs, heading, label)
-        figures.fit_scale(place)
+        figures.fit_scale(place, attribute == "loss")
         if prefix:
             for run in runs.values():
                 _ring(place, run, prefix + attribute, factor, words=False)

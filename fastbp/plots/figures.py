@@ -6,8 +6,7 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,11 +154,12 @@ def epoch_axis(axes: Axes, last: int, title: str, ylabel: str, first: int = 1) -
     axes.grid(alpha=0.3)
 
 
-def fit_scale(axes: Axes) -> None:
+def fit_scale(axes: Axes, falling: bool) -> None:
     """Let single values that are far from all others not flatten these.
 
     The axis is logarithmic if a few values are far larger than the rest. If the first epoch alone
-    would take more than half of the axis, it leaves the picture, and a word says so.
+    would take more than half of the axis, with values that are worse than all others, above them
+    or below, it leaves the picture, and a word says so.
     """
     curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     first, rest = (
@@ -168,27 +168,27 @@ def fit_scale(axes: Axes) -> None:
     )
     first, rest = first[np.isfinite(first)], rest[np.isfinite(rest)]
     values = np.append(first, rest)
-    logarithmic = values.size and values.min() > 0
-    if logarithmic := logarithmic and values.max() > LOGARITHMIC_FROM * np.median(values):
+    scaled: Callable[[Any], Any] = np.asarray
+    if values.size and min(values) > 0 and max(values) > LOGARITHMIC_FROM * np.median(values):
         log_scale(axes)
+        scaled = np.log10
     if max(map(len, curves), default=0) < FEW_EPOCHS or not rest.size or rest.min() == rest.max():
         return
-    scaled, back = (np.log10, partial(np.power, 10.0)) if logarithmic else (np.asarray, np.asarray)
     low, high = scaled(rest.min()), scaled(rest.max())
-    above, below = scaled(first) > 2 * high - low, scaled(first) < 2 * low - high
-    if not (above | below).any():
+    beyond = scaled(first) > 2 * high - low if falling else scaled(first) < 2 * low - high
+    if not beyond.any():
         return
-    inside = scaled(np.append(first[~(above | below)], rest))
+    inside = scaled(np.append(first[~beyond], rest))
     margin = 0.06 * np.ptp(inside)
-    axes.set_ylim(*map(float, back([inside.min() - margin, inside.max() + margin])))
-    for outside, arrow, place, align in ((above, "↑", 0.98, "top"), (below, "↓", 0.02, "bottom")):
-        if outside.any():
-            words = ", ".join(f"{value:.3g}" for value in first[outside][:MOST_SAID])
-            words += ", …" if outside.sum() > MOST_SAID else ""
-            axes.text(
-                0.02, place, f"{arrow} epoch 1: {words}", fontsize=8, va=align,
-                transform=axes.transAxes, bbox={"color": "white", "alpha": 0.8, "pad": 1},
-            )  # fmt: skip
+    ends = np.array([inside.min() - margin, inside.max() + margin])
+    axes.set_ylim(*map(float, 10**ends if scaled is np.log10 else ends))
+    words = ", ".join(f"{value:.3g}" for value in first[beyond][:MOST_SAID])
+    words += ", …" if beyond.sum() > MOST_SAID else ""
+    axes.text(
+        0.02, 0.98 if falling else 0.02, f"{'↑' if falling else '↓'} epoch 1: {words}",
+        fontsize=8, va="top" if falling else "bottom", transform=axes.transAxes,
+        bbox={"color": "white", "alpha": 0.8, "pad": 1},
+    )  # fmt: skip
 
 
 def log_scale(axes: Axes) -> None:

@@ -81,6 +81,7 @@ TITLES = {
 }
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)((?:#[^)\s]*)?)(?=\))")
 UNIONS = {"ArrayLike": numpy.typing.ArrayLike, "DTypeLike": numpy.typing.DTypeLike}
+OR = (typing.Union, types.UnionType)
 # A session: from its first prompt to an empty line.
 _SESSION = re.compile(r"^( *)>>> .*\n?(?:\1.*\S.*\n?)*", re.MULTILINE)
 # The sign of a power, but for those in code; two of them would set in bold what is between.
@@ -154,15 +155,22 @@ def format_signature(signature, colon):
 
 
 def short(annotation):
-    """Return an annotation in which NumPy's unions have their names."""
+    """Return an annotation in which NumPy's unions have their names, also in `tuple[ArrayLike]`."""
+    parts = list(typing.get_args(annotation)) if typing.get_origin(annotation) in OR else []
     for name, union in UNIONS.items():
-        parts = typing.get_args(annotation)
         members = typing.get_args(union)
         if all(member in parts for member in members):
-            others = [part for part in parts if part not in members]
-            texts = [name, *map(inspect.formatannotation, others)]
-            return Text(" | ".join(text.replace("NoneType", "None") for text in texts))
-    return annotation
+            parts = [Text(name), *(part for part in parts if part not in members)]
+    before = spelled(annotation)
+    after = " | ".join(map(spelled, parts)) or before
+    for name, union in UNIONS.items():
+        after = after.replace(spelled(union), name)
+    return Text(after.replace("NoneType", "None")) if after != before else annotation
+
+
+def spelled(annotation):
+    """Return an annotation as it is shown."""
+    return inspect.formatannotation(annotation).replace("typing.", "")
 
 
 class Text:
