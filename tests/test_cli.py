@@ -825,12 +825,14 @@ def test_pictures_that_make_no_sense_say_which_do(run, trained, folder):
 def test_several_runs_are_named_by_what_differs_between_them(run, folder):
     for name, rate in (("a", "0.5"), ("b", "0.05")):
         run("train", *FAST, "--learning-rate", rate, "--output", name)
+    run("train", *"--epochs 1 --hidden 9,8 --optimizer adam --batch-size 9 --output other".split())
     (folder / "c").mkdir()
     shutil.copy("a.history.jsonl", "c/alone.history.jsonl")  # without its model
     for files, names in (
         (["a", "b"], ["learning rate 0.5", "learning rate 0.05"]),
         (["a.history.jsonl", "c/alone.history.jsonl"], ["a", "alone"]),
         (["a", "./a"], ["a", "./a"]),
+        (["a", "other"], ["a", "other"]),  # so much differs that it fits into no legend
     ):
         assert run("plot", "curves", *files, "--output", "p.svg")[0] == 0
         drawn = (folder / "p.svg").read_text()

@@ -140,6 +140,9 @@ def look(net: fastbp.Network, folder: str) -> None:
         return  # an extra
     plots.learning_curves({"first": history, "second": history}, title="twice")
     plots.layer_norms(norms, os.path.join(folder, "norms.png"))
+    plots.first_layer(net, X=X)
+    numbers = fastbp.Network([64, 1], output="identity", input_scale=1 / 16)
+    plots.residuals(numbers, X_test, y_test, title=plots.predicted(numbers, X, y).get_suptitle())
     path = os.path.join(folder, "report.html")
     report.write(path, net, X_test, y_test, history=history, norms=norms, title="digits")
 

@@ -3,7 +3,7 @@ r"""The command line: `fastbp COMMAND`, or `python -m fastbp COMMAND`.
 ## A first session
 
     fastbp train                                   # digits -> digits.safetensors
-    fastbp plot mistakes digits.safetensors        # the images it is most confidently wrong about
+    fastbp plot mistakes digits.safetensors        # the samples it is most confidently wrong about
     fastbp report digits.safetensors               # one HTML page with all figures and pictures
     fastbp export digits.safetensors digits.onnx --inputs uint8
     fastbp train --data wine.csv --label class     # a table -> wine.safetensors

@@ -9,6 +9,7 @@ from .. import plots
 from .._support import notes as kept
 from ..errors import ModelFileError
 from ..network import Network, load
+from ..plots.figures import LONGEST_NAME
 from . import records
 from .inputs import load_data_for, load_model, named_after, title
 
@@ -68,9 +69,10 @@ def of_history(file: str) -> str:
 
 
 def names(files: list[str]) -> list[str]:
-    """Return names of several runs, each of its own: the settings that differ, or else the files.
+    """Return names of several runs: the settings that differ, or else the files.
 
-    Settings are those that the models beside the histories remember.
+    Settings are those that the models beside the histories remember, if all that differ fit into a
+    legend and tell the runs apart.
     """
     nets = list(map(_model_of, files))
     known = [net and kept.training(net.notes) for net in nets]
@@ -82,7 +84,7 @@ def names(files: list[str]) -> list[str]:
         found = [
             ", ".join(_in_words(name, one.get(name)) for name in differing) for one in settings
         ]
-        if len(set(found)) == len(found):
+        if len(set(found)) == len(found) and max(map(len, found)) <= LONGEST_NAME:
             return found
     stems = [os.path.basename(named_after(file, "")) for file in files]
     return stems if len(set(stems)) == len(stems) else files

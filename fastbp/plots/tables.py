@@ -68,7 +68,7 @@ def heat_map(
     for place, i in enumerate(rows):
         if dead[i]:
             axes.axhspan(place - 0.5, place + 0.5, fill=False, hatch="////", edgecolor="#888")
-    standard = " of the standardised column" * (net.config.get("scale") == "standard")
+    standard = " of the standardised column" * (net.config["scale"] == "standard")
     axes.set_ylabel("neuron" if net.num_layers > 2 else "output")
     tall: dict[str, Any] = {"shrink": min(1.0, 4 / size[1]), "aspect": 15}
     figure.colorbar(image, ax=axes, extend="both", label=f"weight{standard}", **tall)
@@ -91,7 +91,7 @@ def mistake_rows(
     if len(names) > MOST_WRITTEN:
         W = net.weights[0].astype(np.float64)
         spread = np.ones(len(names)) if checks.is_sparse(rows) else np.std(rows, axis=0)
-        if net.config.get("scale") == "standard":
+        if net.config["scale"] == "standard":
             spread = spread > 0
         shown = np.sort(np.argsort(-np.linalg.norm(W, axis=0) * spread)[:MOST_WRITTEN])
     head = ["row", "true class", "predicted", "its output", "output of the true class"]
@@ -106,7 +106,7 @@ def mistake_rows(
 def text_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, words: str
 ) -> Figure:
-    """Draw a table of texts; the names of columns are written upwards where they are long."""
+    """Draw a table of texts, with the names of its columns written upwards."""
     cut = [[figures.plain(cell, 24) for cell in line] for line in (head, *rows)]
     letters = [max(map(len, column)) for column in zip(*cut[1:], strict=True)] or [8] * len(head)
     widths = [0.085 * max(count, 5) + 0.15 for count in letters]
