@@ -71,7 +71,7 @@ class History:
         return {name: getattr(self, name)[index] for name in NAMES if getattr(self, name)}
 
     def to_frame(self) -> Any:
-        """Return the record as a DataFrame of pandas: `pip install 'fastbp[csv]'`.
+        """Return the record as a DataFrame of pandas, which is an extra, `csv`.
 
         Returns
         -------
@@ -89,7 +89,7 @@ class History:
         >>> History(loss=[0.9, 0.4]).to_frame().loc[2, "loss"]
         np.float64(0.4)
         """
-        pandas = extras.required("pandas", "pandas", "tables", "csv")
+        pandas = extras.required("pandas", "pandas", "tables")
         epochs = pandas.RangeIndex(1, len(self) + 1, name="epoch")
         columns = {name: getattr(self, name) for name in NAMES if getattr(self, name)}
         return pandas.DataFrame(columns, epochs)

@@ -318,7 +318,7 @@ first steps:
   fastbp export digits.safetensors digits.onnx
   fastbp train --data wine.csv --label class     a table of yours; writes wine.safetensors
 
-Pictures need matplotlib, tables pandas, ONNX files onnx: pip install 'fastbp[plot,csv,onnx]'.
+Pictures need matplotlib, tables pandas, ONNX files onnx: pip install matplotlib pandas onnx.
 `fastbp COMMAND --help` shows options and examples.""",
     )  # fmt: skip
     version = f"fastbp {__version__}"

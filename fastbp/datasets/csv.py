@@ -185,7 +185,7 @@ def _in_order(found: list[str], notes: Mapping[str, Any], header: bool) -> list[
 
 def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]) -> Any:
     """Return a table; of columns that are no numbers, the texts."""
-    pandas = extras.required("pandas", "pandas", "CSV files", "csv")
+    pandas = extras.required("pandas", "pandas", "CSV files")
     gaps = [*MISSING, "None"]
     read = partial(
         pandas.read_csv, path, sep=dialect.separator, header=0 if dialect.header else None,

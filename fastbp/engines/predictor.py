@@ -197,9 +197,7 @@ class Predictor:
             checks.finite("X", rows, self.dtype, self._config.input_scale)
         return out[0] if single else out  # type: ignore[no-any-return]
 
-    def predict(
-        self, X: ArrayLike, threads: int = 1
-    ) -> np.ndarray | np.int64 | np.floating[Any]:
+    def predict(self, X: ArrayLike, threads: int = 1) -> np.ndarray | np.int64 | np.floating[Any]:
         """Return what the network predicts for each sample: classes, or numbers.
 
         Takes what `feedforward` takes. Returns, by output and loss; for one sample, an entry of it:
