@@ -327,7 +327,10 @@ def test_a_learning_rate_is_found_before_the_scaling_is_known(table):
 # -- what is refused -------------------------------------------------------------------------------
 
 REFUSED = {
-    "minmax": ({"scale": "minmax"}, "scale must be one of standard; got 'minmax'"),
+    "minmax": (
+        {"scale": "minmax"},
+        r"scale must be 'standard' or a pair \(mean, deviation\); got 'minmax'",
+    ),
     "number": ({"scale": 2.0}, r"scale must be 'standard' or a pair \(mean, deviation\); got 2.0"),
     "three": ({"scale": (MEAN, MEAN, MEAN)}, "or a pair"),
     "text": ({"scale": (MEAN, ["a"] * 6)}, "scale: deviation must hold numbers"),

@@ -249,12 +249,13 @@ def take_scaling(path: _Path, arrays: dict[str, np.ndarray], n_in: int) -> Scali
     pair = [arrays.pop(name) for name in _SCALING if name in arrays]
     if not pair:
         return None
+    name = "the scaling of the inputs"
+    if any(array.dtype != np.float64 for array in pair):
+        raise ModelFileError(f"{path}: {name} must be float64")
     try:
-        if any(array.dtype != np.float64 for array in pair):
-            raise ValueError("it must be float64")
-        return checked("inputs", pair, n_in)
+        return checked(name, pair, n_in)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: the scaling of the inputs: {error!s:.300}") from None
+        raise ModelFileError(f"{path}: {error!s:.300}") from None
 
 
 def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:
