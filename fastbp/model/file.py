@@ -187,7 +187,7 @@ def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
     if int(version) > NEWEST:
         raise ModelFileError(
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
-            f"this fastbp reads up to {NEWEST}: install that"
+            f"this fastbp reads up to {NEWEST}. Install the newer one"
         )
     return _json_object(metadata.get("config", ""), path, "its configuration")
 
