@@ -439,6 +439,7 @@ BAD = {
     "no command": ([], "required: COMMAND"),
     "unknown command": (["fly"], "invalid choice: 'fly'"),
     "unknown option": (["train", "--fast"], "unrecognized arguments: --fast"),
+    "data without their option": (["train", "a.csv"], "arguments: a.csv; data are named by --data"),
     "abbreviated option": (["train", "--epoch", "3"], "unrecognized arguments: --epoch"),
     "words for widths": (["train", "--hidden", "a,b"], "--hidden: expected widths such as 100,100"),
     "a hole in the widths": (["train", "--hidden", "3,,3"], "got '3,,3'"),

@@ -296,6 +296,9 @@ class _Parser(argparse.ArgumentParser):
         return self.parse_known_intermixed_args(args, namespace)
 
     def error(self, message: str) -> Any:
+        found = message.removeprefix("unrecognized arguments: ")
+        if found != message and found[0] != "-":
+            message += "; data are named by --data"
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
