@@ -144,8 +144,8 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "NAME", "the column of a .csv that is to be predicted; a model knows it"
         ),
         "--task": _choice(
-            LOSS_OF, "whether that column holds classes or numbers (default: classes, if texts, or "
-            "whole numbers of which 10 are different, or 100 with ten rows or more for each)"
+            LOSS_OF, "whether that column holds classes or numbers (default: classes if it holds "
+            "texts, at most 10 different whole numbers, or at most 100 with ten rows for each)"
         ),
         "--no-header": {
             "dest": "header", "action": "store_false", "default": True,
