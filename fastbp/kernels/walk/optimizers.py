@@ -127,9 +127,9 @@ def step_rmsprop(p, second, g, low, high, s, adam):
 
 
 @inner
-def _add_l1(p, g, low, high, s):
+def _add_l1(p, g, count, s):
     """g = factor * g + l1 * sign(p)."""
-    for i in range(low, high):
+    for i in range(count):
         sign = number(p, p[i] > 0) - number(p, p[i] < 0)
         put(g, i, s.factor * g[i] + s.l1 * sign)
 
@@ -172,17 +172,16 @@ def _step_of(rule, p, rate, factor, share_of_each):
 def _undecayed(step, p):
     """Return the step of biases, without penalties and decay."""
     s, none = step.factors, number(p, 0)
-    return Step(step.rule, StepFactors(s.rate, s.factor, s.decay * 0, none, none), step.adam)
+    return Step(step.rule, StepFactors(s.rate, s.factor, none, none, none), step.adam)
 
 
 @inner
-def _with_l1(step, p, g, start, end):
-    """Add L1's gradient to a clipped one; return the step that is left."""
+def _after_l1(step, p):
+    """Return the step that is left after `_add_l1`, which clips the gradient already."""
+    # One call of `_pass` for both: with a second one steps of 784-30-10 took 10 % more.
     s = step.factors
-    _add_l1(p, g, start, end, s)
-    # No 1 that LLVM sees; see `learn_by_blocks`.
-    one = number(p, s.factor * 0 + 1)
-    return Step(step.rule, StepFactors(s.rate, one, s.decay, s.l1, s.shrink), step.adam)
+    factor = number(p, 1) if s.l1 != 0 else s.factor
+    return Step(step.rule, StepFactors(s.rate, factor, s.decay, s.l1, s.shrink), step.adam)
 
 
 @inner
@@ -235,16 +234,16 @@ def _norm(rule, g, size, work, team):
 def _step_stretch(plan, step, params, g, low, high):
     """Take the step from low to high; return sums over the weights from before, squared and not."""
     # They are summed while in the first level cache: a pass of its own cost 10 % of a step.
-    squares, sizes, size, undecayed = 0.0, 0.0, size_of(plan), _undecayed(step, params)
+    squares, sizes, size = 0.0, 0.0, size_of(plan)
+    rest, undecayed = _after_l1(step, params), _undecayed(step, params)
     for l in range(1, plan.last + 1):
         start, end = max(low, plan.w[l]), min(high, plan.b[l])
         if start < end and step.factors.decay != 0:
             squares += _squares(at(params, start), end - start)
         if start < end and step.factors.l1 != 0:
             sizes += np.float64(sum_of_sizes(at(params, start), end - start))
-            _pass(_with_l1(step, params, g, start, end), params, g, size, start, end)
-        else:
-            _pass(step, params, g, size, start, end)
+            _add_l1(at(params, start), at(g, start), end - start, step.factors)
+        _pass(rest, params, g, size, start, end)
         start, end = max(low, plan.b[l]), min(high, plan.b[l] + plan.strides[l])
         _pass(undecayed, params, g, size, start, end)
     return squares, sizes
