@@ -226,12 +226,16 @@ def csv_rows(path):
         ("exponential,factor=0.5", schedules.Exponential(0.5, 0.5)),
         ("cosine", schedules.Cosine(0.5, epochs=5)),
         ("cosine,epochs=3,end=0.1", schedules.Cosine(0.5, epochs=3, end=0.1)),
+        (
+            "cosine --by-step --warmup 1.5",
+            schedules.Warmup(schedules.ByStep(schedules.Cosine(0.5, epochs=5)), 1.5),
+        ),
         ("plateau,patience=1,factor=0.1,min_delta=9", schedules.OnPlateau(0.5, 0.1, 1, "loss", 9)),
     ],
 )
 def test_schedules_by_name_are_those_of_the_library(run, digits, option, expected):
-    options = "--epochs", 5, "--learning-rate", 0.5, "--schedule", option, "--log", "log.jsonl"
-    code, out, _ = run("train", *FAST, *options, "--json")
+    options = "--epochs", 5, "--learning-rate", 0.5, "--log", "log.jsonl"
+    code, out, _ = run("train", *FAST, *options, "--json", "--schedule", *option.split())
     assert code == 0
     X, y, *validation = fastbp.datasets.hold_out(*digits[:2])
     net = fastbp.Network(
@@ -460,6 +464,11 @@ BAD = {
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
+    "by step without a schedule": (["train", "--by-step"], "--by-step needs --schedule, such as"),
+    "a plateau by step": (
+        ["train", "--schedule", "plateau", "--by-step"], "--by-step: schedule must have no memory",
+    ),
+    "no warm-up": (["train", "--warmup", "0"], "--warmup: epochs must be a positive number"),
     "a decay of sgd": (
         ["train", "--weight-decay", "0.1"],
         "--weight-decay is of --optimizer adamw; --optimizer is sgd, for which there is --l2",
@@ -1296,7 +1305,7 @@ def test_help_of_train_names_every_option_and_default(capsys):
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
         "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
         "output checkpoint-every plot log json quiet optimizer l2 l1 clip-norm validation-split "
-        "weight-decay"
+        "weight-decay by-step warmup"
     ).split():
         assert f" --{option} " in text
     for default in (

@@ -13,6 +13,7 @@ from fastbp import Network, schedules
 from fastbp.history import History
 from fastbp.schedules import ByStep, Constant, Cosine, Exponential, OnPlateau, Step, Warmup
 from fastbp.training import loop as training
+from fastbp.training import sources
 
 ALL = [
     Constant(0.3), Step(0.3, every=2, factor=0.5), Exponential(0.3, 0.9), Cosine(0.3, 5, 0.01),
@@ -323,6 +324,21 @@ def test_slices_and_threads_do_not_show_where_rates_change(
                     optimizer=optimizer)  # fmt: skip
             ends.append(net.to_vector().tobytes())
         assert len(set(ends)) == 1
+
+
+def test_windows_of_a_file_do_not_show_where_rates_change(
+    backend, monkeypatch, tmp_path, make, data
+):
+    monkeypatch.setattr(sources, "WINDOW_BYTES", 1)
+    X, y = data(400)
+    np.save(tmp_path / "X.npy", X)
+    ends = []
+    for samples in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
+        net = make(backend=backend)
+        net.fit(samples, y, epochs=2, batch_size=4, learning_rate=ByStep(Cosine(0.5, 2)),
+                shuffle=False)  # fmt: skip
+        ends.append(net.to_vector())
+    np.testing.assert_allclose(*ends, rtol=1e-9)
 
 
 def test_pytorch_s_warm_up_is_the_same():

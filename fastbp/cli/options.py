@@ -228,6 +228,14 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "step,every=10,factor=0.5; exponential,factor=0.95; cosine; "
             "plateau,patience=5,factor=0.5", type=_schedule,
         ),
+        "--by-step": _switch(
+            help="the rate follows the curve of the schedule, exponential or cosine, from step to "
+            "step instead"
+        ),
+        "--warmup": _value(
+            "EPOCHS", "the rate grows from a tenth, step by step, for so many epochs, which may be "
+            "a fraction, as 0.5", type=float,
+        ),
         "--early-stopping": _count(
             "stop after N epochs without a smaller validation loss, and keep the best weights"
         ),
