@@ -185,6 +185,8 @@ def _several_runs(
         for style, (name, run) in zip(styles, runs.items(), strict=False):
             values = getattr(run, prefix + attribute)
             figures.curve(place, values, name, style, factor, marked=marked)
+        if not any(getattr(run, prefix + attribute) for run in runs.values()):
+            place.set_visible(False)  # estimators have no training accuracy
         heading = f"{role.capitalize()} {heading.lower()}, {words}"
         figures.epoch_axis(place, epochs, heading, label)
         figures.fit_scale(place, attribute == "loss")
