@@ -100,7 +100,7 @@ try:
     from sklearn import base, metrics, preprocessing
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "estimators need scikit-learn, install it with: pip install 'fastbp[sklearn]'",
+        "estimators need scikit-learn: pip install 'scikit-learn>=1.9,<1.10'",
         name=error.name,
     ) from error
 from sklearn.utils import class_weight as weighting

@@ -1,6 +1,6 @@
 """All that fastbp uses of scikit-learn's private parts, each with its reason.
 
-They may change in any minor release, so the extra `fastbp[sklearn]` caps its version at the last
+They may change in any minor release, so the extra `sklearn` caps its version at the last
 one that the tests have seen. `BaseEstimator._validate_params` reads `_parameter_constraints` too.
 """
 

@@ -68,6 +68,22 @@ A name ("sgd", "momentum", "nesterov", "adam") starts anew with each `fit`; an o
 `Adam`, keeps its momenta and goes on from the `fit` before. Plain SGD is fused with
 back-propagation; the others make one more pass over all weights after each batch.
 
+## Standardised columns
+
+>>> import numpy as np
+>>> table = X * np.logspace(0, 4, 64) + 100
+>>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", scale="standard", seed=0)
+>>> history = net.fit(table, y, epochs=5, batch_size=32, learning_rate=0.1)
+>>> int((net.scaling.deviation == 0).sum())  # pixels that are 0 in all images
+3
+
+With `scale="standard"` the first `fit` takes mean and deviation of each column from the training
+samples, each of which counts alike, and all after it keep them. They are computed in float64, and
+so are the rows, before they become the network's dtype: columns with large means lose no digits.
+A training that is resumed has those of its file. Chunks are read once more, before the first epoch;
+an iterator that can be read only once needs `scale=(mean, deviation)`. Ranks join what each finds
+in its own rows. Without, `fit` warns once if columns have unlike scales.
+
 ## When it diverges, and when it is interrupted
 
 A loss, gradient or weight that becomes NaN or infinite ends the training with
@@ -105,7 +121,7 @@ A `numpy.memmap`, such as `np.load("X.npy", mmap_mode="r")`, is read a few megab
 the order of the epoch, and gives the same bits as an array in memory. Or pass an iterable of
 chunks `(X, y)` in place of X and y, which is gone through anew for each epoch:
 
->>> import pathlib, numpy as np
+>>> import pathlib
 >>> folder = pathlib.Path(tempfile.mkdtemp())
 >>> for day in range(3):
 ...     np.savez(folder / f"{day}.npz", X=X[day::3], y=y[day::3])
