@@ -64,15 +64,16 @@ compared by `fastbp.plots.learning_curves({"first": model, "second": other})`.
 `set_callbacks` takes the callbacks of scikit-learn 1.9: its `ProgressBar` and `ScoringMonitor`
 (`sklearn.callback`), or objects of your own with these four methods. Each epoch is a task named
 "epoch" below the task "fit", and each iteration of L-BFGS one named "lbfgs-iter". To return True at
-the end of one ends the training. Hooks may also ask for `X`, `y`, `metadata` (the sample weights)
-and `fitted_estimator`, a copy that is as if the training had ended there.
+the end of one ends the training. Hooks that have keyword-only arguments `X`, `y`, `metadata` (the
+sample weights) or `fitted_estimator` get these too; the last is a copy, as if the training had
+ended there.
 
 >>> class StopAtLoss:
 ...     def setup(self, estimator, context):
 ...         "Before the training."
 ...     def on_fit_task_begin(self, estimator, context):
 ...         "Before each task."
-...     def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
+...     def on_fit_task_end(self, estimator, context):
 ...         return context.task_name == "epoch" and estimator.loss_ < 0.3
 ...     def teardown(self, estimator, context):
 ...         "After the training, also one that failed."
