@@ -112,11 +112,10 @@ def found(feature, make):
 @pytest.mark.parametrize("feature", FEATURES)
 def test_the_table_says_what_happens(feature):
     cells = table()[1][feature]
-    assert [found(feature, fastbp_s), found(feature, scikit_learn_s)] == cells[:2]
+    assert [found(feature, fastbp_s), found(feature, scikit_learn_s)] == cells
 
 
 def test_the_table_has_these_rows_and_columns():
     libraries, rows = table()
-    assert libraries[:2] == ["fastbp", "scikit-learn"]
+    assert libraries == ["fastbp", "scikit-learn"]
     assert list(rows) == list(FEATURES)
-    assert all(len(cells) == len(libraries) for cells in rows.values())

@@ -84,23 +84,22 @@ True
 They are no parameters: `clone`, pipelines and searches keep them, and a callback that has
 `max_propagation_depth` is passed on from a pipeline or a search.
 
-## Beside other libraries
+## Beside scikit-learn's
 
-| | fastbp | scikit-learn | Keras | skorch | SimpleChains.jl |
-|---|---|---|---|---|---|
-| pipelines, searches and `clone` | yes | yes | by a wrapper | yes | no |
-| the weights of `MLPClassifier` for a `random_state` | yes | yes | no | no | no |
-| sample weights | yes | yes | yes | by hand | no |
-| class weights | yes | no | yes | yes | no |
-| a validation set of your own | yes | no | yes | yes | by hand |
-| validation score of each epoch | yes | yes | yes | yes | by hand |
-| validation loss of each epoch | yes | no | yes | yes | by hand |
-| callbacks that see each epoch, and end the training | yes | no | yes | yes | no |
-| curves in one call | yes | no | no | no | no |
-| threads that share a batch, with the same bits | yes | no | no | no | no |
+| | fastbp | scikit-learn |
+|---|---|---|
+| pipelines, searches and `clone` | yes | yes |
+| the weights of `MLPClassifier` for a `random_state` | yes | yes |
+| sample weights | yes | yes |
+| class weights | yes | no |
+| a validation set of your own | yes | no |
+| validation score of each epoch | yes | yes |
+| validation loss of each epoch | yes | no |
+| callbacks that see each epoch, and end the training | yes | no |
+| curves in one call | yes | no |
+| threads that share a batch, with the same bits | yes | no |
 
-The first two columns are what `tests/test_features.py` finds with the estimators of both, the
-others what the documentation of those libraries says.
+This is what `tests/test_features.py` finds with the estimators of both.
 
 ## Speed
 
