@@ -1,6 +1,7 @@
 """What an estimator does between epochs: learning rates, orders, losses, scores, stops."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from ..errors import DivergenceError
 from ..history import History
 from ..network import Network
 from ..optimizers import SGD, Adam, Optimizer
-from . import sklearn_private
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -69,19 +69,11 @@ class Validation:
     """Samples that are scored after each epoch."""
 
     estimator: Any
-    X: Any
-    y: np.ndarray  # (n, n_out)
-    weights: np.ndarray | None
-
-    def __post_init__(self) -> None:
-        self.labels = self.estimator._labels(self.y)  # as the user's y
+    judge: Callable[[], tuple[float, float]]  # returns their loss and score by the present weights
 
     def score(self) -> float:
         """Record loss and score of the present weights; return the score."""
-        m = self.estimator
-        outputs = m._outputs(self.X, check_input=False)
-        loss = sklearn_private.mean_loss(m, self.y, outputs, self.weights)
-        return self.record(loss, m._score(outputs, self.labels, self.weights))
+        return self.record(*self.judge())
 
     def follow(self) -> None:
         """Do so where no score stops the training."""

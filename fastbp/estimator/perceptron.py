@@ -106,7 +106,18 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         if sample_weight is not None:
             name = "sample_weight_val"
             sample_weight = checks.sample_weight(name, sample_weight, X.shape[0], np.float64)
-        return Validation(self, X, y, sample_weight)
+        return self._validated(X, y, sample_weight)
+
+    def _validated(self, X: Any, y: np.ndarray, weights: Any) -> Validation:
+        """Return the samples with what judges them; y is (n, n_outputs)."""
+        labels = self._labels(y)  # as the user's y
+
+        def judge() -> tuple[float, float]:
+            outputs = self._outputs(X, check_input=False)
+            loss = sklearn_private.mean_loss(self, y, outputs, weights)
+            return loss, self._score(outputs, labels, weights)
+
+        return Validation(self, judge)
 
     def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight  # None if all are equal
@@ -295,7 +306,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         callbacks: list[EpochCallback] = [watch]
         if sklearn_private.has_callbacks(self):
             told = self._told(X, y, weights)
-            callbacks.append(Tasks(context, "epoch", epochs, told, watch))
+            callbacks.append(Tasks(context, "epoch", epochs, told, watch, Perceptron._bind))
         if stops and not self.t_:  # if no score is above -inf, the start is kept
             watch.best = net.to_vector()
         self.n_iter_ = 0
@@ -335,7 +346,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
             nothing = "sample_weight is 0 for all samples of the validation set, or for all others"
             advice = "Give weight to more samples, or change validation_fraction or random_state."
             raise ValueError(f"{nothing}. {advice}")
-        held_out = Validation(self, X_val, y_val, weights_val[0] if weights_val else None)
+        held_out = self._validated(X_val, y_val, weights_val[0] if weights_val else None)
         return X, y, weights[0] if weights else None, held_out
 
     def _batch_size(self, n: int) -> int:

@@ -1,6 +1,7 @@
 """scikit-learn's callbacks: what they are told of a training, beside what they get of `fit`."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ class Tasks:
     most: int  # tasks
     data: dict[str, Any]  # estimator, X, y and metadata, as the hooks take them
     watch: Watch | None = None
+    bind: Callable[[Any], Network] | None = (
+        None  # lets an estimator's weights be views of a network
+    )
     task: Any = None  # the one that was begun
 
     def begin(self) -> None:
@@ -65,8 +69,8 @@ class Tasks:
         """Return what a copy of the estimator has if training ends here, beside what it copies."""
         m = self.data["estimator"]
         found = {name: list(getattr(m, name)) for name in CURVES if getattr(m, name, None)}
-        if self.watch is not None and self.watch.best is not None:
+        if self.watch is not None and self.bind is not None and self.watch.best is not None:
             copied = copy.copy(m)  # with a network of its own
-            copied._bind().from_vector(self.watch.best)
+            self.bind(copied).from_vector(self.watch.best)
             found |= {"coefs_": copied.coefs_, "intercepts_": copied.intercepts_}
         return found
