@@ -3,7 +3,7 @@
 from __future__ import annotations  # signatures say ArrayLike, and not all that it stands for
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,7 @@ class Network(Predictor):
         verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None, comm: Any = None, sync_every: int = 1,
+        class_weight: str | Mapping[int, float] | None = None,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent, from the weights that the network has.
 
@@ -182,22 +183,19 @@ class Network(Predictor):
         epochs, batch_size : int; a batch larger than the data is clipped, with a warning
         learning_rate : float, or one of `fastbp.schedules`
         shuffle : bool, default True; `order(n)` returns a permutation in place of a random one
-        validation_data : (X, y), evaluated after each epoch; or instead
-        validation_split : share of X, y to hold out, default 0.0; as `datasets.hold_out` chooses
+        validation_data : (X, y), evaluated after each epoch; or `validation_split` of X and y is
         callbacks : sequence of `fastbp.callbacks`, or of objects with `on_epoch_end(net, history)`
         progress : bool, default False: bars of tqdm; `verbose`: a line for each epoch, logged
         threads : int, default 1; the result has the same bits for any number
         optimizer : {"sgd", "momentum", "nesterov", "adam"}, or an object, which keeps its memory
-        sample_weight : (n,) array, at least 0: the loss of a batch is the weighted mean
-        checkpoint : path of a file that keeps the training's state every `checkpoint_every` seconds
-        resume : path of such a file, to go on from, to the bits of a training never stopped
+        sample_weight : (n,) array; class_weight : "balanced", {class: weight}; a weighted mean
+        checkpoint, resume : path, to keep the state every `checkpoint_every` seconds, and to go on
         comm : mpi4py communicator, whose ranks share each batch, and meet every `sync_every` steps
 
         Returns
         -------
         History
-            Of all epochs. If training diverges, raises DivergenceError, and keeps the weights from
-            before; TypeError or ValueError if an argument does not fit. See `help(fastbp.training)`
+            Of all epochs. Raises TypeError, ValueError, DivergenceError; see help(fastbp.training)
 
         Examples
         --------
@@ -214,7 +212,7 @@ class Network(Predictor):
             "progress": progress, "threads": threads, "optimizer": optimizer,
             "sample_weight": sample_weight, "verbose": verbose, "order": order,
             "checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume,
-            "comm": comm, "sync_every": sync_every,
+            "comm": comm, "sync_every": sync_every, "class_weight": class_weight,
         }  # fmt: skip
         return training.fit(self._learner, X, y, given)
 

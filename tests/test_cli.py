@@ -185,6 +185,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
         "--optimizer", "adam", "--l2", 0.01, "--clip-norm", 0.5, "--validation-split", 0.2,
+        "--class-weight", "balanced",
     )  # fmt: skip
     assert code == 0
     result = json.loads(out)
@@ -201,7 +202,9 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     )  # fmt: skip
     X, y, *_ = fastbp.datasets.hold_out(digits.X_train, digits.y_train, 0.2)
     rule = fastbp.Adam(l2=0.01, clip_norm=0.5)
-    expected.fit(X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule)
+    expected.fit(
+        X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule, class_weight="balanced"
+    )
     np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
     assert (folder / "p.svg").exists()
 
@@ -1282,7 +1285,8 @@ def test_help_of_train_names_every_option_and_default(capsys):
     for option in (
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
         "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
-        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split"
+        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split "
+        "class-weight"
     ).split():
         assert f" --{option} " in text
     for default in (

@@ -17,7 +17,7 @@ COMMANDS = [
     Command(
         "train.train",
         f"{READ} --task --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
-        "--early-stopping --distributed --sync-every --output --checkpoint --resume "
+        "--early-stopping --class-weight --distributed --sync-every --output --checkpoint --resume "
         "--checkpoint-every --plot --log --json --quiet",
         r"""Train a network, save it, draw its curves.
 

@@ -212,6 +212,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,
         ),
+        "--class-weight": _choice(
+            ("balanced",), "let each class count as much as any other in the loss: samples of a "
+            "rare one more, by the inverse of its share"
+        ),
         "--clip-norm": _value(
             "NORM", "shorten longer gradients to this norm (default: no limit)", type=float
         ),

@@ -2,7 +2,7 @@
 
 ## A training with everything
 
->>> import fastbp
+>>> import fastbp, numpy as np
 >>> X, y, X_test, y_test = fastbp.datasets.load("digits")
 >>> X, y, X_val, y_val = fastbp.datasets.hold_out(X, y)
 >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
@@ -47,6 +47,24 @@ permutation of `range(n)`.
 
 Targets that the output cannot reach, such as 3.0 with a sigmoid, bring a warning; regressions take
 `output="identity"`.
+
+## Classes of unlike size
+
+`class_weight="balanced"` counts each class as much as any other, however few its samples are: those
+of class c get the weight n / (classes * count(c)), as in scikit-learn. A dict gives weights of your
+own; classes that it does not name have 1. Both multiply `sample_weight`, and hold for the training
+alone: validation data count as they are. They need one class for each sample. For chunks, whose
+classes nobody has counted before, pass a dict.
+
+>>> rare = (y == 7) & (np.arange(len(y)) % 10 > 0)  # nine in ten sevens are gone
+>>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+>>> history = net.fit(
+...     X[~rare], y[~rare], epochs=10, batch_size=10, learning_rate=0.1, class_weight="balanced",
+... )
+>>> bool((net.predict(X_test[y_test == 7]) == 7).mean() > 0.8)
+True
+
+From the shell: `fastbp train --class-weight balanced`.
 
 ## Validation
 
@@ -105,7 +123,7 @@ A `numpy.memmap`, such as `np.load("X.npy", mmap_mode="r")`, is read a few megab
 the order of the epoch, and gives the same bits as an array in memory. Or pass an iterable of
 chunks `(X, y)` in place of X and y, which is gone through anew for each epoch:
 
->>> import pathlib, numpy as np
+>>> import pathlib
 >>> folder = pathlib.Path(tempfile.mkdtemp())
 >>> for day in range(3):
 ...     np.savez(folder / f"{day}.npz", X=X[day::3], y=y[day::3])

@@ -69,6 +69,8 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
         "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
     }  # fmt: skip
+    if (weight := recipe.class_weight) is not None:  # older files say nothing of it
+        facts["class_weight"] = weight if isinstance(weight, str) else weight.tolist()
     if ranks.alone:
         if validation is not None:
             facts["validation_data"] = state.digest(validation[0], *validation[1].arrays)
