@@ -15,7 +15,7 @@ from .engines import get_backend
 from .engines.predictor import Predictor
 from .history import History
 from .model import file, scaling, summary
-from .model.config import Config, initializer
+from .model.config import Config, initializers
 from .model.scaling import Scaling
 from .training.progress import BookLines
 from .training.state import EpochCallback
@@ -44,9 +44,12 @@ class Network(Predictor):
     dtype : {"float32", "float64"}, default "float32"
     backend : {"numba", "numpy"}, default "numba"
         The compiled kernels, or the reference.
-    init : {"lecun_normal", "normal", "uniform"} or float, default "lecun_normal"
-        Weights from N(0, 1/n_in), N(0, 1), U(-1, 1), or a normal distribution with this standard
-        deviation. Biases are drawn like the weights for "normal" and "uniform", else start at zero.
+    init : {"lecun_normal", "he", "glorot", "normal", "uniform"}, float or list, default the first
+        Weights from N(0, 1/n_in), N(0, 2/n_in), U(-r, r) with r**2 = 6 / (n_in + n_out), N(0, 1),
+        U(-1, 1), or a normal distribution with this standard deviation. Biases are drawn like the
+        weights for "normal" and "uniform", else start at zero. Or a list that has one of these for
+        each layer, or its initial arrays, a pair (W, b) as in `weights` and `biases`; b may be
+        None for zeros. Many layers of relu learn sooner with "he".
     input_scale : float, default 1.0
         Inputs are multiplied by it on the fly: 1/255 for images of type uint8.
     seed : int, optional
@@ -89,6 +92,12 @@ class Network(Predictor):
     TypeError, ValueError
         For an argument of the wrong kind or value.
 
+    References
+    ----------
+    LeCun et al., *Efficient BackProp*, 1998; Glorot and Bengio, *Understanding the difficulty of
+    training deep feedforward neural networks*, 2010, equation 16; He et al., *Delving Deep into
+    Rectifiers*, 2015, equation 10.
+
     Examples
     --------
     >>> import fastbp
@@ -103,17 +112,18 @@ class Network(Predictor):
     def __init__(
         self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
         loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
-        backend: str = "numba", init: str | float = "lecun_normal", input_scale: float = 1.0,
-        seed: int | None = None, scale: str | tuple[ArrayLike, ArrayLike] | None = None,
+        backend: str = "numba", init: str | float | Sequence[Any] = "lecun_normal",
+        input_scale: float = 1.0, seed: int | None = None,
+        scale: str | tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:  # fmt: skip
         given = scale is not None and not isinstance(scale, str)
         kind = scaling.NAME if given else scale
         config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale, kind)
         pair = scaling.checked("scale", scale, config.sizes[0]) if given else None
-        fill = initializer(init, config.dtype)
+        fills = initializers(init, config)
         rng = np.random.default_rng(checks.seed("seed", seed))
         self._build(config, _backend(backend), rng, pair)
-        for W, b in zip(*self._layout.views(self.params), strict=True):
+        for fill, W, b in zip(fills, *self._layout.views(self.params), strict=True):
             fill(self.rng, W, b)
             if not config.bias:
                 b[...] = 0

@@ -451,7 +451,7 @@ BAD = {
     "activation": (["train", "--activation", "swish"], "--activation: invalid choice: 'swish'"),
     "softmax inside": (["train", "--activation", "softmax"], "invalid choice: 'softmax'"),
     "loss": (["train", "--loss", "hinge"], "--loss: invalid choice: 'hinge'"),
-    "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, normal, uniform"),
+    "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, he, glorot,"),
     "init zero": (["train", "--init", "0"], "init must be a positive"),
     "init NaN": (["train", "--init", "nan"], "init must be a positive"),
     "dtype": (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),

@@ -18,7 +18,7 @@ from .defaults import RATES, in_words, rates_in_words
 HIDDEN = "sigmoid", "tanh", "relu", "identity"
 OUTPUT = *HIDDEN, "exp", "softmax"
 LOSSES = "quadratic", "cross-entropy", "poisson"
-INITS = "lecun_normal", "normal", "uniform"
+INITS = "lecun_normal", "he", "glorot", "normal", "uniform"
 SCHEDULES = {
     "step": "Step",
     "exponential": "Exponential",
