@@ -183,6 +183,7 @@ class Network(Predictor):
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None, comm: Any = None, sync_every: int = 1,
         class_weight: str | Mapping[int, float] | None = None,
+        train_layers: Sequence[int] | None = None,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent, from the weights that the network has.
 
@@ -199,6 +200,7 @@ class Network(Predictor):
         threads : int, default 1; the result has the same bits for any number
         optimizer : {"sgd", "momentum", "nesterov", "adam"}, or an object, which keeps its memory
         sample_weight : (n,) array; class_weight : "balanced", {class: weight}; a weighted mean
+        train_layers : indices of the layers that learn, [-1] for the last alone; default all
         checkpoint, resume : path, to keep the state every `checkpoint_every` seconds, and to go on
         comm : mpi4py communicator, whose ranks share each batch, and meet every `sync_every` steps
 
@@ -223,6 +225,7 @@ class Network(Predictor):
             "sample_weight": sample_weight, "verbose": verbose, "order": order,
             "checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume,
             "comm": comm, "sync_every": sync_every, "class_weight": class_weight,
+            "train_layers": train_layers,
         }  # fmt: skip
         return training.fit(self._learner, X, y, given)
 

@@ -321,16 +321,21 @@ def optimizer_step(
     batch size or the sum of the samples' weights. Returns the penalty before the step.
 
     `slots`, pairs like (weights, biases), are the optimiser's memory; zeros at first.
+
+    The layers in `rule.frozen` take no part in any of this: neither in the norm nor in the penalty,
+    and their parameters and memory keep their bits.
     """
+    learning = [l for l in range(len(weights)) if l not in rule.frozen]
     # If all weights are zero, nothing is learnt.
     l2 = rule.l2 / (total or np.inf) if rule.over_sum else rule.l2
-    squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in (*dW, *db))
+    parts = [gradients[l] for gradients in (dW, db) for l in learning]
+    squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in parts)
     shrink = min(1.0, rule.clip / (np.sqrt(squares) + CLIP_SLACK)) if rule.clip else 1.0
-    penalty = l2 / 2 * sum(float((W.astype(np.float64) ** 2).sum()) for W in weights)
+    penalty = l2 / 2 * sum(float((weights[l].astype(np.float64) ** 2).sum()) for l in learning)
     for kind, (params, gradients) in enumerate([(weights, dW), (biases, db)]):
         decay = l2 if kind == 0 else 0
-        for l, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            number = p.dtype.type
+        for l in learning:
+            p, g, number = params[l], gradients[l], params[l].dtype.type
             g = number(shrink) * g + number(decay) * p
             _update(rule, t, number(learning_rate), p, g, [slot[kind][l] for slot in slots])
     return penalty

@@ -74,6 +74,7 @@ class Rule(NamedTuple):
     l2: float = 0.0
     over_sum: bool = False  # whether the penalty is added to the sum of a batch's losses
     clip: float = 0.0  # largest norm of the gradient; 0 for no limit
+    frozen: tuple[int, ...] = ()  # the layers, from 0 on, that stay as they are
 
     @property
     def slots(self) -> int:

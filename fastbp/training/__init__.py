@@ -86,6 +86,31 @@ A name ("sgd", "momentum", "nesterov", "adam") starts anew with each `fit`; an o
 `Adam`, keeps its momenta and goes on from the `fit` before. Plain SGD is fused with
 back-propagation; the others make one more pass over all weights after each batch.
 
+## How a network starts, and layers that stay as they are
+
+`Network(init=...)` says how the weights are drawn, for all layers or, in a list, for each; there,
+a pair of arrays (W, b) puts in what another network has learnt. `fit(train_layers=...)` names the
+layers that learn, as indices into `net.weights`, -1 for the last. The others are frozen: they keep
+their bits, and count neither in the penalty nor in the norm of the gradient.
+
+>>> options = {"loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0}
+>>> known = fastbp.Network([64, 40, 10], "relu", **options)
+>>> history = known.fit(X, y, epochs=20, batch_size=10, learning_rate=0.1)
+>>> first = known.weights[0], known.biases[0]
+>>> net = fastbp.Network([64, 40, 2], "relu", init=[first, "lecun_normal"], **options)
+>>> few = X_val[:20], y_val[:20] % 2  # even or odd?
+>>> history = net.fit(*few, epochs=60, batch_size=5, learning_rate=0.05, train_layers=[-1])
+>>> bool((net.weights[0] == first[0]).all()), net.accuracy(X_test, y_test % 2) > 0.82
+(True, True)
+
+Frozen layers take the path of the optimisers, plain SGD too. An optimiser object that is passed on
+to a `fit` of other layers starts anew.
+
+The default of `init`, "lecun_normal", stays where other libraries choose by the activation: on
+digits, wine and MNIST, networks of one to three hidden layers of relu end with the same accuracy
+from "he", within the spread of seeds. Deep ones learn sooner with it: the digits with six layers of
+50 have a loss of 0.33 after three epochs (0.78 from the default), with ten 0.79 (1.68).
+
 ## When it diverges, and when it is interrupted
 
 A loss, gradient or weight that becomes NaN or infinite ends the training with

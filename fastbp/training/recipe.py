@@ -1,5 +1,6 @@
 """The recipe: all options of `Network.fit`, checked once; and what is trained."""
 
+import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
     if (pair := given["validation_data"]) is not None:
         validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
     optimizer = optimizers.optimizer(given["optimizer"])
+    frozen = _frozen(given["train_layers"], len(learner.config.sizes) - 1)
     return Recipe(
         data=data,
         chunks=chunks,
@@ -110,8 +112,8 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
         batch_size=batch_size,
         schedule=schedules.schedule("learning_rate", given["learning_rate"], dtype),
         optimizer=optimizer,
-        rule=optimizer.rule(),
-        memory=optimizer.memory(learner.engine.layout, learner.params),
+        rule=optimizer.rule()._replace(frozen=frozen),
+        memory=optimizer.memory(learner.engine.layout, learner.params, frozen),
         class_weight=by_class,
         callbacks=checks.callbacks(given["callbacks"]),
         **options,
@@ -164,6 +166,23 @@ def _divided(data: Data, share: float) -> tuple[Data, Data]:
     held = np.flatnonzero(mask)
     # Training samples stay where they lie: a memory map is not read.
     return data._replace(rows=np.flatnonzero(~mask)), Data(len(held), data.X[held], data.y[held])
+
+
+def _frozen(train_layers: Any, count: int) -> tuple[int, ...]:
+    """Return the layers, from 0 on, that are not to learn."""
+    if train_layers is None:
+        return ()
+    if not isinstance(train_layers, (list, tuple, range, np.ndarray)):
+        raise TypeError(f"train_layers must be a list such as [-1]; got {train_layers!r}")
+    learning = set()
+    for l in train_layers:
+        if not checks.is_real(l, numbers.Integral) or not -count <= l < count:
+            known = f"indices of the {count} layers, 0 to {count - 1}, or -1 for the last"
+            raise ValueError(f"train_layers must hold {known}; got {l!r}")
+        learning.add(int(l) % count)
+    if not learning:
+        raise ValueError("train_layers must name at least one layer; got none")
+    return tuple(l for l in range(count) if l not in learning)
 
 
 def _weighted(learner: Learner, data: Data, by_class: Any) -> Data:

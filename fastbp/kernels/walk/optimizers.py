@@ -20,7 +20,7 @@ from ..jit import inner, unit
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import ONE, size_of, with_target
+from .records import ONE, fill, size_of, with_target
 from .stores import as_stored
 from .team import barrier, share
 
@@ -37,7 +37,8 @@ class RuleArrays(NamedTuple):
     squares: np.ndarray  # float64: sums of squares, of each piece
 
 
-KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP = range(8)
+# Behind them stands for each layer whether it is frozen.
+KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP, FROZEN = range(9)
 PLAIN, MOMENTUM, NESTEROV, ADAM = range(4)
 KINDS = {"sgd": PLAIN, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM}
 
@@ -177,10 +178,25 @@ def _sum(squares, count):
 
 
 @inner
-def _norm(rule, g, size, work, team):
+def is_frozen(rule, l):
+    """Return whether layer l, from 1 on, stays as it is."""
+    return rule.numbers[FROZEN + l - 1] != 0
+
+
+@inner
+def _clear_frozen(plan, rule, l, g, low, high):
+    """If layer l is frozen, set what lies of its gradient from low to high to zero."""
+    if is_frozen(rule, l):
+        fill(g, max(low, plan.w[l]), min(high, plan.b[l] + plan.strides[l]), 0)
+
+
+@inner
+def _norm(plan, rule, g, work, team):
     first, last = share(NORM_PIECES, 1, team.thread, team.size)
     for piece in range(first, last):
-        low, high = share(size, UNIT, piece, NORM_PIECES)
+        low, high = share(size_of(plan), UNIT, piece, NORM_PIECES)
+        for l in range(1, plan.last + 1):
+            _clear_frozen(plan, rule, l, g, low, high)
         put(rule.squares, piece, _squares(at(g, low), high - low))
     barrier(work.integers, team)
     return math.sqrt(_sum(rule.squares, NORM_PIECES))
@@ -192,6 +208,9 @@ def _step_stretch(plan, step, params, g, low, high):
     # That is summed while they are in the first level cache: a pass of its own cost 10 % of a step.
     squares, size, undecayed = 0.0, size_of(plan), _undecayed(step)
     for l in range(1, plan.last + 1):
+        if is_frozen(step.rule, l):
+            _clear_frozen(plan, step.rule, l, g, low, high)
+            continue
         start, end = max(low, plan.w[l]), min(high, plan.b[l])
         if start < end and step.factors.decay != 0:
             squares += _squares(at(params, start), end - start)
@@ -243,7 +262,7 @@ def take_step(plan, params, work, team, rule, rate, m, share_of_each):
     """Take one step along work.grads, the mean gradient of a batch of m samples, and zero them."""
     decay, factor, clip = _decay(rule, share_of_each), 1.0, rule.numbers[CLIP]
     if clip > 0:
-        factor = min(1.0, clip / (_norm(rule, work.grads, size_of(plan), work, team) + CLIP_SLACK))
+        factor = min(1.0, clip / (_norm(plan, rule, work.grads, work, team) + CLIP_SLACK))
     step = _step_of(rule, params, rate, factor, decay)
     first, last = share((plan.blocks + 1) * STEP_PIECES, 1, team.thread, team.size)
     for piece in range(first, last):
