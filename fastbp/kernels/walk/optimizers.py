@@ -20,7 +20,7 @@ from ..jit import inner, unit
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import ONE, fill, size_of, with_target
+from .records import NUM, ONE, fill, size_of, with_target
 from .stores import as_stored
 from .team import barrier, share
 
@@ -184,6 +184,12 @@ def is_frozen(rule, l):
 
 
 @inner
+def learning_blocks(plan, rule):
+    """Return how many blocks of inputs have weights that learn: all or none."""
+    return NUM(0) if is_frozen(rule, 1) else plan.blocks
+
+
+@inner
 def _clear_frozen(plan, rule, l, g, low, high):
     """If layer l is frozen, set what lies of its gradient from low to high to zero."""
     if is_frozen(rule, l):
@@ -283,10 +289,11 @@ def learn_by_blocks(job, batch, rule, rate):
     # From memory: where LLVM saw that it is 1, sums were rounded once where a team's are twice.
     one, decay = np.float64(work.scratch[ONE]), _decay(rule, batch.alpha)
     step = _step_of(rule, params, rate, one, decay)
+    learning = learning_blocks(plan, rule)
     for j in range(plan.blocks + 1):
         start, _ = _block(plan, j)
         g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
-        if j < plan.blocks:
+        if j < learning:
             target = as_stored(plan, g, job.team)
             first.update(job, with_target(batch, target), j, j + 1)
         for piece in range(j * STEP_PIECES, (j + 1) * STEP_PIECES):
