@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._support import checks, extras
-from ._support.shown import html, number
+from ._support.shown import ends, html, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ class History:
         return {name: getattr(self, name)[index] for name in NAMES if getattr(self, name)}
 
     def to_frame(self) -> Any:
-        """Return the record as a DataFrame of pandas: `pip install 'fastbp[csv]'`.
+        """Return the record as a DataFrame of pandas, which is an extra, `csv`.
 
         Returns
         -------
@@ -89,7 +89,7 @@ class History:
         >>> History(loss=[0.9, 0.4]).to_frame().loc[2, "loss"]
         np.float64(0.4)
         """
-        pandas = extras.required("pandas", "pandas", "tables", "csv")
+        pandas = extras.required("pandas", "pandas", "tables")
         epochs = pandas.RangeIndex(1, len(self) + 1, name="epoch")
         columns = {name: getattr(self, name) for name in NAMES if getattr(self, name)}
         return pandas.DataFrame(columns, epochs)
@@ -130,10 +130,13 @@ class History:
     def _repr_html_(self) -> str:
         names = [name for name in NAMES if any(map(_known, getattr(self, name)))]
         names = [name for name in names if name != "penalty" or any(self.penalty)]
-        rows = [
-            [epoch, *(_FORMATS.get(name, number)(getattr(self, name)[epoch - 1]) for name in names)]
-            for epoch in range(1, len(self) + 1)
-        ]
+
+        def cells(epoch: int) -> list[object]:
+            values = ((name, getattr(self, name)[epoch - 1]) for name in names)
+            return [epoch, *(_FORMATS.get(name, number)(value) for name, value in values)]
+
+        epochs = ends(range(1, len(self) + 1))
+        rows = [None if epoch is None else cells(epoch) for epoch in epochs]
         return html(["epoch", *names], rows, below=self.stopped, words=0)
 
 

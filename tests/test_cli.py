@@ -304,6 +304,7 @@ def test_on_real_images_early_stopping_and_a_schedule_together(run, mnist):
         "--schedule", "exponential,factor=0.8", "--json", "--quiet",
     )  # fmt: skip
     result = json.loads(out)
+    # Over six seeds it is 0.926 to 0.934.
     assert (code, result["epochs"] < 40, result["test_accuracy"] > 0.92) == (0, True, True)
     assert result["learning_rate"] == pytest.approx(0.05 * 0.8 ** (result["epochs"] - 1))
 
@@ -402,7 +403,7 @@ def test_a_class_that_only_the_test_set_has_gets_an_output(run, folder):
 def test_without_matplotlib_there_is_a_note_and_a_model(run, folder, without_matplotlib):
     code, out, _ = run("train", *FAST)
     assert code == 0
-    assert "pip install 'fastbp[plot]'" in out.splitlines()[-1]
+    assert "pip install matplotlib" in out.splitlines()[-1]
     assert not (folder / CURVES).exists()
     assert (folder / MODEL).exists()
     assert json.loads(run("train", *FAST, "--json")[1])["plot"] is None
@@ -411,7 +412,7 @@ def test_without_matplotlib_there_is_a_note_and_a_model(run, folder, without_mat
 def test_without_matplotlib_an_explicit_plot_is_an_error_before_training(
     run, folder, without_matplotlib
 ):
-    assert "pip install 'fastbp[plot]'" in complaint(*run("train", *FAST, "--plot", "a.png"))
+    assert "pip install matplotlib" in complaint(*run("train", *FAST, "--plot", "a.png"))
     assert not (folder / MODEL).exists()
 
 
@@ -441,6 +442,7 @@ BAD = {
     "no command": ([], "required: COMMAND"),
     "unknown command": (["fly"], "invalid choice: 'fly'"),
     "unknown option": (["train", "--fast"], "unrecognized arguments: --fast"),
+    "data without their option": (["train", "a.csv"], "arguments: a.csv; data are named by --data"),
     "abbreviated option": (["train", "--epoch", "3"], "unrecognized arguments: --epoch"),
     "words for widths": (["train", "--hidden", "a,b"], "--hidden: expected widths such as 100,100"),
     "a hole in the widths": (["train", "--hidden", "3,,3"], "got '3,,3'"),
@@ -906,7 +908,7 @@ def test_a_report_from_a_damaged_history_is_refused(run, folder, trained):
 
 def test_without_matplotlib_pictures_say_what_to_install(run, trained, without_matplotlib):
     for argv in (["plot", "weights", MODEL], ["plot", "curves", MODEL], ["report", MODEL]):
-        assert "pip install 'fastbp[plot]'" in complaint(*run(*argv)), argv
+        assert "pip install matplotlib" in complaint(*run(*argv)), argv
 
 
 # -- the other commands --------------------------------------------------------------------------

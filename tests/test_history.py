@@ -61,6 +61,19 @@ def test_a_history_shows_a_table_of_what_was_measured():
     assert shown.endswith("<div>enough &amp; more</div></div>")
 
 
+def test_of_a_long_history_only_what_is_shown_is_looked_at():
+    looked = []
+
+    class Losses(list):
+        def __getitem__(self, place):
+            looked.append(place)
+            return super().__getitem__(place)
+
+    shown = History(loss=Losses([0.5] * 10**5))._repr_html_()
+    assert shown.count("0.5000") == len(looked) == 10
+    assert ">100000<" in shown
+
+
 def test_a_history_becomes_a_table_of_pandas():
     pandas = pytest.importorskip("pandas")
     frame = HISTORY.to_frame()
@@ -76,7 +89,7 @@ def test_a_history_becomes_a_table_of_pandas():
 
 def test_without_pandas_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"tables need pandas.*fastbp\[csv\]"):
+    with pytest.raises(ImportError, match=r"tables need pandas: pip install pandas"):
         HISTORY.to_frame()
 
 

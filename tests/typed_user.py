@@ -47,7 +47,7 @@ def train(folder: str) -> fastbp.Network:
     assert_type(net.loss(data.X_test, data.y_test), float)
     assert_type(net.feedforward(data.X_test), np.ndarray)
     predicted = net.predict(data.X_test[0].tolist())
-    assert_type(predicted, np.ndarray | np.int64 | np.floating[Any])
+    assert_type(predicted, np.ndarray | np.number[Any])
     assert_type(net.weights, tuple[np.ndarray, ...])
     assert_type(net.biases, tuple[np.ndarray, ...])
     assert_type(net.params, np.ndarray)

@@ -4,9 +4,10 @@ import inspect
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import compress
-from typing import Any
+from typing import Any, TypeVar
 
 _CELL = "white-space: nowrap; padding: 0.1em 0.6em"
+Row = TypeVar("Row")
 MOST_ROWS, EDGE = 12, 5  # of more rows than that, so many are shown at either end
 
 
@@ -32,16 +33,22 @@ def _short(value: Any) -> str:
     return f"<{value.shape} {value.dtype}>" if array else repr(value)
 
 
+def ends(rows: Sequence[Row]) -> Iterable[Row | None]:
+    """Return the rows; of many those at either end, with None between them."""
+    many = len(rows) > MOST_ROWS
+    return [*rows[:EDGE], None, *rows[-EDGE:]] if many else rows
+
+
 def html(
-    head: Sequence[str], rows: Iterable[Sequence[object]], above: str = "", below: str = "",
+    head: Sequence[str], rows: Iterable[Sequence[object] | None], above: str = "", below: str = "",
     words: int = 1,
 ) -> str:  # fmt: skip
     """Return a table, of whose columns the first ones hold words; without colours of its own.
 
-    A column without a heading is left out where nothing stands in it.
+    A column without a heading is left out where nothing stands in it; None is a row of dots.
     """
-    found = [head, *rows]
-    kept = [any(column) for column in zip(*found, strict=True)]
+    rows = [*rows]
+    kept = [any(column) for column in zip(head, *filter(None, rows), strict=True)]
     # A notebook's own style gives its colours, light or dark, and puts all cells to the right.
     ways = ["left"] * words + ["right"] * (sum(kept) - words)
 
@@ -52,9 +59,7 @@ def html(
         )
         return f"<tr>{''.join(parts)}</tr>"
 
-    lines = [line("td", row) for row in found[1:]]
-    if len(lines) > MOST_ROWS:
-        lines[EDGE:-EDGE] = [line("td", ["…"] * len(head))]
+    lines = [line("td", ["…"] * len(head) if row is None else row) for row in ends(rows)]
     table = f"<table><thead>{line('th', head)}</thead><tbody>{''.join(lines)}</tbody></table>"
     around = [f"<div>{escape(text)}</div>" if text else "" for text in (above, below)]
     return f"<div>{around[0]}{table}{around[1]}</div>"

@@ -144,8 +144,8 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "NAME", "the column of a .csv that is to be predicted; a model knows it"
         ),
         "--task": _choice(
-            LOSS_OF, "whether that column holds classes or numbers (default: classes, if texts, or "
-            "whole numbers of which 10 are different, or 100 with ten rows or more for each)"
+            LOSS_OF, "whether that column holds classes or numbers (default: classes if it holds "
+            "texts, at most 10 different whole numbers, or at most 100 with ten rows for each)"
         ),
         "--no-header": {
             "dest": "header", "action": "store_false", "default": True,
@@ -300,6 +300,9 @@ class _Parser(argparse.ArgumentParser):
         return self.parse_known_intermixed_args(args, namespace)
 
     def error(self, message: str) -> Any:
+        found = message.removeprefix("unrecognized arguments: ")
+        if found != message and found[0] != "-":
+            message += "; data are named by --data"
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
@@ -322,7 +325,7 @@ first steps:
   fastbp export digits.safetensors digits.onnx
   fastbp train --data wine.csv --label class     a table of yours; writes wine.safetensors
 
-Pictures need matplotlib, tables pandas, ONNX files onnx: pip install 'fastbp[plot,csv,onnx]'.
+Pictures need matplotlib, tables pandas, ONNX files onnx: pip install matplotlib pandas onnx.
 `fastbp COMMAND --help` shows options and examples.""",
     )  # fmt: skip
     version = f"fastbp {__version__}"

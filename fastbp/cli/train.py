@@ -96,7 +96,7 @@ def _introduce(args: Namespace, net: Network, tested: int, trained: int, validat
     counts = [f"{trained:,} samples for training", held_out, f"{tested:,} for testing"]
     named = args.data_path and args.data in datasets.NAMES
     where = f"{args.data} in {args.data_path}" if named else args.data
-    words = f"{title(net)}; {net.dtype}, {net.backend}"
+    words = f"{title(net)}; {args.optimizer}, {net.dtype}, {net.backend}"
     _say(args, f"{where}: {', '.join(filter(None, counts))}; {words}")
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import reprlib
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 
 from .._support import checks, extras
 from .._support import notes as kept
-from .._support.texts import said
+from .._support.texts import named, said
 from .columns import CLASSIFICATION, REGRESSION, TASKS, Target, inputs
 from .dialect import MISSING, Dialect, has_decimal_commas
 from .untrusted import DataError, blaming, opened
@@ -103,16 +102,16 @@ def read_numbered(
         label = (notes or {}).get("label") if label is None else label
         if label is None:
             with opened(path) as file:
-                names = reprlib.repr(dialect.found(file)[1])
+                columns = named(dialect.found(file)[1])
             what = "name the column that is to be predicted"
-            raise ValueError(f"{what}, one of {names}, by --label (label=)")
+            raise ValueError(f"{what}, one of {columns}, by --label (label=)")
         table = _Table(path, label, dialect, notes)
         X, (y, task, classes) = table.inputs(), table.outputs(task)
         if notes is None and (counting := _counting(X)) is not None:
             name = table.names[counting]
             logger.warning("%s: column %r counts the rows; leave it out if that is all", path, name)
-        named = {} if classes is None else {"classes": classes}
-        return X, y, {"columns": table.names, "label": label, "task": task, **named}
+        known = {} if classes is None else {"classes": classes}
+        return X, y, {"columns": table.names, "label": label, "task": task, **known}
 
 
 def _counting(X: np.ndarray) -> int | None:
@@ -127,7 +126,7 @@ class _Table:
         with opened(path) as file, blaming(path, advice=""):
             separator, columns = dialect.found(file)
         if label is not None and label not in columns:
-            shown = reprlib.repr(columns)
+            shown = named(columns)
             raise ValueError(f"label must be one of the columns {shown}; got {label!r}")
         names = [name for name in columns if name != label]
         self.names = _in_order(names, notes or {}, dialect.header)  # of inputs
@@ -176,7 +175,7 @@ def _in_order(found: list[str], notes: Mapping[str, Any], header: bool) -> list[
         "lacks columns": [name for name in wanted if name not in both],
         "has others": [name for name in found if name not in both and name != label],
     }
-    words = [f"{what} {reprlib.repr(names)}" for what, names in faults.items() if names]
+    words = [f"{what} {named(names)}" for what, names in faults.items() if names]
     if words:
         it = "its columns must be those that the model was trained on; it"
         raise ValueError(f"{it} {' and '.join(words)}")
@@ -185,7 +184,7 @@ def _in_order(found: list[str], notes: Mapping[str, Any], header: bool) -> list[
 
 def _frame(path: _Path, dialect: Dialect, columns: list[str], numbers: list[str]) -> Any:
     """Return a table; of columns that are no numbers, the texts."""
-    pandas = extras.required("pandas", "pandas", "CSV files", "csv")
+    pandas = extras.required("pandas", "pandas", "CSV files")
     gaps = [*MISSING, "None"]
     read = partial(
         pandas.read_csv, path, sep=dialect.separator, header=0 if dialect.header else None,

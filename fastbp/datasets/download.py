@@ -54,8 +54,8 @@ def fetch(
     name: str, folder: str | os.PathLike[str], stems: Sequence[str], progress: bool = False
 ) -> None:
     """Download these files of a data set into a folder, which is made."""
-    pooch = extras.required("pooch", "pooch", "downloads", "data")
-    extras.required("tqdm", "tqdm", "downloads", "data")
+    pooch = extras.required("pooch", "pooch", "downloads")
+    extras.required("tqdm", "tqdm", "downloads")
     mirrors, files = SOURCES[name]
     wanted = {s: file for s, file in zip(arrays.FILES, files, strict=True) if s in stems}
     total = sum(size for _, size in wanted.values()) / 1e6

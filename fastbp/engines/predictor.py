@@ -70,6 +70,7 @@ class Predictor:
         self._engine = get_backend(backend).engine(config.model(), self._layout)
         self._alone = Exclusive("this network")  # for all that writes parameters
         self._sample_shape, self._dtype = config.sizes[:1], self._layout.dtype
+        self._raw_shape = self._sample_shape if self._raw else None  # of what is taken as it is
         self._kind = config.loss, config.output
         self._widths, self._in_domain = (config.sizes[0], config.sizes[-1]), self._kind in DOMAINS
         self._predicts = predicts(*self._kind, config.sizes[-1])
@@ -175,8 +176,8 @@ class Predictor:
         >>> fastbp.Network([3, 2], seed=0).feedforward(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        if type(X) is np.ndarray and X.dtype is self._dtype and X.shape == self._sample_shape:
-            if threads == 1 and self._raw and X.flags.carray:  # a shortcut: this takes 2 us in all
+        if type(X) is np.ndarray and X.dtype is self._dtype and X.shape == self._raw_shape:
+            if threads == 1 and X.flags.carray:  # a shortcut: this takes 2 us in all
                 out, fine = self._engine.feedforward_one(self._sound(), X)
                 if fine:
                     return out  # type: ignore[no-any-return]
@@ -197,9 +198,7 @@ class Predictor:
             checks.finite("X", rows, self.dtype, self._config.input_scale)
         return out[0] if single else out  # type: ignore[no-any-return]
 
-    def predict(
-        self, X: ArrayLike, threads: int = 1
-    ) -> np.ndarray | np.int64 | np.floating[Any]:
+    def predict(self, X: ArrayLike, threads: int = 1) -> Array | np.number[Any]:
         """Return what the network predicts for each sample: classes, or numbers.
 
         Takes what `feedforward` takes. Returns, by output and loss; for one sample, an entry of it:

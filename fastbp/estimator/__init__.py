@@ -16,13 +16,92 @@ Parameters, attributes, methods, warnings and errors are those of scikit-learn 1
 `sklearn`). Random numbers are drawn in the same way too: the same `random_state` gives the same
 initial weights, validation set and orders of samples, and so the same weights and losses, up to
 rounding. `coefs_` and `intercepts_` are views that you may write into. Sparse matrices are trained
-on without their zeros. `class_weight` and `n_threads` are additions, off by default. What differs
-is listed in the docstring of `MLPClassifier`.
+on without their zeros. `class_weight`, `n_threads`, validation sets, their curves and callbacks are
+additions, off by default. What differs is listed in the docstring of `MLPClassifier`.
 
 Training is `Network.fit`, or SciPy's L-BFGS on `Network.gradient`. With `n_jobs`, joblib's
 processes share the cache of compiled kernels; `scripts/search.py` shows a search of that kind.
 `fastbp.interchange.from_sklearn` makes a `Network` of a fitted estimator, and `to_sklearn` the
 reverse.
+
+## A validation set of your own
+
+`fit` and `partial_fit` take `X_val`, `y_val` and `sample_weight_val`, as `fit` of scikit-learn's
+`HistGradientBoostingClassifier` does. They are scored after each epoch, or each iteration of
+L-BFGS. With `early_stopping` they take the place of the samples that would be set aside; without,
+the training is the same as without them.
+
+>>> from sklearn.model_selection import train_test_split
+>>> X, X_val, y, y_val = train_test_split(X, y, random_state=0, stratify=y)
+>>> scaler = StandardScaler().fit(X)
+>>> network = MLPClassifier([20], early_stopping=True, learning_rate_init=0.03, random_state=0)
+>>> model = network.fit(scaler.transform(X), y, X_val=scaler.transform(X_val), y_val=y_val)
+>>> len(model.validation_loss_curve_) == len(model.validation_scores_) == model.n_iter_
+True
+
+`validation_loss_curve_` is the loss without the penalty, as `sklearn.metrics.log_loss` computes it
+or as half the squared error. `early_stopping` alone records it too. A pipeline transforms `X_val`
+as it does `X`, by scikit-learn's metadata routing:
+
+>>> import sklearn
+>>> with sklearn.config_context(enable_metadata_routing=True):
+...     network = network.set_fit_request(X_val=True, y_val=True)
+...     pipeline = make_pipeline(StandardScaler(), network, transform_input=["X_val"])
+...     pipeline.fit(X, y, X_val=X_val, y_val=y_val).score(X_val, y_val) > 0.9
+True
+
+## Curves
+
+`history_` holds the curves as a `fastbp.History`, which draws itself; several estimators are
+compared by `fastbp.plots.learning_curves({"first": model, "second": other})`.
+
+>>> figure = model.history_.plot()
+>>> list(model.history_.to_frame().columns)
+['loss', 'val_loss', 'val_accuracy']
+
+## Callbacks
+
+`set_callbacks` takes the callbacks of scikit-learn 1.9: its `ProgressBar` and `ScoringMonitor`
+(`sklearn.callback`), or objects of your own with these four methods. Each epoch is a task named
+"epoch" below the task "fit", and each iteration of L-BFGS one named "lbfgs-iter". To return True at
+the end of one ends the training. Hooks that have keyword-only arguments `X`, `y`, `metadata` (the
+sample weights) or `fitted_estimator` get these too; the last is a copy, as if the training had
+ended there.
+
+>>> class StopAtLoss:
+...     def setup(self, estimator, context):
+...         "Before the training."
+...     def on_fit_task_begin(self, estimator, context):
+...         "Before each task."
+...     def on_fit_task_end(self, estimator, context):
+...         return context.task_name == "epoch" and estimator.loss_ < 0.3
+...     def teardown(self, estimator, context):
+...         "After the training, also one that failed."
+>>> model = MLPClassifier([20], learning_rate_init=0.01, random_state=0)
+>>> model.set_callbacks(StopAtLoss()).fit(scaler.transform(X), y).loss_ < 0.3
+True
+
+They are no parameters: `clone`, pipelines and searches keep them, and a callback that has
+`max_propagation_depth` is passed on from a pipeline or a search.
+
+## Beside scikit-learn's
+
+| | fastbp | scikit-learn |
+|---|---|---|
+| pipelines, searches and `clone` | yes | yes |
+| the weights of `MLPClassifier` for a `random_state` | yes | yes |
+| sample weights | yes | yes |
+| class weights | yes | no |
+| a validation set of your own | yes | no |
+| validation score of each epoch | yes | yes |
+| validation loss of each epoch | yes | no |
+| callbacks that see each epoch, and end the training | yes | no |
+| curves in one call | yes | no |
+| threads that share a batch, with the same bits | yes | no |
+
+This is what `tests/test_features.py` finds with the estimators of both.
+
+## Speed
 
 How much faster that is than scikit-learn depends on the batch; measured figures stand in
 `asv_benchmarks/README.md`.
@@ -39,7 +118,7 @@ try:
     from sklearn import base, metrics, preprocessing
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "estimators need scikit-learn, install it with: pip install 'fastbp[sklearn]'",
+        "estimators need scikit-learn: pip install 'scikit-learn>=1.9,<1.10'",
         name=error.name,
     ) from error
 from sklearn.utils import class_weight as weighting
@@ -112,6 +191,8 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
         Of the last epoch: the mean over its batches during training, with the penalty.
     best_loss_, loss_curve_ : float or None, list of float
     validation_scores_, best_validation_score_ : list of accuracies, the best, or None
+    validation_loss_curve_ : list of losses of the validation samples, without penalty, or None
+    history_ : fastbp.History of the curves
     t_ : int, the number of samples seen
     coefs_, intercepts_ : list of (n_in, n_out) arrays, list of (n_out,) arrays
         Write into them or replace them: `predict` and further training use what they hold.
@@ -164,6 +245,15 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
             self._compare_classes(multiclass.unique_labels(y))
         return X, self._label_binarizer.transform(y).astype(bool)
 
+    def _encode_validation(self, y: np.ndarray) -> np.ndarray:
+        known, several = self.classes_.tolist(), self._label_binarizer.y_type_[:10] == "multilabel"
+        if several != multiclass.type_of_target(y).startswith("multilabel"):
+            raise ValueError(f"must hold {'rows of labels' if several else 'classes'}, as y does")
+        unknown = [c for c in multiclass.unique_labels(y).tolist() if c not in known]
+        if unknown:
+            raise ValueError(f"must hold the classes of y, {known}; got {unknown} too")
+        return np.asarray(self._label_binarizer.transform(y).astype(bool))
+
     def _compare_classes(self, classes: np.ndarray) -> None:
         known = self.classes_
         if self.warm_start and set(classes) != set(known):
@@ -199,7 +289,8 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     @sklearn_private.validating
     def partial_fit(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None,
-        classes: ArrayLike | None = None,
+        classes: ArrayLike | None = None, *, X_val: Any = None, y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:  # fmt: skip
         """Train for one more epoch, as `fit` does; the optimiser continues where it was.
 
@@ -208,7 +299,8 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
         if sklearn_private.first_partial_fit(self, classes):
             labels = y if multiclass.type_of_target(y).startswith("multilabel") else classes
             self._label_binarizer = preprocessing.LabelBinarizer().fit(labels)
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation_set = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, validation_set, incremental=True)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the (n, n_classes) probabilities for X as for `fit`, in order of `classes_`."""
@@ -268,16 +360,24 @@ class MLPRegressor(base.RegressorMixin, Perceptron):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         X, y = super()._validate_input(X, y, incremental, reset)
+        return X, self._encode_validation(y)
+
+    def _encode_validation(self, y: np.ndarray) -> np.ndarray:
         if self.loss == "poisson":
             checks.in_domain("y", y, ("poisson", "exp"))
-        return X, y
+        return y
 
     # Without `available_if`: scikit-learn's regressor has this method with "lbfgs" too, which then
     # continues from the present weights.
     @sklearn_private.validating
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *,
+        X_val: Any = None, y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:  # fmt: skip
         """Train for one more epoch, as `fit` does; the optimiser continues where it was."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation_set = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, validation_set, incremental=True)
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R squared of the predictions for X; takes what `fit` takes."""

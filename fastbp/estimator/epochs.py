@@ -65,6 +65,37 @@ class Losses:
 
 
 @dataclass
+class Validation:
+    """Samples that are scored after each epoch."""
+
+    estimator: Any
+    judge: Callable[[], tuple[float, float]]  # returns their loss and score by the present weights
+
+    def score(self) -> float:
+        """Record loss and score of the present weights; return the score."""
+        return self.record(*self.judge())
+
+    def follow(self) -> None:
+        """Do so where no score stops the training."""
+        m = self.estimator
+        m.best_validation_score_ = max(m.best_validation_score_, self.score())
+
+    def record(self, loss: float, score: float) -> float:
+        """Append to the curves; return the score."""
+        m = self.estimator
+        m.validation_loss_curve_.append(loss)
+        m.validation_scores_.append(score)
+        say(m, f"Validation score: {score:f}")
+        return score
+
+
+def say(m: Any, message: str) -> None:
+    """Print a line if an estimator is verbose."""
+    if m.verbose:
+        print(message)
+
+
+@dataclass
 class Watch:
     """The callback that records, prints, slows down and stops as scikit-learn does."""
 
@@ -74,7 +105,8 @@ class Watch:
     samples: np.ndarray  # in the order of the present epoch
     random_state: np.random.RandomState
     batch_size: int
-    score: Callable[[], float] | None  # of the validation samples, if there are any
+    validation: Validation | None
+    stops: bool  # by the score of the validation samples, instead of the loss
     stalled: int  # epochs without an improvement
     best: np.ndarray | None = None  # the weights with the best score, if this training found them
 
@@ -91,51 +123,49 @@ class Watch:
         m, penalty = self.estimator, history.penalty[-1]
         loss = self.losses.of(history.loss[-1] - penalty, penalty, self.samples, self.batch_size)
         self._record(loss)
-        if self.score is None:
+        if self.stops:
+            assert self.validation is not None
+            self._compare_score(net, self.validation.score())
+        else:
             self.stalled = self.stalled + 1 if loss > m.best_loss_ - m.tol else 0
             m.best_loss_ = min(m.best_loss_, loss)
-        else:
-            self._compare_score(net, self.score())
+            if self.validation:
+                self.validation.follow()
         self.solver.iteration_ends(m.t_)
         if self.stalled > m.n_iter_no_change:
             self._on_plateau(history)
 
     def on_divergence(self, net: Network, history: History, error: DivergenceError) -> None:
         """With early stopping, end with the best weights; otherwise let the error be raised."""
-        if self.score is not None:
+        if self.stops:
+            assert self.validation is not None
             self._record(np.nan)
-            self._compare_score(net, np.nan)
+            self._compare_score(net, self.validation.record(np.nan, np.nan))
             warnings.warn(NOT_FINITE, ConvergenceWarning, stacklevel=2)
             history.stopped = NOT_FINITE
-
-    def _say(self, message: str) -> None:
-        if self.estimator.verbose:
-            print(message)
 
     def _record(self, loss: float) -> None:
         m = self.estimator
         m.n_iter_, m.t_, m.loss_ = m.n_iter_ + 1, m.t_ + len(self.samples), loss
         m.loss_curve_.append(loss)
-        self._say(f"Iteration {m.n_iter_}, loss = {loss:.8f}")
+        say(m, f"Iteration {m.n_iter_}, loss = {loss:.8f}")
 
     def _compare_score(self, net: Network, score: float) -> None:
         m = self.estimator
-        m.validation_scores_.append(score)
-        self._say(f"Validation score: {score:f}")
         self.stalled = self.stalled + 1 if score < m.best_validation_score_ + m.tol else 0
         if score > m.best_validation_score_:
             m.best_validation_score_ = score
             self.best = net.to_vector()
 
     def _on_plateau(self, history: History) -> None:
-        m, what = self.estimator, "Validation score" if self.score else "Training loss"
+        m, what = self.estimator, "Validation score" if self.stops else "Training loss"
         limit = f"tol={m.tol:f} for {m.n_iter_no_change} consecutive epochs"
         reason = f"{what} did not improve more than {limit}."
         if self.solver.schedule == "adaptive" and self.solver.learning_rate > 1e-6:
             self.solver.learning_rate /= 5.0
             self.stalled = 0
-            self._say(f"{reason} Setting learning rate to {self.solver.learning_rate:f}")
+            say(m, f"{reason} Setting learning rate to {self.solver.learning_rate:f}")
         else:
             history.stopped = reason
             too_small = "Learning rate too small. " if self.solver.schedule == "adaptive" else ""
-            self._say(f"{reason} {too_small}Stopping.")
+            say(m, f"{reason} {too_small}Stopping.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Self
 
@@ -12,18 +12,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d, validation
 
 from .._support import checks
 from ..errors import DivergenceError
+from ..history import History
 from ..interchange import estimators
 from ..model.config import Config
 from ..network import Network
 from ..training import columns
+from ..training.state import EpochCallback
 from . import sklearn_private
-from .epochs import NOT_FINITE, Losses, Solver, Watch
+from .epochs import NOT_FINITE, Losses, Solver, Validation, Watch
+from .tasks import Tasks
 
 STOCHASTIC = ("sgd", "adam")
 HIDDEN = {theirs: ours for ours, theirs in estimators.ACTIVATIONS.items()}
@@ -31,7 +35,11 @@ HIDDEN = {theirs: ours for ours, theirs in estimators.ACTIVATIONS.items()}
 OUTPUTS = {**estimators.OUTPUTS, **{name: (name, "quadratic") for name in ("tanh", "relu")}}
 
 
-class Perceptron(BaseEstimator):
+class _Stopped(Exception):
+    """A callback ends the iterations of SciPy, whose versions differ in how they take that."""
+
+
+class Perceptron(CallbackSupportMixin, BaseEstimator):
     """What `MLPClassifier` and `MLPRegressor` share."""
 
     _out_activation: Callable[[], str]  # scikit-learn's name of it
@@ -75,6 +83,41 @@ class Perceptron(BaseEstimator):
         _check_numbers(given[0])
         (checks.numbers_array if numeric else checks.not_masked)("y", given[1])
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _encode_validation(self, y: np.ndarray) -> np.ndarray:
+        """Return the targets of validation samples in the form of those for training."""
+        return y
+
+    def _validation(self, X: Any, y: Any, sample_weight: Any) -> Validation | None:
+        """Return the user's validation set, checked; None if there is none."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            missing = "X_val" if X is None else "y_val"
+            raise ValueError(f"X_val and y_val must be given together; got no {missing}")
+        with _naming("X_val, y_val"):
+            X, y = Perceptron._validate_input(self, X, y, incremental=True, reset=False)
+            if X.shape[0] < 2:
+                raise ValueError(f"must hold at least 2 samples; got {X.shape[0]}")
+            y = self._encode_validation(y)
+            y = y.reshape(-1, 1) if y.ndim == 1 else y
+            if y.shape[1] != self.n_outputs_:
+                raise ValueError(f"y must have {self.n_outputs_} columns; got {y.shape[1]}")
+        if sample_weight is not None:
+            name = "sample_weight_val"
+            sample_weight = checks.sample_weight(name, sample_weight, X.shape[0], np.float64)
+        return self._validated(X, y, sample_weight)
+
+    def _validated(self, X: Any, y: np.ndarray, weights: Any) -> Validation:
+        """Return the samples with what judges them; y is (n, n_outputs)."""
+        labels = self._labels(y)  # as the user's y
+
+        def judge() -> tuple[float, float]:
+            outputs = self._outputs(X, check_input=False)
+            loss = sklearn_private.mean_loss(self, y, outputs, weights)
+            return loss, self._score(outputs, labels, weights)
+
+        return Validation(self, judge)
 
     def _weigh(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight  # None if all are equal
@@ -129,11 +172,44 @@ class Perceptron(BaseEstimator):
         self.loss_curve_: list[float] = []
         self._no_improvement_count = 0
         self.validation_scores_: list[float] | None = [] if stops else None
+        self.validation_loss_curve_: list[float] | None = [] if stops else None
         self.best_validation_score_ = -np.inf if stops else None
         self.best_loss_ = None if stops else np.inf
 
+    def _begin_validation(self) -> None:
+        """Let validation curves begin or go on, with NaN for epochs that were not scored."""
+        for name in ("validation_scores_", "validation_loss_curve_"):
+            curve = getattr(self, name, None) or []
+            setattr(self, name, curve + [np.nan] * (len(self.loss_curve_) - len(curve)))
+        if self.best_validation_score_ is None:
+            self.best_validation_score_ = -np.inf
+
+    @property
+    def history_(self) -> History:
+        """The curves as a `fastbp.History`, with `plot` and `to_frame`.
+
+        `val_accuracy` holds the validation scores of a classifier.
+        """
+        validation.check_is_fitted(self)
+        val_losses = getattr(self, "validation_loss_curve_", None) or []
+        if self.solver not in STOCHASTIC and not val_losses:
+            raise AttributeError("'lbfgs' records curves only if fit gets X_val and y_val")
+        losses, scores = list(self.loss_curve_), self.validation_scores_ or []
+        val_losses, accuracies = (
+            curve + [np.nan] * (len(losses) - len(curve)) if curve else []
+            for curve in (val_losses, scores if is_classifier(self) else [])
+        )
+        history = History(loss=losses, val_loss=val_losses, val_accuracy=accuracies)
+        stopped = self.solver in STOCHASTIC and self.best_loss_ is None  # by the best score
+        if stopped and not np.isnan(scores).all():
+            history.restored = int(np.nanargmax(scores)) + 1
+        return history
+
     @sklearn_private.validating
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, X_val: Any = None,
+        y_val: ArrayLike | None = None, sample_weight_val: ArrayLike | None = None,
+    ) -> Self:  # fmt: skip
         """Train from a new start, or from the last weights with `warm_start`.
 
         Parameters
@@ -142,6 +218,10 @@ class Perceptron(BaseEstimator):
             float32 is kept; everything else becomes float64.
         y : (n,) or (n, n_outputs) array of classes, or of numbers for a regressor
         sample_weight : (n,) array, default None, which weighs all samples equally
+        X_val, y_val, sample_weight_val : like X, y and sample_weight, default None
+            A validation set of your own, scored after each epoch, or iteration of "lbfgs". With
+            `early_stopping`, it takes the place of the samples that would be set aside; without,
+            weights and losses are those of a training without it.
 
         Raises
         ------
@@ -149,9 +229,12 @@ class Perceptron(BaseEstimator):
             In scikit-learn's words, if a parameter or the data do not fit, or if the weights would
             no longer be finite; the estimator then keeps the last finite ones.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Self:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_set: tuple[Any, Any, Any],
+        incremental: bool = False,
+    ) -> Self:  # fmt: skip
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         if min(hidden, default=1) <= 0:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
@@ -164,21 +247,32 @@ class Perceptron(BaseEstimator):
         y = y.reshape(-1, 1) if y.ndim == 1 else y
         if not first_pass and y.shape[1] != self.n_outputs_:
             raise ValueError(f"y must have {self.n_outputs_} columns, as before; got {y.shape[1]}")
-        sample_weight, self.n_outputs_ = self._weigh(y, sample_weight, incremental), y.shape[1]
+        weights, self.n_outputs_ = self._weigh(y, sample_weight, incremental), y.shape[1]
+        held_out = self._validation(*validation_set)
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *hidden, self.n_outputs_], X.dtype)
+        tasks = 1 if incremental and self.solver in STOCHASTIC else self.max_iter
+        context = self._init_callback_context(max_subtasks=tasks)
+        told = self._told(X, y, sample_weight)
+        context.call_on_fit_task_begin(**told)
         if self.solver in STOCHASTIC:
             # Anew too where the solver or `early_stopping` was another one before.
             stops, known = bool(self.early_stopping), hasattr(self, "best_loss_")
             if first_pass or not known or stops != (self.best_loss_ is None):
                 self._begin_records(stops)
-            self._fit_stochastic(X, y, sample_weight, incremental)
+            self._fit_stochastic(X, y, weights, held_out, context, incremental)
         else:
-            self._fit_lbfgs(X, y, sample_weight)
+            self._fit_lbfgs(X, y, weights, held_out, context)
         if not all(np.isfinite(part).all() for part in self._parameters):
             raise ValueError(NOT_FINITE)
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _told(self, X: Any, y: np.ndarray, weights: Any) -> dict[str, Any]:
+        """Return what scikit-learn's callbacks are told, with y as the user's."""
+        metadata = None if weights is None else {"sample_weight": weights}
+        return {"estimator": self, "X": X, "y": lambda: self._shown(y), "metadata": metadata}
 
     def _targets(self, y: np.ndarray, net: Network) -> Any:
         if self.out_activation_ == "softmax":
@@ -186,31 +280,41 @@ class Perceptron(BaseEstimator):
         y = y[:, 0] if y.shape[1] == 1 else y
         return y.astype(net.dtype) if y.dtype == bool else y
 
-    def _fit_stochastic(self, X: Any, y: np.ndarray, weights: Any, incremental: bool) -> None:
+    def _fit_stochastic(
+        self, X: Any, y: np.ndarray, weights: Any, held_out: Validation | None, context: Any,
+        incremental: bool,
+    ) -> None:  # fmt: skip
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = Solver(self)
         rule = self._optimizer.rule
         rule.l2, rule.l2_over_sum = float(self.alpha), True
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        net, score = self._bind(), None
-        if self.early_stopping:
+        net, stops = self._bind(), bool(self.early_stopping)
+        if stops and held_out is None:
             # As a whole, so that errors name the user's rows.
             checks.batch(X, self._targets(y, net), Config.checked(**net.config))
-            X, y, weights, score = self._split(X, y, weights)
+            X, y, weights, held_out = self._split(X, y, weights)
+        if held_out:
+            self._begin_validation()
         batch_size = self._batch_size(n := X.shape[0])
         watch = Watch(
             self, self._optimizer, Losses(self.loss, y, weights), np.arange(n), self._random_state,
-            batch_size, score, self._no_improvement_count,
+            batch_size, held_out, stops, self._no_improvement_count,
         )  # fmt: skip
-        if score and not self.t_:  # if no score is above -inf, the start is kept
+        epochs = 1 if incremental else self.max_iter
+        callbacks: list[EpochCallback] = [watch]
+        if sklearn_private.has_callbacks(self):
+            told = self._told(X, y, weights)
+            callbacks.append(Tasks(context, "epoch", epochs, told, watch, Perceptron._bind))
+        if stops and not self.t_:  # if no score is above -inf, the start is kept
             watch.best = net.to_vector()
         self.n_iter_ = 0
         try:
             history = net.fit(
-                X, self._targets(y, net), epochs=1 if incremental else self.max_iter,
+                X, self._targets(y, net), epochs=epochs,
                 batch_size=batch_size, learning_rate=self._optimizer, optimizer=rule,
-                shuffle=False, order=watch.order if self.shuffle else None, callbacks=[watch],
+                shuffle=False, order=watch.order if self.shuffle else None, callbacks=callbacks,
                 sample_weight=weights, threads=self.n_threads,
             )  # fmt: skip
             if not (incremental or history.stopped):
@@ -227,7 +331,7 @@ class Perceptron(BaseEstimator):
             net.from_vector(watch.best)
 
     def _split(self, X: Any, y: np.ndarray, weights: Any) -> tuple[Any, ...]:
-        """Set samples aside; return X, y and weights of the others, and the score of these."""
+        """Set samples aside; return X, y and weights of the others, and these."""
         given = [X, y] if weights is None else [X, y, weights]
         parts = train_test_split(
             *given, random_state=self._random_state, test_size=self.validation_fraction,
@@ -242,8 +346,8 @@ class Perceptron(BaseEstimator):
             nothing = "sample_weight is 0 for all samples of the validation set, or for all others"
             advice = "Give weight to more samples, or change validation_fraction or random_state."
             raise ValueError(f"{nothing}. {advice}")
-        score = partial(self._score, X_val, self._labels(y_val), *weights_val)
-        return X, y, weights[0] if weights else None, score
+        held_out = self._validated(X_val, y_val, weights_val[0] if weights_val else None)
+        return X, y, weights[0] if weights else None, held_out
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size == "auto":
@@ -253,7 +357,9 @@ class Perceptron(BaseEstimator):
             warnings.warn(f"{message} clipped", stacklevel=2)
         return min(int(self.batch_size), n)
 
-    def _fit_lbfgs(self, X: Any, y: np.ndarray, weights: Any) -> None:
+    def _fit_lbfgs(
+        self, X: Any, y: np.ndarray, weights: Any, held_out: Validation | None, context: Any
+    ) -> None:
         # In double precision whatever X is, and in new arrays, as scikit-learn's are.
         self._net, n = None, X.shape[0]
         self.coefs_ = [W.astype(np.float64, copy=False) for W in self.coefs_]
@@ -269,15 +375,53 @@ class Perceptron(BaseEstimator):
             penalty = 0.5 * self.alpha * sum(np.vdot(W, W) for W in self.coefs_) / total
             pairs = zip(found.weights, self.coefs_, strict=True)
             grads = [dW.T + self.alpha * W / total for dW, W in pairs]
-            return losses.of(found.loss, penalty, order, n), _pack([*grads, *found.biases])
+            self.loss_ = losses.of(found.loss, penalty, order, n)
+            return self.loss_, _pack([*grads, *found.biases])
 
-        found = minimize(
-            loss_and_gradient, _pack(self._parameters), method="L-BFGS-B", jac=True,
-            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-        )  # fmt: skip
+        if not held_out and getattr(self, "validation_loss_curve_", None):  # of a fit before
+            self.loss_curve_, self.validation_scores_, self.validation_loss_curve_ = [], None, None
+        tasks = None
+        if sklearn_private.has_callbacks(self):
+            told = self._told(X, y, weights)
+            tasks = Tasks(context, "lbfgs-iter", self.max_iter, told)
+            tasks.begin()
+        follow = self._iteration_follower(held_out, tasks) if held_out or tasks else None
+        try:
+            found = minimize(
+                loss_and_gradient, _pack(self._parameters), method="L-BFGS-B", jac=True,
+                callback=follow,
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            )  # fmt: skip
+        except _Stopped:  # weights, loss and number of iterations are those of the last iteration
+            return
         self.n_iter_ = sklearn_private.check_optimize_result("lbfgs", found, self.max_iter)
         self.loss_ = found.fun
         _unpack(found.x, self._parameters)
+        if tasks:
+            tasks.close()
+
+    def _iteration_follower(
+        self, held_out: Validation | None, tasks: Tasks | None
+    ) -> Callable[[np.ndarray], None]:
+        """Return what follows each iteration of L-BFGS."""
+        self.n_iter_ = 0
+        if held_out:
+            self.loss_curve_ = []
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+            self.best_validation_score_ = -np.inf
+
+        def follow(packed: np.ndarray) -> None:
+            _unpack(packed, self._parameters)
+            self.n_iter_ += 1
+            if held_out:
+                self.loss_curve_.append(self.loss_)  # of the newest evaluation, which is of these
+                held_out.follow()
+            if tasks:
+                if tasks.end():
+                    raise _Stopped
+                tasks.begin()
+
+        return follow
 
     def _outputs(self, X: Any, check_input: bool = True) -> np.ndarray:
         """Return the outputs of the network, in the precision that X @ W would have."""
@@ -289,21 +433,31 @@ class Perceptron(BaseEstimator):
         outputs = net.feedforward(X, self.n_threads)
         return outputs.astype(np.result_type(X.dtype, net.dtype), copy=False)
 
-    def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
-        outputs = self._outputs(X, check_input)
-        return self._labels(outputs.ravel() if outputs.shape[1] == 1 else outputs)
+    def _shown(self, y: np.ndarray) -> np.ndarray:
+        """Return (n, n_outputs) outputs or targets as the user's y."""
+        return self._labels(y.ravel() if y.shape[1] == 1 else y)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the classes, or a regressor's numbers, (n,) or (n, n_outputs); X as for `fit`."""
         validation.check_is_fitted(self)
-        return self._predict(X)
+        return self._shown(self._outputs(X))
 
-    def _score(self, X: Any, y: np.ndarray, sample_weight: Any = None) -> float:
-        """Return the score of validation samples; NaN where predictions are not finite."""
-        predicted = self._predict(X, check_input=False)
+    def _score(self, outputs: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> float:
+        """Return the score of outputs; NaN where they are not finite."""
+        predicted = self._shown(outputs)
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return np.nan
         return type(self)._score_function(y, predicted, sample_weight=sample_weight)
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Put what is wrong before the words of an error."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what}: {error}") from error
 
 
 def _check_numbers(X: Any) -> None:

@@ -1,12 +1,14 @@
 """All that fastbp uses of scikit-learn's private parts, each with its reason.
 
-They may change in any minor release, so the extra `fastbp[sklearn]` caps its version at the last
+They may change in any minor release, so the extra `sklearn` caps its version at the last
 one that the tests have seen. `BaseEstimator._validate_params` reads `_parameter_constraints` too.
 """
 
 from typing import Any
 
+import numpy as np
 from sklearn import base, neural_network, tree
+from sklearn.neural_network import _base
 from sklearn.utils import _param_validation, multiclass, optimize, validation
 
 # Validates the parameters before `fit`, unless a caller such as GridSearchCV has done so, and opens
@@ -22,6 +24,23 @@ validate_parameters = _param_validation.validate_parameter_constraints
 first_partial_fit = multiclass._check_partial_fit_first_call
 check_optimize_result = optimize._check_optimize_result
 check_sample_weight = validation._check_sample_weight
+
+# The mean losses of (n, n_out) targets and outputs, with weights: those of validation samples are
+# scikit-learn's own numbers.
+_LOSSES = {**_base.LOSS_FUNCTIONS, "log_loss, logistic": _base.binary_log_loss}
+
+
+def mean_loss(m: Any, y: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the loss of an estimator's outputs, without the penalty."""
+    of = _LOSSES.get(f"{m.loss}, {m.out_activation_}", _LOSSES[m.loss])
+    with np.errstate(all="ignore"):
+        return float(of(y, outputs, weights))
+
+
+def has_callbacks(m: Any) -> bool:
+    """Return whether `set_callbacks`, or a meta-estimator, gave an estimator callbacks."""
+    return hasattr(m, "_skl_callbacks")
+
 
 # The values that each parameter may have. The classes for ranges and options are private as well,
 # so those of our additions are taken from parameters that allow the same values.

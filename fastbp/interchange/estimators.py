@@ -19,7 +19,7 @@ OUTPUTS = {
     "identity": ("identity", "quadratic"),
     "exp": ("exp", "poisson"),
 }
-_REQUIRED = ("sklearn.neural_network", "scikit-learn", "estimators", "sklearn")
+_REQUIRED = ("sklearn.neural_network", "scikit-learn", "estimators")
 
 
 def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":

@@ -19,7 +19,7 @@ from .parts import functions_of_layers, naming, network
 # Old enough for any onnxruntime since 1.12 (2022); these operators have not changed since.
 OPSET, IR_VERSION = 17, 8
 MAX_BYTES = 2**31 - 2**20  # of weights: a file is one protobuf message, of less than 2 GiB
-_REQUIRED = ("onnx", "onnx", "ONNX files", "onnx")
+_REQUIRED = ("onnx", "onnx", "ONNX files")
 PRODUCER = "fastbp"
 # Outputs of graphs for which a loss, or a caller, may name the function that a network ends in.
 _LOGITS = "identity", "log-softmax"

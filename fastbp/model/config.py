@@ -58,7 +58,8 @@ class Config:
         dtype = checks.dtype_name(dtype)
         factor = checks.positive_float("input_scale", input_scale, dtype)
         if scale is not None:
-            checks.one_of("scale", scale, (scaling.NAME,))
+            if scale != scaling.NAME:
+                raise ValueError(f"scale must be {scaling.WANTED}; got {said(repr(scale), 80)}")
             if factor != 1:
                 raise ValueError(
                     f"scale and input_scale exclude each other: got input_scale={factor:g}. "

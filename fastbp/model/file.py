@@ -187,7 +187,7 @@ def _config(metadata: dict[str, str], path: str, kind: str) -> dict[str, Any]:
     if int(version) > NEWEST:
         raise ModelFileError(
             f"{path} was written by a newer fastbp: it has format version {int(version)}, "
-            f"this fastbp reads up to {NEWEST}. Upgrade with: pip install -U fastbp"
+            f"this fastbp reads up to {NEWEST}. Install the newer one"
         )
     return _json_object(metadata.get("config", ""), path, "its configuration")
 
@@ -249,12 +249,13 @@ def take_scaling(path: _Path, arrays: dict[str, np.ndarray], n_in: int) -> Scali
     pair = [arrays.pop(name) for name in _SCALING if name in arrays]
     if not pair:
         return None
+    name = "the scaling of the inputs"
+    if any(array.dtype != np.float64 for array in pair):
+        raise ModelFileError(f"{path}: {name} must be float64")
     try:
-        if any(array.dtype != np.float64 for array in pair):
-            raise ValueError("it must be float64")
-        return checked("inputs", pair, n_in)
+        return checked(name, pair, n_in)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: the scaling of the inputs: {error!s:.300}") from None
+        raise ModelFileError(f"{path}: {error!s:.300}") from None
 
 
 def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> None:

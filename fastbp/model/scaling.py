@@ -12,8 +12,10 @@ import numpy as np
 
 from .. import reference
 from .._support import checks
+from .._support.texts import said
 
 NAME = "standard"  # of the one way there is
+WANTED = f"{NAME!r} or a pair (mean, deviation)"
 # Of a part of dense rows, whose copies in float64 then stay in a cache, and in memory that is used
 # again: with 2**18 the moments of MNIST took 0.6 s instead of 0.19 (Zen 4).
 VALUES = 2**13
@@ -60,14 +62,14 @@ class Scaling(NamedTuple):
 def checked(name: str, pair: Any, n_in: int) -> Scaling:
     """Return a user's or a file's pair of vectors, copied."""
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-        raise TypeError(f"{name} must be 'standard' or a pair (mean, deviation); got {pair!r:.80}")
+        raise TypeError(f"{name} must be {WANTED}; got {said(repr(pair), 80)}")
     arrays = []
     for part, value in zip(Scaling._fields, pair, strict=True):
-        said = f"{name}: {part}"
-        array = checks.finite(said, checks.numbers_array(said, value))
+        vector = f"{name}: {part}"
+        array = checks.finite(vector, checks.numbers_array(vector, value))
         if array.shape != (n_in,):
             wanted = f"must hold a number for each of the {n_in} inputs"
-            raise ValueError(f"{said} {wanted}; got shape {array.shape}")
+            raise ValueError(f"{vector} {wanted}; got shape {array.shape}")
         arrays.append(array)
     if (low := arrays[1].min()) < 0:
         raise ValueError(f"{name}: deviation must be at least 0; got {low:g}")

@@ -40,6 +40,14 @@ class LayerNorms(Protocol):
     deltas: Any
 
 
+class Recorded(Protocol):
+    """A fitted estimator of `fastbp.estimator`."""
+
+    @property
+    def history_(self) -> History:
+        """What it recorded."""
+
+
 class FoundRates(Protocol):
     """What a learning-rate finder returns."""
 
@@ -64,8 +72,8 @@ def _parts(held_out: str) -> _Parts:
 
 
 def learning_curves(
-    history: History | Mapping[str, History], path: MaybePath = None, title: str | None = None,
-    held_out: str = "validation",
+    history: History | Recorded | Mapping[str, History | Recorded], path: MaybePath = None,
+    title: str | None = None, held_out: str = "validation",
 ) -> Figure:  # fmt: skip
     """Draw loss and accuracy over the epochs, side by side.
 
@@ -75,10 +83,11 @@ def learning_curves(
 
     Parameters
     ----------
-    history : fastbp.History, or dict of str to fastbp.History
+    history : fastbp.History or estimator, or dict of them by name
         With an epoch or more; without classes there is no accuracy, and one panel. Up to 35 runs,
         by their names, share the panels: training above, validation below. Values that are not
-        finite leave a gap, which the legend mentions.
+        finite leave a gap, which the legend mentions. A fitted estimator of `fastbp.estimator`
+        shows the loss of each epoch, and what it has of validation samples.
     path : str or os.PathLike, optional
         Where to write the picture; the suffix (`.png`, `.svg`, `.pdf`) selects the format.
     title : str, optional
@@ -106,14 +115,19 @@ def learning_curves(
     >>> figure = learning_curves({"rate 0.1": history, "rate 0.5": history})
     """
     figures.check(path)
-    runs: _Runs = dict(history) if isinstance(history, Mapping) else {None: history}
+    given: dict[Any, Any] = dict(history) if isinstance(history, Mapping) else {None: history}
+    runs: _Runs = {
+        name: run.history_ if hasattr(type(run), "history_") else run for name, run in given.items()
+    }
     most = len(OKABE_ITO) * len(DASHES)
     if not 0 < len(runs) <= most:
         raise ValueError(f"history must hold 1 to {most} runs to distinguish; got {len(runs)}")
     for name in (name for name, run in runs.items() if not run.loss):
         where = "" if name is None else f" in {name!r}"
         raise ValueError(f"history must hold at least one epoch; got none{where}")
-    classes = any(not all(map(math.isnan, run.accuracy)) for run in runs.values())
+    classes = any(
+        not all(map(math.isnan, [*run.accuracy, *run.val_accuracy])) for run in runs.values()
+    )
     draw, parts = _one_run if len(runs) == 1 else _several_runs, _parts(held_out)
     return figures.save(draw(runs, [_LOSS, _ACCURACY][: 1 + classes], title, parts), path)
 
@@ -171,6 +185,8 @@ def _several_runs(
         for style, (name, run) in zip(styles, runs.items(), strict=False):
             values = getattr(run, prefix + attribute)
             figures.curve(place, values, name, style, factor, marked=marked)
+        if not any(getattr(run, prefix + attribute) for run in runs.values()):
+            place.set_visible(False)  # estimators have no training accuracy
         heading = f"{role.capitalize()} {heading.lower()}, {words}"
         figures.epoch_axis(place, epochs, heading, label)
         figures.fit_scale(place, attribute == "loss")

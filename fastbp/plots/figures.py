@@ -46,7 +46,7 @@ def check(path: MaybePath = None) -> None:
     --------
     >>> check("curves.png")
     """
-    extras.required("matplotlib", "matplotlib", "pictures", "plot")
+    extras.required("matplotlib", "matplotlib", "pictures")
     known = new_figure(PANEL_INCHES, None).canvas.get_supported_filetypes()
     if path is not None and _format(path) not in known:
         raise ValueError(f"path must end in .{', .'.join(sorted(known))}; got {os.fspath(path)}")

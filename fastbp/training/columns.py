@@ -14,8 +14,9 @@ from .ranks import Ranks
 from .recipe import Learner
 
 SAMPLES = 1000  # from all over, at most, by which columns are compared: 0.7 ms for those of MNIST
-# Columns that are nonzero in fewer of them are not compared: the pixels at the edge of images.
-NONZERO = 0.1
+# Columns that are nonzero in fewer of them are not compared: the pixels at the edge of images. Of a
+# few samples nothing is known.
+NONZERO, LEAST = 0.1, 10
 APART = 100  # times as large in root mean square: columns of one unit stay below
 # The networks whose columns were compared, or are not to be: those of scikit-learn's estimators.
 compared: WeakSet[Any] = WeakSet()
@@ -63,7 +64,7 @@ def _unlike(X: Any, names: Any) -> str:
     rows = X[:: -(-len(X) // SAMPLES)]
     rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
     sizes = np.sqrt(np.einsum("ij,ij->j", rows, rows) / len(rows))
-    often = np.count_nonzero(rows, axis=0) >= NONZERO * len(rows)
+    often = np.count_nonzero(rows, axis=0) >= max(LEAST, NONZERO * len(rows))
     compared = np.flatnonzero(often & (sizes > 0) & np.isfinite(sizes))  # squares may overflow
     sizes = sizes[compared]
     if not (len(sizes) and sizes.max() >= APART * sizes.min()):

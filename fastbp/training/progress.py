@@ -171,6 +171,6 @@ def tqdm_class() -> Any:
             warnings.simplefilter("ignore")  # without ipywidgets, a notebook's bars are text
             from tqdm.auto import tqdm
     except ImportError:
-        logger.warning("no progress bar: tqdm is missing (pip install 'fastbp[progress]')")
+        logger.warning("no progress bar: tqdm is missing (pip install tqdm)")
         return None
     return tqdm

@@ -28,7 +28,7 @@ def world() -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # the latter where there is no MPI library
-        needed = "mpi4py and an MPI library: pip install 'fastbp[mpi]'"
+        needed = "mpi4py and an MPI library: pip install mpi4py mpich"
         raise ImportError(f"training over MPI needs {needed} ({error})") from None
     return MPI.COMM_WORLD
 

@@ -34,6 +34,10 @@ def weights(value):
     return {"layers.0.weight": array, "layers.0.bias": np.ones(2, "f4")}
 
 
+def scaled(mean, deviation):
+    return weights(1) | {"inputs.mean": mean, "inputs.deviation": deviation}
+
+
 MODELS = {
     **DAMAGED,
     **{
@@ -54,6 +58,12 @@ MODELS = {
     "a list for an activation": model(activation=["relu"]),
     "an activation of another kind": model(activation="__import__('os').system('true')"),
     "scale NaN": model(input_scale="nan"),
+    "columns scaled in another way": model(scale="minmax"),
+    "columns scaled by numbers": model(scale=[[0, 0, 0], [1, 1, 1]]),
+    "columns scaled by too few": model(scaled(np.zeros(2), np.ones(2)), scale="standard"),
+    "columns scaled by NaN": model(scaled(np.full(3, np.nan), np.ones(3)), scale="standard"),
+    "columns scaled below zero": model(scaled(np.zeros(3), -np.ones(3)), scale="standard"),
+    "columns scaled beside a factor": model(scale="standard", input_scale=0.5),
     "scale beyond all": file_of({"__metadata__": metadata(config='{"input_scale": 1e999}')}),
     "dtype of objects": model(dtype="object"),
     "float64 said, float32 held": model(dtype="float64"),
