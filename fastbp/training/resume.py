@@ -17,7 +17,7 @@ from ..history import NAMES, History
 from ..model import file as model_file
 from ..model.layout import Layout
 from ..model.scaling import Scaling, frozen
-from ..reference.records import PLAIN, SLOTS
+from ..reference.records import PLAIN, SLOTS, Rule
 from . import state
 from .loop import Loop
 from .ranks import Ranks
@@ -64,7 +64,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     facts = {
         "network": learner.config.in_file(), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": {k: v for k, v in recipe.rule._asdict().items() if k != "frozen"},
+        "optimizer": _of_rule(recipe.rule),
         "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
         "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
@@ -85,6 +85,10 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     if recipe.validation is not None:
         facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
+
+
+def _of_rule(rule: Rule) -> Facts:
+    return {k: v for k, v in rule._asdict().items() if k != "frozen"}  # which `train_layers` says
 
 
 def _data_digest(ranks: Ranks, source: Any) -> str:
@@ -150,7 +154,7 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     if "ranks" not in found:  # a file of fastbp 0.2
         wanted.pop("ranks", None)
     if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
-        found["optimizer"] = PLAIN._asdict() | rule
+        found["optimizer"] = _of_rule(PLAIN) | rule
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
