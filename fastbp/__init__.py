@@ -95,7 +95,8 @@ True
 | quadratic loss | with an output of sigmoid, tanh, relu, identity or softmax |
 | cross-entropy | with softmax; or with sigmoids, element by element |
 | Poisson loss | with exp |
-| optimisers | plain SGD, momentum, Nesterov's momentum, Adam; L2 penalty, gradient clipping |
+| optimisers | plain SGD, momentum, Nesterov's momentum, Adam, AdamW, RMSprop |
+| with all of them | L1 and L2 penalties, gradient clipping |
 | learning rates | constant, `fastbp.schedules`, `find_learning_rate` |
 | during training | `fastbp.callbacks`: early stopping, checkpoints, logs; progress bar; resuming |
 | input | arrays, uint8 images, data frames, sparse matrices, memory maps, chunks |
@@ -142,7 +143,7 @@ if TYPE_CHECKING:
     from .lr_finder import find_learning_rate
     from .model.layout import Gradient
     from .network import Network, load
-    from .optimizers import SGD, Adam
+    from .optimizers import SGD, Adam, AdamW, RMSprop
     from .plots.norms import Norms
     from .verification import verify
     from .verification.gradients import gradcheck
@@ -152,6 +153,7 @@ __version__ = "0.2.0"
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "Add",
     "Affine",
     "DivergenceError",
@@ -161,6 +163,7 @@ __all__ = [
     "Mul",
     "Network",
     "Norms",
+    "RMSprop",
     "RankError",
     "ReLU",
     "Sequential",
@@ -193,7 +196,7 @@ _LAZY = {
     "lr_finder": ["find_learning_rate"],
     "model.layout": ["Gradient"],
     "network": ["Network", "load"],
-    "optimizers": ["SGD", "Adam"],
+    "optimizers": ["SGD", "Adam", "AdamW", "RMSprop"],
     "plots.norms": ["Norms"],
     "verification": ["verify"],
     "verification.gradients": ["gradcheck"],

@@ -30,7 +30,8 @@ class History:
     val_loss, val_accuracy : list of float
         On the validation data, after the epoch; empty without validation data.
     learning_rate, seconds, samples_per_second : list of float
-        `seconds` is training time, without validation; epochs of one compiled call share it.
+        `learning_rate` is that of the epoch's last step. `seconds` is training time, without
+        validation; epochs of one compiled call share it.
     stopped : str
         Why a callback ended the training, which it does by setting it; otherwise empty.
     restored : int

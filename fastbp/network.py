@@ -198,7 +198,7 @@ class Network(Predictor):
         callbacks : sequence of `fastbp.callbacks`, or of objects with `on_epoch_end(net, history)`
         progress : bool, default False: bars of tqdm; `verbose`: a line for each epoch, logged
         threads : int, default 1; the result has the same bits for any number
-        optimizer : {"sgd", "momentum", "nesterov", "adam"}, or an object, which keeps its memory
+        optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"}, or an object
         sample_weight : (n,) array; class_weight : "balanced", {class: weight}; a weighted mean
         train_layers : indices of the layers that learn, [-1] for the last alone; default all
         checkpoint, resume : path, to keep the state every `checkpoint_every` seconds, and to go on

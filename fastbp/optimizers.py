@@ -1,4 +1,4 @@
-"""How weights follow the gradient: SGD, with momentum if wanted, and Adam."""
+"""How weights follow the gradient: SGD, with momentum if wanted, Adam, AdamW and RMSprop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,17 @@ def _positive_or_none(name: str, value: Any) -> float:
 
 
 class Optimizer:
-    """What `SGD` and `Adam` share: the penalty, clipping, and a memory.
+    """What all optimisers share: penalties, clipping, and a memory.
 
     Passed to `fit` again, for the same network, an optimiser continues with its memory; with an
-    empty one if its settings were changed, other than the penalty and clipping, or if other layers
+    empty one if its settings were changed, other than penalties and clipping, or if other layers
     are to learn.
     """
 
     l2: float
     clip_norm: float | None
     l2_over_sum: bool
+    l1: float
     _rule: Callable[[], Rule]  # without what the optimisers share
     _memory: Memory | None = None
     _shape: Any = None
@@ -39,10 +40,11 @@ class Optimizer:
 
     def rule(self) -> Rule:
         """Return the settings, checked, for the reference and the kernels."""
-        rule, l2 = self._rule(), _positive_or_none("l2", self.l2)
-        over_sum = checks.flag("l2_over_sum", self.l2_over_sum) and l2 > 0
+        rule = self._rule()
+        l1, l2 = _positive_or_none("l1", self.l1), _positive_or_none("l2", self.l2)
+        over_sum = checks.flag("l2_over_sum", self.l2_over_sum) and l1 + l2 > 0
         clip = _positive_or_none("clip_norm", self.clip_norm)
-        return rule._replace(l2=l2, over_sum=over_sum, clip=clip)
+        return rule._replace(l1=l1, l2=l2, over_sum=over_sum, clip=clip)
 
     @property
     def steps(self) -> int:
@@ -99,9 +101,12 @@ class SGD(Optimizer):
     l2 : float, default 0.0
         Adds l2 / 2 * sum(W**2) to the mean loss of a batch; biases have no penalty.
     clip_norm : float, optional
-        Shortens the gradient to this norm, over all parameters, before the penalty's is added.
+        Shortens the gradient to this norm, over all parameters, before the penalties' is added.
     l2_over_sum : bool, default False
-        Add the penalty to the sum of a batch's losses instead, like scikit-learn's `alpha`.
+        Add penalties to the sum of a batch's losses instead, like scikit-learn's `alpha`.
+    l1 : float, default 0.0
+        Adds l1 * sum(abs(W)) to the mean loss of a batch; biases have no penalty. The gradient is
+        l1 * sign(W), and 0 at 0: small weights go back and forth about 0, by a step at most.
 
     Examples
     --------
@@ -118,6 +123,7 @@ class SGD(Optimizer):
     l2: float = 0.0
     clip_norm: float | None = None
     l2_over_sum: bool = False
+    l1: float = 0.0
 
     def _rule(self) -> Rule:
         momentum = checks.share("momentum", self.momentum, most="1")
@@ -137,7 +143,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     beta_1, beta_2, epsilon : float, defaults 0.9, 0.999 and 1e-8; betas are from 0 to below 1
-    l2, clip_norm, l2_over_sum : as for `SGD`
+    l2, clip_norm, l2_over_sum, l1 : as for `SGD`
     epsilon_corrected : bool, default True
         Whether epsilon is added to the corrected root, as in the paper's algorithm 1 and in
         PyTorch, or to sqrt(v), as at the end of its section 2 and in scikit-learn.
@@ -158,6 +164,7 @@ class Adam(Optimizer):
     clip_norm: float | None = None
     l2_over_sum: bool = False
     epsilon_corrected: bool = True
+    l1: float = 0.0
 
     def _rule(self) -> Rule:
         betas = checks.share("beta_1", self.beta_1), checks.share("beta_2", self.beta_2)
@@ -166,12 +173,90 @@ class Adam(Optimizer):
         return Rule("adam", *betas, epsilon, corrected)
 
 
+@dataclass(eq=False)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: weights shrink beside the step, not through the gradient.
+
+        W -= learning_rate weight_decay W, and the step of `Adam`
+
+    A penalty's gradient, as of `l2`, is divided by its running size, so that weights with large
+    gradients decay less; here all decay alike. The loss has no part of it. Biases do not decay;
+    PyTorch's do unless they are in a group of their own. Loshchilov and Hutter, *Decoupled Weight
+    Decay Regularization*, 2019. Raises as `SGD` does.
+
+    Parameters
+    ----------
+    weight_decay : float, default 0.01
+    beta_1, beta_2, epsilon, l2, clip_norm, l2_over_sum, epsilon_corrected, l1 : as for `Adam`
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> X, y, *_ = fastbp.datasets.load("digits")
+    >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    >>> rule = fastbp.AdamW(weight_decay=0.1)
+    >>> net.fit(X, y, epochs=5, batch_size=32, learning_rate=0.01, optimizer=rule).loss[-1] < 0.5
+    True
+    """
+
+    weight_decay: float = 0.01
+
+    def _rule(self) -> Rule:
+        return (
+            super()
+            ._rule()
+            ._replace(weight_decay=_positive_or_none("weight_decay", self.weight_decay))
+        )
+
+
+@dataclass(eq=False)
+class RMSprop(Optimizer):
+    """RMSprop: each step is the gradient, divided by its running size.
+
+        v = rho v + (1 - rho) g**2;  W -= learning_rate g / (sqrt(v) + epsilon)
+
+    This is PyTorch's form, where v starts at zero and is not corrected for it: the first steps are
+    long. Tieleman and Hinton, *Lecture 6.5, rmsprop: Divide the gradient by a running average of
+    its recent magnitude*, 2012. Raises as `SGD` does.
+
+    Parameters
+    ----------
+    rho : float from 0 to below 1, default 0.99
+        PyTorch's `alpha`.
+    epsilon : float, default 1e-8
+    l2, clip_norm, l2_over_sum, l1 : as for `SGD`
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> X, y, *_ = fastbp.datasets.load("digits")
+    >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    >>> rule = fastbp.RMSprop(l1=1e-4)
+    >>> net.fit(X, y, epochs=5, batch_size=32, learning_rate=0.01, optimizer=rule).loss[-1] < 0.5
+    True
+    """
+
+    rho: float = 0.99
+    epsilon: float = 1e-8
+    l2: float = 0.0
+    clip_norm: float | None = None
+    l2_over_sum: bool = False
+    l1: float = 0.0
+
+    def _rule(self) -> Rule:
+        rho = checks.share("rho", self.rho)
+        epsilon = checks.positive_float("epsilon", self.epsilon)
+        return Rule("rmsprop", second=rho, epsilon=epsilon)
+
+
 # The names that `fit(optimizer=)` takes.
 NAMES: dict[str, Callable[[], Optimizer]] = {
     "sgd": SGD,
     "momentum": lambda: SGD(momentum=0.9),
     "nesterov": lambda: SGD(momentum=0.9, nesterov=True),
     "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
 }
 
 
@@ -181,5 +266,5 @@ def optimizer(value: Any) -> Optimizer:
         return value  # type: ignore[no-any-return]
     if isinstance(value, str) and value in NAMES:
         return NAMES[value]()
-    known = f"{', '.join(NAMES)}, or fastbp.SGD(...) or fastbp.Adam(...)"
+    known = f"{', '.join(NAMES)}, or an object such as fastbp.Adam(...)"
     raise ValueError(f"optimizer must be one of {known}; got {value!r}")

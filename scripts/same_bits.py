@@ -69,6 +69,9 @@ RULES: dict[str, Callable[[], Any]] = {
     "momentum,l2-over-sum": lambda: fastbp.SGD(momentum=0.5, l2=1e-2, l2_over_sum=True),
     "nesterov,clip": lambda: fastbp.SGD(momentum=0.9, nesterov=True, clip_norm=0.1),
     "adam,l2,uncorrected": lambda: fastbp.Adam(l2=1e-2, epsilon_corrected=False),
+    "adamw": lambda: fastbp.AdamW(weight_decay=0.1),
+    "rmsprop": lambda: "rmsprop",
+    "sgd,l1": lambda: fastbp.SGD(l1=1e-3, clip_norm=0.1),
     "adam,clip": lambda: fastbp.Adam(beta_1=0.8, beta_2=0.99, clip_norm=0.1),
 }
 LOSSES = [

@@ -40,7 +40,9 @@ RULES = [
     lambda: "momentum",
     lambda: "nesterov",
     lambda: "adam",
+    lambda: "rmsprop",
     lambda: fastbp.SGD(l2=1e-3),
+    lambda: fastbp.AdamW(l1=1e-4),
     lambda: fastbp.SGD(momentum=0.5, clip_norm=0.5),
     lambda: fastbp.Adam(l2=1e-3, epsilon_corrected=False),
 ]

@@ -184,7 +184,8 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         "tanh", "--loss", "quadratic", "--epochs", 1, "--batch-size", 7, "--learning-rate", 0.1,
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
-        "--optimizer", "adam", "--l2", 0.01, "--clip-norm", 0.5, "--validation-split", 0.2,
+        "--optimizer", "adamw", "--l2", 0.01, "--l1", 0.02, "--clip-norm", 0.5,
+        "--validation-split", 0.2, "--weight-decay", 0.1,
         "--class-weight", "balanced",
     )  # fmt: skip
     assert code == 0
@@ -201,7 +202,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         input_scale=1 / 16, backend=engine,
     )  # fmt: skip
     X, y, *_ = fastbp.datasets.hold_out(digits.X_train, digits.y_train, 0.2)
-    rule = fastbp.Adam(l2=0.01, clip_norm=0.5)
+    rule = fastbp.AdamW(l2=0.01, clip_norm=0.5, l1=0.02, weight_decay=0.1)
     expected.fit(
         X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule, class_weight="balanced"
     )
@@ -228,12 +229,16 @@ def csv_rows(path):
         ("exponential,factor=0.5", schedules.Exponential(0.5, 0.5)),
         ("cosine", schedules.Cosine(0.5, epochs=5)),
         ("cosine,epochs=3,end=0.1", schedules.Cosine(0.5, epochs=3, end=0.1)),
+        (
+            "cosine --by-step --warmup 1.5",
+            schedules.Warmup(schedules.ByStep(schedules.Cosine(0.5, epochs=5)), 1.5),
+        ),
         ("plateau,patience=1,factor=0.1,min_delta=9", schedules.OnPlateau(0.5, 0.1, 1, "loss", 9)),
     ],
 )
 def test_schedules_by_name_are_those_of_the_library(run, digits, option, expected):
-    options = "--epochs", 5, "--learning-rate", 0.5, "--schedule", option, "--log", "log.jsonl"
-    code, out, _ = run("train", *FAST, *options, "--json")
+    options = "--epochs", 5, "--learning-rate", 0.5, "--log", "log.jsonl"
+    code, out, _ = run("train", *FAST, *options, "--json", "--schedule", *option.split())
     assert code == 0
     X, y, *validation = fastbp.datasets.hold_out(*digits[:2])
     net = fastbp.Network(
@@ -462,9 +467,24 @@ BAD = {
     "half an epoch": (["train", "--epochs", "0.5"], "--epochs: invalid int value: '0.5'"),
     "empty batch": (["train", "--batch-size", "0"], "batch_size must be a positive integer"),
     "no learning rate": (["train", "--learning-rate", "0"], "learning_rate must be a positive"),
+    "by step without a schedule": (["train", "--by-step"], "--by-step needs --schedule, such as"),
+    "a plateau by step": (
+        ["train", "--schedule", "plateau", "--by-step"], "--by-step: schedule must have no memory",
+    ),
+    "no warm-up": (["train", "--warmup", "0"], "--warmup: epochs must be a positive number"),
+    "a decay of sgd": (
+        ["train", "--weight-decay", "0.1"],
+        "--weight-decay is of --optimizer adamw; --optimizer is sgd, for which there is --l2",
+    ),
+    "AdamW's decay below zero": (
+        ["train", "--optimizer", "adamw", "--weight-decay", "-1"],
+        "weight_decay must be a positive number",
+    ),
+    "L1 below zero": (["train", "--l1", "-1"], "l1 must be a positive number"),
     "no such optimizer": (
         ["train", "--optimizer", "lbfgs"],
-        "--optimizer: invalid choice: 'lbfgs' (choose from 'sgd', 'momentum', 'nesterov', 'adam')",
+        "--optimizer: invalid choice: 'lbfgs' (choose from 'sgd', 'momentum', 'nesterov', 'adam', "
+        "'adamw', 'rmsprop')",
     ),
     "decay below zero": (["train", "--l2", "-1"], "l2 must be a positive number"),
     "decay NaN": (["find-learning-rate", "--l2", "nan"], "l2 must be a positive number"),
@@ -1287,14 +1307,14 @@ def test_help_of_train_names_every_option_and_default(capsys):
     for option in (
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
         "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
-        "output checkpoint-every plot log json quiet optimizer l2 clip-norm validation-split "
-        "class-weight"
+        "output checkpoint-every plot log json quiet optimizer l2 l1 clip-norm validation-split "
+        "weight-decay by-step warmup class-weight"
     ).split():
         assert f" --{option} " in text
     for default in (
         "digits", "100", "relu", "30; tables 50", "10", "float32", "0.1", "sgd; tables adam",
         "cross-entropy, by which classes are learnt better; for a regression quadratic",
-        "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam",
+        "0.05 for sgd, 0.005 for momentum and nesterov, 0.001 for adam, adamw and rmsprop",
     ):  # fmt: skip
         assert f"(default: {default})" in text
 

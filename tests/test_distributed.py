@@ -171,8 +171,9 @@ def expected(program, case, **more):
     for _ in range(program.EPOCHS):
         order = Shard(n, batch, 0, 1).order(drawer.permutation(n))
         history = net.fit(
-            X[order], y[order], epochs=1, batch_size=batch, learning_rate=program.RATE,
-            shuffle=False, optimizer=rule, sample_weight=weights[order] if weighted else None,
+            X[order], y[order], epochs=1, batch_size=batch,
+            learning_rate=program.SCHEDULES.get(case, program.RATE), shuffle=False,
+            optimizer=rule, sample_weight=weights[order] if weighted else None,
             validation_data=(X[:30], y[:30]), **more,
         )  # fmt: skip
         for name, series in found.items():

@@ -49,6 +49,9 @@ OPERATIONS |= {
         3,
     ),
 }
+OPERATIONS["rmsprop_update"] = (
+    "rmsprop_update", lambda r, b, n, m: [r(n), abs(r(n)), r(n), 0.3, 0.99, 1e-8], 2
+)  # fmt: skip
 for _name in ("momentum_update", "nesterov_update"):
     OPERATIONS[_name] = (_name, lambda r, b, n, m: [r(n, m), r(n, m), r(n, m), 0.3, 0.9], 2)
 for _activation in ("sigmoid", "tanh", "relu", "identity"):

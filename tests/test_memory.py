@@ -94,7 +94,8 @@ def test_each_option_is_remembered_as_it_was_typed():
         "train --data a.csv --label b --no-header --separator ; --decimal , --hidden 3,4 --no-bias "
         "--schedule cosine,end=0.1 --init 0.5 --distributed --sync-every 3 --early-stopping 2",
         "train --optimizer momentum --l2 0.5 --clip-norm 2 --validation-split 0.3 --init normal "
-        "--batch-size 7 --learning-rate 0.3 --epochs 4 --dtype float64 --activation tanh",
+        "--batch-size 7 --learning-rate 0.3 --epochs 4 --dtype float64 --activation tanh --l1 0.1",
+        "train --schedule cosine --by-step --warmup 0.5 --optimizer adamw --weight-decay 0.1",
     )
     for line in lines:
         words = parser(COMMANDS).parse_args(line.split())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cases import crossed
-from fastbp import SGD, Adam, DivergenceError, Network
+from fastbp import SGD, Adam, AdamW, DivergenceError, Network, RMSprop
 from fastbp.engines import get_backend
 from fastbp.kernels import machine
 from fastbp.kernels.ir.denormals import X86
@@ -26,6 +26,10 @@ RULES = {
     "nesterov": Rule("nesterov", 0.9, clip=0.2),
     "adam": Rule("adam", 0.9, 0.999, 1e-8, l2=0.01),
     "adam as scikit-learn's": Rule("adam", 0.9, 0.99, 1e-3, False, 0.1, True, 0.5),
+    "adamw": Rule("adam", 0.9, 0.999, 1e-8, weight_decay=0.5),
+    "rmsprop": Rule("rmsprop", second=0.9, epsilon=0.1),
+    "L1": Rule(l1=0.01, l2=0.01, clip=0.05),
+    "L1 over the sum": Rule("momentum", 0.9, l1=0.1, over_sum=True),
 }
 # Sizes, samples, and the share of inputs that are not zero.
 NETS = {
@@ -130,6 +134,18 @@ PEERS = {
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
     ),
     "adam": (Adam(), "Adam", {}),
+    "adamw": (AdamW(), "AdamW", {"weight_decay": 0.01}),
+    "adamw, all": (
+        AdamW(0.8, 0.99, 1e-4, weight_decay=0.3, clip_norm=0.3), "AdamW",
+        {"betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.3},
+    ),
+    "rmsprop": (RMSprop(), "RMSprop", {}),
+    "rmsprop, all": (
+        RMSprop(0.9, 1e-4, l2=0.1, clip_norm=0.3), "RMSprop",
+        {"alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1},
+    ),
+    "L1": (SGD(l1=0.02), "SGD", {}),
+    "adam, L1": (Adam(l1=0.02, l2=0.1), "Adam", {"weight_decay": 0.1}),
     "adam, all": (
         Adam(0.8, 0.99, 1e-4, l2=0.1, clip_norm=0.3), "Adam",
         {"betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.1},
@@ -161,6 +177,7 @@ def test_ten_steps_are_pytorch_s(name, backend, rng):
     for _ in range(10):
         theirs.zero_grad()
         loss = ((model(torch.from_numpy(X)) - torch.from_numpy(y)) ** 2).sum(1).mean() / 2
+        loss += optimizer.l1 * sum(layer.weight.abs().sum() for layer in layers[::2])
         loss.backward()
         if optimizer.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm)
@@ -178,12 +195,12 @@ def test_ten_steps_are_pytorch_s(name, backend, rng):
 def test_each_learns_the_digits(name, backend, digits):
     X, y, X_test, y_test = digits
     net = Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0, backend=backend)
-    rate = 0.01 if name == "adam" else 0.1
+    rate = 0.01 if name in ("adam", "adamw", "rmsprop") else 0.1
     net.fit(X, y, epochs=10, batch_size=16, learning_rate=rate, optimizer=name)
     assert net.accuracy(X_test, y_test) > 0.9
 
 
-@pytest.mark.parametrize("made", [lambda: SGD(0.9, True), Adam], ids=["SGD", "Adam"])
+@pytest.mark.parametrize("made", [lambda: SGD(0.9, True), Adam, RMSprop])
 def test_an_object_goes_on_and_a_name_starts_anew(made, backend, make, data):
     X, y = data(60)
     options = {"batch_size": 7, "learning_rate": 0.05, "shuffle": False}
@@ -236,6 +253,8 @@ CHANGES = [
     (SGD, {"momentum": 0.9}, {"nesterov": True}),
     (Adam, {}, {"beta_2": 0.9}),
     (Adam, {}, {"epsilon_corrected": False}),
+    (AdamW, {}, {"weight_decay": 0.5}),
+    (RMSprop, {}, {"rho": 0.9}),
 ]
 
 
@@ -290,21 +309,47 @@ def test_complements_of_betas_near_one_are_exact(beta, make, data, assert_close)
     assert_close(*ends)
 
 
-@pytest.mark.parametrize("rule", [SGD(l2=0.3), SGD(0.9, l2=0.3, l2_over_sum=True), Adam(l2=0.3)])
+PENALISED = [
+    SGD(l2=0.3),
+    SGD(0.9, l2=0.3, l2_over_sum=True),
+    Adam(l2=0.3),
+    SGD(l1=0.3),
+    AdamW(l1=0.1, l2=0.3, l2_over_sum=True),
+    AdamW(weight_decay=0.3),
+]
+
+
+@pytest.mark.parametrize("rule", PENALISED, ids=str)
 def test_the_loss_holds_the_penalty(rule, backend, make, data):
     """Of the weights from before the step, biases left out; a batch of all samples."""
     X, y = data(60)
     net = make(backend=backend)
     net.biases[0][...] = 5
-    l2 = 0.3 / len(X) if rule.l2_over_sum else 0.3
-    penalty = l2 / 2 * sum((W**2).sum() for W in net.weights)
+    penalty = rule.l2 / 2 * sum((W**2).sum() for W in net.weights)
+    penalty += rule.l1 * sum(abs(W).sum() for W in net.weights)
+    penalty /= len(X) if rule.l2_over_sum else 1
     loss = net.loss(X, y)
     history = net.fit(
         X, y, epochs=2, batch_size=len(X), learning_rate=0.01, optimizer=copy.deepcopy(rule)
     )
     assert history.penalty[0] == pytest.approx(penalty, rel=1e-12)
     assert history.loss[0] == pytest.approx(loss + penalty, rel=1e-12)
-    assert history.penalty[1] != history.penalty[0]
+    assert (history.penalty[1] != history.penalty[0]) == (penalty > 0)
+
+
+def test_l1_leaves_weights_of_zero_alone_and_brings_small_ones_near(backend, make, data):
+    """Of inputs that are always 0, weights have no gradient but the penalty's."""
+    X, y = data(60)
+    X[:, 0] = 0
+    net = make(backend=backend)
+    net.weights[0][:, 0] = 0, 0.5, -0.5, 0.03, -0.03, 0.0
+    biases = net.biases[0].copy()
+    net.fit(X, y, epochs=4, batch_size=60, learning_rate=0.1, optimizer=SGD(l1=0.2))
+    np.testing.assert_allclose(
+        net.weights[0][:, 0], [0, 0.42, -0.42, -0.01, 0.01, 0], atol=0.021
+    )  # fmt: skip
+    assert (net.weights[0][[0, 5], 0] == 0).all()
+    assert not np.array_equal(net.biases[0], biases)
 
 
 @pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
@@ -397,6 +442,9 @@ def test_weights_that_make_no_sense_are_refused(weights, message, make, data):
         (lambda: SGD(momentum=True), "momentum .* True"),
         (lambda: Adam(beta_1=1.0), "beta_1 .*below 1.* 1.0"),
         (lambda: SGD(l2=-1), "l2 .*positive"),
+        (lambda: RMSprop(l1=-1), "l1 .*positive"),
+        (lambda: RMSprop(rho=1.0), "rho .*below 1.* 1.0"),
+        (lambda: AdamW(weight_decay=-1), "weight_decay .*positive"),
         (lambda: SGD(clip_norm=-1), "clip_norm .*positive"),
         (lambda: Adam(beta_1=-0.1), "beta_1 .*from 0.* -0.1"),
         (lambda: Adam(beta_2="x"), "beta_2 .* 'x'"),
@@ -434,7 +482,7 @@ def test_what_is_no_number_for_a_rule(name, value):
         SGD(**{name: value})
 
 
-@pytest.mark.parametrize("wrong", ["rmsprop", None, 1, [SGD()]])
+@pytest.mark.parametrize("wrong", ["adagrad", None, 1, [SGD()]])
 def test_an_unknown_optimizer_is_named_with_the_known_ones(wrong, make, data):
     X, y = data(60)
     with pytest.raises(ValueError, match=r"optimizer .*sgd, momentum, nesterov, adam"):

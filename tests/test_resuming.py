@@ -29,6 +29,8 @@ OPTIMIZERS = {
     "nesterov": lambda: "nesterov",
     "adam": lambda: "adam",
     "l2 and clipping": lambda: fastbp.SGD(momentum=0.5, l2=1e-3, clip_norm=0.1),
+    "adamw": lambda: fastbp.AdamW(weight_decay=0.1, l1=1e-3),
+    "rmsprop": lambda: "rmsprop",
     "uncorrected": lambda: fastbp.Adam(epsilon_corrected=False),
 }
 SCHEDULES = {
@@ -37,6 +39,8 @@ SCHEDULES = {
     "exponential": lambda: schedules.Exponential(0.4, 0.8),
     "cosine": lambda: schedules.Cosine(0.4, EPOCHS),
     "plateau": lambda: schedules.OnPlateau(0.4, patience=1, min_delta=0.3),
+    "warm-up": lambda: schedules.Warmup(SCHEDULES["plateau"](), epochs=0.8),
+    "by step": lambda: schedules.ByStep(schedules.Cosine(0.4, EPOCHS)),
 }
 
 
@@ -121,7 +125,15 @@ def test_stopped_after_any_step_it_ends_with_the_same_bits(
 
 @pytest.mark.parametrize(
     ("schedule", "threads"),
-    [("constant", 2), ("step", 3), ("exponential", 1), ("cosine", 2), ("plateau", 1)],
+    [
+        ("constant", 2),
+        ("step", 3),
+        ("exponential", 1),
+        ("cosine", 2),
+        ("plateau", 1),
+        ("warm-up", 1),
+        ("by step", 2),
+    ],
 )
 def test_schedules_and_threads_do_not_show(
     schedule, threads, samples, tmp_path, one_by_one, stopping
@@ -373,6 +385,17 @@ def run(samples, tmp_path):
     path = tmp_path / "run"
     network().fit(X, y, **(options | {"epochs": 2}), checkpoint=path)
     return path, X, y, options
+
+
+def test_a_file_from_before_l1_and_decay_is_gone_on_from(run):
+    path, X, y, options = run
+    arrays, config = checkpoint.read(path, checkpoint.TRAINING)
+    for name in ("l1", "weight_decay"):
+        del config["facts"]["optimizer"][name]
+    checkpoint.write(path, arrays, config, checkpoint.TRAINING)
+    assert network().fit(X, y, **options, resume=path).loss
+    with pytest.raises(ValueError, match="training with optimizer"):
+        network().fit(X, y, **options | {"optimizer": fastbp.Adam(l1=0.1)}, resume=path)
 
 
 OTHERS = {

@@ -11,7 +11,9 @@ import pytest
 import fastbp
 from fastbp import Network, schedules
 from fastbp.history import History
-from fastbp.schedules import Constant, Cosine, Exponential, OnPlateau, Step
+from fastbp.schedules import ByStep, Constant, Cosine, Exponential, OnPlateau, Step, Warmup
+from fastbp.training import loop as training
+from fastbp.training import sources
 
 ALL = [
     Constant(0.3), Step(0.3, every=2, factor=0.5), Exponential(0.3, 0.9), Cosine(0.3, 5, 0.01),
@@ -267,6 +269,138 @@ def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
     assert ends[1] < gain * ends[0], ends
 
 
+# --- From step to step ----------------------------------------------------------------------------
+
+BY_STEP = {
+    "warm-up": (lambda: Warmup(0.5, epochs=1.5, start=0.2), [0.1 + 0.4 * i / 9 for i in range(9)]),
+    "by step": (lambda: ByStep(Exponential(0.5, 0.3)), [0.5 * 0.3 ** (i / 6) for i in range(18)]),
+    "both": (
+        lambda: Warmup(ByStep(Exponential(0.5, 0.3)), epochs=1 / 2),
+        [0.5 * 0.3 ** (i / 6) * min(1, 0.1 + 0.9 * i / 3) for i in range(18)],
+    ),
+    "both, the other way round": (
+        lambda: ByStep(Warmup(Exponential(0.5, 0.3), epochs=1 / 2)),
+        [0.5 * 0.3 ** (i / 6) * min(1, 0.1 + 0.9 * i / 3) for i in range(18)],
+    ),
+    "of epochs": (
+        lambda: Warmup(Step(0.5, every=1), epochs=1),
+        [0.5 * (0.1 + 0.9 * i / 6) for i in range(6)] + [0.25] * 6 + [0.125] * 6,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_STEP)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_each_step_has_its_rate(name, optimizer, backend, make, data):
+    """As if each were an epoch of its own; six steps make one, and the last is smaller."""
+    (made, known), (X, y) = BY_STEP[name], data()
+    known = known + [0.5] * (18 - len(known))
+    net, stepped = make(backend=backend), make(backend=backend)
+    history = net.fit(
+        X, y, epochs=3, batch_size=4, learning_rate=made(), optimizer=optimizer, shuffle=False
+    )
+    np.testing.assert_allclose(history.learning_rate, known[5::6], rtol=1e-12)
+    rule = fastbp.optimizers.optimizer(optimizer)
+    for i, rate in enumerate(known):
+        rows = slice(4 * (i % 6), 4 * (i % 6) + 4)
+        stepped.fit(X[rows], y[rows], epochs=1, batch_size=len(X[rows]), learning_rate=rate,
+                    optimizer=rule)  # fmt: skip
+    np.testing.assert_allclose(net.to_vector(), stepped.to_vector(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_slices_and_threads_do_not_show_where_rates_change(
+    optimizer, batch_size, backend, monkeypatch, make, data
+):
+    """Batches of one are learned some at a time; the warm-up ends amid of them."""
+    X, y = data(60)
+    for made in (lambda: ByStep(Cosine(0.5, 3)), lambda: Warmup(0.5, epochs=0.55)):
+        ends = []
+        for seconds, threads in ((0, 1), (1e-4, 1), (1e9, 2)):
+            monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+            net = make(backend=backend)
+            net.fit(X, y, epochs=3, batch_size=batch_size, learning_rate=made(), threads=threads,
+                    optimizer=optimizer)  # fmt: skip
+            ends.append(net.to_vector().tobytes())
+        assert len(set(ends)) == 1
+
+
+def test_windows_of_a_file_do_not_show_where_rates_change(
+    backend, monkeypatch, tmp_path, make, data
+):
+    monkeypatch.setattr(sources, "WINDOW_BYTES", 1)
+    X, y = data(400)
+    np.save(tmp_path / "X.npy", X)
+    ends = []
+    for samples in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
+        net = make(backend=backend)
+        net.fit(samples, y, epochs=2, batch_size=4, learning_rate=ByStep(Cosine(0.5, 2)),
+                shuffle=False)  # fmt: skip
+        ends.append(net.to_vector())
+    np.testing.assert_allclose(*ends, rtol=1e-9)
+
+
+def test_pytorch_s_warm_up_is_the_same():
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency, nor of the tests")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.7)
+    theirs = torch.optim.lr_scheduler.LinearLR(optimizer, 0.25, total_iters=15)
+    found = []
+    for _ in range(30):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    ours = Warmup(0.7, epochs=1.5, start=0.25)
+    got = np.concatenate([ours.step_rates(epoch, 10, History()) for epoch in range(3)])
+    assert got == pytest.approx(found, rel=1e-9)
+
+
+def test_what_a_warm_up_is_for(make, data):
+    """A plateau is asked once an epoch, and remembered."""
+    X, y = data()
+    schedule = Warmup(OnPlateau(1e-9, 0.5, 1), epochs=2)
+    history = make().fit(X, y, epochs=4, batch_size=4, learning_rate=schedule)
+    np.testing.assert_allclose(history.learning_rate[2:], [1e-9 / 2**i for i in (0, 0)], rtol=1)
+    assert schedule.state().keys() == {"best", "now"}
+    assert Warmup(0.1).state() == {}
+
+
+class Wrong:
+    def __init__(self, found):
+        self.found = found
+
+    def rate(self, epoch, history):
+        raise AssertionError
+
+    def step_rates(self, epoch, steps, history):
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([0.1] * 5, r"learning_rate, the schedule's for epoch 1, must have shape \(6,\).* \(5,\)"),
+        (0.1, r"must have shape \(6,\), one per step; got \(\)"),
+        ([0.1] * 5 + [-1], "for epoch 1, step 6, must be .*; got -1"),
+        ([0.1, math.nan] * 3, "for epoch 1, step 2, must be .*; got nan"),
+        ([0.1, 1e300] * 3, "for epoch 1, step 2, must be .*; got 1e[+]300"),
+        (["a"] * 6, "for epoch 1, must "),
+    ],
+)
+def test_rates_that_do_not_fit_are_named(found, message, make, data):
+    net = make(dtype="float32", backend="numpy")
+    before = net.to_vector()
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.fit(*data(), epochs=1, batch_size=4, learning_rate=Wrong(found))
+    np.testing.assert_array_equal(net.to_vector(), before)
+
+
+def test_chunks_take_no_rates_of_steps(make, data):
+    X, y = data()
+    with pytest.raises(TypeError, match=r"learning_rate Warmup\(.* and needs X and y: how many"):
+        make().fit([(X, y)], epochs=1, batch_size=4, learning_rate=Warmup(0.1))
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 
@@ -286,6 +420,10 @@ def test_on_real_images_a_rate_that_sinks_ends_lower(schedule, gain, mnist):
         (lambda: OnPlateau(1, patience=0), ValueError, "patience must be a positive integer"),
         (lambda: OnPlateau(1, monitor="x"), ValueError, "monitor must be one of"),
         (lambda: OnPlateau(1, min_delta=-1), ValueError, "min_delta must be"),
+        (lambda: Warmup("a"), TypeError, "learning_rate must be"),
+        (lambda: Warmup(0.1, epochs=0), ValueError, "epochs must be a positive number.*; got 0"),
+        (lambda: Warmup(0.1, start=1.0), ValueError, "start must be .*below 1.* 1.0"),
+        (lambda: ByStep(OnPlateau(0.1)), TypeError, "must have no memory.*; got OnPlateau"),
         (lambda: Cosine(1, epochs=0), ValueError, "epochs must be a positive integer"),
         (lambda: Cosine(1, 5, end=-1), ValueError, "end must be .* at least 0"),
         (lambda: Cosine(1, 5, end=2), ValueError, "end must be at most the learning_rate"),

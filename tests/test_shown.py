@@ -73,13 +73,15 @@ class Mine(callbacks.Callback):
         "Exponential(learning_rate=0.5, factor=0.95)",
         "Cosine(learning_rate=0.5, epochs=9, end=0.0)",
         "OnPlateau(learning_rate=0.5, factor=0.5, patience=5, monitor='val_loss', min_delta=0.1)",
+        "Warmup(learning_rate=Constant(learning_rate=0.5), epochs=2.0, start=0.1)",
+        "ByStep(schedule=Exponential(learning_rate=0.5, factor=0.95))",
         "EarlyStopping(monitor='loss', patience=3, min_delta=0.5)",
         "StopOnDivergence(factor=2.0)",
         "Checkpoint(path='net-{epoch:02d}', every=2, monitor='val_loss')",
         "Checkpoint(path='net', every=1, monitor=None)",
         "CSVLog(path='log.csv')",
         "JSONLog(path='log.jsonl')",
-        "SGD(momentum=0.9, nesterov=True, l2=0.0, clip_norm=None, l2_over_sum=False)",
+        "SGD(momentum=0.9, nesterov=True, l2=0.0, clip_norm=None, l2_over_sum=False, l1=0.0)",
     ],
 )
 def test_what_is_made_by_a_call_shows_it(text):

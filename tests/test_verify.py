@@ -142,6 +142,7 @@ SPOILT = {
     "momentum_update": lambda p, *rest: p,
     "nesterov_update": lambda p, *rest: p,
     "adam_update": lambda p, *rest: p,
+    "rmsprop_update": lambda p, *rest: p,
     "evaluate": lambda *args: args[6],  # the sums
     "part_gradient": lambda *args: args[6].grads,
     "narrow_part_gradient": lambda *args: args[6].grads,

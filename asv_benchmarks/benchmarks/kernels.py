@@ -35,6 +35,7 @@ CALLS = {
     "batch_update": lambda d: (d["W"], d["b"], d["x"], d["z"], 1e-6),
     "momentum_update": lambda d: (d["p"], d["first"], d["g"], 1e-6, 0.9),
     "nesterov_update": lambda d: (d["p"], d["first"], d["g"], 1e-6, 0.9),
+    "rmsprop_update": lambda d: (d["p"], d["second"], d["g"], 1e-6, 0.99, 1e-8),
     "adam_update": lambda d: (d["p"], d["first"], d["second"], d["g"], 1e-6, 0.9, 0.999, 1e-8, 9),
     "output_delta": lambda d: ("cross-entropy", "softmax", d["z"], d["y"]),
 }

@@ -4,7 +4,7 @@ from .options import SETS, Command
 
 READ = "--data --data-dir --label --no-header --separator --decimal"  # how data are found and read
 NETWORK = "--hidden --activation --loss --no-bias --init --dtype"
-STEPS = "--batch-size --optimizer --l2 --clip-norm --seed --threads --backend"
+STEPS = "--batch-size --optimizer --l2 --l1 --weight-decay --clip-norm --seed --threads --backend"
 _OF_TRAINING = {"default": "digits"}
 _OPTIONAL = {"nargs": "?"}
 
@@ -17,7 +17,8 @@ COMMANDS = [
     Command(
         "train.train",
         f"{READ} --task --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
-        "--early-stopping --class-weight --distributed --sync-every --output --checkpoint --resume "
+        "--by-step --warmup --early-stopping --class-weight --distributed --sync-every --output "
+        "--checkpoint --resume "
         "--checkpoint-every --plot --log --json --quiet",
         r"""Train a network, save it, draw its curves.
 

@@ -212,6 +212,14 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "STRENGTH", "weight decay: adds STRENGTH / 2 times the sum of all squared weights to "
             "the loss; 0.0001 is usual", 0.0, float,
         ),
+        "--l1": _value(
+            "STRENGTH", "adds STRENGTH times the sum of the sizes of all weights to the loss, "
+            "which leaves many of them about zero", 0.0, float,
+        ),
+        "--weight-decay": _value(
+            "STRENGTH", "of --optimizer adamw: by how much of themselves, times the learning rate, "
+            "weights shrink in each step (default: 0.01)", type=float,
+        ),
         "--class-weight": _choice(
             ("balanced",), "let each class count as much as any other in the loss: samples of a "
             "rare one more, by the inverse of its share"
@@ -223,6 +231,14 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "NAME[,KEY=VALUE]", "how the learning rate changes from epoch to epoch: "
             "step,every=10,factor=0.5; exponential,factor=0.95; cosine; "
             "plateau,patience=5,factor=0.5", type=_schedule,
+        ),
+        "--by-step": _switch(
+            help="the rate follows the curve of the schedule, exponential or cosine, from step to "
+            "step instead"
+        ),
+        "--warmup": _value(
+            "EPOCHS", "the rate grows from a tenth, step by step, for so many epochs, which may be "
+            "a fraction, as 0.5", type=float,
         ),
         "--early-stopping": _count(
             "stop after N epochs without a smaller validation loss, and keep the best weights"

@@ -164,16 +164,28 @@ def _input_scale(X: np.ndarray) -> float:
 
 
 def _learning_rate(args: Namespace) -> Any:
-    if args.schedule is None:
-        return args.learning_rate
-    kind, settings = args.schedule.kind, args.schedule.settings
-    usual = {"epochs": args.epochs} if kind == "Cosine" else {}
-    return _made("--schedule", getattr(schedules, kind), args.learning_rate, **usual | settings)
+    rate = args.learning_rate
+    if args.schedule is not None:
+        kind, settings = args.schedule.kind, args.schedule.settings
+        usual = {"epochs": args.epochs} if kind == "Cosine" else {}
+        rate = _made("--schedule", getattr(schedules, kind), rate, **usual | settings)
+    if args.by_step:
+        if args.schedule is None:
+            raise ValueError("--by-step needs --schedule, such as --schedule cosine")
+        rate = _made("--by-step", schedules.ByStep, rate)
+    if args.warmup is not None:
+        rate = _made("--warmup", schedules.Warmup, rate, args.warmup)
+    return rate
 
 
 def _optimizer(args: Namespace) -> optimizers.Optimizer:
     rule = optimizers.optimizer(args.optimizer)
-    rule.l2, rule.clip_norm = args.l2, args.clip_norm
+    rule.l2, rule.l1, rule.clip_norm = args.l2, args.l1, args.clip_norm
+    if args.weight_decay is not None:
+        if not isinstance(rule, optimizers.AdamW):
+            advice = f"--optimizer is {args.optimizer}, for which there is --l2"
+            raise ValueError(f"--weight-decay is of --optimizer adamw; {advice}")
+        rule.weight_decay = args.weight_decay
     return rule
 
 

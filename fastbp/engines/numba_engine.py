@@ -260,3 +260,4 @@ class NumbaBackend(Operations):
     _momentum_update = partialmethod(_follow, "momentum_update", 3)
     _nesterov_update = partialmethod(_follow, "nesterov_update", 3)
     _adam_update = partialmethod(_follow, "adam_update", 4)
+    _rmsprop_update = partialmethod(_follow, "rmsprop_update", 3)

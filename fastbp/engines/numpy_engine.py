@@ -184,6 +184,7 @@ class NumpyBackend(Operations):
     _momentum_update = staticmethod(_quiet(reference.momentum_update))
     _nesterov_update = staticmethod(_quiet(reference.nesterov_update))
     _adam_update = staticmethod(_quiet(reference.adam_update))
+    _rmsprop_update = staticmethod(_quiet(reference.rmsprop_update))
 
     def _elementwise(self, name: str, z: Array) -> Array:
         return self._fill(np.empty_like(z, order="C"), getattr(reference, name), z)

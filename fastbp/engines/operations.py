@@ -32,6 +32,7 @@ _ARRAYS = {
     "momentum_update": (("p", "velocity", "g"), 2),
     "nesterov_update": (("p", "velocity", "g"), 2),
     "adam_update": (("p", "first", "second", "g"), 3),
+    "rmsprop_update": (("p", "second", "g"), 2),
 }
 # The dimensions of arrays; others have the shape of the first, whatever it is.
 _SHAPES = {
@@ -226,3 +227,11 @@ class Operations:
             number("beta_2", beta_2, 0, 1), number("epsilon", epsilon, 0), number("t", t, 1),
         )  # fmt: skip
         self._run("adam_update", self._adam_update, (p, first, second, g), *others)
+
+    def rmsprop_update(
+        self, p: Any, second: Any, g: Any, learning_rate: float, rho: float, epsilon: float
+    ) -> None:
+        """Take a step of RMSprop, in place."""
+        rate, least = number("learning_rate", learning_rate), number("epsilon", epsilon, 0)
+        others = rate, number("rho", rho, 0, 1), least
+        self._run("rmsprop_update", self._rmsprop_update, (p, second, g), *others)

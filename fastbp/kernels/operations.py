@@ -11,7 +11,15 @@ from .ir.memory import at, number, pointer
 from .ir.tiles import gemm_axpy, gemm_bias, gemm_store
 from .ir.transpose import transpose
 from .jit import inner, kernel
-from .walk.optimizers import StepFactors, adam_numbers, step_adam, step_momentum, step_nesterov
+from .walk.optimizers import (
+    AdamFactors,
+    StepFactors,
+    adam_numbers,
+    step_adam,
+    step_momentum,
+    step_nesterov,
+    step_rmsprop,
+)
 
 
 @inner
@@ -161,7 +169,8 @@ def batch_update(W, b, a_prev, delta, rows, learning_rate):
 
 @inner
 def _plain_step(w, learning_rate):
-    return StepFactors(number(w, learning_rate), number(w, 1), number(w, 0))
+    none = number(w, 0)
+    return StepFactors(number(w, learning_rate), number(w, 1), none, none, none)
 
 
 @kernel
@@ -184,3 +193,11 @@ def adam_update(p, first, second, g, learning_rate, beta_1, beta_2, epsilon, t):
     w, moments = pointer(p), (pointer(first), pointer(second))
     adam = adam_numbers(w, learning_rate, beta_1, beta_2, epsilon, True, t)
     step_adam(w, moments, pointer(g), 0, p.size, _plain_step(w, learning_rate), adam)
+
+
+@kernel
+def rmsprop_update(p, second, g, learning_rate, rho, epsilon):
+    """Twin of `reference.rmsprop_update`."""
+    w, none = pointer(p), number(pointer(p), 0)
+    factors = AdamFactors(none, none, number(w, epsilon), 0.0, rho)
+    step_rmsprop(w, pointer(second), pointer(g), 0, p.size, _plain_step(w, learning_rate), factors)

@@ -60,7 +60,8 @@ class Targets(NamedTuple):
         return rows[indices]
 
 
-SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}  # numbers kept for each parameter
+# Numbers kept for each parameter.
+SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "rmsprop": 1}
 
 
 class Rule(NamedTuple):
@@ -68,12 +69,14 @@ class Rule(NamedTuple):
 
     name: str = "sgd"  # of SLOTS
     first: float = 0.0  # momentum, or beta_1
-    second: float = 0.0  # beta_2
+    second: float = 0.0  # beta_2, or rho
     epsilon: float = 0.0
     corrected: bool = True  # whether Adam's epsilon is added to the corrected root
     l2: float = 0.0
-    over_sum: bool = False  # whether the penalty is added to the sum of a batch's losses
+    over_sum: bool = False  # whether penalties are added to the sum of a batch's losses
     clip: float = 0.0  # largest norm of the gradient; 0 for no limit
+    l1: float = 0.0
+    weight_decay: float = 0.0  # of Adam, beside the gradient
     frozen: tuple[int, ...] = ()  # the layers, from 0 on, that stay as they are
 
     @property

@@ -17,7 +17,10 @@
 ('no better val_loss', True)
 
 - `find_learning_rate` trains a copy at growing rates and suggests one.
-- `fastbp.schedules` change the rate from epoch to epoch.
+- `fastbp.schedules` change the rate from epoch to epoch, or from step to step:
+  `Warmup(Cosine(0.1, epochs=100), epochs=2)` lets it grow in the first two epochs, and
+  `ByStep(Cosine(0.1, epochs=100))` follows the curve within epochs too. For chunks the rate changes
+  between epochs only.
 - `fastbp.callbacks.EarlyStopping` ends the training when the validation loss no longer falls, and
   restores the best weights. `StopOnDivergence` restores the best weights instead of raising;
   `Checkpoint` saves the network every few epochs, or the best one; `CSVLog` and `JSONLog` write a
@@ -82,8 +85,10 @@ a learning rate is no longer a test.
 >>> rule = fastbp.SGD(momentum=0.9, nesterov=True, l2=1e-4, clip_norm=1.0)
 >>> history = net.fit(X, y, epochs=2, batch_size=32, learning_rate=0.1, optimizer=rule)
 
-A name ("sgd", "momentum", "nesterov", "adam") starts anew with each `fit`; an object, `SGD` or
-`Adam`, keeps its momenta and goes on from the `fit` before. Plain SGD is fused with
+A name ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop") starts anew with each `fit`; an
+object, `SGD`, `Adam`, `AdamW` or `RMSprop`, keeps its momenta and goes on from the `fit` before.
+All take the penalties `l2` and `l1`, of which `history.penalty` tells; `AdamW` has a decay of
+weights beside the step instead, `AdamW(weight_decay=0.01)`. Plain SGD is fused with
 back-propagation; the others make one more pass over all weights after each batch.
 
 ## How a network starts, and layers that stay as they are

@@ -23,6 +23,7 @@ from .steps import Steps
 # and the check for divergence get their turn; slices do not show in the result.
 SLICE_SECONDS = 0.05
 LOSS = "the loss was"
+Rate = float | np.ndarray  # of an epoch, or of each of its steps
 
 
 class Slices:
@@ -40,7 +41,7 @@ class Slices:
         """Take a snapshot."""
         self.snapshot = Snapshot(self.start, position, seconds, self.state.copy())
 
-    def run(self, epoch: int, stretch: Stretch, rate: float, begun: float) -> Iterator[int]:
+    def run(self, epoch: int, stretch: Stretch, rate: Rate, begun: float) -> Iterator[int]:
         """Train a stretch of an epoch that has `begun` then; yield the samples of each slice."""
         first = 0
         while first < stretch.steps:
@@ -52,7 +53,7 @@ class Slices:
             yield stretch.samples_of(first, last)
             first = last
 
-    def run_many(self, epochs: int, stretch: Stretch, rate: float) -> bool:
+    def run_many(self, epochs: int, stretch: Stretch, rate: Rate) -> bool:
         """Train several epochs in one call; return whether all is finite, else undo them."""
         self.note()
         return self._learn(self.snapshot.arrays, Slice(stretch, 0, stretch.steps, rate, epochs))
@@ -123,9 +124,10 @@ class Slices:
         found = _not_finite(engine, batch, before, after)
         # What that rank found which saw most of it.
         what, layer = min(self._ranks.gather(found), key=lambda one: one[0] == LOSS)
+        rate = slice_.rate_at(slice_.first)
         return DivergenceError(
             f"{what} no longer finite in epoch {epoch + 1}, step {step}, layer {layer} of "
-            f"{len(engine.model.activations)}, at learning rate {slice_.rate:g}; the network keeps "
+            f"{len(engine.model.activations)}, at learning rate {rate:g}; the network keeps "
             "the weights from before that step. Try a smaller learning rate or scaled inputs."
         )
 
@@ -206,7 +208,8 @@ class Loop:
 
     def _epoch(self) -> None:
         history = self.history
-        rate = rate_of(self.recipe.schedule, history, self.learner.params.dtype)
+        dtype = self.learner.params.dtype
+        rate = rate_of(self.recipe.schedule, history, self.source.steps, dtype)
         begun = time.perf_counter() - self._seconds
         try:
             totals = self._train(rate, begun)
@@ -223,7 +226,7 @@ class Loop:
         self._tell("on_epoch_end")
         self._begin_epoch()
 
-    def _train(self, rate: float, begun: float) -> np.ndarray:
+    def _train(self, rate: Rate, begun: float) -> np.ndarray:
         """Train an epoch, or many; return a row of sums of losses, hits, penalties for each."""
         slices, totals = self.slices, self.slices.steps.totals
         epoch, many = len(self.history), self._epochs_at_once()
@@ -255,14 +258,14 @@ class Loop:
         self._tell("on_slice_end")
 
     @np.errstate(all="ignore")
-    def _record(self, totals: np.ndarray, rate: float, seconds: float) -> None:
+    def _record(self, totals: np.ndarray, rate: Rate, seconds: float) -> None:
         """Add the epochs of which there are totals to the history."""
         history, n, many = self.history, self.source.n, len(totals)
         hits = totals[:, 1] / n if self.source.classes else np.full(many, math.nan)
         history.loss += ((totals[:, 0] + totals[:, 2]) / n).tolist()
         history.penalty += (totals[:, 2] / n).tolist()
         history.accuracy += hits.tolist()
-        history.learning_rate += [rate] * many
+        history.learning_rate += [float(np.ravel(rate)[-1])] * many
         history.seconds += [seconds / many] * many
         history.samples_per_second += [n * many / seconds] * many
 

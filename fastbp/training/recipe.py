@@ -103,6 +103,12 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
         batch_size = ranks.batch_size(given["batch_size"], data.trained)
     if (pair := given["validation_data"]) is not None:
         validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
+    schedule = schedules.schedule("learning_rate", given["learning_rate"], dtype)
+    if y is None and schedules.by_step(schedule):
+        raise TypeError(
+            f"learning_rate {schedule!r:.200} changes from step to step, and needs X and y: how "
+            "many steps an epoch of chunks has is not known before"
+        )
     optimizer = optimizers.optimizer(given["optimizer"])
     frozen = _frozen(given["train_layers"], len(learner.config.sizes) - 1)
     return Recipe(
@@ -110,7 +116,7 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
         chunks=chunks,
         validation=validation,
         batch_size=batch_size,
-        schedule=schedules.schedule("learning_rate", given["learning_rate"], dtype),
+        schedule=schedule,
         optimizer=optimizer,
         rule=optimizer.rule()._replace(frozen=frozen),
         memory=optimizer.memory(learner.engine.layout, learner.params, frozen),

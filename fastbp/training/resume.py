@@ -17,7 +17,7 @@ from ..history import NAMES, History
 from ..model import file as model_file
 from ..model.layout import Layout
 from ..model.scaling import Scaling, frozen
-from ..reference.records import SLOTS
+from ..reference.records import PLAIN, SLOTS, Rule
 from . import state
 from .loop import Loop
 from .ranks import Ranks
@@ -64,7 +64,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     facts = {
         "network": learner.config.in_file(), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": {k: v for k, v in recipe.rule._asdict().items() if k != "frozen"},
+        "optimizer": _options(recipe.rule),
         "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
         "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
@@ -85,6 +85,11 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     if recipe.validation is not None:
         facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
+
+
+def _options(rule: Rule) -> Facts:
+    """Return the settings of an optimiser; frozen layers are one of the training."""
+    return {name: value for name, value in rule._asdict().items() if name != "frozen"}
 
 
 def _data_digest(ranks: Ranks, source: Any) -> str:
@@ -149,6 +154,8 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         raise ModelFileError(f"{path} is damaged: it does not say what was trained")
     if "ranks" not in found:  # a file of fastbp 0.2
         wanted.pop("ranks", None)
+    if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
+        found["optimizer"] = _options(PLAIN) | rule
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"

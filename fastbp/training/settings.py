@@ -43,14 +43,21 @@ def settings(thing: Any, where: str = "", strict: bool = False) -> dict[str, Any
             )
         return type(value).__qualname__ if found is _NOTHING else _short(found)
 
-    memory = thing.state() if hasattr(thing, "set_state") else None
-    found = {"class": type(thing).__name__}
+    return {
+        "class": type(thing).__name__,
+        **{name: say(value, f"{where}.{name}") for name, value in _lasting(thing)},
+    }
+
+
+def _lasting(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what an object was made with: of one with a memory, not what it remembers."""
+    remembers = hasattr(thing, "set_state") and hasattr(thing, "state")
+    memory = thing.state() if remembers else None
     for name, value in _attributes(thing):
         # What is told to a checkpoint by itself is no setting; else a private name may be one.
         told = memory is not None and name in memory and not isinstance(value, (*_SCALARS, Best))
         if not told and (memory is None or name[0] != "_"):
-            found[name] = say(value, f"{where}.{name}")
-    return found
+            yield name, value
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -98,7 +105,7 @@ def _function(function: Any, where: str, say: _Say) -> list[Any]:
 
 def _object(value: Any, where: str, say: _Say) -> Any:
     plain: Any = object.__reduce__
-    attributes = dict(_attributes(value))
+    attributes = dict(_lasting(value))
     if not attributes or type(value).__reduce__ is not plain:  # it holds nothing, or more
         return _NOTHING
     return [type(value).__qualname__, _pairs(attributes, where, say)]

@@ -57,8 +57,28 @@ class Slice(NamedTuple):
     stretch: Stretch
     first: int
     last: int
-    rate: float
+    rate: float | np.ndarray  # or those of all steps of the epoch
     epochs: int = 1
+
+    def runs(self, first: int, last: int, unit: int) -> Iterator[tuple[int, int, float]]:
+        """Cut some steps where the rate changes; yield where each run begins and ends, its rate."""
+        if not isinstance(self.rate, np.ndarray):
+            yield first, last, self.rate
+            return
+        before = self.stretch.before
+        rates = self.rate[before + first : before + last]
+        changes = first + 1 + np.flatnonzero(np.diff(rates))
+        # A trainer takes `unit` steps together, counted from where it begins. So that slices do not
+        # show, which begin at multiples of it, those after a change go on from the next multiple.
+        ends = np.union1d(changes, -(-changes // unit) * unit)
+        for end in [*ends[ends < last].tolist(), last]:
+            yield first, end, float(self.rate[before + first])
+            first = end
+
+    def rate_at(self, step: int) -> float:
+        """Return the rate of a step."""
+        each = isinstance(self.rate, np.ndarray)
+        return float(self.rate[self.stretch.before + step] if each else self.rate)  # type: ignore[index]
 
 
 def part(
@@ -130,6 +150,7 @@ class Arrays:
         assert recipe.data is not None
         self.n, self._alone, self._rows = recipe.data.trained, ranks.alone, recipe.data.rows
         self.shard = Shard(self.n, recipe.batch_size, ranks.rank, ranks.size)
+        self.steps = self.shard.steps  # of an epoch
         shuffled = recipe.shuffle and recipe.batch_size < self.n
         self._draw = recipe.order or (learner.rng.permutation if shuffled else None)
         with ranks.agreed():
@@ -197,6 +218,7 @@ class Chunks:
     """The source of samples in an iterable of chunks (X, y), of which one is loaded at a time."""
 
     fixed = False
+    steps = 0  # not known before an epoch
 
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks

@@ -7,7 +7,7 @@ import numpy as np
 from ..engines.trainer import Trainer
 from .ranks import Ranks
 from .recipe import Recipe
-from .sources import Slice, Source, Stretch
+from .sources import Slice, Source
 
 
 class Steps:
@@ -22,8 +22,15 @@ class Steps:
 
     def run(self, slice_: Slice) -> None:
         """Take the steps of a slice; stop the trainer where a loss is not finite on any rank."""
-        start, end = slice_.stretch.span(slice_.first, slice_.last)
-        self.trainer.run(slice_.stretch.order, start, end, slice_.rate, slice_.epochs)
+        self._run(slice_, slice_.first, slice_.last)
+
+    def _run(self, slice_: Slice, first: int, last: int) -> None:
+        """Take some of a slice's steps, by the trainer alone."""
+        for begin, end, rate in slice_.runs(first, last, self.trainer.unit):
+            span = slice_.stretch.span(begin, end)
+            self.trainer.run(slice_.stretch.order, *span, rate, slice_.epochs)
+            if self.trainer.stopped:
+                return
 
     def load_kernels(self) -> None:
         """Load the kernels, before a clock starts."""
@@ -38,11 +45,11 @@ class _SharedSteps(Steps):
 
     def run(self, slice_: Slice) -> None:
         for step in range(slice_.first, slice_.last, self.together):
-            if not self._step(slice_.stretch, step, slice_.rate):
+            if not self._step(slice_, step):
                 self.trainer.stopped = True
                 return
 
-    def _step(self, stretch: Stretch, step: int, rate: float) -> bool:
+    def _step(self, slice_: Slice, step: int) -> bool:
         """Take the steps to the next meeting of the ranks; return whether all losses are finite."""
         raise NotImplementedError
 
@@ -62,8 +69,9 @@ class SharedGradients(_SharedSteps):
         """Load the kernels, before a clock starts."""
         self.trainer.part(np.arange(0), 0, 0, 0.0)
 
-    def _step(self, stretch: Stretch, step: int, rate: float) -> bool:
-        trainer, samples = self.trainer, stretch.samples_of(step, step + 1)
+    def _step(self, slice_: Slice, step: int) -> bool:
+        trainer, stretch = self.trainer, slice_.stretch
+        samples = stretch.samples_of(step, step + 1)
         share = 1.0 if self._weighted else 1 / samples
         trainer.part(stretch.order, *stretch.span(step, step + 1), share)
         self.ranks.meet(trainer.message)
@@ -75,7 +83,7 @@ class SharedGradients(_SharedSteps):
             share = 1 / weight if weight else 0.0
             trainer.grads *= trainer.grads.dtype.type(share)
             losses *= samples * share
-        self.totals[0] += losses, hits, trainer.step(samples, share, rate)
+        self.totals[0] += losses, hits, trainer.step(samples, share, slice_.rate_at(step))
         return True
 
 
@@ -98,12 +106,13 @@ class AveragedWeights(_SharedSteps):
         self._arrays = [params, *trainer.memory.slots]
         self._message = np.zeros(len(self._arrays) * params.size + 4, params.dtype)
 
-    def _step(self, stretch: Stretch, step: int, rate: float) -> bool:
+    def _step(self, slice_: Slice, step: int) -> bool:
+        stretch = slice_.stretch
         last = min(stretch.steps, step + self.together)
         trainer, (start, end) = self.trainer, stretch.span(step, last)
         trainer.totals[0] = 0
         if start < end:
-            trainer.run(stretch.order, start, end, rate)
+            self._run(slice_, step, last)
         finite = self._average((end - start) / stretch.samples_of(step, last))
         if finite and last == stretch.steps and stretch.last:  # a rank may have had one step less
             trainer.memory.clock[0] = max(self.ranks.gather(trainer.memory.clock[0]))

@@ -39,6 +39,7 @@ def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[An
     yield "nesterov_update", [draw(n), draw(n), draw(n), 0.3, 0.9]
     moments = draw(n), np.abs(draw(n))
     yield "adam_update", [draw(n), *moments, draw(n), 0.3, 0.9, 0.999, 1e-8, 1.0 + m]
+    yield "rmsprop_update", [draw(n), np.abs(draw(n)), draw(n), 0.3, 0.99, 1e-8]
     for pair, size in product(OUTPUTS, (1, 300)):
         if (pair[1], size) != ("exp", 300):  # infinite, and so is everything after it
             yield "output_delta", [*pair, size * draw(b, n), np.abs(draw(b, n))]
@@ -81,8 +82,18 @@ RULES = (
     Rule("adam", 0.9, 0.999, 1e-8, l2=0.01, clip=0.1, frozen=(0,)),
     Rule("adam", 0.9, 0.999, 1e-8),
     Rule("adam", 0.9, 0.999, 1e-8, corrected=False, l2=0.01),
+    Rule("adam", 0.9, 0.999, 1e-8, weight_decay=0.1, l1=0.01),
+    Rule("rmsprop", second=0.99, epsilon=1e-8, l1=0.3, over_sum=True, clip=0.1),
 )
 RULE_RATE = 2.0**-4
+
+
+def _named(rule: Rule) -> str:
+    """Return a rule in words: its name, penalties, clipping and decay."""
+    others = {name: getattr(rule, name) for name in ("l2", "l1", "clip", "weight_decay")}
+    return ", ".join([rule.name, *(f"{name} {x:g}" for name, x in others.items() if x)])
+
+
 # By path, sizes and batch with enough work for a team of four.
 TEAMWORK = {"dense": (WIDE, 50), "sparse": (WIDE, 50), "narrow": ((9, 7, 5), 1100)}
 
@@ -179,7 +190,7 @@ def _compare_rule(row: Row, case: Case, rule: Rule, state: np.ndarray) -> None:
             trainer.run(np.arange(case.batch), 0, case.batch, RULE_RATE)
         ends.append((case.parts(params), memory, trainer.totals[0].copy()))
     (want, (slots, clock), totals), (got, (got_slots, got_clock), got_totals) = ends
-    where = f"{case.where}, {rule.name}, L2 {rule.l2:g}, norm {rule.clip:g}"
+    where = f"{case.where}, {_named(rule)}"
     # The weights are rounded once; the step errs as the gradient does.
     unit = ROUNDINGS * np.finfo(case.dtype).eps
     for name, part in got.items():
@@ -209,7 +220,7 @@ def compare_share(row: Row, case: Case, single: np.ndarray | None = None) -> np.
 @_comparison("rule_step")
 def _compare_shared_step(row: Row, case: Case, rule: Rule, state: np.ndarray) -> None:
     """Compare a rank's step along a given gradient."""
-    where, ends = f"{case.where}, {rule.name}, L2 {rule.l2:g}, norm {rule.clip:g}", []
+    where, ends = f"{case.where}, {_named(rule)}", []
     for backend in BACKENDS:
         params, memory = case.copy(), Memory(state[: rule.slots].copy(), np.full(1, 3.0))
         with case.trainer(backend, params, rule=rule, memory=memory, shared=True) as trainer:

@@ -36,6 +36,20 @@ CASES = {
 }
 
 
+class Falling:
+    """A rate that falls from step to step, in each epoch alike."""
+
+    def rate(self, epoch, history):
+        return RATE
+
+    def step_rates(self, epoch, steps, history):
+        return np.linspace(RATE, RATE / 4, steps)
+
+
+# The learning rates of some cases; of others it is RATE.
+SCHEDULES = dict.fromkeys(("sparse", "weighted", "narrow"), Falling())
+
+
 def data(case):
     """Samples, labels and their weights."""
     n, _, sizes, *_, weighted, zeros = CASES[case]
@@ -60,7 +74,8 @@ def fit(net, case, **options):
     """Train it; return the history."""
     X, y, weights = data(case)
     known = {
-        "epochs": EPOCHS, "batch_size": CASES[case][1], "learning_rate": RATE, "comm": COMM,
+        "epochs": EPOCHS, "batch_size": CASES[case][1], "comm": COMM,
+        "learning_rate": SCHEDULES.get(case, RATE),
         "optimizer": CASES[case][3], "sample_weight": weights,
         "validation_data": (X[:30], y[:30]),
     }  # fmt: skip

@@ -221,3 +221,16 @@ def sum_of_squares(e, ptr, count):
     step = e.lanes * FORMULA_VECTORS
     (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
     return total.fold(Vec.__add__).value
+
+
+@emitted(float)
+def sum_of_sizes(e, ptr, count):
+    """Return the sum of the absolute values of `count` elements, always in the same order."""
+
+    def add(k, total):
+        inside = e.first_lanes(e.builder.sub(count, k), FORMULA_VECTORS)
+        return [total + abs(e.masked_load(e.at(ptr, k), inside))]
+
+    step = e.lanes * FORMULA_VECTORS
+    (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
+    return total.fold(Vec.__add__).value
