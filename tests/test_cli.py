@@ -185,7 +185,8 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
         "--optimizer", "adamw", "--l2", 0.01, "--l1", 0.02, "--clip-norm", 0.5,
-        "--validation-split", 0.2, "--weight-decay", 0.1, "--class-weight", "balanced",
+        "--validation-split", 0.2, "--weight-decay", 0.1,
+        "--class-weight", "balanced",
     )  # fmt: skip
     assert code == 0
     result = json.loads(out)

@@ -15,7 +15,7 @@ RULES = {
     "plain": Rule(),
     "L2": Rule(l2=0.01),
     "all": Rule("nesterov", 0.9, l2=0.1, over_sum=True, clip=0.05),
-    "adam": Rule("adam", 0.9, 0.999, 1e-8, l2=0.01, clip=0.5),
+    "adam": Rule("adam", 0.9, 0.999, 1e-8, l2=0.01, clip=0.5, l1=0.02, weight_decay=0.1),
 }
 # Sizes, samples, and the share of inputs that are not zero.
 NETS = {

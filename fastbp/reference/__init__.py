@@ -352,8 +352,9 @@ def optimizer_step(
     parts = [gradients[l] for gradients in (dW, db) for l in learning]
     squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in parts)
     shrink = min(1.0, rule.clip / (np.sqrt(squares) + CLIP_SLACK)) if rule.clip else 1.0
-    penalty = l2 / 2 * sum(float((weights[l].astype(np.float64) ** 2).sum()) for l in learning)
-    penalty += l1 * sum(float(np.abs(weights[l], dtype=np.float64).sum()) for l in learning)
+    learnt = [weights[l] for l in learning]
+    penalty = l2 / 2 * sum(float((W.astype(np.float64) ** 2).sum()) for W in learnt)
+    penalty += l1 * sum(float(np.abs(W, dtype=np.float64).sum()) for W in learnt)
     for kind, (params, gradients) in enumerate([(weights, dW), (biases, db)]):
         sizes, decay, shrunk = (l1, l2, learning_rate * rule.weight_decay) if kind == 0 else NONE
         for l in learning:

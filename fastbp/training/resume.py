@@ -64,7 +64,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     facts = {
         "network": learner.config.in_file(), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": _of_rule(recipe.rule),
+        "optimizer": _options(recipe.rule),
         "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
         "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
@@ -87,8 +87,9 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     return facts
 
 
-def _of_rule(rule: Rule) -> Facts:
-    return {k: v for k, v in rule._asdict().items() if k != "frozen"}  # which `train_layers` says
+def _options(rule: Rule) -> Facts:
+    """Return the settings of an optimiser; frozen layers are one of the training."""
+    return {name: value for name, value in rule._asdict().items() if name != "frozen"}
 
 
 def _data_digest(ranks: Ranks, source: Any) -> str:
@@ -154,7 +155,7 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     if "ranks" not in found:  # a file of fastbp 0.2
         wanted.pop("ranks", None)
     if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
-        found["optimizer"] = _of_rule(PLAIN) | rule
+        found["optimizer"] = _options(PLAIN) | rule
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"

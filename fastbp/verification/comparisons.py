@@ -79,6 +79,7 @@ RULES = (
     Rule(l2=0.01, clip=0.1),
     Rule("momentum", 0.9, l2=0.3, over_sum=True),
     Rule("nesterov", 0.9, clip=0.1),
+    Rule("adam", 0.9, 0.999, 1e-8, l2=0.01, clip=0.1, frozen=(0,)),
     Rule("adam", 0.9, 0.999, 1e-8),
     Rule("adam", 0.9, 0.999, 1e-8, corrected=False, l2=0.01),
     Rule("adam", 0.9, 0.999, 1e-8, weight_decay=0.1, l1=0.01),
