@@ -3,7 +3,7 @@
 from __future__ import annotations  # signatures say ArrayLike, and not all that it stands for
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .engines import get_backend
 from .engines.predictor import Predictor
 from .history import History
 from .model import file, scaling, summary
-from .model.config import Config, initializer
+from .model.config import Config, initializers
 from .model.scaling import Scaling
 from .training.progress import BookLines
 from .training.state import EpochCallback
@@ -44,9 +44,12 @@ class Network(Predictor):
     dtype : {"float32", "float64"}, default "float32"
     backend : {"numba", "numpy"}, default "numba"
         The compiled kernels, or the reference.
-    init : {"lecun_normal", "normal", "uniform"} or float, default "lecun_normal"
-        Weights from N(0, 1/n_in), N(0, 1), U(-1, 1), or a normal distribution with this standard
-        deviation. Biases are drawn like the weights for "normal" and "uniform", else start at zero.
+    init : {"lecun_normal", "he", "glorot", "normal", "uniform"}, float or list, default the first
+        Weights from N(0, 1/n_in), N(0, 2/n_in), U(-r, r) with r**2 = 6 / (n_in + n_out), N(0, 1),
+        U(-1, 1), or a normal distribution with this standard deviation. Biases are drawn like the
+        weights for "normal" and "uniform", else start at zero. Or a list that has one of these for
+        each layer, or its initial arrays, a pair (W, b) as in `weights` and `biases`; b may be
+        None for zeros. Many layers of relu learn sooner with "he".
     input_scale : float, default 1.0
         Inputs are multiplied by it on the fly: 1/255 for images of type uint8.
     seed : int, optional
@@ -89,6 +92,12 @@ class Network(Predictor):
     TypeError, ValueError
         For an argument of the wrong kind or value.
 
+    References
+    ----------
+    LeCun et al., *Efficient BackProp*, 1998; Glorot and Bengio, *Understanding the difficulty of
+    training deep feedforward neural networks*, 2010, equation 16; He et al., *Delving Deep into
+    Rectifiers*, 2015, equation 10.
+
     Examples
     --------
     >>> import fastbp
@@ -103,17 +112,18 @@ class Network(Predictor):
     def __init__(
         self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
         loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
-        backend: str = "numba", init: str | float = "lecun_normal", input_scale: float = 1.0,
-        seed: int | None = None, scale: str | tuple[ArrayLike, ArrayLike] | None = None,
+        backend: str = "numba", init: str | float | Sequence[Any] = "lecun_normal",
+        input_scale: float = 1.0, seed: int | None = None,
+        scale: str | tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:  # fmt: skip
         given = scale is not None and not isinstance(scale, str)
         kind = scaling.NAME if given else scale
         config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale, kind)
         pair = scaling.checked("scale", scale, config.sizes[0]) if given else None
-        fill = initializer(init, config.dtype)
+        fills = initializers(init, config)
         rng = np.random.default_rng(checks.seed("seed", seed))
         self._build(config, _backend(backend), rng, pair)
-        for W, b in zip(*self._layout.views(self.params), strict=True):
+        for fill, W, b in zip(fills, *self._layout.views(self.params), strict=True):
             fill(self.rng, W, b)
             if not config.bias:
                 b[...] = 0
@@ -172,6 +182,8 @@ class Network(Predictor):
         verbose: bool = False, order: Callable[[int], ArrayLike] | None = None,
         checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None, comm: Any = None, sync_every: int = 1,
+        class_weight: str | Mapping[int, float] | None = None,
+        train_layers: Sequence[int] | None = None,
     ) -> History:  # fmt: skip
         """Train by stochastic gradient descent, from the weights that the network has.
 
@@ -182,23 +194,20 @@ class Network(Predictor):
         epochs, batch_size : int; a batch larger than the data is clipped, with a warning
         learning_rate : float, or one of `fastbp.schedules`
         shuffle : bool, default True; `order(n)` returns a permutation in place of a random one
-        validation_data : (X, y), evaluated after each epoch; or instead
-        validation_split : share of X, y to hold out, default 0.0; as `datasets.hold_out` chooses
+        validation_data : (X, y), evaluated after each epoch; or `validation_split` of X and y is
         callbacks : sequence of `fastbp.callbacks`, or of objects with `on_epoch_end(net, history)`
         progress : bool, default False: bars of tqdm; `verbose`: a line for each epoch, logged
         threads : int, default 1; the result has the same bits for any number
-        optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"}, or an object, such
-            as `SGD`, which keeps its memory
-        sample_weight : (n,) array, at least 0: the loss of a batch is the weighted mean
-        checkpoint : path of a file that keeps the training's state every `checkpoint_every` seconds
-        resume : path of such a file, to go on from, to the bits of a training never stopped
+        optimizer : {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"}, or an object
+        sample_weight : (n,) array; class_weight : "balanced", {class: weight}; a weighted mean
+        train_layers : indices of the layers that learn, [-1] for the last alone; default all
+        checkpoint, resume : path, to keep the state every `checkpoint_every` seconds, and to go on
         comm : mpi4py communicator, whose ranks share each batch, and meet every `sync_every` steps
 
         Returns
         -------
         History
-            Of all epochs. If training diverges, raises DivergenceError, and keeps the weights from
-            before; TypeError or ValueError if an argument does not fit. See `help(fastbp.training)`
+            Of all epochs. Raises TypeError, ValueError, DivergenceError; see help(fastbp.training)
 
         Examples
         --------
@@ -215,7 +224,8 @@ class Network(Predictor):
             "progress": progress, "threads": threads, "optimizer": optimizer,
             "sample_weight": sample_weight, "verbose": verbose, "order": order,
             "checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume,
-            "comm": comm, "sync_every": sync_every,
+            "comm": comm, "sync_every": sync_every, "class_weight": class_weight,
+            "train_layers": train_layers,
         }  # fmt: skip
         return training.fit(self._learner, X, y, given)
 

@@ -21,7 +21,8 @@ class Optimizer:
     """What all optimisers share: penalties, clipping, and a memory.
 
     Passed to `fit` again, for the same network, an optimiser continues with its memory; with an
-    empty one if its settings were changed, other than penalties and clipping.
+    empty one if its settings were changed, other than penalties and clipping, or if other layers
+    are to learn.
     """
 
     l2: float
@@ -50,9 +51,11 @@ class Optimizer:
         """The number of steps taken."""
         return int(self._memory.clock[0]) if self._memory else 0
 
-    def memory(self, layout: Layout, params: np.ndarray) -> Memory:
+    def memory(self, layout: Layout, params: np.ndarray, frozen: tuple[int, ...] = ()) -> Memory:
         """Return the memory for this network's parameters, from which a trainer continues."""
-        shape, rule = (layout.sizes, layout.dtype, layout.bias), self._rule()
+        # Of a layer that was frozen Adam would correct the moments for steps that it did not take.
+        shape = layout.sizes, layout.dtype, layout.bias
+        rule = self._rule()._replace(frozen=frozen)
         if self._memory is None or rule != self._remembered:
             self._memory, self._shape = new_memory(rule, params), shape
             self._remembered = rule

@@ -185,7 +185,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
         "--no-bias", "--init", 0.5, "--dtype", "float64", "--threads", 2, "--seed", 4,
         "--backend", engine, "--output", "m.safetensors", "--plot", "p.svg", "--json",
         "--optimizer", "adamw", "--l2", 0.01, "--l1", 0.02, "--clip-norm", 0.5,
-        "--validation-split", 0.2, "--weight-decay", 0.1,
+        "--validation-split", 0.2, "--weight-decay", 0.1, "--class-weight", "balanced",
     )  # fmt: skip
     assert code == 0
     result = json.loads(out)
@@ -202,7 +202,9 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     )  # fmt: skip
     X, y, *_ = fastbp.datasets.hold_out(digits.X_train, digits.y_train, 0.2)
     rule = fastbp.AdamW(l2=0.01, clip_norm=0.5, l1=0.02, weight_decay=0.1)
-    expected.fit(X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule)
+    expected.fit(
+        X, y, epochs=1, batch_size=7, learning_rate=0.1, optimizer=rule, class_weight="balanced"
+    )
     np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
     assert (folder / "p.svg").exists()
 
@@ -455,7 +457,7 @@ BAD = {
     "activation": (["train", "--activation", "swish"], "--activation: invalid choice: 'swish'"),
     "softmax inside": (["train", "--activation", "softmax"], "invalid choice: 'softmax'"),
     "loss": (["train", "--loss", "hinge"], "--loss: invalid choice: 'hinge'"),
-    "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, normal, uniform"),
+    "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, he, glorot,"),
     "init zero": (["train", "--init", "0"], "init must be a positive"),
     "init NaN": (["train", "--init", "nan"], "init must be a positive"),
     "dtype": (["train", "--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
@@ -1305,7 +1307,7 @@ def test_help_of_train_names_every_option_and_default(capsys):
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
         "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
         "output checkpoint-every plot log json quiet optimizer l2 l1 clip-norm validation-split "
-        "weight-decay by-step warmup"
+        "weight-decay by-step warmup class-weight"
     ).split():
         assert f" --{option} " in text
     for default in (

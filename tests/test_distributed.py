@@ -160,7 +160,7 @@ def program():
     return ranks
 
 
-def expected(program, case):
+def expected(program, case, **more):
     """What one rank comes to, by plain `fit` on the same order."""
     n, batch, _, name, _, weighted, _ = program.CASES[case]
     (X, y, weights), net = program.data(case), program.network(case)
@@ -174,7 +174,7 @@ def expected(program, case):
             X[order], y[order], epochs=1, batch_size=batch,
             learning_rate=program.SCHEDULES.get(case, program.RATE), shuffle=False,
             optimizer=rule, sample_weight=weights[order] if weighted else None,
-            validation_data=(X[:30], y[:30]),
+            validation_data=(X[:30], y[:30]), **more,
         )  # fmt: skip
         for name, series in found.items():
             series.extend(getattr(history, name))
@@ -197,13 +197,18 @@ def test_one_rank_equals_plain_fit(case, program, whole, monkeypatch, assert_clo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, pytest.param(4, marks=pytest.mark.long)])
-def test_ranks_equal_one_and_repeat_their_bits(ranks, whole, succeeds, folder, assert_close):
+def test_ranks_equal_one_and_repeat_their_bits(
+    ranks, whole, succeeds, folder, program, assert_close
+):
     """The program itself compares two runs, and all ranks, to the last bit."""
     succeeds(ranks, "equal")
     found = np.load(folder / f"equal{ranks}.npz")
     for case, values in whole.items():
         for name, value in values.items():
             assert_close(found[f"{case}.{name}"], value, where=f"{ranks} ranks, {case}, {name}")
+    for name, value in expected(program, "narrow", train_layers=[1]).items():
+        assert_close(found[f"frozen1.{name}"], value, where=f"{ranks} ranks, frozen, {name}")
+    assert found["frozen2.loss"][-1] < found["frozen2.loss"][0]
     assert_close(found["averaged.vector"], whole["plain"]["vector"], where="averages")
     # One step before each average is another way to the same; many are not, but learn as well.
     np.testing.assert_array_equal(found["every1.vector"], found["sparse.vector"])

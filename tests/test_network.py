@@ -167,6 +167,8 @@ def test_repr_says_what_it_is():
     ("init", "weight_std", "bias_std"),
     [
         ("lecun_normal", 1 / np.sqrt(400), 0),
+        ("he", np.sqrt(2 / 400), 0),
+        ("glorot", np.sqrt(2 / (400 + 300)), 0),
         ("normal", 1, 1),
         ("uniform", 1 / np.sqrt(3), 1 / np.sqrt(3)),
         (0.01, 0.01, 0),
@@ -186,7 +188,9 @@ def test_the_start_has_the_mean_and_spread_it_says(init, weight_std, bias_std):
         assert net.weights[1].std() == pytest.approx(1 / np.sqrt(300), rel=0.02)
 
 
-@pytest.mark.parametrize("init", ["lecun_normal", "normal", "uniform", 0.3])
+@pytest.mark.parametrize(
+    "init", ["lecun_normal", "he", "glorot", "normal", "uniform", 0.3, ["he", 0.3]]
+)
 def test_the_same_seed_gives_the_same_start_in_every_backend_and_dtype(init, make):
     starts = [
         make(dtype=dtype, backend=backend, init=init).to_vector()
@@ -196,6 +200,71 @@ def test_the_same_seed_gives_the_same_start_in_every_backend_and_dtype(init, mak
     np.testing.assert_array_equal(starts[0], starts[2])
     np.testing.assert_array_equal(starts[1], starts[3])
     np.testing.assert_array_equal(starts[0].astype(np.float32), starts[1])
+
+
+@pytest.mark.parametrize(
+    ("init", "theirs", "options"),
+    [
+        ("he", "kaiming_normal_", {"nonlinearity": "relu"}),
+        ("glorot", "xavier_uniform_", {}),
+    ],
+)
+def test_starts_are_spread_as_pytorch_s(init, theirs, options):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency, nor of the tests")
+    torch.manual_seed(0)
+    W = torch.empty(300, 400, dtype=torch.float64)
+    getattr(torch.nn.init, theirs)(W, **options)
+    V = Network([400, 300, 500], init=init, dtype="float64", seed=5).weights[0]
+    assert V.std() == pytest.approx(float(W.std()), rel=0.01)
+    if init == "glorot":
+        assert abs(V).max() == pytest.approx(float(abs(W).max()), rel=1e-3)
+
+
+def test_each_layer_has_a_start_of_its_own():
+    W, b = np.arange(12.0).reshape(4, 3), [1, 2, 3, 4]
+    init = [(W, b), "he", 0.01, (np.ones((2, 5)), None)]
+    net = Network([3, 4, 300, 5, 2], init=init, seed=1)
+    np.testing.assert_array_equal(net.weights[0], W)
+    np.testing.assert_array_equal(net.biases[0], b)
+    assert net.weights[1].std() == pytest.approx(np.sqrt(2 / 4), rel=0.1)
+    assert net.weights[2].std() == pytest.approx(0.01, rel=0.1)
+    assert (net.weights[3] == 1).all()
+    assert not any(b.any() for b in net.biases[1:])
+    W[:] = 0  # the network has a copy
+    assert net.weights[0].any()
+    alike = Network([3, 4, 300, 5], init=["lecun_normal"] * 3, seed=1).to_vector()
+    np.testing.assert_array_equal(alike, Network([3, 4, 300, 5], seed=1).to_vector())
+    again = Network([3, 4, 2], init=[(net.weights[0], net.biases[0]), "he"], seed=0)
+    np.testing.assert_array_equal(again.biases[0], b)
+    without = Network([3, 4], init=[(np.ones((4, 3)), None)], bias=False)
+    assert (without.to_vector() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("init", "error", "message"),
+    [
+        ("zeros", ValueError, "init must be one of lecun_normal, he, glorot, .* got 'zeros'"),
+        (["he", "zeros"], ValueError, r"init\[1\] must be one of .* got 'zeros'"),
+        (["he", -1], ValueError, r"init\[1\] must be a positive number"),
+        (["he"], ValueError, "an entry for each of the 2 layers; got 1"),
+        (None, TypeError, r"or a list with .* \(W, b\) for each layer; got None as init"),
+        (np.ones((4, 3)), TypeError, r"got array\(.* as init"),
+        ([np.ones((4, 3)), "he"], TypeError, r"\(W, b\) for each .* got array\(.* as init\[0\]"),
+        ([(np.ones((3, 4)), None), 1], ValueError, r"init\[0\]\[0\] .*\(4, 3\).* got \(3, 4\)"),
+        ([(np.ones((4, 3)), [1]), 1], ValueError, r"init\[0\]\[1\] must .*\(4,\).* got \(1,\)"),
+        ([(np.full((4, 3), np.nan), None), 1], ValueError, r"init\[0\]\[0\] must be finite"),
+        ([(np.full((4, 3), 1e300), None), 1], ValueError, r"init\[0\]\[0\] must be finite"),
+        ([("a", None), 1], TypeError, r"init\[0\]\[0\] must hold numbers"),
+    ],
+)
+def test_a_start_that_makes_no_sense_is_refused(init, error, message):
+    with pytest.raises(error, match=message):
+        Network([3, 4, 2], init=init)
+
+
+def test_a_network_without_biases_takes_none():
+    with pytest.raises(ValueError, match=r"init\[0\]\[1\] must be None: the network has no bi"):
+        Network([3, 2], init=[(np.ones((2, 3)), [0, 0])], bias=False)
 
 
 def test_other_seeds_and_no_seed_give_other_starts(make):
@@ -920,8 +989,8 @@ def refuses(net, call, error, *parts):
         ({"init": 0}, ValueError, ("init must be a positive number", "0")),
         ({"init": np.nan}, ValueError, ("init must be a positive number", "nan")),
         ({"init": 1e39}, ValueError, ("init must be", "finite in float32", "1e+39")),
-        ({"init": None}, TypeError, ("init must be a positive number", "None")),
-        ({"init": True}, TypeError, ("init must be a positive number", "True")),
+        ({"init": None}, TypeError, ("init must be one of", "a number", "got None as init")),
+        ({"init": True}, TypeError, ("init must be one of", "a number", "got True as init")),
         ({"input_scale": 0}, ValueError, ("input_scale must be a positive number", "0")),
         ({"input_scale": -1.0}, ValueError, ("input_scale must be a positive number", "-1.0")),
         ({"input_scale": np.inf}, ValueError, ("input_scale must be", "inf")),

@@ -300,6 +300,7 @@ def test_the_task_decides_what_is_predicted(run, tmp_path):
     for options, part in (
         (["--task", "both"], "invalid choice: 'both'"),
         (["--task", "regression", "--loss", "cross-entropy"], "cross-entropy is for classes"),
+        (["--task", "regression", "--class-weight", "balanced"], "--class-weight is for classes"),
     ):
         code, _, err = run("train", *small, *options)
         assert (code, err.count("\n"), part in err) == (2, 1, True)

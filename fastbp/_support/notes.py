@@ -14,7 +14,8 @@ any number of threads, resumed or not, and so without a date:
 - `label`, `header`, `separator`, `decimal`: the options by which a table was read;
 - `settings`: the values of the options that say how to train, by their names: `hidden`,
   `activation`, `loss`, `epochs`, `batch_size`, `learning_rate`, `schedule`, `optimizer`, `l2`,
-  `clip_norm`, `early_stopping`, `validation_split`, `bias`, `init`, `dtype`, `backend`, `seed`;
+  `clip_norm`, `class_weight`, `early_stopping`, `validation_split`, `bias`, `init`, `dtype`,
+  `backend`, `seed`;
 - `samples`, `validation_samples`, `test_samples`: their counts;
 - `test_digest`: a hash of the test samples, by which they are known again;
 - `epochs`: how many were trained.

@@ -17,8 +17,8 @@ COMMANDS = [
     Command(
         "train.train",
         f"{READ} --task --validation-split {NETWORK} {STEPS} --epochs --learning-rate --schedule "
-        "--by-step --warmup "
-        "--early-stopping --distributed --sync-every --output --checkpoint --resume "
+        "--by-step --warmup --early-stopping --class-weight "
+        "--distributed --sync-every --output --checkpoint --resume "
         "--checkpoint-every --plot --log --json --quiet",
         r"""Train a network, save it, draw its curves.
 

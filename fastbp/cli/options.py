@@ -18,7 +18,7 @@ from .defaults import RATES, in_words, rates_in_words
 HIDDEN = "sigmoid", "tanh", "relu", "identity"
 OUTPUT = *HIDDEN, "exp", "softmax"
 LOSSES = "quadratic", "cross-entropy", "poisson"
-INITS = "lecun_normal", "normal", "uniform"
+INITS = "lecun_normal", "he", "glorot", "normal", "uniform"
 SCHEDULES = {
     "step": "Step",
     "exponential": "Exponential",
@@ -219,6 +219,10 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--weight-decay": _value(
             "STRENGTH", "of --optimizer adamw: by how much of themselves, times the learning rate, "
             "weights shrink in each step (default: 0.01)", type=float,
+        ),
+        "--class-weight": _choice(
+            ("balanced",), "let each class count as much as any other in the loss: samples of a "
+            "rare one more, by the inverse of its share"
         ),
         "--clip-norm": _value(
             "NORM", "shorten longer gradients to this norm (default: no limit)", type=float

@@ -63,6 +63,9 @@ def prepared(data: datasets.Dataset) -> datasets.Dataset:
 def settle(args: Namespace, data: datasets.Dataset) -> None:
     """Set the options that were not given, as suits the data."""
     regression = is_regression(data)
+    if regression and getattr(args, "class_weight", None):
+        advice = f"leave it out, or pass --task {CLASSIFICATION}"
+        raise ValueError(f"--class-weight is for classes, and this is a regression: {advice}")
     how = TABLE if regression else kind(data)  # also a regression of images is learnt by Adam
     defaults.settle(args, how, REGRESSION if regression else CLASSIFICATION)
 

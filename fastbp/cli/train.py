@@ -75,7 +75,7 @@ def _train(
             X, y, epochs=args.epochs, batch_size=args.batch_size, learning_rate=learning_rate,
             validation_data=held_out, callbacks=called, progress=progress, threads=args.threads,
             optimizer=rule, checkpoint=args.checkpoint, resume=args.resume, comm=comm,
-            sync_every=args.sync_every,
+            sync_every=args.sync_every, class_weight=args.class_weight,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = args.checkpoint is not None and os.path.exists(args.checkpoint)

@@ -49,7 +49,8 @@ class NumbaTrainer(Trainer):
         self._blocks = engine.planner.blocks(batch_size) if path == "sparse" else 1
         self._kernel = getattr(kernels, _EPOCHS[narrow][plain])
         self._gradient = kernels.narrow_part_gradient if narrow else kernels.part_gradient
-        numbers = np.array([optimizers.KINDS[rule.name], *rule[1:]], np.float64)
+        frozen = [l in rule.frozen for l in range(len(engine.model.activations))]
+        numbers = np.array([optimizers.KINDS[rule.name], *rule[1:-1], *frozen], np.float64)
         squares = np.zeros(NORM_PIECES + 2 * (self._blocks + 1) * STEP_PIECES)
         slots = self.memory.slots.reshape(-1)
         self._rule = optimizers.RuleArrays(numbers, self.memory.clock, slots, squares)

@@ -79,7 +79,7 @@ def _learn_batches(job, order, n, span):
         if m <= plan.chunk:
             alpha, turn = -rate * share_of_each, (p - span.first) // span.batch & 1
             batch = records.batch_at(order, p, m, n, alpha, share_of_loss, job.params, turn)
-            if not learn_chunk(job, batch):
+            if not learn_chunk(job, batch, job.plan.blocks):
                 return
         else:
             grads = stores.gradient_store(job)
@@ -134,7 +134,7 @@ def _learn_by_rule(job, order, n, span, rule):
                 return
             continue
         if m <= plan.chunk:
-            fine = learn_chunk(job, batch)
+            fine = learn_chunk(job, batch, optimizers.learning_blocks(plan, rule))
             barrier(work.integers, team)
         else:
             fine = learn_chunks(job, which, m, share_of_each, share_of_loss)

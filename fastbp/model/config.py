@@ -103,16 +103,59 @@ def _filler(draw: Callable[[np.random.Generator, Any], np.ndarray], biases: bool
 
 INITS = {
     "lecun_normal": _filler(lambda rng, n: rng.standard_normal(n) / np.sqrt(n[1]), False),
+    "he": _filler(lambda rng, n: rng.standard_normal(n) * np.sqrt(2 / n[1]), False),
+    "glorot": _filler(lambda rng, n: rng.uniform(-1, 1, n) * np.sqrt(6 / sum(n)), False),
     "normal": _filler(lambda rng, n: rng.standard_normal(n), True),
     "uniform": _filler(lambda rng, n: rng.uniform(-1, 1, n), True),
 }
 
 
-def initializer(init: Any, dtype: str) -> Initializer:
-    """Return what fills a layer, for a name or a standard deviation."""
+def initializers(init: Any, config: Config) -> list[Initializer]:
+    """Return what fills each layer: all alike, or each by its entry in a list."""
+    layers = list(pairwise(config.sizes))
+    if not isinstance(init, (list, tuple)):
+        return [_drawn("init", init, config.dtype)] * len(layers)
+    if len(init) != len(layers):
+        wanted = f"init must have an entry for each of the {len(layers)} layers"
+        raise ValueError(f"{wanted}; got {len(init)}: [(W, b)] for one layer from arrays")
+    return [
+        _given(f"init[{l}]", one, (n_out, n_in), config)
+        if isinstance(one, (list, tuple)) and len(one) == 2
+        else _drawn(f"init[{l}]", one, config.dtype)
+        for l, (one, (n_in, n_out)) in enumerate(zip(init, layers, strict=True))
+    ]
+
+
+def _drawn(name: str, init: Any, dtype: str) -> Initializer:
+    """Return what draws a layer, for a name or a standard deviation."""
+    known = f"one of {', '.join(INITS)}, or a number"
     if isinstance(init, str):
         if init not in INITS:
-            raise ValueError(f"init must be one of {', '.join(INITS)}, or a number; got {init!r}")
+            raise ValueError(f"{name} must be {known}; got {init!r}")
         return INITS[init]
-    std = checks.positive_float("init", init, dtype)
+    if not checks.is_real(init):
+        wanted = f"{known}, or a list with one of these or a pair (W, b) for each layer"
+        raise TypeError(f"init must be {wanted}; got {said(repr(init), 60)} as {name}")
+    std = checks.positive_float(name, init, dtype)
     return _filler(lambda rng, n: std * rng.standard_normal(n), False)
+
+
+def _given(name: str, pair: Any, shape: tuple[int, ...], config: Config) -> Initializer:
+    """Return what copies W and b into a layer, checked; b may be None for zeros."""
+    W, b = pair
+    if b is not None and not config.bias:
+        raise ValueError(f"{name}[1] must be None: the network has no biases")
+    weights = _parameters(f"{name}[0]", W, shape, config.dtype)
+    biases = 0 if b is None else _parameters(f"{name}[1]", b, shape[:1], config.dtype)
+
+    def fill(rng: np.random.Generator, W: np.ndarray, b: np.ndarray) -> None:
+        W[...], b[...] = weights, biases
+
+    return fill
+
+
+def _parameters(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    array = checks.numbers_array(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, outputs first; got {array.shape}")
+    return checks.finite(name, array, dtype)

@@ -342,17 +342,22 @@ def optimizer_step(
     Regularization*, 2019.
 
     `slots`, pairs like (weights, biases), are the optimiser's memory; zeros at first.
+
+    The layers in `rule.frozen` take no part in any of this: neither in the norm nor in the penalty,
+    and their parameters and memory keep their bits.
     """
+    learning = [l for l in range(len(weights)) if l not in rule.frozen]
     # If all weights are zero, nothing is learnt.
     l1, l2 = (x / (total or np.inf) if rule.over_sum else x for x in (rule.l1, rule.l2))
-    squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in (*dW, *db))
+    parts = [gradients[l] for gradients in (dW, db) for l in learning]
+    squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in parts)
     shrink = min(1.0, rule.clip / (np.sqrt(squares) + CLIP_SLACK)) if rule.clip else 1.0
-    penalty = l2 / 2 * sum(float((W.astype(np.float64) ** 2).sum()) for W in weights)
-    penalty += l1 * sum(float(np.abs(W, dtype=np.float64).sum()) for W in weights)
+    penalty = l2 / 2 * sum(float((weights[l].astype(np.float64) ** 2).sum()) for l in learning)
+    penalty += l1 * sum(float(np.abs(weights[l], dtype=np.float64).sum()) for l in learning)
     for kind, (params, gradients) in enumerate([(weights, dW), (biases, db)]):
         sizes, decay, shrunk = (l1, l2, learning_rate * rule.weight_decay) if kind == 0 else NONE
-        for l, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            number = p.dtype.type
+        for l in learning:
+            p, g, number = params[l], gradients[l], params[l].dtype.type
             g = number(shrink) * g + number(decay) * p
             if sizes:
                 g += number(sizes) * np.sign(p)

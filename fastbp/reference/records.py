@@ -77,6 +77,7 @@ class Rule(NamedTuple):
     clip: float = 0.0  # largest norm of the gradient; 0 for no limit
     l1: float = 0.0
     weight_decay: float = 0.0  # of Adam, beside the gradient
+    frozen: tuple[int, ...] = ()  # the layers, from 0 on, that stay as they are; the last field
 
     @property
     def slots(self) -> int:

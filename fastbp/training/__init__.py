@@ -2,7 +2,7 @@
 
 ## A training with everything
 
->>> import fastbp
+>>> import fastbp, numpy as np
 >>> X, y, X_test, y_test = fastbp.datasets.load("digits")
 >>> X, y, X_val, y_val = fastbp.datasets.hold_out(X, y)
 >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
@@ -51,6 +51,24 @@ permutation of `range(n)`.
 Targets that the output cannot reach, such as 3.0 with a sigmoid, bring a warning; regressions take
 `output="identity"`.
 
+## Classes of unlike size
+
+`class_weight="balanced"` counts each class as much as any other, however few its samples are: those
+of class c get the weight n / (classes * count(c)), as in scikit-learn. A dict gives weights of your
+own; classes that it does not name have 1. Both multiply `sample_weight`, and hold for the training
+alone: validation data count as they are. They need one class for each sample. For chunks, whose
+classes nobody has counted before, pass a dict.
+
+>>> rare = (y == 7) & (np.arange(len(y)) % 10 > 0)  # nine in ten sevens are gone
+>>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+>>> history = net.fit(
+...     X[~rare], y[~rare], epochs=10, batch_size=10, learning_rate=0.1, class_weight="balanced",
+... )
+>>> bool((net.predict(X_test[y_test == 7]) == 7).mean() > 0.8)
+True
+
+From the shell: `fastbp train --class-weight balanced`.
+
 ## Validation
 
 `validation_split=0.1` holds a tenth of X and y out of the training and evaluates it after each
@@ -82,9 +100,33 @@ True
 Plain SGD without penalties is fused with back-propagation; all else makes one more pass over all
 weights after each batch, and `l1` two.
 
+## How a network starts, and layers that stay as they are
+
+`Network(init=...)` says how the weights are drawn, for all layers or, in a list, for each; there,
+a pair of arrays (W, b) puts in what another network has learnt. `fit(train_layers=...)` names the
+layers that learn, as indices into `net.weights`, -1 for the last. The others are frozen: they keep
+their bits, and count neither in the penalty nor in the norm of the gradient.
+
+>>> options = {"loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0}
+>>> known = fastbp.Network([64, 40, 10], "relu", **options)
+>>> history = known.fit(X, y, epochs=20, batch_size=10, learning_rate=0.1)
+>>> first = known.weights[0], known.biases[0]
+>>> net = fastbp.Network([64, 40, 2], "relu", init=[first, "lecun_normal"], **options)
+>>> few = X_val[:20], y_val[:20] % 2  # even or odd?
+>>> history = net.fit(*few, epochs=60, batch_size=5, learning_rate=0.05, train_layers=[-1])
+>>> bool((net.weights[0] == first[0]).all()), net.accuracy(X_test, y_test % 2) > 0.82
+(True, True)
+
+Frozen layers take the path of the optimisers, plain SGD too. An optimiser object that is passed on
+to a `fit` of other layers starts anew.
+
+The default of `init`, "lecun_normal", stays where other libraries choose by the activation: on
+digits, wine and MNIST, networks of one to three hidden layers of relu end with the same accuracy
+from "he", within the spread of seeds. Deep ones learn sooner with it: the digits with six layers of
+50 have a loss of 0.33 after three epochs (0.78 from the default), with ten 0.79 (1.68).
+
 ## Standardised columns
 
->>> import numpy as np
 >>> table = X * np.logspace(0, 4, 64) + 100
 >>> net = fastbp.Network([64, 30, 10], loss="cross-entropy", scale="standard", seed=0)
 >>> history = net.fit(table, y, epochs=5, batch_size=32, learning_rate=0.1)

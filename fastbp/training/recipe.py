@@ -1,5 +1,6 @@
 """The recipe: all options of `Network.fit`, checked once; and what is trained."""
 
+import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from .. import optimizers, schedules
 from .._support import checks, split
 from ..model import file as model_file
 from ..reference.records import Memory, Rule
+from . import class_weights
 from .ranks import Ranks
 
 Draw = Callable[[int], np.ndarray]  # returns the order of so many samples
@@ -67,6 +69,7 @@ class Recipe:
     optimizer: optimizers.Optimizer
     rule: Rule
     memory: Memory
+    class_weight: Any  # see `class_weights.checked`
     callbacks: tuple[Any, ...]
     threads: int
     sync_every: int
@@ -83,6 +86,7 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
     _refuse_what_does_not_apply(y, given)
     options = {name: check(name, given[name]) for check, names in _CHECKS.items() for name in names}
     data, chunks, validation, dtype = None, None, None, learner.params.dtype
+    by_class = class_weights.checked(given["class_weight"], learner.config)
     if y is None:
         find = learner.config.scale is not None and learner.scaling is None
         chunks = _chunks(X, options["epochs"], find)
@@ -94,6 +98,8 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
             data = data._replace(weights=checked_weights)
         if share := checks.share("validation_split", given["validation_split"]):
             data, validation = _divided(data, share)
+        if by_class is not None:
+            data = _weighted(learner, data, by_class)
         batch_size = ranks.batch_size(given["batch_size"], data.trained)
     if (pair := given["validation_data"]) is not None:
         validation = _pair(learner, *checks.pair("validation_data", pair), VALIDATION)
@@ -104,6 +110,7 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
             "many steps an epoch of chunks has is not known before"
         )
     optimizer = optimizers.optimizer(given["optimizer"])
+    frozen = _frozen(given["train_layers"], len(learner.config.sizes) - 1)
     return Recipe(
         data=data,
         chunks=chunks,
@@ -111,8 +118,9 @@ def checked(learner: Learner, ranks: Ranks, X: Any, y: Any, given: Given) -> Rec
         batch_size=batch_size,
         schedule=schedule,
         optimizer=optimizer,
-        rule=optimizer.rule(),
-        memory=optimizer.memory(learner.engine.layout, learner.params),
+        rule=optimizer.rule()._replace(frozen=frozen),
+        memory=optimizer.memory(learner.engine.layout, learner.params, frozen),
+        class_weight=by_class,
         callbacks=checks.callbacks(given["callbacks"]),
         **options,
     )
@@ -125,6 +133,10 @@ def _refuse_what_does_not_apply(y: Any, given: Given) -> None:
     for name in _NOT_WITH_CHUNKS if y is None else ():
         if given[name] is not None:
             raise TypeError(f"{name} needs X and y: it does not apply to chunks")
+    if y is None and isinstance(given["class_weight"], str):
+        raise TypeError(
+            "class_weight='balanced' needs X and y, whose classes it counts: for chunks pass a dict"
+        )
     others = {"chunks": y is None, **{k: given[k] is not None for k in ("validation_data", "comm")}}
     if given["validation_split"] and (found := [name for name, there in others.items() if there]):
         advice = "divide the samples by datasets.hold_out, and pass validation_data"
@@ -160,6 +172,37 @@ def _divided(data: Data, share: float) -> tuple[Data, Data]:
     held = np.flatnonzero(mask)
     # Training samples stay where they lie: a memory map is not read.
     return data._replace(rows=np.flatnonzero(~mask)), Data(len(held), data.X[held], data.y[held])
+
+
+def _frozen(train_layers: Any, count: int) -> tuple[int, ...]:
+    """Return the layers, from 0 on, that are not to learn."""
+    if train_layers is None:
+        return ()
+    if not isinstance(train_layers, (list, tuple, range, np.ndarray)):
+        raise TypeError(f"train_layers must be a list such as [-1]; got {train_layers!r}")
+    learning = set()
+    for l in train_layers:
+        if not checks.is_real(l, numbers.Integral) or not -count <= l < count:
+            known = f"indices of the {count} layers, 0 to {count - 1}, or -1 for the last"
+            raise ValueError(f"train_layers must hold {known}; got {l!r}")
+        learning.add(int(l) % count)
+    if not learning:
+        raise ValueError("train_layers must name at least one layer; got none")
+    return tuple(l for l in range(count) if l not in learning)
+
+
+def _weighted(learner: Learner, data: Data, by_class: Any) -> Data:
+    """Return the samples with their weights times those of their classes."""
+    config, rows = learner.config, slice(None) if data.rows is None else data.rows
+    kind = config.loss, config.output
+    targets = checks.targets(data.y, data.n, config.sizes[-1], config.dtype, kind=kind)
+    if isinstance(by_class, str):
+        by_class = class_weights.balanced(targets, rows, config)
+    weights = class_weights.by_sample(by_class, targets, config)
+    if data.weights is not None:
+        weights *= data.weights
+    what = "class_weight" if data.weights is None else "class_weight times sample_weight"
+    return data._replace(weights=checks.sample_weight(what, weights, data.n, config.dtype))
 
 
 def _own_order(name: str, order: Any) -> Draw | None:

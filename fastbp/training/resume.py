@@ -64,11 +64,17 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     facts = {
         "network": learner.config.in_file(), "backend": learner.backend,
         "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
-        "optimizer": recipe.rule._asdict(),
+        "optimizer": {k: v for k, v in recipe.rule._asdict().items() if k != "frozen"},
         "learning_rate": settings(recipe.schedule, "learning_rate", strict=True),
         "callbacks": [settings(one, type(one).__name__, strict=True) for one in callbacks],
         "data": data, "validation_data": None,
     }  # fmt: skip
+    # Older files say nothing of these.
+    if (weight := recipe.class_weight) is not None:
+        facts["class_weight"] = weight if isinstance(weight, str) else weight.tolist()
+    if frozen := recipe.rule.frozen:
+        count = len(learner.config.sizes) - 1
+        facts["train_layers"] = [l for l in range(count) if l not in frozen]
     if ranks.alone:
         if validation is not None:
             facts["validation_data"] = state.digest(validation[0], *validation[1].arrays)

@@ -13,7 +13,7 @@ from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
 from ..model.scaling import Moments, check, standardised
 from ..reference import REACH, Targets
-from . import columns
+from . import class_weights, columns
 from .ranks import Ranks, Shard
 from .recipe import Data, Learner, Recipe
 
@@ -224,6 +224,7 @@ class Chunks:
         self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks
         self._draw = learner.rng.permutation if recipe.shuffle else None
         self._batch, self.n = recipe.batch_size, 0  # until they are counted
+        self._by_class = recipe.class_weight
         self.scaling = learner.scaling
         if learner.config.scale is not None and self.scaling is None:
             self.scaling = columns.fitted(self._moments(), ranks)
@@ -240,8 +241,11 @@ class Chunks:
         for number, chunk in enumerate(self._chunks, start=1):
             pair = checks.pair(f"chunk {number}", chunk)
             names = f"X of chunk {number}", f"y of chunk {number}"
-            X, targets = checks.batch(*pair, self._learner.config, names)
+            X, targets = checks.batch(*pair, config := self._learner.config, names)
             warn_out_of_reach(self._learner, targets.values, names[1], self._ranks)
+            if self._by_class is not None:
+                weights = class_weights.by_sample(self._by_class, targets, config, names[1])
+                targets = targets._replace(weights=weights)
             yield standardised(self.scaling, X, self._learner.params.dtype, names[0]), targets
 
     def _moments(self) -> Iterator[Moments]:

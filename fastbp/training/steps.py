@@ -94,8 +94,15 @@ class AveragedWeights(_SharedSteps):
     2017; Stich, *Local SGD Converges Fast and Communicates Little*, 2019.
     """
 
-    def __init__(self, ranks: Ranks, trainer: Trainer, params: np.ndarray, sync_every: int) -> None:
+    def __init__(
+        self, ranks: Ranks, trainer: Trainer, params: np.ndarray, sync_every: int,
+        frozen: tuple[int, ...],
+    ) -> None:  # fmt: skip
         super().__init__(ranks, trainer, sync_every)
+        self._learns = np.ones(params.shape, bool)
+        for l in frozen:  # whose mean is theirs up to rounding only
+            for part in (trainer.engine.layout.matrix, trainer.engine.layout.row):
+                part(self._learns, l + 1)[...] = False
         self._arrays = [params, *trainer.memory.slots]
         self._message = np.zeros(len(self._arrays) * params.size + 4, params.dtype)
 
@@ -121,7 +128,7 @@ class AveragedWeights(_SharedSteps):
         message[-4:-1] = np.nan if self.trainer.stopped else self.trainer.totals[0]
         self.ranks.meet(message)
         for array, place in zip(self._arrays, places, strict=True):
-            array[:] = place
+            np.copyto(array, place, where=self._learns)
         self.totals[0] += message[-4:-1]
         return math.isfinite(message[-4])
 
@@ -132,4 +139,5 @@ def steps_of(ranks: Ranks, recipe: Recipe, source: Source, params: np.ndarray) -
         return Steps(source.trainer)
     if recipe.sync_every == 1:
         return SharedGradients(ranks, source.trainer, recipe.data.weights is not None)
-    return AveragedWeights(ranks, source.trainer, params, recipe.sync_every)
+    frozen = recipe.rule.frozen
+    return AveragedWeights(ranks, source.trainer, params, recipe.sync_every, frozen)

@@ -120,6 +120,14 @@ def equal(folder):
     with one_step_at_a_time():
         fit(net, "plain", sync_every=2)
     found["averaged.vector"] = net.to_vector()
+    for every in (1, 2):
+        net = network("narrow")
+        before = net.weights[0].copy(), net.biases[2].copy()
+        local = records(net, fit(net, "narrow", sync_every=every, train_layers=[1]))
+        assert everywhere(local)
+        assert (net.weights[0] == before[0]).all()
+        assert (net.biases[2] == before[1]).all()
+        found |= {f"frozen{every}.{name}": array for name, array in local.items()}
     if RANK == 0:
         np.savez(Path(folder) / f"equal{SIZE}.npz", **found)
 
@@ -129,8 +137,8 @@ def one_step_at_a_time():
     """Average after every step, though as many are asked for as are not done so."""
     made = steps.AveragedWeights.__init__
 
-    def init(self, ranks, trainer, params, sync_every):
-        made(self, ranks, trainer, params, 1)
+    def init(self, ranks, trainer, params, sync_every, frozen):
+        made(self, ranks, trainer, params, 1, frozen)
 
     steps.AveragedWeights.__init__ = init
     yield

@@ -107,12 +107,14 @@ def may_go_on(asked, loss, hits, share_of_loss, work, team):
 
 
 @inner
-def learn_chunk(job, batch):
+def learn_chunk(job, batch, blocks):
     """Add alpha * (sum of the samples' gradients) to target; False if the loss is not finite."""
+    # Where the first layer is frozen, `blocks` is 0, and its gradient is left out.
     first.forward(job, batch)
     if not learn_upper(job, batch):
         return False
-    first.update(job, batch, NUM(0), job.plan.blocks)
+    if blocks > 0:
+        first.update(job, batch, NUM(0), blocks)
     return True
 
 
@@ -151,7 +153,8 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
     for done in range(0, m, chunk):
         size = min(chunk, m - done)
         turn = done // chunk & 1
-        if not learn_chunk(job, batch_at(order, done, size, m, alpha, share_of_loss, grads, turn)):
+        batch = batch_at(order, done, size, m, alpha, share_of_loss, grads, turn)
+        if not learn_chunk(job, batch, job.plan.blocks):
             records.reset(work, loss, hits, job.upper)
             return False
     barrier(work.integers, job.team)

@@ -20,7 +20,7 @@ from ..jit import inner, unit
 from ..machine import NORM_PIECES, STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import ONE, size_of, with_target
+from .records import NUM, ONE, fill, size_of, with_target
 from .stores import as_stored
 from .team import barrier, share
 
@@ -38,7 +38,8 @@ class RuleArrays(NamedTuple):
     squares: np.ndarray
 
 
-KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP, L1, SHRINK = range(10)
+# Behind them stands for each layer whether it is frozen.
+KIND, FIRST, SECOND, EPSILON, CORRECTED, L2, OVER_SUM, CLIP, L1, SHRINK, FROZEN = range(11)
 PLAIN, MOMENTUM, NESTEROV, ADAM, RMSPROP = range(5)
 KINDS = {
     "sgd": PLAIN, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM, "rmsprop": RMSPROP,
@@ -221,10 +222,31 @@ def _sum(squares, count):
 
 
 @inner
-def _norm(rule, g, size, work, team):
+def is_frozen(rule, l):
+    """Return whether layer l, from 1 on, stays as it is."""
+    return rule.numbers[FROZEN + l - 1] != 0
+
+
+@inner
+def learning_blocks(plan, rule):
+    """Return how many blocks of inputs have weights that learn: all or none."""
+    return NUM(0) if is_frozen(rule, 1) else plan.blocks
+
+
+@inner
+def _clear_frozen(plan, rule, l, g, low, high):
+    """If layer l is frozen, set what lies of its gradient from low to high to zero."""
+    if is_frozen(rule, l):
+        fill(g, max(low, plan.w[l]), min(high, plan.b[l] + plan.strides[l]), 0)
+
+
+@inner
+def _norm(plan, rule, g, work, team):
     first, last = share(NORM_PIECES, 1, team.thread, team.size)
     for piece in range(first, last):
-        low, high = share(size, UNIT, piece, NORM_PIECES)
+        low, high = share(size_of(plan), UNIT, piece, NORM_PIECES)
+        for l in range(1, plan.last + 1):
+            _clear_frozen(plan, rule, l, g, low, high)
         put(rule.squares, piece, _squares(at(g, low), high - low))
     barrier(work.integers, team)
     return math.sqrt(_sum(rule.squares, NORM_PIECES))
@@ -237,6 +259,9 @@ def _step_stretch(plan, step, params, g, low, high):
     squares, sizes, size = 0.0, 0.0, size_of(plan)
     rest, undecayed = _after_l1(step, params), _undecayed(step, params)
     for l in range(1, plan.last + 1):
+        if is_frozen(step.rule, l):
+            _clear_frozen(plan, step.rule, l, g, low, high)
+            continue
         start, end = max(low, plan.w[l]), min(high, plan.b[l])
         if start < end and step.factors.decay != 0:
             squares += _squares(at(params, start), end - start)
@@ -304,7 +329,7 @@ def take_step(plan, params, work, team, rule, rate, m, share_of_each):
     """Take one step along work.grads, the mean gradient of a batch of m samples, and zero them."""
     factor, clip = 1.0, rule.numbers[CLIP]
     if clip > 0:
-        factor = min(1.0, clip / (_norm(rule, work.grads, size_of(plan), work, team) + CLIP_SLACK))
+        factor = min(1.0, clip / (_norm(plan, rule, work.grads, work, team) + CLIP_SLACK))
     step = _step_of(rule, params, rate, factor, share_of_each)
     first, last = share(_pieces(plan), 1, team.thread, team.size)
     for piece in range(first, last):
@@ -324,10 +349,11 @@ def learn_by_blocks(job, batch, rule, rate):
     plan, params, work = job.plan, job.params.flat, job.work
     # From memory: where LLVM saw that it is 1, sums were rounded once where a team's are twice.
     step = _step_of(rule, params, rate, np.float64(work.scratch[ONE]), batch.alpha)
+    learning = learning_blocks(plan, rule)
     for j in range(plan.blocks + 1):
         start, _ = _block(plan, j)
         g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
-        if j < plan.blocks:
+        if j < learning:
             target = as_stored(plan, g, job.team)
             first.update(job, with_target(batch, target), j, j + 1)
         for piece in range(j * STEP_PIECES, (j + 1) * STEP_PIECES):
