@@ -352,6 +352,19 @@ def test_l1_leaves_weights_of_zero_alone_and_brings_small_ones_near(backend, mak
     assert not np.array_equal(net.biases[0], biases)
 
 
+def test_on_real_images_l1_leaves_few_weights_and_decay_smaller_ones(digits):
+    X, y, X_test, y_test = digits
+    small, mean = {}, {}
+    for name, rule in {"adam": Adam(), "l1": Adam(l1=1e-3), "adamw": AdamW(weight_decay=1)}.items():
+        net = Network([64, 30, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+        net.fit(X, y, epochs=30, batch_size=32, learning_rate=0.003, optimizer=rule)
+        assert net.accuracy(X_test, y_test) > 0.9
+        sizes = abs(net.weights[0])
+        small[name], mean[name] = (sizes < 0.01).mean(), sizes.mean()
+    assert small["adam"] < 0.1 < 0.4 < small["l1"]
+    assert mean["adamw"] < 0.8 * mean["adam"]
+
+
 @pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
 @pytest.mark.parametrize("name", ["nesterov", "adam"])
 def test_time_slices_do_not_show(name, seconds, backend, monkeypatch, make, data):

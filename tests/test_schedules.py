@@ -395,6 +395,21 @@ def test_rates_that_do_not_fit_are_named(found, message, make, data):
     np.testing.assert_array_equal(net.to_vector(), before)
 
 
+@pytest.mark.parametrize("seconds", [0, 1e9], ids=["steps", "one slice"])
+def test_the_step_that_diverges_is_named_with_its_rate(seconds, backend, monkeypatch, data, make):
+    monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+    X, y = data()
+    net, twin = (make(dtype="float32", output="identity", backend=backend) for _ in range(2))
+    rates = np.array([0.01, 0.02, 0.03, 3e38, 0.01, 0.02])
+    options = {"epochs": 1, "batch_size": 4, "shuffle": False}
+    with pytest.raises(fastbp.DivergenceError, match=r"epoch 1, step 4,.* rate 3e\+38;"):
+        net.fit(X, 1000 * y[:, None] * [1, 1, 1], learning_rate=Wrong(rates), **options)
+    assert np.isfinite(net.to_vector()).all()
+    fine = Wrong(rates[[0, 1, 2]])
+    twin.fit(X[:12], 1000 * y[:12, None] * [1, 1, 1], learning_rate=fine, **options)
+    np.testing.assert_allclose(net.to_vector(), twin.to_vector(), rtol=1e-5)
+
+
 def test_chunks_take_no_rates_of_steps(make, data):
     X, y = data()
     with pytest.raises(TypeError, match=r"learning_rate Warmup\(.* and needs X and y: how many"):

@@ -359,8 +359,11 @@ def optimizer_step(
         sizes, decay, shrunk = (l1, l2, learning_rate * rule.weight_decay) if kind == 0 else NONE
         for l in learning:
             p, g, number = params[l], gradients[l], params[l].dtype.type
-            g = number(shrink) * g + number(sizes) * np.sign(p) + number(decay) * p
-            p -= number(shrunk) * p
+            g = number(shrink) * g + number(decay) * p
+            if sizes:
+                g += number(sizes) * np.sign(p)
+            if shrunk:
+                p -= number(shrunk) * p
             _update(rule, t, number(learning_rate), p, g, [slot[kind][l] for slot in slots])
     return penalty
 

@@ -87,9 +87,18 @@ a learning rate is no longer a test.
 
 A name ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop") starts anew with each `fit`; an
 object, `SGD`, `Adam`, `AdamW` or `RMSprop`, keeps its momenta and goes on from the `fit` before.
-All take the penalties `l2` and `l1`, of which `history.penalty` tells; `AdamW` has a decay of
-weights beside the step instead, `AdamW(weight_decay=0.01)`. Plain SGD is fused with
-back-propagation; the others make one more pass over all weights after each batch.
+All take the penalties `l2` and `l1`, of which `history.penalty` tells. `AdamW` lets weights decay
+beside the step, which is no penalty:
+
+>>> rule, rate = fastbp.AdamW(weight_decay=0.01), fastbp.schedules.Warmup(0.001, epochs=1)
+>>> history = net.fit(X, y, epochs=2, batch_size=32, learning_rate=rate, optimizer=rule)
+>>> rule = fastbp.RMSprop(l1=1e-4)
+>>> history = net.fit(X, y, epochs=2, batch_size=32, learning_rate=0.001, optimizer=rule)
+>>> history.loss[0] > history.penalty[0] > 0
+True
+
+Plain SGD without penalties is fused with back-propagation; all else makes one more pass over all
+weights after each batch, and `l1` two.
 
 ## How a network starts, and layers that stay as they are
 
