@@ -202,11 +202,8 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
     def _rule(self) -> Rule:
-        return (
-            super()
-            ._rule()
-            ._replace(weight_decay=_positive_or_none("weight_decay", self.weight_decay))
-        )
+        decay = _positive_or_none("weight_decay", self.weight_decay)
+        return super()._rule()._replace(weight_decay=decay)
 
 
 @dataclass(eq=False)
