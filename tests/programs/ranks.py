@@ -202,10 +202,10 @@ def poisoned():
     """Let the loss of the last rank, and of no other, be NaN in the third step."""
     step = steps.SharedGradients._step
 
-    def poison(self, stretch, number, rate):
+    def poison(self, slice_, number):
         if number == 2 and RANK == SIZE - 1:
             self.trainer.params[:] = np.nan
-        return step(self, stretch, number, rate)
+        return step(self, slice_, number)
 
     steps.SharedGradients._step = poison
     net = network("plain")
