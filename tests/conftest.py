@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Network
+from fastbp import Network, cli
 from fastbp.datasets import download as downloads
 from fastbp.engines import planning
 from fastbp.model.layout import Layout
@@ -57,6 +57,18 @@ def backend(request):
 def dtype(request):
     """Name of a dtype."""
     return request.param
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command of the shell; return exit code, stdout, stderr."""
+
+    def run(*argv):
+        capsys.readouterr()
+        code = cli.main([str(part) for part in argv])
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -52,18 +52,6 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command; return exit code, stdout, stderr."""
-
-    def run(*argv):
-        capsys.readouterr()
-        code = main([str(part) for part in argv])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def model(folder):
     """A small network for the digits, as train would have left it."""
     net = fastbp.Network([64, 8, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)

@@ -10,7 +10,7 @@ import pytest
 
 import fastbp
 from fastbp._support import notes as kept
-from fastbp.cli import main, memory
+from fastbp.cli import memory
 from fastbp.cli.commands import COMMANDS
 from fastbp.cli.options import parser
 
@@ -23,18 +23,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FASTBP_DATA", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command; return exit code, stdout, stderr."""
-
-    def run(*argv):
-        capsys.readouterr()
-        code = main([str(part) for part in argv])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def images(path="set.npz", seed=0):

@@ -8,7 +8,7 @@ import pytest
 
 import fastbp
 from fastbp import callbacks, datasets
-from fastbp.cli import main, tasks
+from fastbp.cli import tasks
 from fastbp.cli.tasks import Unit
 from fastbp.datasets import read_csv
 
@@ -223,15 +223,10 @@ def test_pixels_are_said_to_be_taken_for_such(table, rng, given):
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """run("train", ...): the exit code and what a command printed, in a folder of its own."""
+def run(run, tmp_path, monkeypatch):
+    """The shared one, in a folder of its own."""
     pytest.importorskip("pandas", reason="the extra csv is not installed")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = main([*map(str, arguments)])
-        return code, *capsys.readouterr()
-
     return run
 
 

@@ -66,10 +66,9 @@ def _refuse_text(columns: Mapping[str, Any], where: str) -> None:
     if _OTHER_NUMBER.fullmatch(found):
         advice = "write numbers with one decimal mark, the same in all, and nothing else"
     elif len(marked) == 1 and rows.mean() < 0.5:
-        advice = "all other values are numbers: make it one, or leave the row out"
-        advice = (
-            advice if rows.sum() == 1 else "most are numbers: make all numbers, or leave it out"
-        )
+        advice = "most values are numbers: make all of them numbers, or leave the column out"
+        if rows.sum() == 1:
+            advice = "all other values are numbers: make it one, or leave the row out"
     shown = reprlib.repr(found)
     _refuse(marked, f"holds text, {shown}", f"hold text, such as {shown}", advice, where)
 

@@ -209,28 +209,25 @@ def add_row(e, width, alpha, x, y):
         e.store(place, product, size)
 
 
-@emitted(float)
-def sum_of_squares(e, ptr, count):
-    """Return the sum of the squares of `count` elements, always added in the same order."""
+def _sum(e, ptr, count, added):
+    """Emit the sum of what `added(x, total)` adds of each of `count` elements, in one order."""
 
     def add(k, total):
         inside = e.first_lanes(e.builder.sub(count, k), FORMULA_VECTORS)
-        x = e.masked_load(e.at(ptr, k), inside)
-        return [x.fma(x, total)]
+        return [added(e.masked_load(e.at(ptr, k), inside), total)]
 
     step = e.lanes * FORMULA_VECTORS
     (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
     return total.fold(Vec.__add__).value
+
+
+@emitted(float)
+def sum_of_squares(e, ptr, count):
+    """Return the sum of the squares of `count` elements, always added in the same order."""
+    return _sum(e, ptr, count, lambda x, total: x.fma(x, total))
 
 
 @emitted(float)
 def sum_of_sizes(e, ptr, count):
     """Return the sum of the absolute values of `count` elements, always in the same order."""
-
-    def add(k, total):
-        inside = e.first_lanes(e.builder.sub(count, k), FORMULA_VECTORS)
-        return [total + abs(e.masked_load(e.at(ptr, k), inside))]
-
-    step = e.lanes * FORMULA_VECTORS
-    (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
-    return total.fold(Vec.__add__).value
+    return _sum(e, ptr, count, lambda x, total: total + abs(x))
