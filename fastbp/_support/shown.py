@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import compress
 from typing import Any, TypeVar
 
@@ -47,6 +46,8 @@ def html(
 
     A column without a heading is left out where nothing stands in it; None is a row of dots.
     """
+    from html import escape  # its table of entities takes milliseconds that no training needs
+
     rows = [*rows]
     kept = [any(column) for column in zip(head, *filter(None, rows), strict=True)]
     # A notebook's own style gives its colours, light or dark, and puts all cells to the right.
