@@ -14,7 +14,7 @@ from . import scaling
 
 # The names that users may give.
 OUTPUT = tuple(reference.ACTIVATIONS)
-HIDDEN = tuple(reference.DERIVATIVES)
+HIDDEN = tuple(reference.PRIMES)
 LOSSES = tuple(dict.fromkeys(loss for loss, _ in reference.LOSSES))
 
 

@@ -1,7 +1,7 @@
 """What the operations are told about: a network, its targets, a rule and its memory."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,12 @@ class Model(NamedTuple):
     """What a network computes, apart from its parameters."""
 
     sizes: tuple[int, ...]  # neurons per layer, the inputs being layer 0
-    activations: tuple[str, ...]  # names, one for each layer above the inputs
-    loss: str
+    activations: tuple[Any, ...]  # for each layer above the inputs a name, or an `Activation`
+    loss: Any  # a name, or a `Loss`
     bias: bool
     scale: float  # inputs are multiplied by it
+    setting: float | None = None  # of the loss, see `losses.SETTINGS`; None: the default
+    dropout: tuple[float, ...] = ()  # probability for each hidden layer; empty: none anywhere
 
 
 # What outputs stand for: the place of the largest; a class 1 or 0 for each, by its side of 1/2.

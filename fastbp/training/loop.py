@@ -141,7 +141,7 @@ def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tup
     with np.errstate(all="ignore"):
         weights, biases = layout.views(before[0])
         a, z = reference.forward(model, weights, biases, X)
-        for l, values in enumerate([*a[1:-1], z], 1):
+        for l, values in enumerate([*a[1:-1], z[-1]], 1):
             if not np.isfinite(values).all():
                 return "activations were", l
         params, totals, slots, _ = after
