@@ -15,8 +15,8 @@ from .records import Array, Model
 
 # Of 20, which the authors advise as a margin, 13 is the fewest that passes all of their tests.
 ROUNDS = 13
-_ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
-_PARITY = 0x1BD11BDA
+ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
+PARITY = 0x1BD11BDA
 # A layer's masks come in pairs of blocks of so many neurons: both words of a counter are used.
 BLOCK = 16
 
@@ -34,10 +34,10 @@ def threefry(
     ['0x9d1c5ec6', '0x8bd50731']
     """
     words = [np.atleast_1d(np.asarray(word)).astype(np.uint32) for word in counter]
-    keys = np.array([*key, key[0] ^ key[1] ^ _PARITY], np.uint64).astype(np.uint32)
+    keys = np.array([*key, key[0] ^ key[1] ^ PARITY], np.uint64).astype(np.uint32)
     x, y = np.broadcast_arrays(words[0] + keys[0], words[1] + keys[1])
     for number in range(rounds):
-        left = _ROTATIONS[number % 8]
+        left = ROTATIONS[number % 8]
         x = x + y
         y = (y << np.uint32(left) | y >> np.uint32(32 - left)) ^ x
         if number % 4 == 3:
