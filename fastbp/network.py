@@ -110,15 +110,18 @@ class Network(Predictor):
 
     @np.errstate(all="ignore")
     def __init__(
-        self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
-        loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
+        self, sizes: Sequence[int], activation: Any = "sigmoid", output: Any = None,
+        loss: Any = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
         backend: str = "numba", init: str | float | Sequence[Any] = "lecun_normal",
         input_scale: float = 1.0, seed: int | None = None,
         scale: str | tuple[ArrayLike, ArrayLike] | None = None,
+        dropout: float | Sequence[float] = 0.0,
     ) -> None:  # fmt: skip
         given = scale is not None and not isinstance(scale, str)
         kind = scaling.NAME if given else scale
-        config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale, kind)
+        config = Config.checked(
+            sizes, activation, output, loss, bias, dtype, input_scale, kind, dropout
+        )
         pair = scaling.checked("scale", scale, config.sizes[0]) if given else None
         fills = initializers(init, config)
         rng = np.random.default_rng(checks.seed("seed", seed))
