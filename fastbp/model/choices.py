@@ -39,13 +39,14 @@ def hidden(value: Any, count: int) -> Any:
 
 def dropout(value: Any, count: int) -> Any:
     """Return the share of neurons dropped from all hidden layers, or a tuple of one for each."""
-    share = _for_each("dropout", value, count, _share, 0.0)
+    share = _for_each("dropout", value, count, dropped, 0.0)
     if share and not count:
         raise ValueError(f"dropout must be 0: the network has no hidden layer; got {value!r}")
     return share
 
 
-def _share(name: str, value: Any) -> float:
+def dropped(name: str, value: Any) -> float:
+    """Return a share of neurons that may be dropped, from 0 to below 1."""
     share = checks.share(name, value)
     if share > 1 - 2**-32:  # masks are drawn from 32 bits, of which some are to keep a neuron
         raise ValueError(f"{name} must be at most 1 - 2**-32; got {value!r}")
@@ -82,6 +83,11 @@ def loss_name(loss: Any) -> str:
 def is_own(function: Any) -> bool:
     """Return whether a choice is a function of the user's."""
     return hasattr(function, "prime") or hasattr(function, "terms")
+
+
+def setting(loss: Any) -> float | None:
+    """Return what a loss is told, see `reference.SETTINGS`; None where it is as by default."""
+    return None if isinstance(loss, str) or is_own(loss) else float(loss.setting)
 
 
 def kind(loss: Any, output: Any) -> tuple[str, str]:

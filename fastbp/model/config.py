@@ -85,8 +85,7 @@ class Config:
     @property
     def setting(self) -> float | None:
         """What the loss is told, see `reference.SETTINGS`; None where it is as by default."""
-        known = isinstance(self.loss, str) or choices.is_own(self.loss)
-        return None if known else float(self.loss.setting)
+        return choices.setting(self.loss)
 
     @property
     def kind(self) -> tuple[str, str]:

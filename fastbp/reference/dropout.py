@@ -67,10 +67,11 @@ def masks(model: Model, key: int, samples: Array, dtype: np.dtype) -> Sequence[A
     if not any(model.dropout):
         return None
     rates = enumerate(zip(model.dropout, model.sizes[1:-1], strict=True), 1)
-    return [_mask(key, l, samples, n, p, dtype) if p else None for l, (p, n) in rates]
+    return [mask(key, l, samples, n, p, dtype) if p else None for l, (p, n) in rates]
 
 
-def _mask(key: int, l: int, samples: Array, n: int, p: float, dtype: np.dtype) -> Array:
+def mask(key: int, l: int, samples: Array, n: int, p: float, dtype: np.dtype) -> Array:
+    """Return the mask of n neurons in layer l, (batch, n); see `masks`."""
     words, blocks = (key % 2**32, ((key >> 32) + l) % 2**32), -(-n // (2 * BLOCK))
     counters = np.arange(blocks * BLOCK), samples[:, None]
     pairs = [word.reshape(-1, blocks, BLOCK) for word in threefry(words, counters)]
