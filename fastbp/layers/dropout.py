@@ -31,7 +31,7 @@ class Dropout(Node[np.ndarray]):
     --------
     >>> node = Dropout(0.5, key=1)
     >>> print(node.forward([[1.0, 2.0, 3.0, 4.0]]), node.backward())
-    [[0. 4. 6. 0.]] [[0. 2. 2. 0.]]
+    [[0. 4. 6. 8.]] [[0. 2. 2. 2.]]
     >>> node.key = None
     >>> print(node.forward([[1.0, 2.0, 3.0, 4.0]]))
     [[1. 2. 3. 4.]]

@@ -102,7 +102,7 @@ def called(function: Any) -> str:
     if isinstance(function, (list, tuple)):
         return ", ".join(map(called, function))
     if is_own(function):
-        return str(function)
+        return str(function.name)
     name = reference.SETTINGS[function.name][0].replace("_", " ")
     return f"{function.name} ({name} {function.setting:g})"
 
@@ -130,8 +130,19 @@ def in_file(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_file(value: Any) -> Any:
     if is_own(value):
-        return {"function": value.reference}
+        return {"function": value.reference_name}
     return value.in_file() if hasattr(value, "in_file") else value
+
+
+def check_names(functions: Sequence[Any]) -> None:
+    """Raise a ValueError unless files can name these functions so that they can be told apart."""
+    for one in functions:
+        alike = (f for f in functions if type(f) is type(one) and f != one)
+        if any(f.reference_name == one.reference_name for f in alike):
+            raise ValueError(
+                f"a file would call several functions {one.reference_name!r}: give each a name of "
+                f"its own, {type(one).__name__}(..., name=...)"
+            )
 
 
 def from_file(config: Mapping[str, Any], functions: Sequence[Any]) -> dict[str, Any]:
@@ -152,14 +163,23 @@ def _from_file(value: Any, method: str, functions: Sequence[Any]) -> Any:
         from ..losses import from_file
 
         return from_file(value)
-    for one in functions:
-        if hasattr(one, method) and one.reference == value["function"]:
-            return one
-    name, maker = said(repr(value["function"]), 80), _ADVICE[method]
-    raise ModelFileError(
-        f"it takes the function {name}, which a file only names: pass it, a {maker}, as in "
-        "fastbp.load(path, functions=[...])"
-    )
+    wanted = str(value["function"])
+    found = _called(wanted, [one for one in functions if hasattr(one, method)])
+    if len(found) != 1:
+        which = "one of that name" if found else "it"
+        raise ModelFileError(
+            f"it takes the function {said(repr(wanted), 80)}, which a file only names: pass "
+            f"{which} to fastbp.load, functions=[{_ADVICE[method]}]"
+        )
+    return found[0]
+
+
+def _called(reference: str, functions: Sequence[Any]) -> list[Any]:
+    """Return the functions of this module and name, or else those of this name."""
+    # What a program calls `__main__` has another name for those that import it.
+    exact = [one for one in functions if one.reference_name == reference]
+    name = reference.rpartition(":")[2]
+    return list(dict.fromkeys(exact or [one for one in functions if one.name == name]))
 
 
 def own_functions(functions: Any) -> tuple[Any, ...]:

@@ -88,6 +88,12 @@ class Config:
         return choices.setting(self.loss)
 
     @property
+    def own(self) -> tuple[Any, ...]:
+        """The functions of the user's: each once, the activations first."""
+        found = (f for f in (*self.hidden, self.output, self.loss) if choices.is_own(f))
+        return tuple(dict.fromkeys(found))
+
+    @property
     def kind(self) -> tuple[str, str]:
         """The names of loss and output, "own" for one of the user's."""
         return choices.kind(self.loss, self.output)
