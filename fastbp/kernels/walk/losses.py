@@ -12,7 +12,6 @@ from ..jit import inner
 from .activations import activate_one
 
 ROWS, LANES, SETTING, ACTIVATED, SIDE_ROWS, SIDE_LANES = range(6)  # places in a table
-TABLE_SIZE = 6
 
 
 @inner
@@ -33,9 +32,7 @@ def output_rows(
             activate_one(code, n, place, place, at(delta, r * delta_row))
     setting = doubles_at(table)[SETTING]
     given = which, labels, values, labelled
-    call_address(
-        table[ROWS], (setting, rows, n, z, z_row, *given, delta, delta_row, losses, hits)
-    )
+    call_address(table[ROWS], (setting, rows, n, z, z_row, *given, delta, delta_row, losses, hits))
     if table[SIDE_ROWS] and not labelled:
         call_address(table[SIDE_ROWS], (rows, n, z, z_row, which, values, hits))
 
