@@ -133,7 +133,7 @@ TYPE_CHECKING = False  # that of `typing`, which takes longer to import than all
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import callbacks, datasets, interchange, plots, report, schedules
+    from . import callbacks, datasets, interchange, losses, plots, report, schedules
     from .engines import get_backend
     from .engines.versions import show_versions
     from .errors import DivergenceError, ModelFileError, RankError
@@ -180,6 +180,7 @@ __all__ = [
     "gradcheck",
     "interchange",
     "load",
+    "losses",
     "plots",
     "report",
     "schedules",

@@ -14,7 +14,7 @@ from ._support import checks
 from .engines import get_backend
 from .engines.predictor import Predictor
 from .history import History
-from .model import file, scaling, summary
+from .model import choices, file, scaling, summary
 from .model.config import Config, initializers
 from .model.scaling import Scaling
 from .training.progress import BookLines
@@ -110,15 +110,18 @@ class Network(Predictor):
 
     @np.errstate(all="ignore")
     def __init__(
-        self, sizes: Sequence[int], activation: str = "sigmoid", output: str | None = None,
-        loss: str = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
+        self, sizes: Sequence[int], activation: Any = "sigmoid", output: Any = None,
+        loss: Any = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
         backend: str = "numba", init: str | float | Sequence[Any] = "lecun_normal",
         input_scale: float = 1.0, seed: int | None = None,
         scale: str | tuple[ArrayLike, ArrayLike] | None = None,
+        dropout: float | Sequence[float] = 0.0,
     ) -> None:  # fmt: skip
         given = scale is not None and not isinstance(scale, str)
         kind = scaling.NAME if given else scale
-        config = Config.checked(sizes, activation, output, loss, bias, dtype, input_scale, kind)
+        config = Config.checked(
+            sizes, activation, output, loss, bias, dtype, input_scale, kind, dropout
+        )
         pair = scaling.checked("scale", scale, config.sizes[0]) if given else None
         fills = initializers(init, config)
         rng = np.random.default_rng(checks.seed("seed", seed))
@@ -151,7 +154,7 @@ class Network(Predictor):
     def __repr__(self) -> str:
         c = {**self.config, "backend": self.backend}
         names = ["activation", "output", "loss", "bias", "dtype", "backend"]
-        names += ["scale"] if c["scale"] else []
+        names += [name for name in ("scale", "dropout") if c[name]]
         return f"Network({c['sizes']}, {', '.join(f'{name}={c[name]!r}' for name in names)})"
 
     def update_mini_batch(self, X: ArrayLike, y: ArrayLike, learning_rate: float) -> None:
@@ -335,13 +338,19 @@ class Network(Predictor):
         file.write_model(path, self._config, arrays, self.notes, self._scaling)
 
 
-def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
+def load(
+    path: str | os.PathLike[str], backend: str = "numba",
+    functions: Iterable[Any] = (),
+) -> Network:  # fmt: skip
     """Read a network that `Network.save` wrote.
 
     Parameters
     ----------
     path : path-like
     backend : {"numba", "numpy"}, default "numba"
+    functions : sequence of `fastbp.Activation` and `fastbp.Loss`, default none
+        Those of the user's that the network was made with: the file only names them. Nothing that
+        is in a file is run or imported.
 
     Returns
     -------
@@ -351,7 +360,7 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     ------
     FileNotFoundError
     ModelFileError
-        If the file is damaged, or not a model of fastbp.
+        If the file is damaged, or not a model of fastbp, or names a function that is not passed.
 
     Examples
     --------
@@ -362,7 +371,7 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     (3, 2)
     """
     backend = _backend(backend)
-    config, arrays, notes, pair = file.read_model(path)
+    config, arrays, notes, pair = file.read_model(path, choices.own_functions(functions))
     net = from_arrays(config, arrays, backend, pair=pair)
     net.notes = notes
     return net

@@ -71,7 +71,7 @@ class Predictor:
         self._alone = Exclusive("this network")  # for all that writes parameters
         self._sample_shape, self._dtype = config.sizes[:1], self._layout.dtype
         self._raw_shape = self._sample_shape if self._raw else None  # of what is taken as it is
-        self._kind = config.loss, config.output
+        self._kind = config.kind
         self._widths, self._in_domain = (config.sizes[0], config.sizes[-1]), self._kind in DOMAINS
         self._predicts = predicts(*self._kind, config.sizes[-1])
 
