@@ -74,7 +74,7 @@ class _Pair:
         return self._roles[0].call, self._roles[1].call
 
     @property
-    def reference_name(self) -> str:
+    def reference(self) -> str:
         """The name by which files refer to this: the module of the first function, and the name."""
         return f"{_code.plain(self._functions[0]).__module__}:{self.name}"
 
@@ -89,6 +89,9 @@ class _Pair:
         if self.name != _name(None, self._functions[0]):
             shown.append(f"name={self.name!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        return self.name
 
     def __copy__(self) -> "_Pair":
         return self
