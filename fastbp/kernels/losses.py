@@ -1,15 +1,7 @@
 """Losses that are called by their addresses: what a network's plan holds of them is a table.
 
-Its numbers: ROWS and LANES, the addresses of
-
-    rows(setting, rows, n, a, a_row, which, labels, values, labelled, delta, delta_row, losses,
-         hits)
-    lanes(setting, n, m, row, a, targets, labelled, delta, sums)
-
-which do as `ir.losses.output_rows` and `output_lanes` do, but that a holds f(z) and delta f'(z)
-where the table says ACTIVATED, and that a sample without a label is no hit; SETTING, the bits of a
-float64; and for outputs whose side of 1/2 counts SIDE_ROWS and SIDE_LANES, which find those hits.
-Each is compiled when a network first uses it, and its machine code is kept, as that of kernels.
+What such a table holds, see `walk.losses`. Each is compiled when a network first uses it, and its
+machine code is kept, as that of kernels.
 """
 
 import struct
@@ -24,23 +16,9 @@ from .ir.activations import ACTIVATION_CODES
 from .ir.losses import LOSS_CODES, WRITTEN_OUT
 from .ir.memory import bits_of
 from .jit import addressed
+from .walk.losses import lanes_kinds, rows_kinds
 
 _TABLES: dict[tuple[int, ...], np.ndarray] = {}  # which stay where they are
-
-
-def rows_kinds(dtype: Any) -> tuple[Any, ...]:
-    """Return the types of the arguments of `rows`, for a dtype."""
-    n, numbers = types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
-    integers, doubles = types.CPointer(types.int64), types.CPointer(types.float64)
-    targets = integers, integers, numbers, types.boolean
-    return types.float64, n, n, numbers, n, *targets, numbers, n, doubles, doubles
-
-
-def lanes_kinds(dtype: Any) -> tuple[Any, ...]:
-    """Return the types of the arguments of `lanes`."""
-    n, numbers = types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
-    matrices = numbers, numbers, types.boolean, numbers
-    return types.float64, n, n, n, *matrices, types.CPointer(types.float64)
 
 
 @cache
