@@ -96,7 +96,9 @@ def _side_entries(dtype):
     n, numbers = types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
     doubles, (rows, lanes) = types.CPointer(types.float64), _sides()
     which = types.CPointer(n)
-    return rows(n, n, numbers, n, which, numbers, doubles), lanes(n, n, n, numbers, numbers, doubles)
+    return rows(n, n, numbers, n, which, numbers, doubles), lanes(
+        n, n, n, numbers, numbers, doubles
+    )
 
 
 def loss_code(loss, activation, setting, dtype):

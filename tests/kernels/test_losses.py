@@ -163,9 +163,7 @@ def test_saturated_lanes_among_others(kind, dtype, rng, assert_close):
             z[2] = 1000
             for y in targets_of(rng, 5, n, dtype):
                 expected = expected_output(kind, z, y)
-                assert_are(
-                    output_delta(kind, z, y), expected, y, assert_close, f"n {n}"
-                )
+                assert_are(output_delta(kind, z, y), expected, y, assert_close, f"n {n}")
 
 
 @pytest.mark.parametrize("activation", SMALL_LOSSES)

@@ -33,9 +33,7 @@ def output_rows(
             activate_one(code, n, place, place, at(delta, r * delta_row))
     setting = doubles_at(table)[SETTING]
     given = which, labels, values, labelled
-    call_address(
-        table[ROWS], (setting, rows, n, z, z_row, *given, delta, delta_row, losses, hits)
-    )
+    call_address(table[ROWS], (setting, rows, n, z, z_row, *given, delta, delta_row, losses, hits))
     if table[SIDE_ROWS] and not labelled:
         call_address(table[SIDE_ROWS], (rows, n, z, z_row, which, values, hits))
 
