@@ -47,6 +47,8 @@ TERMS = {"quadratic": _quadratic, "absolute": _absolute, "huber": _huber, "quant
 
 
 def by_terms(terms, setting, row):
+    """Sum of the terms of a loss; delta, where f'(z) is, is multiplied by dC/da."""
+
     def body(v, inside, total):
         part, slope = terms(row.load(v), row.target(v, inside), setting)
         row.store_delta(v, inside, row.load_delta(v) * narrowed(slope, row.e.dtype))
