@@ -211,7 +211,7 @@ def test_names():
     assert repr(Activation(leaky, leaky_slope)) == "Activation(leaky, leaky_slope)"
     assert repr(Loss(half_square, rest, "half")) == "Loss(half_square, rest, name='half')"
     assert Activation(leaky, leaky_slope).name == "leaky"
-    assert Activation(leaky, leaky_slope, "mine").reference_name == f"{__name__}:mine"
+    assert Activation(leaky, leaky_slope, "mine").reference == f"{__name__}:mine"
 
 
 def test_pickled_by_reference_and_copied():

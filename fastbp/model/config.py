@@ -17,7 +17,7 @@ OUTPUT, HIDDEN, LOSSES = choices.OUTPUT, choices.HIDDEN, choices.LOSSES
 outputs = choices.outputs
 
 # What files do not say of networks without it.
-_LATER = {"scale": None, "dropout": 0.0}
+LATER = {"scale": None, "dropout": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,13 @@ class Config:
     @property
     def setting(self) -> float | None:
         """What the loss is told, see `reference.SETTINGS`; None where it is as by default."""
-        known = isinstance(self.loss, str) or choices.is_own(self.loss)
-        return None if known else float(self.loss.setting)
+        return choices.setting(self.loss)
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """The functions of the user's: each once, the activations first."""
+        found = (f for f in (*self.hidden, self.output, self.loss) if choices.is_own(f))
+        return tuple(dict.fromkeys(found))
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -101,7 +106,7 @@ class Config:
     def in_file(self) -> dict[str, Any]:
         """Return the arguments as files keep them: of what is not used as older ones did."""
         found = choices.in_file(self.as_dict())
-        return {k: v for k, v in found.items() if k not in _LATER or v != _LATER[k]}
+        return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""
