@@ -20,7 +20,7 @@ from ..datasets.columns import CLASSIFICATION, REGRESSION
 from ..history import History
 from ..network import Network
 from ..plots import metrics
-from . import defaults
+from . import defaults, values
 from .defaults import IMAGES, TABLE
 
 # So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
@@ -78,19 +78,34 @@ def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Netw
         if args.loss == "cross-entropy":
             advice = f"leave out --loss, or pass --task {CLASSIFICATION}"
             raise ValueError(f"--loss cross-entropy is for classes; for a regression {advice}")
-        output = "identity" if args.loss == "quadratic" else None
+        output = None if args.loss == "poisson" else "identity"
     n_out = 1 if regression else int(max(data.y_train.max(), data.y_test.max())) + 1
     scale: dict[str, Any] = {"input_scale": input_scale}
     if kind(data) == TABLE:
         scale = {"scale": "standard"}
     net = Network(
         [data.X_train.shape[1], *args.hidden, n_out], activation=args.activation, output=output,
-        loss=args.loss, bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
-        seed=args.seed, **scale,
+        loss=loss(args), bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
+        seed=args.seed, dropout=args.dropout, **scale,
     )  # fmt: skip
     known = {} if regression else {"classes": list(range(n_out))}
     net.notes = {**known, **data.notes}
     return net
+
+
+def loss(args: Namespace) -> Any:
+    """Return the loss that the options name, with its setting if it has one."""
+    chosen = values.loss(args.loss)
+    settings = list(chosen.settings.values())
+    if args.label_smoothing:
+        if chosen.name != "cross-entropy":
+            raise ValueError(f"--label-smoothing is of --loss cross-entropy; --loss is {chosen}")
+        settings = [args.label_smoothing]
+    if not settings:
+        return chosen.name
+    from .. import losses
+
+    return losses.KINDS[chosen.name](settings[0])
 
 
 def _check_digits(data: datasets.Dataset, dtype: str) -> None:
