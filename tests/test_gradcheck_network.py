@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cases import OUTPUTS, crossed
-from fastbp import Network, gradcheck
+from fastbp import Network, gradcheck, losses
 
 
 @pytest.fixture
@@ -129,6 +129,42 @@ def test_kinks_nearer_than_any_step_are_decided(loss, backend, rng, spoil):
 
     spoil(change)
     assert gradcheck(net, X, y).verdict == "NOT ok"
+
+
+PIECES = [
+    ("leaky_relu", "quadratic", "identity"), ("elu", "quadratic", "elu"),
+    ("relu", "quadratic", "relu"), ("gelu", "absolute", "identity"), ("relu", "absolute", "silu"),
+    ("tanh", losses.Quantile(0.8), "leaky_relu"), ("silu", losses.Huber(0.5), "identity"),
+    (["relu", "leaky_relu", "elu", "gelu", "tanh"], "huber", "softplus"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "loss", "output"), PIECES)
+def test_all_that_is_made_of_pieces_is_held_on_its_side(activation, loss, output, rng, spoil):
+    """So near to kinks that a step in any weight crosses some of them."""
+    net = Network(SMALL, activation, output, loss, init=0.05, backend="numpy", seed=0)
+    for b in net.biases:  # else, where all below are 0, so is what is above them
+        b[...] = 1e-6 * rng.standard_normal(b.shape)
+    X = rng.standard_normal((3, 6))
+    near = net.feedforward(X).astype(np.float64) + 1e-7 * rng.standard_normal((3, 4))
+    y = near + (0.5 if isinstance(loss, losses.Huber) else 1.0 * (loss == "huber"))
+    report = gradcheck(net, X, y)
+    assert report.verdict == "ok", report
+
+    def change(gradient):
+        for b in gradient.biases:
+            b[np.abs(b).argmax()] *= 1 + 1e-5
+
+    spoil(change)
+    assert gradcheck(net, X, y).verdict == "NOT ok"
+
+
+@pytest.mark.parametrize("loss", ["absolute", "quantile"])
+def test_a_loss_at_its_kink_is_undecided(loss):
+    net = Network([3, 2], loss=loss, init=0.5, seed=0, dtype="float64", backend="numpy")
+    X = np.eye(3)
+    report = gradcheck(net, X, net.feedforward(X))
+    assert (report.ok, report.verdict) == (True, "undecided at a kink")
 
 
 @pytest.mark.slow
