@@ -5,11 +5,13 @@ object of `fastbp.losses`; or a function of the user's, a `fastbp.Activation` or
 Where a word has to do for such a function, it is "own", which is no name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import reference
 from .._support import checks
+from .._support.texts import said
+from ..errors import ModelFileError
 
 # The names that users may give.
 OUTPUT = tuple(reference.ACTIVATIONS)
@@ -96,7 +98,75 @@ def called(function: Any) -> str:
     if is_own(function):
         return str(function)
     name = reference.SETTINGS[function.name][0].replace("_", " ")
-    return f"{function.name}, {name} {function.setting:g}"
+    return f"{function.name} ({name} {function.setting:g})"
+
+
+def for_each(value: Any, count: int) -> tuple[Any, ...]:
+    """Return what holds for each of the hidden layers."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,) * count
+
+
+def by_layer(config: Mapping[str, Any]) -> list[str]:
+    """Return in words the activation of each layer above the inputs, and its dropout."""
+    count = len(config["sizes"]) - 2
+    parts = for_each(config["activation"], count), for_each(config["dropout"], count)
+    words = [called(f) + f", dropout {p:g}" * (p > 0) for f, p in zip(*parts, strict=True)]
+    return [*words, called(config["output"])]
+
+
+def in_file(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `Network` as JSON can hold them: functions by their references."""
+    return {
+        name: list(map(_in_file, value)) if isinstance(value, (list, tuple)) else _in_file(value)
+        for name, value in config.items()
+    }
+
+
+def _in_file(value: Any) -> Any:
+    if is_own(value):
+        return {"function": value.reference}
+    return value.in_file() if hasattr(value, "in_file") else value
+
+
+def from_file(config: Mapping[str, Any], functions: Sequence[Any]) -> dict[str, Any]:
+    """Return the arguments that `in_file` described, with the functions that it only named."""
+    found = dict(config)
+    for name in ("activation", "output", "loss"):
+        value, method = found.get(name), "terms" if name == "loss" else "prime"
+        several = value if isinstance(value, list) else [value]
+        taken = [_from_file(one, method, functions) for one in several]
+        found |= {name: taken if isinstance(value, list) else taken[0]} if name in found else {}
+    return found
+
+
+def _from_file(value: Any, method: str, functions: Sequence[Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "function" not in value:
+        from ..losses import from_file
+
+        return from_file(value)
+    for one in functions:
+        if hasattr(one, method) and one.reference == value["function"]:
+            return one
+    name, maker = said(repr(value["function"]), 80), _ADVICE[method]
+    raise ModelFileError(
+        f"it takes the function {name}, which a file only names: pass it, a {maker}, as in "
+        "fastbp.load(path, functions=[...])"
+    )
+
+
+def own_functions(functions: Any) -> tuple[Any, ...]:
+    """Return the functions that somebody hands over for a file."""
+    try:
+        found = tuple(functions)
+    except TypeError:
+        raise TypeError(f"functions must be a sequence; got {functions!r}") from None
+    for one in found:
+        if isinstance(one, type) or not is_own(one):
+            wanted = f"{_ADVICE['prime']} or {_ADVICE['terms']}"
+            raise TypeError(f"functions must hold objects made by {wanted}; got {one!r}")
+    return found
 
 
 def _function(name: str, value: Any, allowed: Sequence[str], method: str) -> Any:

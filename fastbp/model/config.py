@@ -16,6 +16,9 @@ from . import choices, scaling
 OUTPUT, HIDDEN, LOSSES = choices.OUTPUT, choices.HIDDEN, choices.LOSSES
 outputs = choices.outputs
 
+# What files do not say of networks without it.
+_LATER = {"scale": None, "dropout": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -67,12 +70,12 @@ class Config:
     @property
     def hidden(self) -> tuple[Any, ...]:
         """The activation of each hidden layer, a name or an `Activation`."""
-        return self._of_each(self.activation)
+        return choices.for_each(self.activation, len(self.sizes) - 2)
 
     @property
     def rates(self) -> tuple[float, ...]:
         """The share of neurons dropped from each hidden layer; empty without dropout."""
-        return self._of_each(self.dropout) if self.dropout else ()
+        return choices.for_each(self.dropout, len(self.sizes) - 2) if self.dropout else ()
 
     @property
     def loss_name(self) -> str:
@@ -90,17 +93,15 @@ class Config:
         """The names of loss and output, "own" for one of the user's."""
         return choices.kind(self.loss, self.output)
 
-    def _of_each(self, value: Any) -> tuple[Any, ...]:
-        return value if isinstance(value, tuple) else (value,) * (len(self.sizes) - 2)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of `Network`, with lists for tuples."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
 
     def in_file(self) -> dict[str, Any]:
-        """Return the arguments as files keep them: of networks without scale as older ones did."""
-        return {k: v for k, v in self.as_dict().items() if k != "scale" or v is not None}
+        """Return the arguments as files keep them: of what is not used as older ones did."""
+        found = choices.in_file(self.as_dict())
+        return {k: v for k, v in found.items() if k not in _LATER or v != _LATER[k]}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""

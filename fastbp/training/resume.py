@@ -132,14 +132,14 @@ class KeptInFile:
         for name in NAMES:
             arrays[f"history.{name}"] = np.array(getattr(history, name)[: start.done], np.float64)
         arrays |= state.numbered(start.states, "states.")
-        arrays |= model_file.scaling_arrays(scaling := self._loop.source.scaling)
+        arrays |= model_file.scaling_arrays(self._loop.source.scaling)
         config = {
             "facts": self._facts, "rng": start.rng, "done": start.done,
             "position": snapshot.position, "seconds": snapshot.seconds,
             "stopped": str(start.stopped or ""),
         }  # fmt: skip
         recipe = self._loop.recipe
-        version = model_file.FORMAT_VERSION if scaling is None else model_file.SCALED
+        version = model_file.version_of(self._loop.learner.config)
         model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING, version)
         self._next = time.monotonic() + recipe.checkpoint_every
 
@@ -156,6 +156,7 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         wanted.pop("ranks", None)
     if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
         found["optimizer"] = _options(PLAIN) | rule
+    found, wanted = _by_name(found), _by_name(wanted)
     for name in sorted(found | wanted, key=lambda name: name in DATA):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
@@ -167,6 +168,14 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         return _snapshot(arrays, config, loop), _history(arrays, config)
     except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r:.300}") from error
+
+
+def _by_name(facts: Facts) -> Facts:
+    """Return facts with those of the network one by one, so that what differs can be named."""
+    if not isinstance(network := facts.get("network"), dict):
+        return facts
+    rest = {name: fact for name, fact in facts.items() if name != "network"}
+    return rest | {f"network {name}": fact for name, fact in network.items()}
 
 
 def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:
