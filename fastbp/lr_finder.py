@@ -117,7 +117,7 @@ def find_learning_rate(
     for rate, order in zip(rates, _orders(twin.rng, n, batch_size), strict=False):
         least = _least(net, targets[order])
         if not losses:
-            before = twin.loss(rows[order], targets[order]) - least
+            before = _before(twin, rows[order], targets[order], batch_size) - least
         try:
             history = twin.fit(
                 rows[order], targets[order], epochs=1, batch_size=batch_size,
@@ -142,6 +142,18 @@ def _twin(net: Network, X: Any) -> Network:
         twin.rng = copy.deepcopy(net.rng)
     columns.compared.add(twin)  # the training to come does
     return twin
+
+
+def _before(net: Network, X: Any, y: np.ndarray, batch_size: int) -> float:
+    """Return the mean loss of samples as a training sees it that has not begun to learn."""
+    if not net.config["dropout"]:
+        return net.loss(X, y)
+    # With neurons left out it is another: of a trained network so much larger that it does not
+    # fall below the one without. At this rate steps are lost in rounding.
+    return net.fit(
+        X, y, epochs=1, batch_size=batch_size, learning_rate=float(np.finfo(net.dtype).tiny),
+        shuffle=False,
+    ).loss[0]  # fmt: skip
 
 
 def _least(net: Network, y: np.ndarray) -> float:
