@@ -231,7 +231,7 @@ def test_all_commands_know_layers_losses_and_dropout(run, folder):
     given = "--hidden 6,5 --activation gelu,leaky_relu --dropout 0.25,0 --label-smoothing 0.1"
     code, out, err = run("train", *QUICKLY, *given.split())
     assert code == 0, err
-    words = "64-6-5-10, gelu, leaky_relu, cross-entropy, label smoothing 0.1, dropout 0.25, 0; sgd"
+    words = "gelu, leaky_relu, cross-entropy (label smoothing 0.1), dropout 0.25, 0; sgd"
     assert words in out.splitlines()[0]
     trained = run("evaluate", MODEL, "--json")[1]
     code, out, _ = run("info", MODEL)
@@ -246,7 +246,7 @@ def test_all_commands_know_layers_losses_and_dropout(run, folder):
         assert run("plot", kind, MODEL)[0] == 0, kind
     assert run("report", MODEL)[0] == 0
     page = (folder / REPORT).read_text("utf-8")
-    for cell in ("gelu, leaky_relu", "cross-entropy, label smoothing 0.1", "0.25, 0"):
+    for cell in ("gelu, leaky_relu", "cross-entropy (label smoothing 0.1)", "0.25, 0"):
         assert f"<td>{cell}</td>" in page
     os.remove(MODEL)
     command = json.loads(trained)  # the notes' command trains the same model again

@@ -84,7 +84,7 @@ def _train(
         go_on = f"to continue, run it again with --resume {args.checkpoint}"
         stop.add_note(go_on if saved else nothing)
         raise
-    unit.restore(net)
+    net = unit.restore(net)
     trained = start, history, norms, len(X)
     result: Result = ranks.call_first(lambda: _saved(args, data, net, *trained))
     return result
