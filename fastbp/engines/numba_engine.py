@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import kernels
 from .._support.checks import NO_LABELS, is_sparse
-from ..kernels import machine
-from ..kernels.ir.activations import ACTIVATION_CODES
+from ..kernels import functions, machine
+from ..kernels.ir.activations import ACTIVATION_CODES, SOFTMAX
 from ..kernels.ir.losses import LOSS_CODES
 from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
@@ -77,9 +77,19 @@ class NumbaEngine:
             sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
-            activations=[0, *(ACTIVATION_CODES[name] for name in model.activations)],
+            **self._functions(narrow),
         )  # fmt: skip
         return Workspace(plan, places.size, model.scale, self.dtype)
+
+    def _functions(self, narrow: bool) -> dict[str, Any]:
+        """Return the plan's codes and addresses of functions."""
+        layers = self.model.activations
+        codes = [0, *(functions.activation_code(layer, self.dtype) for layer in layers)]
+        kept = [code > SOFTMAX for code in codes[:-1]] + [False]
+        return {
+            "activations": codes, "kept": kept, "threshold": [0] * len(codes), "drop": 0,
+            "times": functions.times(self.dtype, narrow) if any(kept) else 0,
+        }  # fmt: skip
 
     @cached_property
     def _workspace(self) -> Workspace:  # for calls with lanes over the neurons

@@ -11,11 +11,11 @@ import math
 
 import numpy as np
 
-from .ir.losses import apply_output
 from .ir.memory import at, doubles_at, pointer, pointers
 from .jit import by_type, inner, kernel
 from .machine import ENTRY_GROUP, TILE_ROWS
 from .walk import first, narrow, records, upper
+from .walk.activations import apply_output
 from .walk.batch import learn_upper, output, sum_of, targets_from, weighted_shares
 from .walk.first_sparse import forward_row
 from .walk.records import (
@@ -149,7 +149,7 @@ def _forward_chunk(data, job, m, begun):
     fine = True
     for r in range(m):
         fine &= math.isfinite(z[r * plan.strides[1]])
-    upper.forward_rest(job, NUM(0), m, NUM(0))
+    upper.predict_rest(job, m)
     return fine
 
 

@@ -173,6 +173,8 @@ EDITS = {
     "epochs.py": ("turn = -rate * share_of_each", "turn = rate * share_of_each", "fit"),
     "inference.py": ("grads, 1.0 / n, work", "grads, 2.0 / n, work", "narrow gradient"),
     "ir/activations.py": ('z.where("<", 0.0, 0.0, z)', 'z.where("<", 0.0, 1.0, z)', "relu"),
+    "functions.py": ("emit(n, z, a, slope)", "emit(n, z, slope, a)", "leaky"),
+    "ir/linear_units.py": ("LEAK = 0.01", "LEAK = 0.02", "leaky"),
     "ir/atomics.py": (
         'return e.builder.load_atomic(e.at(counters, slot), "acquire", 8)',
         "return ir.IntType(64)(1)",
@@ -215,6 +217,7 @@ EDITS = {
     ),
     "ir/transpose.py": ("rows[i], rows[i | s], high)", "rows[i], rows[i | s], low)", "delta"),
     "ir/vectors.py": ('_operator("fdiv")', '_operator("fmul")', "sigmoid"),
+    "walk/activations.py": ("E_ONE], (n, z, a, slope)", "E_ONE], (n - 1, z, a, slope)", "leaky"),
     "walk/batch.py": ("loss, hits = 0.0, 0.0", "loss, hits = 1.0, 0.0", "loss"),
     "walk/first.py": (
         "put(row, i, sample[i])",

@@ -19,10 +19,14 @@ def field(table, number, l):
     numbers = (
         p.last, p.loss, p.bias, p.chunk, p.blocks, p.lists, p.packed, p.packed_above,
         p.thread_scratch, p.thread_sums, p.whole, p.row, p.z, p.turn, p.columns_delta, p.local,
+        p.times, p.drop,
     )  # fmt: skip
     if number < len(numbers):
         return numbers[number]
-    arrays = (p.sizes, p.strides, p.widths, p.w, p.b, p.a, p.delta, p.transposed, p.activations)
+    arrays = (
+        p.sizes, p.strides, p.widths, p.w, p.b, p.a, p.delta, p.transposed, p.activations, p.kept,
+        p.threshold,
+    )  # fmt: skip
     return arrays[number - len(numbers)][l]
 
 

@@ -57,6 +57,11 @@ def narrow_gradient():
     return net._engine.gradient(net.params, rows, targets, path="narrow")[0]
 
 
+def leaky():
+    bent = Network([5, 4, 3], "leaky_relu", loss="cross-entropy", seed=0)
+    return bent._engine.gradient(bent.params, rows, targets, path="dense")[0]
+
+
 def part():
     with net._engine.trainer(net.params, rows, targets, 4, path="dense", shared=True) as trainer:
         trainer.part(np.arange(8), 0, 4, 0.25)
@@ -80,6 +85,7 @@ CALLS = {
     "lists": rule_on_sparse_rows,
     "denormals": lambda: rule_on_sparse_rows(np.finfo(np.float32).tiny),
     "narrow gradient": narrow_gradient,
+    "leaky": leaky,
 }
 
 

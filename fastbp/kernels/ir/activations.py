@@ -141,7 +141,7 @@ ACTIVATION_NAMES = ("sigmoid", "tanh", "relu", "identity", "exp", "softmax")
 ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATION_NAMES)}
 
 
-def _map_row(e, n, formula, sources, target):
+def map_row(e, n, formula, sources, target):
     """Emit `target[j] = formula(source[j], ...)` for j < n; nothing beyond is read or written."""
     # FORMULA_VECTORS vectors are taken at once as far as they are whole. The rest is masked.
     b = e.builder
@@ -173,12 +173,12 @@ def _map_row(e, n, formula, sources, target):
 
 
 def _map_rows(e, formulas, code, rows, n, sources, target):
-    """Emit `_map_row` for each row of matrices, given as (place, stride), by the code's formula."""
+    """Emit `map_row` for each row of matrices, given as (place, stride), by the code's formula."""
 
     def case(formula):
         with e.over(rows) as r:
             *places, last = (e.row(place, r, stride) for place, stride in (*sources, target))
-            _map_row(e, n, formula, places, last)
+            map_row(e, n, formula, places, last)
 
     e.switch(code, {number: partial(case, f) for number, f in enumerate(formulas)})
 
@@ -192,26 +192,35 @@ def activate(e, code, rows, n, z, z_row, out, out_row):
 @emitted(apart=True)
 def activate_one(e, code, n, z, a, slope):
     """a = f(z), slope = f'(z), for one sample, in whole vectors: both are zero from n on."""
+
     # z, a, slope: (n,), in rows of whole vectors; a may be z. The next layer waits for a: what is
     # stored under a mask has to reach the cache before it can be loaded again.
+    def case(formula, derivative):
+        def both(z):
+            found = formula(z)
+            return found, derivative(found)
+
+        map_one(e, n, both, z, a, slope)
+
+    e.switch(code, {number: partial(case, *pair) for number, pair in enumerate(FORMULAS)})
+
+
+def map_one(e, n, both, z, a, slope):
+    """Emit `a[j], slope[j] = both(z[j])` in whole vectors: both are zero from n on."""
     b = e.builder
     vectors = b.sdiv(b.add(n, I64(e.lanes - 1)), I64(e.lanes))
     pairs = b.sdiv(vectors, I64(2))
 
-    def case(formula, derivative):
-        def some(i, vectors):
-            j = b.mul(i, I64(e.lanes * vectors))
-            inside = e.first_lanes(b.sub(n, j), vectors)
-            found = formula(e.load(e.at(z, j), vectors))
-            e.store(e.at(a, j), found.keep(inside, 0.0), vectors)
-            e.store(e.at(slope, j), derivative(found).keep(inside, 0.0), vectors)
+    def some(i, vectors):
+        j = b.mul(i, I64(e.lanes * vectors))
+        inside = e.first_lanes(b.sub(n, j), vectors)
+        for place, found in zip((a, slope), both(e.load(e.at(z, j), vectors)), strict=True):
+            e.store(e.at(place, j), found.keep(inside, 0.0), vectors)
 
-        with e.over(pairs) as i:
-            some(i, 2)
-        with e.over(vectors, 1, b.mul(pairs, I64(2))) as i:
-            some(i, 1)
-
-    e.switch(code, {number: partial(case, *pair) for number, pair in enumerate(FORMULAS)})
+    with e.over(pairs) as i:
+        some(i, 2)
+    with e.over(vectors, 1, b.mul(pairs, I64(2))) as i:
+        some(i, 1)
 
 
 @emitted(apart=True)

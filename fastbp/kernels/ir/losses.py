@@ -8,8 +8,7 @@ whatever the dtype. All is done vector by vector; scalar loops took 60 to 100 ns
 from contextlib import contextmanager
 from functools import partial
 
-from ..jit import inner
-from .activations import EXP, FORMULAS, SIGMOID, SOFTMAX, activate, exponential
+from .activations import EXP, FORMULAS, SIGMOID, SOFTMAX, exponential
 from .samples import DOUBLE, SampleLanes, SampleRow, double
 from .vectors import I64, Vec, emitted
 
@@ -249,12 +248,3 @@ def softmax_rows(e, rows, n, z, z_row):
     with e.over(rows) as r:
         row = SampleRow(e, n, e.row(z, r, z_row))
         _softmax(row, _largest(row))
-
-
-@inner
-def apply_output(code, rows, n, z, z_row):
-    """Replace z, (rows, n), by the output's activation."""
-    if code == SOFTMAX:
-        softmax_rows(rows, n, z, z_row)
-    else:
-        activate(code, rows, n, z, z_row, z, z_row)

@@ -371,6 +371,28 @@ def add_by_steps(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_r
     t.panels(width, panel, most, most if machine.HALF_TAILS else 0)
 
 
+def _gemm_times(shape):
+    # C = (A B) * C, element by element. A: (rows, depth); B: (depth, width); C: (rows, width).
+
+    def gemm_times(e, rows, width, depth, a, a_row, b, b_row, c, c_row):
+        t = Tile(e, a, a_row, b, b_row, c, c_row, None)
+
+        def finish(i, v, totals):
+            for r, total in enumerate(totals):
+                n = e.builder.add(i, I64(r))
+                places = e.beside(e.at(e.row(c, n, c_row), v), len(total))
+                t.store(n, v, [[x * e.load(p) for x, p in zip(total, places, strict=True)]])
+
+        t.finish = finish
+        _emit_tiles(t, "store", rows, width, depth, shape)
+
+    return emitted()(gemm_times)
+
+
+gemm_times = _gemm_times(_FORWARD)  # lanes over neurons
+gemm_times_lanes = _gemm_times(_LANES)  # lanes over the batch
+
+
 def _hidden(case):
     """Return `case` of activation and slope, by the codes of hidden layers but IDENTITY."""
     return {code: partial(case, *FORMULAS[code]) for code in range(EXP) if code != IDENTITY}

@@ -129,7 +129,7 @@ def learn_upper(job, batch):
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     r0, r1 = share(m, SAMPLES_UNIT, job.upper.thread, job.upper.size)
     if r0 < r1:
-        upper.forward_rest(job, r0, r1, batch.turn)
+        upper.forward_rest(job, batch, r0, r1)
         output(plan, job.targets, batch, r0, r1, work)
         upper.backward(job, r0, r1)
     if job.upper.size > 1:
@@ -171,7 +171,7 @@ def _learn_one(data, job, batch, slot, fresh):
     plan, work = job.plan, job.work
     first_sparse.learn_one(data, job, batch, slot, fresh)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
-    upper.forward_one(job, slot)
+    upper.forward_one(job, batch)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
     loss, hits = work.sums[TOTALS], work.sums[TOTALS + plan.chunk]
     if not may_go_on(asked, loss, hits, 1.0, work, job.upper):

@@ -19,8 +19,22 @@ from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_sloped
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner, unit
 from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT
+from .activations import activate_one
 from .batch import may_go_on
-from .records import FORWARD, ONE, SCALE, TOTALS, VALUE, add_scaled, count, fill, reset, size_of
+from .products import multiply_slopes
+from .records import (
+    FORWARD,
+    ONE,
+    SCALE,
+    TOTALS,
+    VALUE,
+    Matrix,
+    add_scaled,
+    count,
+    fill,
+    reset,
+    size_of,
+)  # fmt: skip
 from .team import asked_to_stop, barrier, meet, next_number, restart_numbers, share, stop
 
 
@@ -68,7 +82,17 @@ def _load_targets(plan, targets, which, m, scratch):
 
 
 @inner
-def _forward(plan, params, width, scratch):
+def _activate_and_keep(plan, which, m, l, s, width, scratch):
+    """Activations of layer l, neuron by neuron, for the samples s to s + width of m."""
+    # Slopes go where deltas will be.
+    for i in range(plan.sizes[l]):
+        place = i * plan.chunk + s
+        a, slope = at(scratch, plan.a[l] + place), at(scratch, plan.delta[l] + place)
+        activate_one(plan.activations[l], width, a, a, slope)
+
+
+@inner
+def _forward(plan, params, which, m, width, scratch):
     row, block = plan.chunk, NARROW_BLOCK * vector_lanes(params)
     for l in range(1, plan.last + 1):
         below, n = at(scratch, plan.a[l - 1]), plan.sizes[l - 1]
@@ -79,7 +103,11 @@ def _forward(plan, params, width, scratch):
                 plan.sizes[l], some, n, at(params, plan.w[l]), plan.strides[l], None, None,
                 at(below, s), row, a, row, at(params, plan.b[l]),
             )  # fmt: skip
-            if l < plan.last:  # what the first cache level still holds
+            if l == plan.last:
+                continue
+            if plan.kept[l]:  # what the first cache level still holds
+                _activate_and_keep(plan, which, m, l, s, some, scratch)
+            else:
                 activate(plan.activations[l], plan.sizes[l], some, a, row, a, row)
 
 
@@ -87,6 +115,13 @@ def _forward(plan, params, width, scratch):
 def _backward(plan, params, width, scratch):
     row = plan.chunk
     for l in range(plan.last, 1, -1):
+        if plan.kept[l - 1]:
+            w = Matrix(at(params, plan.w[l]), plan.strides[l])
+            deltas = Matrix(at(scratch, plan.delta[l]), row)
+            below = Matrix(at(scratch, plan.delta[l - 1]), row)
+            n, n_below = plan.sizes[l], plan.sizes[l - 1]
+            multiply_slopes(plan.times, n_below, width, n, w, deltas, below)
+            continue
         gemm_sloped(
             plan.activations[l - 1], plan.sizes[l - 1], width, plan.sizes[l],
             at(params, plan.w[l]), plan.strides[l], at(scratch, plan.delta[l]), row,
@@ -113,7 +148,7 @@ def forward_and_backward(job, which, m, scratch, sums):
     lanes, last = vector_lanes(params), plan.last
     width = (m + lanes - 1) // lanes * lanes
     _load_targets(plan, targets, which, m, scratch)
-    _forward(plan, params, width, scratch)
+    _forward(plan, params, which, m, width, scratch)
     fill(sums, 0, 2, 0)
     output_lanes(
         plan.loss, plan.activations[last], plan.sizes[last], m, plan.chunk,

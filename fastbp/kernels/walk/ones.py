@@ -67,8 +67,8 @@ def _learn_one(job, batch, j):
     plan, work = job.plan, job.work
     _gather(job, j, batch.turn)
     if plan.last > 1:
-        upper.activate_one_at(job, NUM(1), j)
-        upper.forward_above_one(job, j)
+        upper.activate_one_at(job, batch, NUM(1), j)
+        upper.forward_above_one(job, batch, j)
     output(plan, job.targets, batch, j, j + 1, work)
     loss, hits = work.sums[TOTALS + j], work.sums[TOTALS + plan.chunk + j]
     if not may_go_on(False, loss, hits, 1.0, work, job.upper):

@@ -46,6 +46,10 @@ class Plan(NamedTuple):
     turn: int
     columns_delta: int
     local: int  # where its copy of the parameters starts; 0 where they stay as stored
+    # Addresses of functions, 0 where no layer needs them: the product that multiplies slopes, and
+    # what drops activations.
+    times: int
+    drop: int
     sizes: Sequence[int]  # neurons per layer, the inputs being layer 0
     strides: Sequence[int]  # length of a layer's rows in storage
     widths: Sequence[int]  # the part of a row that tiles compute: whole vectors
@@ -54,10 +58,14 @@ class Plan(NamedTuple):
     a: Sequence[int]  # where its activations start in the scratch
     delta: Sequence[int]  # where its deltas start
     transposed: Sequence[int]  # where its transposed weights start; `narrow`: the last's targets
-    activations: Sequence[int]  # codes
+    activations: Sequence[int]  # codes, see `walk.activations`
+    # Whether a layer keeps its slopes from the forward pass on, where its deltas will be: where
+    # they do not follow from the activations.
+    kept: Sequence[int]
+    threshold: Sequence[int]  # of a layer's random bits, below which an activation is dropped
 
 
-NUMBERS = 16  # the fields before the first array
+NUMBERS = 18  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:

@@ -4,14 +4,22 @@ Threads share out samples in forward and delta, and rows of W in the update; or 
 (see `stores`). The first layer's z come from the columns of all threads, and deltas go there.
 """
 
-from ..ir.activations import activate, activate_one, scale_by_slope
+from ..ir.activations import scale_by_slope
 from ..ir.memory import add_row, at, put, vector_lanes
 from ..ir.single import delta_and_update, delta_and_update_one, multiply_one
 from ..ir.tiles import pack
 from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT, TURNED
-from .products import add_packed, add_product, multiply, multiply_bias, packed_at
+from .activations import activate, activate_one
+from .products import (
+    add_packed,
+    add_product,
+    multiply,
+    multiply_bias,
+    multiply_slopes,
+    packed_at,
+)  # fmt: skip
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
 from .stores import columns, columns_of
 from .team import share
@@ -25,17 +33,47 @@ def _rows(work, first, row):
 
 
 @inner
+def _weighted_inputs(job, l, thread, turn):
+    """Return a thread's columns of layer l: the first, how many, and where their z are."""
+    # Those of the first layer lie with their owners, of others the only thread has all.
+    plan = job.plan
+    v, n, z = NUM(0), plan.sizes[l], Matrix(at(job.work.scratch, plan.a[l]), plan.strides[l])
+    if l == 1:
+        c = columns_of(job, thread, turn)
+        v, n, z = c.first, min(c.width, n - c.first), Matrix(c.z, c.row)
+    return v, n, z
+
+
+@inner
 def _activate(job, l, r0, r1, turn):
     """Activations of layer l; those of the first are gathered from the columns of all threads."""
+    plan = job.plan
+    row = plan.strides[l]
+    a = at(job.work.scratch, plan.a[l] + r0 * row)
+    for thread in range(job.team.size if l == 1 else 1):
+        v, n, z = _weighted_inputs(job, l, thread, turn)
+        activate(plan.activations[l], r1 - r0, n, at(z.start, r0 * z.row), z.row, at(a, v), row)
+
+
+@inner
+def _activate_and_keep(job, batch, l, r0, r1):
+    """Do as `_activate` does, sample by sample; slopes go where deltas will be."""
     plan, scratch = job.plan, job.work.scratch
     row = plan.strides[l]
-    a = at(scratch, plan.a[l] + r0 * row)
+    first, last = _owners(job, l)
     for thread in range(job.team.size if l == 1 else 1):
-        v, n, z, z_row = NUM(0), plan.sizes[l], a, row
-        if l == 1:
-            c = columns_of(job, thread, turn)
-            v, n, z, z_row = c.first, min(c.width, n - c.first), at(c.z, r0 * c.row), c.row
-        activate(plan.activations[l], r1 - r0, n, z, z_row, at(a, v), row)
+        v, n, z = _weighted_inputs(job, l, thread, batch.turn)
+        a = at(scratch, plan.a[l] + v)
+        # Slopes of columns that others learn from go where nobody looks for them.
+        slope = Matrix(at(scratch, plan.delta[l] + v), row)
+        if l == 1 and first <= thread and thread < last:
+            c = columns_of(job, thread, NUM(0))
+            slope = Matrix(c.delta, c.row)
+        for r in range(r0, r1):
+            activate_one(
+                plan.activations[l], n, at(z.start, r * z.row), at(a, r * row),
+                at(slope.start, r * slope.row),
+            )  # fmt: skip
 
 
 @inner
@@ -71,14 +109,25 @@ def _hand_out(job, r0, r1):
 
 
 @inner
-def forward_rest(job, r0, r1, turn):
+def forward_rest(job, batch, r0, r1):
     """Forward pass from the first layer's z up to the output's z, of samples r0 <= r < r1."""
     plan = job.plan
     if plan.last == 1 and job.team.size > 1:
-        _gather(job, r0, r1, turn)
+        _gather(job, r0, r1, batch.turn)
     for l in range(1, plan.last):
-        _activate(job, l, r0, r1, turn)
+        if plan.kept[l]:
+            _activate_and_keep(job, batch, l, r0, r1)
+        else:
+            _activate(job, l, r0, r1, batch.turn)
         _multiply(job, l, r0, r1)
+
+
+@inner
+def predict_rest(job, m):
+    """Do as `forward_rest` does for m samples that are not learnt: no slopes are kept."""
+    for l in range(1, job.plan.last):
+        _activate(job, l, NUM(0), m, NUM(0))
+        _multiply(job, l, NUM(0), m)
 
 
 @inner
@@ -95,7 +144,7 @@ def _multiply(job, l, r0, r1):
 
 
 @inner
-def activate_one_at(job, l, r):
+def activate_one_at(job, batch, l, r):
     """Activations of layer l for sample r; its slopes go where its deltas will be."""
     plan, scratch = job.plan, job.work.scratch
     row = r * plan.strides[l]
@@ -104,34 +153,34 @@ def activate_one_at(job, l, r):
 
 
 @inner
-def _activate_columns_one(job, turn):
+def _activate_columns_one(job, batch):
     """Do as `activate_one_at` does for a sample whose z lie in the columns of all threads."""
     plan, scratch = job.plan, job.work.scratch
     a, slope = at(scratch, plan.a[1]), at(scratch, plan.delta[1])
     for thread in range(job.team.size):
-        c = columns_of(job, thread, turn)
+        c = columns_of(job, thread, batch.turn)
         v, n = c.first, min(c.width, plan.sizes[1] - c.first)
         activate_one(plan.activations[1], n, c.z, at(a, v), at(slope, v))
 
 
 @inner
-def forward_one(job, turn):
+def forward_one(job, batch):
     """Do as `forward_rest` does for one sample."""
     if job.plan.last > 1:
-        _activate_columns_one(job, turn)
+        _activate_columns_one(job, batch)
     elif job.team.size > 1:
-        _gather(job, NUM(0), NUM(1), turn)
-    forward_above_one(job, NUM(0))
+        _gather(job, NUM(0), NUM(1), batch.turn)
+    forward_above_one(job, batch, NUM(0))
 
 
 @inner
-def forward_above_one(job, r):
+def forward_above_one(job, batch, r):
     """Forward pass of sample r from the first layer's activations up to the output's z."""
     # Slopes are made as soon as they can be: nothing waits for them, and where deltas are summed up
     # they are at hand. With whole vectors it gave 10 % of 784-30-10 (Zen 4).
     for l in range(1, job.plan.last):
         if l > 1:
-            activate_one_at(job, l, r)
+            activate_one_at(job, batch, l, r)
         if _is_turned(job.plan, l + 1):
             _multiply_one(job, l, r)
         else:
@@ -195,11 +244,12 @@ def backward(job, r0, r1):
                 c = columns_of(job, thread, NUM(0))
                 v, width, out, out_row = c.first, c.width, c.delta, c.row
             delta = Matrix(at(out, r0 * out_row), out_row)
-            multiply(
-                r1 - r0, width, plan.sizes[l + 1],
-                Matrix(at(scratch, plan.delta[l + 1] + r0 * above), above),
-                Matrix(at(scratch, plan.transposed[l + 1] + v), row), delta,
-            )  # fmt: skip
+            deltas = Matrix(at(scratch, plan.delta[l + 1] + r0 * above), above)
+            w, n_above = Matrix(at(scratch, plan.transposed[l + 1] + v), row), plan.sizes[l + 1]
+            if plan.kept[l]:
+                multiply_slopes(plan.times, r1 - r0, width, n_above, deltas, w, delta)
+                continue
+            multiply(r1 - r0, width, n_above, deltas, w, delta)
             scale_by_slope(
                 plan.activations[l], r1 - r0, min(width, plan.sizes[l] - v),
                 at(scratch, plan.a[l] + r0 * row + v), row, delta.start, out_row,

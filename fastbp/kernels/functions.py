@@ -1,0 +1,83 @@
+"""What networks of other activations need: functions that kernels call by address.
+
+Each is compiled when a network first uses it, and its machine code is kept, as that of kernels. No
+kernel is compiled anew for them.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, types
+
+from .ir.activations import ACTIVATION_CODES
+from .ir.linear_units import FORMULAS, one_by, rows_by
+from .ir.tiles import gemm_times, gemm_times_lanes
+from .jit import addressed
+from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
+
+
+def _named(name, function):
+    """Return a function that is called by address; the cache knows it by its name."""
+    function.__name__ = function.__qualname__ = name
+    return addressed(function)
+
+
+def _activate(name, formula):
+    emit = rows_by(lambda z: formula(z)[0])
+
+    def activate(rows, n, z, z_row, out, out_row):
+        emit(rows, n, z, z_row, out, out_row)
+
+    return _named(f"activate_{name}", activate)
+
+
+def _activate_one(name, formula):
+    emit = one_by(formula)
+
+    def activate_one(n, z, a, slope):
+        emit(n, z, a, slope)
+
+    return _named(f"activate_one_{name}", activate_one)
+
+
+def _times(name, emit):
+    def times(rows, width, depth, a, a_row, b, b_row, c, c_row):
+        emit(rows, width, depth, a, a_row, b, b_row, c, c_row)
+
+    return _named(name, times)
+
+
+_ACTIVATIONS = {
+    name: (_activate(name, formula), _activate_one(name, formula))
+    for name, formula in FORMULAS.items()
+}
+_TIMES = _times("times", gemm_times), _times("times_lanes", gemm_times_lanes)
+
+
+def _kinds(dtype: Any) -> tuple[Any, Any]:
+    """Return the types of an integer and of a pointer to numbers."""
+    return types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
+
+
+@cache
+def _table(activation: str, dtype: Any) -> np.ndarray:
+    """Return the table of an activation's functions, which stays where it is."""
+    n, p = _kinds(dtype)
+    rows, one = _ACTIVATIONS[activation]
+    table = np.zeros(TABLE_SIZE, np.int64)
+    table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    return table
+
+
+def activation_code(activation: Any, dtype: Any) -> int:
+    """Return the code of an activation in a plan, see `walk.activations`."""
+    if activation in ACTIVATION_CODES:
+        return ACTIVATION_CODES[activation]
+    return _table(activation, np.dtype(dtype)).ctypes.data
+
+
+def times(dtype: Any, narrow: bool) -> int:
+    """Return the address of the product of plans whose layers keep slopes."""
+    n, p = _kinds(dtype)
+    return _TIMES[narrow](n, n, n, p, n, p, n, p, n)
