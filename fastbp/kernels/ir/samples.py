@@ -35,7 +35,9 @@ class _Samples:
     def target(self, v, inside):
         """Return the targets of step v, one-hot where there are labels."""
         given = self._given(v, inside)
-        return given if self.share is None else self.share.fma(self.even - given, given)
+        if self.share is None:
+            return given
+        return self.share.fma(self.even - given, given).keep(inside, 0.0)
 
     def load_delta(self, v):
         """Return what stands where the delta of step v will."""
