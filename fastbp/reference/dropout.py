@@ -17,8 +17,6 @@ from .records import Array, Model
 ROUNDS = 13
 ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
 PARITY = 0x1BD11BDA
-# A layer's masks come in pairs of blocks of so many neurons: both words of a counter are used.
-BLOCK = 16
 
 
 def threefry(
@@ -60,9 +58,8 @@ def masks(model: Model, key: int, samples: Array, dtype: np.dtype) -> Sequence[A
     """Return for each hidden layer what its activations are multiplied by, or None; see `forward`.
 
     `key` are the 64 bits of an epoch, and `samples`, (batch,), the numbers of a batch's samples. In
-    layer l = 1, 2, ... neuron j of sample s has, of the counter (16 (j // 32) + j % 16, s), the
-    first word where j % 32 < 16, else the second; the key of the layer is the epoch's with l added
-    to its upper word.
+    layer l = 1, 2, ... neurons 2 i and 2 i + 1 of sample s have the words of the counter (i, s);
+    the layer's key is the epoch's with l added to its upper word.
     """
     if not any(model.dropout):
         return None
@@ -71,8 +68,7 @@ def masks(model: Model, key: int, samples: Array, dtype: np.dtype) -> Sequence[A
 
 
 def _mask(key: int, l: int, samples: Array, n: int, p: float, dtype: np.dtype) -> Array:
-    words, blocks = (key % 2**32, ((key >> 32) + l) % 2**32), -(-n // (2 * BLOCK))
-    counters = np.arange(blocks * BLOCK), samples[:, None]
-    pairs = [word.reshape(-1, blocks, BLOCK) for word in threefry(words, counters)]
-    random = np.stack(pairs, axis=2).reshape(len(samples), -1)[:, :n]
+    words = key % 2**32, ((key >> 32) + l) % 2**32
+    pairs = threefry(words, (np.arange((n + 1) // 2), samples[:, None]))
+    random = np.stack(pairs, axis=-1).reshape(len(samples), -1)[:, :n]
     return np.where(random < threshold(p), 0, factor(p)).astype(dtype)

@@ -6,11 +6,11 @@ hold more or fewer: which neurons are left out depends on none of that.
 
 from llvmlite import ir
 
-from ...reference.dropout import BLOCK, PARITY, ROTATIONS, ROUNDS
+from ...reference.dropout import PARITY, ROTATIONS, ROUNDS
 from .vectors import I32, I64, call, emitted, shuffle, spread
 
-COUNTERS = BLOCK
-PAIR = 2 * BLOCK  # neurons whose words come of the same counters
+COUNTERS = 16
+NEURONS = 2 * COUNTERS  # of a sample, which their words are for
 KEY, FIRST, TABLE = range(3)  # of what is drawn by, integers: see `Draw`
 _WORDS = ir.VectorType(I32, COUNTERS)
 _DOUBLE = ir.DoubleType()
@@ -68,7 +68,7 @@ class _Draw:
         # `first` and `end` are counted from where the words begin.
         e, b, lanes = self.e, self.e.builder, self.e.lanes
         limit, factor = spread(b, self.threshold, lanes), e.splat(self.factor)
-        for j in range(0, COUNTERS, lanes):
+        for j in range(0, words.type.count, lanes):
             inside = b.icmp_signed(">", end, I64(j))
             if first is not None:
                 inside = b.and_(inside, b.icmp_signed("<=", first, I64(j)))
@@ -85,18 +85,19 @@ def drop_rows(e, by, l, threshold, rows, n, v, which, a, a_row, slope, slope_row
     # a, slope: (rows, n), in rows of whole vectors; v is a multiple of a vector's lanes.
     b, draw = e.builder, _Draw(e, by, l, threshold)
     iota = ir.Constant(_WORDS, list(range(COUNTERS)))
-    before = b.srem(v, I64(PAIR))
+    order = [k // 2 + k % 2 * COUNTERS for k in range(NEURONS)]
+    before = b.srem(v, I64(NEURONS))
     with e.over(rows) as r:
         number = spread(b, draw.sample(b.load(e.at(which, r))), COUNTERS)
         starts = [e.row(a, r, a_row), e.row(slope, r, slope_row)]
-        # Counted from the beginning of the pair of blocks that holds v.
-        with e.over(b.add(before, n), PAIR) as j:
-            half = b.trunc(b.sdiv(b.add(b.sub(v, before), j), I64(2)), I32)
-            found = draw.words(b.add(spread(b, half, COUNTERS), iota), number)
-            for words, more in zip(found, (0, BLOCK), strict=True):
-                begin = b.sub(b.add(j, I64(more)), before)  # from v
-                places = [e.at(start, begin) for start in starts]
-                draw.multiply(words, places, b.neg(begin), b.sub(n, begin))
+        # Neurons whose words come together begin at multiples of so many, v before or amid them.
+        with e.over(b.add(before, n), NEURONS) as j:
+            begin = b.sub(j, before)  # from v
+            counter = b.trunc(b.sdiv(b.add(v, begin), I64(2)), I32)
+            words = draw.words(b.add(spread(b, counter, COUNTERS), iota), number)
+            places = [e.at(start, begin) for start in starts]
+            some = shuffle(b, *words, order)
+            draw.multiply(some, places, b.neg(begin), b.sub(n, begin))
 
 
 @emitted(apart=True)
@@ -112,16 +113,10 @@ def drop_lanes(e, by, l, threshold, n, m, which, a, slope, row):
             place = b.select(b.icmp_signed("<", place, last), place, last)
             number = draw.sample(b.load(e.at(which, place)))
             numbers = b.insert_element(numbers, number, I32(k))
-        rest = b.sub(m, s)
-        with e.over(n, PAIR) as first:
-            here = b.sub(n, first)
-            few = b.icmp_signed("<", here, I64(BLOCK))
-            with e.over(b.select(few, here, I64(BLOCK))) as i:
-                counter = b.trunc(b.add(b.sdiv(first, I64(2)), i), I32)
-                found = draw.words(spread(b, counter, COUNTERS), numbers)
-                for words, more in zip(found, (0, BLOCK), strict=True):
-                    j = b.add(i, I64(more))
-                    with b.if_then(b.icmp_signed("<", j, here)):
-                        j = b.add(first, j)
-                        places = [e.at(e.row(x, j, row), s) for x in (a, slope)]
-                        draw.multiply(words, places, None, rest)
+        with e.over(n, 2) as first:
+            counter = spread(b, b.trunc(b.sdiv(first, I64(2)), I32), COUNTERS)
+            for k, words in enumerate(draw.words(counter, numbers)):
+                j = b.add(first, I64(k))
+                with b.if_then(b.icmp_signed("<", j, n)):
+                    places = [e.at(e.row(x, j, row), s) for x in (a, slope)]
+                    draw.multiply(words, places, None, b.sub(m, s))
