@@ -39,13 +39,14 @@ def hidden(value: Any, count: int) -> Any:
 
 def dropout(value: Any, count: int) -> Any:
     """Return the share of neurons dropped from all hidden layers, or a tuple of one for each."""
-    share = _for_each("dropout", value, count, _share, 0.0)
+    share = _for_each("dropout", value, count, dropped, 0.0)
     if share and not count:
         raise ValueError(f"dropout must be 0: the network has no hidden layer; got {value!r}")
     return share
 
 
-def _share(name: str, value: Any) -> float:
+def dropped(name: str, value: Any) -> float:
+    """Return a share of neurons that may be dropped, from 0 to below 1."""
     share = checks.share(name, value)
     if share > 1 - 2**-32:  # masks are drawn from 32 bits, of which some are to keep a neuron
         raise ValueError(f"{name} must be at most 1 - 2**-32; got {value!r}")
@@ -84,6 +85,11 @@ def is_own(function: Any) -> bool:
     return hasattr(function, "prime") or hasattr(function, "terms")
 
 
+def setting(loss: Any) -> float | None:
+    """Return what a loss is told, see `reference.SETTINGS`; None where it is as by default."""
+    return None if isinstance(loss, str) or is_own(loss) else float(loss.setting)
+
+
 def kind(loss: Any, output: Any) -> tuple[str, str]:
     """Return the names by which it is told what outputs are, and what they may learn."""
     return loss_name(loss), output if isinstance(output, str) else OWN
@@ -96,7 +102,7 @@ def called(function: Any) -> str:
     if isinstance(function, (list, tuple)):
         return ", ".join(map(called, function))
     if is_own(function):
-        return str(function)
+        return str(function.name)
     name = reference.SETTINGS[function.name][0].replace("_", " ")
     return f"{function.name} ({name} {function.setting:g})"
 
@@ -124,8 +130,19 @@ def in_file(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_file(value: Any) -> Any:
     if is_own(value):
-        return {"function": value.reference}
+        return {"function": value.reference_name}
     return value.in_file() if hasattr(value, "in_file") else value
+
+
+def check_names(functions: Sequence[Any]) -> None:
+    """Raise a ValueError unless files can name these functions so that they can be told apart."""
+    for one in functions:
+        alike = (f for f in functions if type(f) is type(one) and f != one)
+        if any(f.reference_name == one.reference_name for f in alike):
+            raise ValueError(
+                f"a file would call several functions {one.reference_name!r}: give each a name of "
+                f"its own, {type(one).__name__}(..., name=...)"
+            )
 
 
 def from_file(config: Mapping[str, Any], functions: Sequence[Any]) -> dict[str, Any]:
@@ -146,14 +163,23 @@ def _from_file(value: Any, method: str, functions: Sequence[Any]) -> Any:
         from ..losses import from_file
 
         return from_file(value)
-    for one in functions:
-        if hasattr(one, method) and one.reference == value["function"]:
-            return one
-    name, maker = said(repr(value["function"]), 80), _ADVICE[method]
-    raise ModelFileError(
-        f"it takes the function {name}, which a file only names: pass it, a {maker}, as in "
-        "fastbp.load(path, functions=[...])"
-    )
+    wanted = str(value["function"])
+    found = _called(wanted, [one for one in functions if hasattr(one, method)])
+    if len(found) != 1:
+        which = "one of that name" if found else "it"
+        raise ModelFileError(
+            f"it takes the function {said(repr(wanted), 80)}, which a file only names: pass "
+            f"{which} to fastbp.load, functions=[{_ADVICE[method]}]"
+        )
+    return found[0]
+
+
+def _called(reference: str, functions: Sequence[Any]) -> list[Any]:
+    """Return the functions of this module and name, or else those of this name."""
+    # What a program calls `__main__` has another name for those that import it.
+    exact = [one for one in functions if one.reference_name == reference]
+    name = reference.rpartition(":")[2]
+    return list(dict.fromkeys(exact or [one for one in functions if one.name == name]))
 
 
 def own_functions(functions: Any) -> tuple[Any, ...]:

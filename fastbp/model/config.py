@@ -85,8 +85,13 @@ class Config:
     @property
     def setting(self) -> float | None:
         """What the loss is told, see `reference.SETTINGS`; None where it is as by default."""
-        known = isinstance(self.loss, str) or choices.is_own(self.loss)
-        return None if known else float(self.loss.setting)
+        return choices.setting(self.loss)
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """The functions of the user's: each once, the activations first."""
+        found = (f for f in (*self.hidden, self.output, self.loss) if choices.is_own(f))
+        return tuple(dict.fromkeys(found))
 
     @property
     def kind(self) -> tuple[str, str]:

@@ -245,6 +245,7 @@ def write_model(
     check_finite(arrays[:layers], arrays[layers:])
     named = dict(zip(config.shapes(), arrays, strict=True)) | scaling_arrays(scaling)
     described = config.in_file()
+    choices.check_names(config.own)
     write(path, named, described, version=version_of(config), **with_notes({}, notes))
 
 

@@ -25,7 +25,7 @@ from .recipe import Learner, Recipe
 from .settings import settings
 
 Facts = dict[str, Any]
-DATA = "data", "validation_data"
+DIGESTS = "functions", "data", "validation_data"  # what is compared by digests, after the rest
 
 
 def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, History] | None:
@@ -70,6 +70,8 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
         "data": data, "validation_data": None,
     }  # fmt: skip
     # Older files say nothing of these.
+    if own := learner.config.own:
+        facts["functions"] = [_code_digest(function) for function in own]
     if (weight := recipe.class_weight) is not None:
         facts["class_weight"] = weight if isinstance(weight, str) else weight.tolist()
     if frozen := recipe.rule.frozen:
@@ -85,6 +87,14 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     if recipe.validation is not None:
         facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
+
+
+def _code_digest(function: Any) -> str | None:
+    """Return a digest of what a function of the user's does; None if nothing tells it."""
+    from .._code import key
+
+    text = key(*function.calls)
+    return text and hashlib.sha256(text.encode()).hexdigest()
 
 
 def _options(rule: Rule) -> Facts:
@@ -157,11 +167,11 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
         found["optimizer"] = _options(PLAIN) | rule
     found, wanted = _by_name(found), _by_name(wanted)
-    for name in sorted(found | wanted, key=lambda name: name in DATA):
+    for name in sorted(found | wanted, key=lambda name: name in DIGESTS):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
             raise ValueError(
-                f"resume: {path} is of a training with {f'other {name}' if name in DATA else both}"
+                f"resume: {path} is of a training with {f'other {name}' if name in DIGESTS else both}"
                 ". Go on with what it was begun with, or begin anew without resume"
             )
     try:
