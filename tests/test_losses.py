@@ -56,7 +56,9 @@ def test_they_come_back_from_json(name):
      {"name": ["huber"], "width": 1}, {"name": "huber", "width": 1.0, "more": 1}],
 )  # fmt: skip
 def test_what_is_none_does_not_come_back(entry):
-    with pytest.raises(ValueError, match="must be huber with width, quantile with q, cross-entropy"):
+    with pytest.raises(
+        ValueError, match="must be huber with width, quantile with q, cross-entropy"
+    ):
         losses.from_file(entry)
     for bad in BAD[Huber][:4]:
         with pytest.raises(ValueError, match="width must be"):
@@ -127,7 +129,9 @@ def test_smoothing_is_cross_entropy_of_smoothed_targets(activation, rng, assert_
     a, plain = found[0], output_delta("cross-entropy", activation, z, y)
     logs = np.log(a) if activation == "softmax" else np.log(a) + np.log(1 - a)
     assert_close(found[2], 0.7 * plain[2] - 0.3 * even * logs.sum(axis=1))
-    for mine, theirs in zip(output_delta("cross-entropy", activation, z, y, 0.0), plain, strict=True):
+    for mine, theirs in zip(
+        output_delta("cross-entropy", activation, z, y, 0.0), plain, strict=True
+    ):
         assert np.array_equal(mine, theirs)
 
 

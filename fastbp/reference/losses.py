@@ -85,6 +85,11 @@ REACH = {
 }  # fmt: skip
 
 
+def setting_of(loss: Any, setting: float | None) -> float:
+    """Return the setting of a loss, its default for None, 0 where it has none."""
+    return SETTINGS.get(loss, ("", 0.0))[1] if setting is None else setting
+
+
 def _smoothed(y: Array, activation: str, smoothing: float) -> Any:
     """Targets of which the share `smoothing` is spread evenly over the classes."""
     even = y.sum(axis=1, keepdims=True) / y.shape[1] if activation == "softmax" else 0.5
@@ -122,8 +127,7 @@ def output_delta(
     Quantiles*, 1978; Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*,
     2016, section 7.
     """
-    if setting is None:
-        setting = SETTINGS.get(loss, ("", 0.0))[1]
+    setting = setting_of(loss, setting)
     activate(activation, z, a)
     if (loss, activation) in _FITTING:
         if setting:

@@ -13,6 +13,7 @@ from fastbp.kernels.ir.memory import at, pointer
 from fastbp.kernels.losses import loss_code
 from fastbp.kernels.walk.losses import output_lanes, output_rows
 from fastbp.model.layout import stride
+from fastbp.reference.losses import setting_of
 
 # Loss, activation and setting: all that are written out together, and of the others, which go
 # together in any way, a few.
@@ -41,7 +42,8 @@ PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=T
 def codes(kind, dtype):
     """The codes that a plan has; a setting that is the default makes no table."""
     loss, activation, setting = kind
-    return loss_code(loss, activation, setting, dtype), activation_code(activation, dtype)
+    code = loss_code(loss, activation, setting_of(loss, setting), dtype)
+    return code, activation_code(activation, dtype)
 
 
 def storage(rows, n, dtype):
@@ -163,9 +165,7 @@ def test_saturated_lanes_among_others(kind, dtype, rng, assert_close):
             z[2] = 1000
             for y in targets_of(rng, 5, n, dtype):
                 expected = expected_output(kind, z, y)
-                assert_are(
-                    output_delta(kind, z, y), expected, y, assert_close, f"n {n}"
-                )
+                assert_are(output_delta(kind, z, y), expected, y, assert_close, f"n {n}")
 
 
 @pytest.mark.parametrize("activation", SMALL_LOSSES)

@@ -19,6 +19,7 @@ FACTORS = 512
 
 
 def larger(x, y):
+    """Return the larger of each two lanes; NaN of y passes."""
     return x.where(">", y, x, y)
 
 

@@ -1,7 +1,8 @@
 """The outputs of samples, in two layouts behind one interface, so that each loss is written once.
 
 `each` walks over the outputs, `load`, `store`, `target`, `load_delta` and `store_delta` reach one
-step of it, and `combine` makes of what a step carried a value per sample. Sums are carried in double precision.
+step of it, and `combine` makes of what a step carried a value per sample. Sums are carried in
+double precision.
 """
 
 from contextlib import contextmanager

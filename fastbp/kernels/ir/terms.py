@@ -46,7 +46,9 @@ def _quantile(a, t, q):
 TERMS = {"quadratic": _quadratic, "absolute": _absolute, "huber": _huber, "quantile": _quantile}
 
 
-def _by_terms(terms, setting, row):
+def by_terms(terms, setting, row):
+    """Sum of the terms of a loss; delta, where f'(z) is, is multiplied by dC/da."""
+
     def body(v, inside, total):
         part, slope = terms(row.load(v), row.target(v, inside), setting)
         row.store_delta(v, inside, row.load_delta(v) * narrowed(slope, row.e.dtype))
@@ -71,7 +73,7 @@ def _smooth_sigmoid(setting, row):
 
 
 # By their codes.
-_LOSSES = (*(partial(_by_terms, f) for f in TERMS.values()), _smooth_softmax, _smooth_sigmoid)
+_LOSSES = (*(partial(by_terms, f) for f in TERMS.values()), _smooth_softmax, _smooth_sigmoid)
 SMOOTH_SOFTMAX, SMOOTH_SIGMOID = range(len(TERMS), len(_LOSSES))
 
 
