@@ -17,7 +17,7 @@ OUTPUT, HIDDEN, LOSSES = choices.OUTPUT, choices.HIDDEN, choices.LOSSES
 outputs = choices.outputs
 
 # What files do not say of networks without it.
-_LATER = {"scale": None, "dropout": 0.0}
+LATER = {"scale": None, "dropout": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Config:
     def in_file(self) -> dict[str, Any]:
         """Return the arguments as files keep them: of what is not used as older ones did."""
         found = choices.in_file(self.as_dict())
-        return {k: v for k, v in found.items() if k not in _LATER or v != _LATER[k]}
+        return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""

@@ -15,6 +15,7 @@ from .._support import checks
 from ..errors import ModelFileError
 from ..history import NAMES, History
 from ..model import file as model_file
+from ..model.config import LATER
 from ..model.layout import Layout
 from ..model.scaling import Scaling, frozen
 from ..reference.records import PLAIN, SLOTS, Rule
@@ -170,9 +171,10 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
     for name in sorted(found | wanted, key=lambda name: name in DIGESTS):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
+            other = f"other {name}" if name in DIGESTS else both
             raise ValueError(
-                f"resume: {path} is of a training with {f'other {name}' if name in DIGESTS else both}"
-                ". Go on with what it was begun with, or begin anew without resume"
+                f"resume: {path} is of a training with {other}. Go on with what it was begun with, "
+                "or begin anew without resume"
             )
     try:
         return _snapshot(arrays, config, loop), _history(arrays, config)
@@ -185,7 +187,7 @@ def _by_name(facts: Facts) -> Facts:
     if not isinstance(network := facts.get("network"), dict):
         return facts
     rest = {name: fact for name, fact in facts.items() if name != "network"}
-    return rest | {f"network {name}": fact for name, fact in network.items()}
+    return rest | {f"network {name}": fact for name, fact in (LATER | network).items()}
 
 
 def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:
