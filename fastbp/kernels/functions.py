@@ -68,12 +68,17 @@ def _kinds(dtype: Any) -> tuple[Any, Any]:
 
 
 @cache
-def _table(activation: str, dtype: Any) -> np.ndarray:
+def _table(activation: Any, dtype: Any) -> np.ndarray:
     """Return the table of an activation's functions, which stays where it is."""
     n, p = _kinds(dtype)
-    rows, one = _ACTIVATIONS[activation]
     table = np.zeros(TABLE_SIZE, np.int64)
-    table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    if isinstance(activation, str):
+        rows, one = _ACTIVATIONS[activation]
+        table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    else:
+        from .own import activation_entries
+
+        table[ACTIVATE], table[ACTIVATE_ONE] = activation_entries(activation, dtype)
     return table
 
 
