@@ -4,7 +4,7 @@ Where the curvature jumps instead, as that of ELU and of Huber's loss, differenc
 place have fewer digits: these functions are held, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,8 +56,7 @@ class Sides:
             arrays = np.empty_like(z), np.empty_like(z), losses
             reference.output_delta(loss, activation, z, y, *arrays, model.setting)
             return float(losses.mean())
-        setting = reference.SETTINGS.get(loss, ("", 0.0))[1]
-        setting = setting if model.setting is None else model.setting
+        setting = reference.losses.setting_of(loss, model.setting)
         rest = self.activate(len(model.activations) - 1, activation, z) - y
         place = setting if loss == "huber" else 0.0
         side = self._of(-1, loss, np.sign(rest) * (np.abs(rest) > place))
