@@ -133,10 +133,11 @@ TYPE_CHECKING = False  # that of `typing`, which takes longer to import than all
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import callbacks, datasets, interchange, plots, report, schedules
+    from . import callbacks, datasets, interchange, losses, plots, report, schedules
     from .engines import get_backend
     from .engines.versions import show_versions
     from .errors import DivergenceError, ModelFileError, RankError
+    from .functions import Activation, Loss
     from .history import History
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .layers.sequential import Sequential
@@ -152,6 +153,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "SGD",
+    "Activation",
     "Adam",
     "AdamW",
     "Add",
@@ -159,6 +161,7 @@ __all__ = [
     "DivergenceError",
     "Gradient",
     "History",
+    "Loss",
     "ModelFileError",
     "Mul",
     "Network",
@@ -177,6 +180,7 @@ __all__ = [
     "gradcheck",
     "interchange",
     "load",
+    "losses",
     "plots",
     "report",
     "schedules",
@@ -190,6 +194,7 @@ _LAZY = {
     "engines": ["get_backend"],
     "engines.versions": ["show_versions"],
     "errors": ["DivergenceError", "ModelFileError", "RankError"],
+    "functions": ["Activation", "Loss"],
     "history": ["History"],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "layers.sequential": ["Sequential"],

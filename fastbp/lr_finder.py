@@ -14,6 +14,7 @@ from . import optimizers
 from ._support import checks
 from ._support.shown import html, number
 from .errors import DivergenceError
+from .model import choices
 from .network import Network
 from .training import columns
 
@@ -116,7 +117,7 @@ def find_learning_rate(
     for rate, order in zip(rates, _orders(twin.rng, n, batch_size), strict=False):
         least = _least(net, targets[order])
         if not losses:
-            before = twin.loss(rows[order], targets[order]) - least
+            before = _before(twin, rows[order], targets[order], batch_size) - least
         try:
             history = twin.fit(
                 rows[order], targets[order], epochs=1, batch_size=batch_size,
@@ -143,12 +144,27 @@ def _twin(net: Network, X: Any) -> Network:
     return twin
 
 
+def _before(net: Network, X: Any, y: np.ndarray, batch_size: int) -> float:
+    """Return the mean loss of samples as a training sees it that has not begun to learn."""
+    if not net.config["dropout"]:
+        return net.loss(X, y)
+    # With neurons left out it is another: of a trained network so much larger that it does not
+    # fall below the one without. At this rate steps are lost in rounding.
+    return net.fit(
+        X, y, epochs=1, batch_size=batch_size, learning_rate=float(np.finfo(net.dtype).tiny),
+        shuffle=False,
+    ).loss[0]  # fmt: skip
+
+
 def _least(net: Network, y: np.ndarray) -> float:
     """Return the mean loss of outputs that are right: for counts it may be below zero."""
-    if net.config["loss"] != "poisson":
+    loss, n, n_out = net.config["loss"], len(y), net.sizes[-1]
+    if loss != "poisson" and not choices.is_own(loss):
         return 0.0
-    n, n_out = len(y), net.sizes[-1]
     counts = checks.targets(y, n, n_out, np.float64).rows(slice(None), n_out)
+    if choices.is_own(loss):
+        least = float(loss.terms(counts, counts, None)[0].sum() / n)
+        return least if math.isfinite(least) else 0.0
     return float((counts - counts * np.log(np.where(counts > 0, counts, 1))).sum() / n)
 
 

@@ -246,7 +246,8 @@ def make_net(rng):
         bias, scale = options.get("bias", True), options.get("scale", 1.0)
         if isinstance(hidden, str):
             hidden = [hidden] * (len(sizes) - 2)
-        model = Model(tuple(sizes), (*hidden, activation), loss, bias, scale)
+        dropout = options.get("dropout", ())
+        model = Model(tuple(sizes), (*hidden, activation), loss, bias, scale, dropout=dropout)
         layout = Layout(sizes, dtype, bias)
         params = layout.zeros()
         for W, b in zip(*layout.views(params), strict=True):

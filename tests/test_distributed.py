@@ -24,7 +24,7 @@ LIMIT = 240  # seconds: compiling all kernels in several processes on one core t
 # Each rank notes its exit code, which mpiexec does not show.
 SHELL = '"$@"; code=$?; echo $code > "$FOLDER/code$PMI_RANK"; exit $code'
 CASES = ("plain", "sparse", "weighted", "weighted, compiled", "narrow", "standardised",
-         "reference")  # fmt: skip
+         "reference", "dropout", "dropout, reference")  # fmt: skip
 # What one start of so many ranks does; three go on from checkpoints that two left.
 TASKS = {
     2: ("equal", "resume", "interrupted"),
@@ -162,22 +162,15 @@ def program():
 
 def expected(program, case, **more):
     """What one rank comes to, by plain `fit` on the same order."""
-    n, batch, _, name, _, weighted, _ = program.CASES[case]
+    _, batch, _, name, *_ = program.CASES[case]
     (X, y, weights), net = program.data(case), program.network(case)
-    rule = fastbp.optimizers.optimizer(name)
-    drawer = np.random.default_rng()
-    drawer.bit_generator.state = net.rng.bit_generator.state
-    found = {"loss": [], "accuracy": [], "val_loss": []}
-    for _ in range(program.EPOCHS):
-        order = Shard(n, batch, 0, 1).order(drawer.permutation(n))
-        history = net.fit(
-            X[order], y[order], epochs=1, batch_size=batch,
-            learning_rate=program.SCHEDULES.get(case, program.RATE), shuffle=False,
-            optimizer=rule, sample_weight=weights[order] if weighted else None,
-            validation_data=(X[:30], y[:30]), **more,
-        )  # fmt: skip
-        for name, series in found.items():
-            series.extend(getattr(history, name))
+    history = net.fit(
+        X, y, epochs=program.EPOCHS, batch_size=batch,
+        learning_rate=program.SCHEDULES.get(case, program.RATE),
+        order=lambda n: Shard(n, batch, 0, 1).order(net.rng.permutation(n)),
+        optimizer=name, sample_weight=weights, validation_data=(X[:30], y[:30]), **more,
+    )  # fmt: skip
+    found = {name: getattr(history, name) for name in ("loss", "accuracy", "val_loss")}
     return {"vector": net.to_vector(), **{name: np.array(x) for name, x in found.items()}}
 
 

@@ -319,7 +319,7 @@ def batch(
     if look and config.scale is None:  # else they are found where X is standardised
         finite(names[0], X, config.dtype, config.input_scale)
     n, n_out = X.shape[0], config.sizes[-1]
-    return X, targets(y, n, n_out, config.dtype, names[1], kind=(config.loss, config.output))
+    return X, targets(y, n, n_out, config.dtype, names[1], kind=config.kind)
 
 
 # By what a network predicts: what labels must be for it to be right or wrong.

@@ -83,10 +83,10 @@ class NumpyTrainer(Trainer):
         )  # fmt: skip
         weights = self.targets.weights
         if self.rule == PLAIN and not weights.size:
-            return ((*step, 0.0) for step in reference.sgd_epoch(*args))
+            return ((*step, 0.0) for step in reference.sgd_epoch(*args, self.masks))
         return reference.optimizer_epoch(
             *args, self.rule, [views(slot) for slot in self.memory.slots],
-            int(self.memory.clock[0]), weights if weights.size else None,
+            int(self.memory.clock[0]), weights if weights.size else None, self.masks,
         )  # fmt: skip
 
     def part(self, order: Array, first: int, last: int, share: float) -> None:
@@ -100,8 +100,9 @@ class NumpyTrainer(Trainer):
         y = self.targets.rows(batch, model.sizes[-1])
         args = model, *views(self.params), self.X[batch], y
         with np.errstate(all="ignore"):  # the loop reports divergence
-            outputs = reference.evaluate(*args)[1]
-            losses = reference.gradient(*args, *views(self.grads), weights)
+            masks = self.masks(batch)
+            outputs = reference.evaluate(*args, masks)[1]
+            losses = reference.gradient(*args, *views(self.grads), weights, masks)
             weight = len(batch) if weights is None else weights.sum(dtype=np.float64)
             self.grads *= self.grads.dtype.type(share * weight)
             hits = _hits(model, outputs, self.targets, batch)
@@ -213,8 +214,8 @@ class NumpyBackend(Operations):
 
     @_quiet
     def _output_delta(
-        self, z: Array, y: Array, loss: str, activation: str
+        self, z: Array, y: Array, loss: Any, activation: Any, setting: float | None
     ) -> tuple[Array, Array, Array]:
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
-        reference.output_delta(loss, activation, z, y, a, delta, losses)
+        reference.output_delta(loss, activation, z, y, a, delta, losses, setting)
         return a, delta, losses

@@ -71,7 +71,7 @@ class Predictor:
         self._alone = Exclusive("this network")  # for all that writes parameters
         self._sample_shape, self._dtype = config.sizes[:1], self._layout.dtype
         self._raw_shape = self._sample_shape if self._raw else None  # of what is taken as it is
-        self._kind = config.loss, config.output
+        self._kind = config.kind
         self._widths, self._in_domain = (config.sizes[0], config.sizes[-1]), self._kind in DOMAINS
         self._predicts = predicts(*self._kind, config.sizes[-1])
 
@@ -228,7 +228,10 @@ class Predictor:
         return found[..., 0][()] if self.sizes[-1] == 1 else found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Return the mean loss over a batch; takes X and y as `gradient` does."""
+        """Return the mean loss over a batch; takes X and y as `gradient` does.
+
+        It is the loss that is trained on, with its setting: label smoothing included.
+        """
         scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, y, self._config)
         return evaluate(self._engine, self._sound(), rows, targets, scale)[0] / int(rows.shape[0])

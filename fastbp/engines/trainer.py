@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import reference
 from ..reference import Targets
 from ..reference.records import Memory
 
@@ -31,6 +32,9 @@ class Trainer(AbstractContextManager[Any], Protocol):
     message: np.ndarray
     grads: np.ndarray
     tail: np.ndarray
+    # By what masks are drawn, where there is dropout; see `draw_masks`.
+    key: int = 0
+    numbers: int | np.ndarray = 0
 
     def load(self, X: Any, targets: Targets) -> None:
         """Take other samples, on the same path."""
@@ -40,6 +44,18 @@ class Trainer(AbstractContextManager[Any], Protocol):
 
     def rows(self, which: Any) -> Any:
         """Return some of the loaded samples, (n, n_in), which may be sparse."""
+
+    def draw_masks(self, key: int, numbers: int | np.ndarray = 0) -> None:
+        """Let masks follow from this key, of 64 bits, and from the numbers of the loaded samples.
+
+        These are an array, (n,) int64, or count on from the number of the first.
+        """
+        self.key, self.numbers = key, numbers
+
+    def masks(self, which: np.ndarray) -> reference.Masks:
+        """Return the masks of some of the loaded samples."""
+        numbers = which + self.numbers if isinstance(self.numbers, int) else self.numbers[which]
+        return reference.masks(self.engine.model, self.key, numbers, self.engine.layout.dtype)
 
     def run(
         self, order: np.ndarray, first: int, last: int, learning_rate: float, epochs: int = 1

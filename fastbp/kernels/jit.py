@@ -74,8 +74,11 @@ def kernel(function):
     return dispatcher
 
 
-def addressed(function):
+def addressed(function, name=None):
     """Compile a function that kernels call by its address, which it returns for argument types."""
+    # The cache knows it by its name, which those have to be given that a function makes.
+    if name:
+        function.__name__ = function.__qualname__ = name
     options = WHOLE | OPTIONS | {"no_cpython_wrapper": True}
     dispatcher = cached(function, options) if cached else numba.njit(**options)(function)
     ADDRESSED.append(dispatcher)

@@ -1,7 +1,7 @@
 """The configuration of a network, a frozen record, and how its parameters start."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -10,46 +10,45 @@ import numpy as np
 from .. import reference
 from .._support import checks
 from .._support.texts import said
-from . import scaling
+from . import choices, scaling
 
 # The names that users may give.
-OUTPUT = tuple(reference.ACTIVATIONS)
-HIDDEN = tuple(reference.PRIMES)
-LOSSES = tuple(dict.fromkeys(loss for loss, _ in reference.LOSSES))
+OUTPUT, HIDDEN, LOSSES = choices.OUTPUT, choices.HIDDEN, choices.LOSSES
+outputs = choices.outputs
 
-
-def outputs(loss: str) -> tuple[str, ...]:
-    """Return the output activations that this loss is defined for."""
-    return tuple(output for name, output in reference.LOSSES if name == loss)
+# What files do not say of networks without it.
+LATER = {"scale": None, "dropout": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The constructor's arguments of `Network`, with `output` decided and `dtype` as a name."""
+    """The constructor's arguments of `Network`, with `output` decided and `dtype` as a name.
+
+    Each in one form: lists whose entries are equal are that entry, losses with settings as by
+    default are their names.
+    """
 
     sizes: tuple[int, ...]
-    activation: str
-    output: str
-    loss: str
+    activation: Any  # a name or an `Activation`, or a tuple with one for each hidden layer
+    output: Any
+    loss: Any  # a name, an object of `fastbp.losses` or a `Loss`
     bias: bool
     dtype: str
     input_scale: float
     scale: str | None = None  # "standard": the pair of vectors is no part of it
+    dropout: Any = 0.0  # or a tuple with one for each hidden layer
 
     @classmethod
     def checked(
         cls, sizes: Any, activation: Any, output: Any, loss: Any, bias: Any, dtype: Any,
-        input_scale: Any, scale: Any = None,
+        input_scale: Any, scale: Any = None, dropout: Any = 0.0,
     ) -> "Config":  # fmt: skip
         """Return the configuration that these arguments of `Network` describe."""
         widths = checks.layer_sizes(sizes)
-        checks.one_of("activation", activation, HIDDEN)
-        checks.one_of("loss", loss, LOSSES)
-        if output is None:
-            quadratic = "sigmoid" if activation == "sigmoid" else "identity"
-            output = {"cross-entropy": "softmax", "poisson": "exp"}.get(loss, quadratic)
-        checks.one_of("output", output, OUTPUT)
-        checks.one_of(f"output, with loss {loss!r},", output, outputs(loss))
+        activation = choices.hidden(activation, len(widths) - 2)
+        loss = choices.loss(loss)
+        output = choices.output(output, loss, activation)
+        dropout = choices.dropout(dropout, len(widths) - 2)
         if output == "softmax" and widths[-1] == 1:
             raise ValueError(
                 "output 'softmax' needs two outputs or more: a single one is always 1. For two "
@@ -66,20 +65,56 @@ class Config:
                     "Leave out input_scale"
                 )
         bias = checks.flag("bias", bias)
-        return cls(widths, activation, output, loss, bias, dtype, factor, scale)
+        return cls(widths, activation, output, loss, bias, dtype, factor, scale, dropout)
+
+    @property
+    def hidden(self) -> tuple[Any, ...]:
+        """The activation of each hidden layer, a name or an `Activation`."""
+        return choices.for_each(self.activation, len(self.sizes) - 2)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The share of neurons dropped from each hidden layer; empty without dropout."""
+        return choices.for_each(self.dropout, len(self.sizes) - 2) if self.dropout else ()
+
+    @property
+    def loss_name(self) -> str:
+        """The name of the loss, whatever its settings; "own" if it is the user's."""
+        return choices.loss_name(self.loss)
+
+    @property
+    def setting(self) -> float | None:
+        """What the loss is told, see `reference.SETTINGS`; None where it is as by default."""
+        return choices.setting(self.loss)
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """The functions of the user's: each once, the activations first."""
+        found = (f for f in (*self.hidden, self.output, self.loss) if choices.is_own(f))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The names of loss and output, "own" for one of the user's."""
+        return choices.kind(self.loss, self.output)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the arguments of `Network`, as JSON can hold them."""
-        return {**asdict(self), "sizes": list(self.sizes)}
+        """Return the arguments of `Network`, with lists for tuples."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
 
     def in_file(self) -> dict[str, Any]:
-        """Return the arguments as files keep them: of networks without scale as older ones did."""
-        return {k: v for k, v in self.as_dict().items() if k != "scale" or v is not None}
+        """Return the arguments as files keep them: of what is not used as older ones did."""
+        found = choices.in_file(self.as_dict())
+        return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""
-        activations = (*[self.activation] * (len(self.sizes) - 2), self.output)
-        return reference.Model(self.sizes, activations, self.loss, self.bias, self.input_scale)
+        activations = *self.hidden, self.output
+        loss = self.loss if self.loss_name == choices.OWN else self.loss_name
+        return reference.Model(
+            self.sizes, activations, loss, self.bias, self.input_scale, self.setting, self.rates
+        )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of weights, then biases, by their names in a file."""

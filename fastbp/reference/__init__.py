@@ -59,6 +59,7 @@ from .activations import (
     tanh_prime,
     tanh_prime_from_a,
 )  # fmt: skip
+from .dropout import masks
 from .losses import (
     DOMAINS,
     LOSSES,
@@ -82,7 +83,8 @@ __all__ = [
     "REACH", "SETTINGS", "TERMS", "Model", "Targets", "activate", "adam_update", "affine",
     "backprop", "backprop_delta", "batch_update", "bias_gradient", "elu", "elu_prime", "evaluate",
     "exp", "feedforward", "forward", "gelu", "gelu_prime", "gradient", "identity", "identity_prime",
-    "identity_prime_from_a", "leaky_relu", "leaky_relu_prime", "momentum_update", "nesterov_update",
+    "identity_prime_from_a", "leaky_relu", "leaky_relu_prime", "masks", "momentum_update",
+    "nesterov_update",
     "optimizer_epoch", "optimizer_step", "outer_update", "output_delta", "relu", "relu_prime",
     "relu_prime_from_a", "rmsprop_update", "sgd_epoch", "sgd_step", "sigmoid", "sigmoid_prime",
     "sigmoid_prime_from_a", "silu", "silu_prime", "slope", "softmax", "softplus", "softplus_prime",
@@ -91,6 +93,12 @@ __all__ = [
 
 # For each hidden layer what its activations are multiplied by, (batch, n), or None.
 Masks = Sequence[Array | None] | None
+MasksOf = Callable[[Array], Masks]  # returns those of samples
+
+
+def no_masks(samples: Array) -> Masks:
+    """Return the masks of a training without dropout."""
+    return None
 
 
 def standardise(X: Array, mean: Any, deviation: Array, out: Array) -> None:
@@ -237,10 +245,11 @@ def gradient(
 
 
 def sgd_step(
-    model: Model, weights: Arrays, biases: Arrays, X: Array, y: Array, learning_rate: float
-) -> tuple[Array, Array]:
+    model: Model, weights: Arrays, biases: Arrays, X: Array, y: Array, learning_rate: float,
+    masks: Masks = None,
+) -> tuple[Array, Array]:  # fmt: skip
     """Learn from one batch, in place, if its loss is finite; return losses and outputs before."""
-    a, delta, losses = backprop(model, weights, biases, X, y)
+    a, delta, losses = backprop(model, weights, biases, X, y, masks=masks)
     if np.isfinite(losses.sum()):
         for l in range(len(weights)):
             b = biases[l] if model.bias else np.zeros_like(biases[l])
@@ -250,17 +259,19 @@ def sgd_step(
 
 def sgd_epoch(
     model: Model, weights: Arrays, biases: Arrays, X: Array, y: Callable[[Array], Array],
-    order: Array, batch_size: int, learning_rate: float,
+    order: Array, batch_size: int, learning_rate: float, masks: MasksOf = no_masks,
 ) -> Iterator[tuple[Array, Array, Array]]:  # fmt: skip
     """Stochastic gradient descent over the samples of `order`, batch by batch, in place.
 
-    X is (n, n_in), y(indices) gives the targets of these samples, and `order` is (m,) integers. The
-    last batch may be smaller; its gradient is the mean over its own size. Yields the indices,
-    losses and outputs of each batch, before its step, and ends after a loss that is not finite.
+    X is (n, n_in), y(indices) gives the targets of these samples and masks(indices) their masks,
+    and `order` is (m,) integers. The last batch may be smaller; its gradient is the mean over its
+    own size. Yields the indices, losses and outputs of each batch, before its step, and ends after
+    a loss that is not finite.
     """
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        losses, outputs = sgd_step(model, weights, biases, X[batch], y(batch), learning_rate)
+        some = X[batch], y(batch), learning_rate, masks(batch)
+        losses, outputs = sgd_step(model, weights, biases, *some)
         yield batch, losses, outputs
         if not np.isfinite(losses.sum()):
             return
@@ -270,6 +281,7 @@ def optimizer_epoch(
     model: Model, weights: Arrays, biases: Arrays, X: Array, y: Callable[[Array], Array],
     order: Array, batch_size: int, learning_rate: float, rule: Rule,
     slots: Sequence[tuple[Arrays, Arrays]], t: int, sample_weight: Array | None,
+    masks: MasksOf = no_masks,
 ) -> Iterator[tuple[Array, Array, Array, float]]:  # fmt: skip
     """Run `sgd_epoch` with any rule, on samples that may have weights.
 
@@ -280,8 +292,9 @@ def optimizer_epoch(
     for step, start in enumerate(range(0, len(order), batch_size), t + 1):
         batch = order[start : start + batch_size]
         counts = None if sample_weight is None else sample_weight[batch]
-        outputs = evaluate(model, weights, biases, X[batch], y(batch))[1]
-        losses = gradient(model, weights, biases, X[batch], y(batch), dW, db, counts)
+        some, left = (model, weights, biases, X[batch], y(batch)), masks(batch)
+        outputs = evaluate(*some, left)[1]
+        losses = gradient(*some, dW, db, counts, left)
         if not np.isfinite(losses.sum()):
             yield batch, losses, outputs, 0.0
             return

@@ -252,7 +252,7 @@ from . import mpi, progress, resume
 from .loop import Loop, Slices
 from .ranks import Ranks, joined
 from .recipe import VALIDATION, Data, Given, Learner, Recipe, checked
-from .sources import Arrays, Chunks, Source, Stretch, part, warn_out_of_reach
+from .sources import Arrays, Chunks, Source, Stretch, key_of, part, warn_out_of_reach
 from .steps import Steps, steps_of
 
 __all__ = ["Learner", "fit", "take_step"]
@@ -332,5 +332,6 @@ def take_step(learner: Learner, X: Any, y: Any, learning_rate: float) -> None:
     learner.engine.layout.clear_padding(learner.params)
     with learner.alone, learner.engine.trainer(learner.params, rows, targets, n) as trainer:
         slices = Slices(learner.params, ranks, Steps(trainer))
+        trainer.draw_masks(key_of(learner)())
         for _ in slices.run(0, Stretch(np.arange(n), n, 0, 1, n, n), learning_rate, 0.0):
             pass

@@ -120,8 +120,8 @@ class Slices:
             self.restore(before)
         stretch, step = slice_.stretch, slice_.stretch.before + slice_.first + 1
         order = stretch.order[slice(*stretch.span(slice_.first, slice_.last))]
-        batch = self.steps.trainer.rows(order)
-        found = _not_finite(engine, batch, before, after)
+        trainer = self.steps.trainer
+        found = _not_finite(engine, trainer.rows(order), trainer.masks(order), before, after)
         # What that rank found which saw most of it.
         what, layer = min(self._ranks.gather(found), key=lambda one: one[0] == LOSS)
         rate = slice_.rate_at(slice_.first)
@@ -132,7 +132,9 @@ class Slices:
         )
 
 
-def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tuple[str, int]:
+def _not_finite(
+    engine: Any, X: Any, masks: reference.Masks, before: list[Any], after: list[Any]
+) -> tuple[str, int]:
     """Return what was not finite in a step on X, in words, and its layer, counted from 1."""
     # Activations overflow from the inputs upwards, gradients from the output downwards: the layer
     # is the first on that way. `before` and `after` the step are the arrays of a `State`.
@@ -140,7 +142,7 @@ def _not_finite(engine: Any, X: Any, before: list[Any], after: list[Any]) -> tup
     last = len(model.sizes) - 1
     with np.errstate(all="ignore"):
         weights, biases = layout.views(before[0])
-        a, z = reference.forward(model, weights, biases, X)
+        a, z = reference.forward(model, weights, biases, X, masks)
         for l, values in enumerate([*a[1:-1], z[-1]], 1):
             if not np.isfinite(values).all():
                 return "activations were", l

@@ -194,7 +194,7 @@ def _frozen(train_layers: Any, count: int) -> tuple[int, ...]:
 def _weighted(learner: Learner, data: Data, by_class: Any) -> Data:
     """Return the samples with their weights times those of their classes."""
     config, rows = learner.config, slice(None) if data.rows is None else data.rows
-    kind = config.loss, config.output
+    kind = config.kind
     targets = checks.targets(data.y, data.n, config.sizes[-1], config.dtype, kind=kind)
     if isinstance(by_class, str):
         by_class = class_weights.balanced(targets, rows, config)

@@ -12,7 +12,7 @@ from .._support import checks
 from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
 from ..model.scaling import Moments, check, standardised
-from ..reference import REACH, Targets
+from ..reference import REACH, TERMS, Targets
 from . import class_weights, columns
 from .ranks import Ranks, Shard
 from .recipe import Data, Learner, Recipe
@@ -96,8 +96,8 @@ def part(
 
 def warn_out_of_reach(learner: Learner, values: np.ndarray, name: str, ranks: Ranks) -> None:
     """Warn, once for each network, of targets that its output does not come to."""
-    output, found = learner.config.output, ""
-    if learner.config.loss != "quadratic" or output not in REACH or learner.net in _warned:
+    (loss, output), found = learner.config.kind, ""
+    if loss not in TERMS or output not in REACH or learner.net in _warned:
         return
     low, high = REACH[output]
     if (place := checks.outside(values, low - ROUNDING, high + ROUNDING)) is not None:
@@ -111,6 +111,13 @@ def warn_out_of_reach(learner: Learner, values: np.ndarray, name: str, ranks: Ra
             f"targets out of reach: output {output!r} is {limits}, and y holds {found}. For "
             'regression pass output="identity" to Network, or scale y'
         )
+
+
+def key_of(learner: Learner) -> Callable[[], int]:
+    """Return what draws the keys of dropout; without dropout, nothing is drawn."""
+    if not learner.config.rates:
+        return lambda: 0
+    return lambda: int(learner.rng.integers(2**64, dtype=np.uint64))
 
 
 def _rows(array: Any, rows: np.ndarray) -> Any:
@@ -153,6 +160,7 @@ class Arrays:
         self.steps = self.shard.steps  # of an epoch
         shuffled = recipe.shuffle and recipe.batch_size < self.n
         self._draw = recipe.order or (learner.rng.permutation if shuffled else None)
+        self._key = key_of(learner)
         with ranks.agreed():
             rows = slice(0, recipe.data.n) if ranks.alone else self.shard.rows
             self.X, self.targets = part(
@@ -168,8 +176,8 @@ class Arrays:
         self._taken = partial(standardised, self.scaling, dtype=dtype, name="X" + where)
         self._window = self._steps_at_once(learner, ranks, recipe)
         whole = self._window >= self.shard.steps
-        # Whether all samples stay loaded, and are taken as they lie in every epoch.
-        self.fixed = self._draw is None and ranks.alone and whole
+        # Whether all samples stay loaded, and every epoch takes them alike, as they lie.
+        self.fixed = self._draw is None and ranks.alone and whole and not learner.config.rates
         with ranks.agreed():
             places, few = self.shard.places, not whole
             samples = self.X, self.targets
@@ -198,10 +206,13 @@ class Arrays:
         """Yield the stretches of an epoch, from a position on, while their samples are loaded."""
         shard = self.shard
         order = np.arange(self.n) if self._draw is None else self._draw(self.n)
+        key = self._key()
         if self._rows is not None:
             order = self._rows[order]
+        first_row = 0 if self._alone else shard.rows.start
         if not self._alone:
             order = shard.order(order)
+        self.trainer.draw_masks(key, first_row)
         whole = Stretch(order, shard.places, 0, shard.steps, self.n, shard.batch)
         for first in range(position // shard.batch, shard.steps, self._window):
             last = min(shard.steps, first + self._window)
@@ -209,6 +220,7 @@ class Arrays:
             if self._window < shard.steps:
                 self.trainer.forget()
                 self.trainer.load(self._taken(_rows(self.X, rows)), _targets(self.targets, rows))
+                self.trainer.draw_masks(key, first_row + rows)
                 rows = np.arange(len(rows))
             samples, ends = whole.samples_of(first, last), last == shard.steps
             yield Stretch(rows, shard.places, first, last - first, samples, shard.batch, ends)
@@ -223,6 +235,7 @@ class Chunks:
     def __init__(self, learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
         self._learner, self._ranks, self._chunks = learner, ranks, recipe.chunks
         self._draw = learner.rng.permutation if recipe.shuffle else None
+        self._key = key_of(learner)
         self._batch, self.n = recipe.batch_size, 0  # until they are counted
         self._by_class = recipe.class_weight
         self.scaling = learner.scaling
@@ -267,6 +280,7 @@ class Chunks:
             order = np.arange(n)
             if self._draw is not None and n > self._batch:  # a batch of all samples has no order
                 order = self._draw(n)
+            self.trainer.draw_masks(self._key())
             yield Stretch(order, self._batch, steps, -(-n // self._batch), n, self._batch)
             samples, steps = samples + n, steps - (-n // self._batch)
         if not samples:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from fastbp import losses
 from fastbp.engines import get_backend
 from fastbp.engines.numba_data import sparse_rows
 from fastbp.engines.numba_engine import NumbaEngine
@@ -62,6 +63,11 @@ def leaky():
     return bent._engine.gradient(bent.params, rows, targets, path="dense")[0]
 
 
+def huber():
+    z = wide.astype(np.float64)
+    return b.output_delta(losses.Huber(0.5), "identity", z, 2 * z)
+
+
 def part():
     with net._engine.trainer(net.params, rows, targets, 4, path="dense", shared=True) as trainer:
         trainer.part(np.arange(8), 0, 4, 0.25)
@@ -86,6 +92,7 @@ CALLS = {
     "denormals": lambda: rule_on_sparse_rows(np.finfo(np.float32).tiny),
     "narrow gradient": narrow_gradient,
     "leaky": leaky,
+    "huber": huber,
 }
 
 

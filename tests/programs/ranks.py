@@ -33,6 +33,8 @@ CASES = {
     "narrow": (5_300, 1_000, [4, 8, 6, 3], "nesterov", "numba", False, 0.0),
     "standardised": (53, 10, [12, 9, 4], "momentum", "numba", False, 0.0),
     "reference": (41, 7, [5, 3, 2], "adam", "numpy", False, 0.0),
+    "dropout": (53, 10, [12, 20, 4], "momentum", "numba", False, 0.0),
+    "dropout, reference": (53, 10, [12, 20, 4], "sgd", "numpy", True, 0.0),
 }
 
 
@@ -67,6 +69,7 @@ def network(case, seed=3):
     return fastbp.Network(
         sizes, "tanh", loss="cross-entropy", dtype="float64", backend=backend, seed=seed,
         scale="standard" if case == "standardised" else None,
+        dropout=0.3 if case.startswith("dropout") else 0.0,
     )  # fmt: skip
 
 
