@@ -14,6 +14,7 @@ from .ir.activations import ACTIVATION_CODES
 from .ir.linear_units import FORMULAS, one_by, rows_by
 from .ir.tiles import gemm_times, gemm_times_lanes
 from .jit import addressed
+from .own import activation_entries
 from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
 
 
@@ -55,12 +56,15 @@ def _kinds(dtype: Any) -> tuple[Any, Any]:
 
 
 @cache
-def _table(activation: str, dtype: Any) -> np.ndarray:
+def _table(activation: Any, dtype: Any) -> np.ndarray:
     """Return the table of an activation's functions, which stays where it is."""
     n, p = _kinds(dtype)
-    rows, one = _ACTIVATIONS[activation]
     table = np.zeros(TABLE_SIZE, np.int64)
-    table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    if isinstance(activation, str):
+        rows, one = _ACTIVATIONS[activation]
+        table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    else:
+        table[ACTIVATE], table[ACTIVATE_ONE] = activation_entries(activation, dtype)
     return table
 
 
