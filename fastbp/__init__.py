@@ -137,6 +137,7 @@ if TYPE_CHECKING:
     from .engines import get_backend
     from .engines.versions import show_versions
     from .errors import DivergenceError, ModelFileError, RankError
+    from .functions import Activation, Loss
     from .history import History
     from .layers import Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
     from .layers.sequential import Sequential
@@ -152,6 +153,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "SGD",
+    "Activation",
     "Adam",
     "AdamW",
     "Add",
@@ -159,6 +161,7 @@ __all__ = [
     "DivergenceError",
     "Gradient",
     "History",
+    "Loss",
     "ModelFileError",
     "Mul",
     "Network",
@@ -191,6 +194,7 @@ _LAZY = {
     "engines": ["get_backend"],
     "engines.versions": ["show_versions"],
     "errors": ["DivergenceError", "ModelFileError", "RankError"],
+    "functions": ["Activation", "Loss"],
     "history": ["History"],
     "layers": ["Add", "Affine", "Mul", "ReLU", "Sigmoid", "SoftmaxWithLoss", "Tanh"],
     "layers.sequential": ["Sequential"],

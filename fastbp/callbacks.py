@@ -19,6 +19,7 @@ import numpy as np
 from ._support import checks, files
 from ._support.shown import Called
 from .history import NAMES, Best, History
+from .model import choices
 from .model import file as model_file
 from .network import Network
 
@@ -157,8 +158,9 @@ class StopOnDivergence(_Monitor):
 
     Training diverges if an epoch's loss exceeds `factor` times the smallest, or `fit` would raise
     `DivergenceError`. The network then gets the weights of the epoch with the smallest loss, or
-    those from before `fit` if no epoch was completed. Poisson's loss may be negative: it may rise
-    from its smallest by `factor - 1` times its fall so far, or times its size if that is more.
+    those from before `fit` if no epoch was completed. Poisson's loss may be negative, and so may
+    one of your own: they may rise from their smallest by `factor - 1` times their fall so far, or
+    times its size if that is more.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ class StopOnDivergence(_Monitor):
         best, loss = self._best.value, history.loss[-1]
         limit = self.factor * max(best, float(np.finfo(net.dtype).eps))
         words = f"{self.factor:g} times the smallest, {best:.4g}"
-        if net.config["loss"] == "poisson":
+        if choices.loss_name(net.config["loss"]) in ("poisson", choices.OWN):
             limit = best + (self.factor - 1) * max(abs(best), history.loss[0] - best)
             words = f"{limit:.4g}, far above the smallest, {best:.4g}"
         if not loss <= limit:

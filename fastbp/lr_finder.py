@@ -14,6 +14,7 @@ from . import optimizers
 from ._support import checks
 from ._support.shown import html, number
 from .errors import DivergenceError
+from .model import choices
 from .network import Network
 from .training import columns
 
@@ -157,10 +158,13 @@ def _before(net: Network, X: Any, y: np.ndarray, batch_size: int) -> float:
 
 def _least(net: Network, y: np.ndarray) -> float:
     """Return the mean loss of outputs that are right: for counts it may be below zero."""
-    if net.config["loss"] != "poisson":
+    loss, n, n_out = net.config["loss"], len(y), net.sizes[-1]
+    if loss != "poisson" and not choices.is_own(loss):
         return 0.0
-    n, n_out = len(y), net.sizes[-1]
     counts = checks.targets(y, n, n_out, np.float64).rows(slice(None), n_out)
+    if choices.is_own(loss):
+        least = float(loss.terms(counts, counts, None)[0].sum() / n)
+        return least if math.isfinite(least) else 0.0
     return float((counts - counts * np.log(np.where(counts > 0, counts, 1))).sum() / n)
 
 

@@ -14,7 +14,7 @@ from ._support import checks
 from .engines import get_backend
 from .engines.predictor import Predictor
 from .history import History
-from .model import file, scaling, summary
+from .model import choices, file, scaling, summary
 from .model.config import Config, initializers
 from .model.scaling import Scaling
 from .training.progress import BookLines
@@ -30,15 +30,18 @@ class Network(Predictor):
     ----------
     sizes : sequence of int
         Neurons per layer, the inputs first: `[784, 30, 10]`.
-    activation : {"sigmoid", "tanh", "relu", "identity"}, default "sigmoid"
-        Of the hidden layers.
-    output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
-        Activation of the output. By default softmax for cross-entropy and exp for poisson; for the
-        quadratic loss sigmoid if the hidden activation is sigmoid, else identity.
-    loss : {"quadratic", "cross-entropy", "poisson"}, default "quadratic"
-        `sum((a - y)**2) / 2`; or `-sum(y log a)` with softmax, or its element-wise form
-        `-sum(y log a + (1 - y) log(1 - a))` with a sigmoid output; or `sum(a - y log a)`, for
-        counts, with exp.
+    activation : str, `fastbp.Activation`, or list with one for each hidden layer
+        Of the hidden layers: "sigmoid" (the default), "tanh", "relu", "identity", "leaky_relu",
+        "elu", "softplus", "silu", "gelu", or a function of your own.
+    output : str or `fastbp.Activation`, optional
+        Activation of the output: one of these, "softmax" or "exp". By default softmax for
+        cross-entropy and exp for poisson; sigmoid for the quadratic loss if the hidden activation
+        is sigmoid; else identity.
+    loss : str, one of `fastbp.losses`, or `fastbp.Loss`, default "quadratic"
+        "quadratic", `sum((a - y)**2) / 2`; "cross-entropy", `-sum(y log a)` with softmax, or its
+        element-wise form `-sum(y log a + (1 - y) log(1 - a))` with a sigmoid output; "poisson",
+        `sum(a - y log a)`, for counts, with exp. "absolute", "huber", "quantile", and losses that
+        have a setting: see `fastbp.losses`. Or a function of your own.
     bias : bool, default True
         If False, the network has no biases and `biases` is empty.
     dtype : {"float32", "float64"}, default "float32"
@@ -53,8 +56,8 @@ class Network(Predictor):
     input_scale : float, default 1.0
         Inputs are multiplied by it on the fly: 1/255 for images of type uint8.
     seed : int, optional
-        Of the initial parameters and of the order of samples. The same seed gives the same ones
-        with either backend and dtype.
+        Of the initial parameters, the order of samples and dropout. The same seed gives the same
+        ones with either backend and dtype.
     scale : "standard" or (mean, deviation), optional
         Standardise each column of X by its mean and deviation, for tables whose columns have unlike
         scales: then everything takes raw columns, files and exports included. "standard" takes
@@ -63,6 +66,9 @@ class Network(Predictor):
         training data has deviation 0, and counts as 0. Where they are sparse or uint8, means are 0,
         so that zeros stay zeros. `fit` standardises a copy in `dtype`, window by window of a memory
         map; a sparse matrix becomes dense if there are means. Not together with `input_scale`.
+    dropout : float, or list with one for each hidden layer, default 0.0
+        The share of hidden neurons that `fit` leaves out, at random for each sample; the others
+        count 1 / (1 - dropout) times as much. Predictions, and `gradient`, take all neurons.
 
     Attributes
     ----------
@@ -96,7 +102,8 @@ class Network(Predictor):
     ----------
     LeCun et al., *Efficient BackProp*, 1998; Glorot and Bengio, *Understanding the difficulty of
     training deep feedforward neural networks*, 2010, equation 16; He et al., *Delving Deep into
-    Rectifiers*, 2015, equation 10.
+    Rectifiers*, 2015, equation 10; Srivastava et al., *Dropout: A Simple Way to Prevent Neural
+    Networks from Overfitting*, 2014.
 
     Examples
     --------
@@ -154,7 +161,7 @@ class Network(Predictor):
     def __repr__(self) -> str:
         c = {**self.config, "backend": self.backend}
         names = ["activation", "output", "loss", "bias", "dtype", "backend"]
-        names += ["scale"] if c["scale"] else []
+        names += [name for name in ("scale", "dropout") if c[name]]
         return f"Network({c['sizes']}, {', '.join(f'{name}={c[name]!r}' for name in names)})"
 
     def update_mini_batch(self, X: ArrayLike, y: ArrayLike, learning_rate: float) -> None:
@@ -338,13 +345,19 @@ class Network(Predictor):
         file.write_model(path, self._config, arrays, self.notes, self._scaling)
 
 
-def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
+def load(
+    path: str | os.PathLike[str], backend: str = "numba",
+    functions: Iterable[Any] = (),
+) -> Network:  # fmt: skip
     """Read a network that `Network.save` wrote.
 
     Parameters
     ----------
     path : path-like
     backend : {"numba", "numpy"}, default "numba"
+    functions : sequence of `fastbp.Activation` and `fastbp.Loss`, default none
+        Those of the user's that the network was made with: the file only names them. Nothing that
+        is in a file is run or imported.
 
     Returns
     -------
@@ -354,7 +367,7 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     ------
     FileNotFoundError
     ModelFileError
-        If the file is damaged, or not a model of fastbp.
+        If the file is damaged, or not a model of fastbp, or names a function that is not passed.
 
     Examples
     --------
@@ -365,7 +378,7 @@ def load(path: str | os.PathLike[str], backend: str = "numba") -> Network:
     (3, 2)
     """
     backend = _backend(backend)
-    config, arrays, notes, pair = file.read_model(path)
+    config, arrays, notes, pair = file.read_model(path, choices.own_functions(functions))
     net = from_arrays(config, arrays, backend, pair=pair)
     net.notes = notes
     return net

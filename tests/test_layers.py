@@ -9,10 +9,32 @@ import pytest
 
 import fastbp
 from cases import crossed
-from fastbp.layers import Add, Affine, Mul, ReLU, Sequential, Sigmoid, SoftmaxWithLoss, Tanh
+from fastbp import losses
+from fastbp.layers import (
+    ELU,
+    GELU,
+    Add,
+    Affine,
+    Dropout,
+    LeakyReLU,
+    MeanLoss,
+    Mul,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    SoftmaxWithLoss,
+    Softplus,
+    Tanh,
+)
+from fastbp.model import config
 
-ACTIVATIONS = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
-HIDDEN = list(fastbp.reference.DERIVATIVES)
+ACTIVATIONS = {
+    "relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh, "leaky_relu": LeakyReLU, "elu": ELU,
+    "softplus": Softplus, "silu": SiLU, "gelu": GELU,
+}  # fmt: skip
+HIDDEN = list(config.HIDDEN)
+LOSSES = ["quadratic", "absolute", "huber", "quantile", losses.Huber(0.3), losses.Quantile(0.2)]
 STEP = 6e-6
 
 
@@ -92,6 +114,7 @@ def test_affine_has_the_slopes_of_its_value(sizes, leading, affine, rng, assert_
 
 
 TARGETS = ["labels", "one-hot", "real"]
+POLAR = lambda a, y: (a - y) ** 2 / 3.0, lambda a, y: 2.0 * (a - y) / 3.0
 
 
 @pytest.mark.parametrize("leading", [(), (1,), (7,), (2, 3)], ids=str)
@@ -104,6 +127,19 @@ def test_softmax_with_loss_has_the_slope_of_its_value(targets, leading, backend,
         y = rng.uniform(0.1, 1, (*leading, 4))  # sums to anything
     x = np.asarray(rng.standard_normal((*leading, 4)))
     check_node(SoftmaxWithLoss(backend), [x], (), assert_close, rng, y)
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (7,), (2, 3)], ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_mean_loss_has_the_slope_of_its_value(loss, leading, rng, assert_close):
+    y = np.asarray(rng.standard_normal((*leading, 4)))
+    x = y + away_from_zero(rng, y.shape)
+    check_node(MeanLoss(loss), [x], (), assert_close, rng, y)
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 40), (2, 3, 4)], ids=str)
+def test_dropout_has_the_slope_of_its_value(shape, rng, assert_close):
+    check_node(Dropout(0.3, key=1), [rng.standard_normal(shape)], (), assert_close, rng)
 
 
 def node_runs(dtype, rng):
@@ -183,7 +219,7 @@ def test_results_are_arrays_of_their_own(backend, rng):
         assert not (dy == 99).any()
 
 
-@pytest.mark.parametrize("make", [Add, Mul, ReLU, Sigmoid, Tanh, SoftmaxWithLoss,
+@pytest.mark.parametrize("make", [Add, Mul, Dropout, MeanLoss, SoftmaxWithLoss, ReLU, GELU,
                                   lambda: Affine(np.eye(2), np.zeros(2))])  # fmt: skip
 def test_backward_before_forward_says_what_to_do(make):
     node = make()
@@ -221,14 +257,20 @@ def test_activations_at_known_places(backend):
         Sigmoid: ([[0, 1 - s, 0.5], [s, 1 / (1 + math.exp(-2)), 1]], 0.25),
         Tanh: ([[-1, -t, 0], [t, math.tanh(2), 1]], 1),
         ReLU: ([[0, 0, 0], [1, 2, 1e3]], 0),  # at the kink
-    }
+        ELU: ([[-1, math.expm1(-1), 0], [1, 2, 1e3]], 1),
+        Softplus: ([[0, math.log1p(math.exp(-1)), math.log(2)],
+                    [1 + math.log1p(math.exp(-1)), 2 + math.log1p(math.exp(-2)), 1e3]], 0.5),
+        SiLU: ([[0, s - 1, 0], [s, 2 / (1 + math.exp(-2)), 1e3]], 0.5),
+        GELU: ([[0, -math.erfc(math.sqrt(0.5)) / 2, 0],
+                [1 - math.erfc(math.sqrt(0.5)) / 2, 2 - math.erfc(math.sqrt(2)), 1e3]], 0.5),
+    }  # fmt: skip
     for kind, (values, slope_at_zero) in known.items():
         node = kind(backend)
         assert node.forward(x) == pytest.approx(np.array(values), rel=1e-15)
         slopes = node.backward()
         assert slopes[0, 2] == slope_at_zero
         assert slopes[0, 0] == 0  # saturated
-        assert slopes[1, 2] == (kind is ReLU)
+        assert slopes[1, 2] == (kind not in (Sigmoid, Tanh))
     for kind in (Sigmoid, Tanh):
         assert np.isnan(kind(backend).forward(np.nan))
 
@@ -423,6 +465,15 @@ BAD = {
         ValueError, r"layers\[2\] must take 3 inputs.*got W .*\(5, 3\)"),
     "sizes": (lambda: Sequential.mlp([3]), ValueError, "sizes must"),
     "activation": (lambda: Sequential.mlp([3, 2], "softmax"), ValueError, "activation must be"),
+    "activations": (lambda: Sequential.mlp([3, 2, 2], ["relu"] * 2), ValueError,
+                    "activation must have an entry for the hidden layer; got 2"),
+    "rate": (lambda: Dropout(1.0), ValueError, "rate must be a number from 0 to below 1; got 1.0"),
+    "a key below 0": (lambda: Dropout(key=-1).forward(X3), ValueError, "key must be .*got -1"),
+    "a large key": (lambda: Dropout(key=2**64).forward(X3), ValueError, "key must be below 2"),
+    "dropout of nothing": (lambda: Dropout().forward([]), ValueError, "at least one sample"),
+    "a loss of softmax": (lambda: MeanLoss("cross-entropy"), ValueError, "loss must be one of"),
+    "outputs nan": (lambda: MeanLoss().forward(X3 * np.nan, X3), ValueError, "x must be finite"),
+    "targets of a mean loss": (lambda: MeanLoss().forward(X3, X3[:2]), ValueError, "y must be"),
     "std": (lambda: Sequential.mlp([3, 2], weight_init_std=0), ValueError, "weight_init_std"),
     "dtype": (lambda: Sequential.mlp([3, 2], dtype="int8"), ValueError, "dtype must be one of"),
     "mlp's backend": (lambda: Sequential.mlp([3, 2], backend=None), ValueError, "backend must be"),
@@ -577,7 +628,7 @@ def test_copies_have_parameters_of_their_own(rng):
     assert np.array_equal(net.predict(x), before)
 
 
-@crossed(activation=HIDDEN, targets=TARGETS, dtype=["float32", "float64"])
+@crossed(activation=[*HIDDEN, ["relu", "silu"]], targets=TARGETS, dtype=["float32", "float64"])
 def test_agrees_with_network(targets, activation, backend, dtype, rng, assert_close):
     """The same weights, transposed, give the same outputs, losses and gradients."""
     sizes = [17, 9, 8, 5]
@@ -606,6 +657,47 @@ def test_agrees_with_network(targets, activation, backend, dtype, rng, assert_cl
         assert_close(mine[f"W{l}"], dW.T, dtype=dtype)
         assert_close(mine[f"b{l}"], db, dtype=dtype)
         assert mine[f"W{l}"].dtype == dtype
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, fastbp.Loss(*POLAR)], ids=str)
+def test_a_chain_with_dropout_and_another_loss_agrees_with_network(loss, dtype, rng, assert_close):
+    """The masks are those that the epoch of this key draws, the losses those of `Network`."""
+    sizes, key = [17, 9, 40, 5], 5**20
+    network = fastbp.Network(
+        sizes, ["gelu", "elu"], loss=loss, dtype=dtype, backend="numpy", seed=3, dropout=[0.3, 0.6]
+    )
+    layers = []
+    for l, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        if l:
+            layers += [(GELU, ELU)[l - 1]("numpy"), Dropout((0.3, 0.6)[l - 1], key + (l << 32))]
+        layers.append(Affine(W.T.copy(), b.copy(), "numpy"))
+    net, x = Sequential(layers, MeanLoss(loss)), rng.standard_normal((7, 17)).astype(dtype)
+    y = rng.standard_normal((7, 5)).astype(dtype)
+
+    model = network._config.model()
+    masks = fastbp.reference.dropout.masks(model, key, np.arange(7), np.dtype(dtype))
+    dW, db = ([np.empty_like(p) for p in params] for params in (network.weights, network.biases))
+    parameters = network.weights, network.biases
+    fastbp.reference.gradient(model, *parameters, x, y, dW, db, masks=masks)
+    mine = net.gradient(x, y)
+    for l in range(3):
+        assert_close(mine[f"W{l + 1}"], dW[l].T, dtype=dtype)
+        assert_close(mine[f"b{l + 1}"], db[l], dtype=dtype)
+    for layer in net.layers[2::3]:
+        layer.key = None
+    theirs = network.loss(x, y)
+    assert net.loss(x, y) == pytest.approx(theirs, rel=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_dropout_leaves_out_its_share_and_keeps_the_mean(rng):
+    node, x = Dropout(0.25, key=7), np.ones((2000, 50))
+    out = node.forward(x)
+    assert set(np.unique(out)) == {0, 4 / 3}
+    assert abs((out == 0).mean() - 0.25) < 0.01
+    assert np.array_equal(node.forward(x), out)  # of the same key
+    node.key += 1
+    assert abs((node.forward(x) == out).mean() - (0.25**2 + 0.75**2)) < 0.01
+    assert np.array_equal(Dropout(key=None).forward(x), x)
 
 
 def test_the_same_seed_starts_as_network_does(dtype):

@@ -92,7 +92,7 @@ def steady(function: Callable[[], Any], *known: float) -> float:
     return values[0]
 
 
-class _Slopes(NamedTuple):
+class Slopes(NamedTuple):
     """What the steps of a ladder, the smallest first, say of the slope of f(t) at zero."""
 
     central: np.ndarray  # (steps,)
@@ -102,7 +102,7 @@ class _Slopes(NamedTuple):
     @classmethod
     def of(
         cls, f: Callable[[float], float], h: np.ndarray, centre: float, spread: float = 0.0
-    ) -> "_Slopes":
+    ) -> "Slopes":
         """Measure them, all extrapolated from h and h / 2 to a vanishing step."""
         values = [[f(t) for t in (k, -k, k / 2, -k / 2)] for k in h.tolist()]
         right, left, near_right, near_left = np.array(values).T
@@ -187,11 +187,11 @@ class Comparison:
         above, below = f(step), f(-step)
         return (above - below) / (2 * step), abs(above - 2 * self.centre + below) / step
 
-    def _slopes(self, places: Any, signs: Any) -> _Slopes:
+    def _slopes(self, places: Any, signs: Any) -> Slopes:
         f, step = self._line(places, signs, self.function)
-        return _Slopes.of(f, step * LADDER, self.centre)
+        return Slopes.of(f, step * LADDER, self.centre)
 
-    def _closely(self, places: Any, signs: Any, slope: float, scale: float) -> _Slopes:
+    def _closely(self, places: Any, signs: Any, slope: float, scale: float) -> Slopes:
         """Return slopes down to the smallest steps, with the rounding that is seen."""
         f, step = self._line(places, signs, self.held)
         centre, unit = steady(lambda: f(0.0)), np.finfo(float).eps * step / STEP
@@ -203,7 +203,7 @@ class Comparison:
                 f"the function jumps, by {jump:.1e} where {self.name}{list(first)} is moved by a "
                 "rounding error: it has no slope there, or computes in less than float64"
             )
-        return _Slopes.of(f, step * LONG_LADDER, centre, jump + 4 * unit * abs(slope))
+        return Slopes.of(f, step * LONG_LADDER, centre, jump + 4 * unit * abs(slope))
 
     def _second_look(
         self, places: Any, signs: Any, analytic: float, allowed: float

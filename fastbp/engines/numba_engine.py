@@ -12,11 +12,12 @@ from .. import kernels
 from .._support.checks import NO_LABELS, is_sparse
 from ..kernels import functions, machine
 from ..kernels.ir.activations import ACTIVATION_CODES, SOFTMAX
-from ..kernels.ir.losses import LOSS_CODES
+from ..kernels.losses import loss_code
 from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
 from ..reference import Model, Targets
 from ..reference.dropout import threshold
+from ..reference.losses import setting_of
 from . import planning
 from .numba_data import (
     Workspace,
@@ -43,6 +44,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # where the threads are gone
 
 
+LOGARITHMS = "cross-entropy", "poisson"  # losses that cost more
+
+
+def _loss_code(loss: Any, activation: Any, setting: float | None, dtype: Any) -> int:
+    return loss_code(loss, activation, setting_of(loss, setting), dtype)
+
+
 class NumbaEngine:
     """A network on the kernels; each call is given the parameters as one flat array."""
 
@@ -52,7 +60,7 @@ class NumbaEngine:
         self.model, self.layout = model, layout
         self.dtype, self.n_out = layout.dtype, layout.sizes[-1]
         lanes = machine.CPU.vector_bytes // self.dtype.itemsize
-        self.planner = planning.Planner(layout, lanes, logarithms=model.loss != "quadratic")
+        self.planner = planning.Planner(layout, lanes, model.loss in LOGARITHMS)
 
     def workspace(
         self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0,
@@ -74,7 +82,7 @@ class NumbaEngine:
         if not narrow:
             places = planner.columns(places, team, panels)
         plan = records.Plan(
-            last=len(layout.sizes) - 1, loss=LOSS_CODES[model.loss], bias=model.bias,
+            last=len(layout.sizes) - 1, bias=model.bias,
             chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if inputs else 0,
             packed_above=packed + inputs if hidden else 0, thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
@@ -94,6 +102,7 @@ class NumbaEngine:
         below = [0, *below, 0]
         kept = [n > 0 or code > SOFTMAX for code, n in zip(codes[:-1], below[:-1], strict=True)]
         return {
+            "loss": _loss_code(self.model.loss, layers[-1], self.model.setting, self.dtype),
             "activations": codes, "kept": [*kept, False], "threshold": below,
             "times": functions.times(self.dtype, narrow) if any(kept) else 0,
             "drop": functions.drop(self.dtype, narrow) if any(below) else 0,
@@ -243,12 +252,13 @@ class NumbaBackend(Operations):
         return db
 
     def _output_delta(
-        self, z: Array, y: Array, loss: str, activation: str
+        self, z: Array, y: Array, loss: Any, activation: Any, setting: float | None
     ) -> tuple[Array, Array, Array]:
         batch, n = z.shape
         a = np.empty((batch, stride(n, z.dtype)), z.dtype)
         delta, losses = np.empty_like(a), np.empty(2 * batch)
-        codes, rows = (LOSS_CODES[loss], ACTIVATION_CODES[activation]), np.arange(batch)
+        code = _loss_code(loss, activation, setting, z.dtype)
+        codes, rows = (code, functions.activation_code(activation, z.dtype)), np.arange(batch)
         kernels.output_delta(*codes, contiguous(z), contiguous(y), rows, a, delta, losses)
         return a[:, :n].copy(), delta[:, :n].copy(), losses[:batch]
 

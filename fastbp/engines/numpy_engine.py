@@ -214,8 +214,8 @@ class NumpyBackend(Operations):
 
     @_quiet
     def _output_delta(
-        self, z: Array, y: Array, loss: str, activation: str
+        self, z: Array, y: Array, loss: Any, activation: Any, setting: float | None
     ) -> tuple[Array, Array, Array]:
         a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
-        reference.output_delta(loss, activation, z, y, a, delta, losses)
+        reference.output_delta(loss, activation, z, y, a, delta, losses, setting)
         return a, delta, losses

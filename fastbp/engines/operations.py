@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import reference
 from .._support import checks
+from ..model import choices
 
 Array = np.ndarray
 MOST = sys.float_info.max
@@ -42,6 +43,7 @@ _SHAPES = {
     "W_next": ("n_next", "n_out"), "delta_next": ("batch", "n_next"),
 }  # fmt: skip
 _ONE_SAMPLE = {**_SHAPES, "a_prev": ("n_in",), "delta": ("n_out",)}  # of `outer_update`
+_OUTPUTS = frozenset(reference.LOSSES)
 # Operations with types, shapes and dtypes that fit as they are: small ones take a few microseconds.
 _FITTING: set[tuple[Any, ...]] = set()
 _MOST_FITTING = 1024
@@ -183,13 +185,20 @@ class Operations:
         """Return the mean of delta over the batch."""
         return self._run("bias_gradient", self._bias_gradient, (delta,))
 
-    def output_delta(self, loss: str, activation: str, z: Any, y: Any) -> Any:
-        """Return output, delta and losses of the last layer."""
-        if (loss, activation) not in reference.LOSSES:
-            known = ", ".join(map(" with ".join, reference.LOSSES))
-            got = f"{loss!r} with {activation!r}"
-            raise ValueError(f"loss and activation must be one of {known}; got {got}")
-        return self._run("output_delta", self._output_delta, (z, y), loss, activation)
+    def output_delta(self, loss: Any, activation: Any, z: Any, y: Any) -> Any:
+        """Return output, delta and losses of the last layer.
+
+        `loss` and `activation` are what `Network` takes as `loss` and `output`: names, objects of
+        `fastbp.losses`, or functions of the user's.
+        """
+        setting, names = None, isinstance(loss, str) and isinstance(activation, str)
+        if not (names and (loss, activation) in _OUTPUTS):
+            from ..losses import in_parts
+
+            loss = choices.loss(loss)
+            activation = choices.output(activation, loss, None)
+            loss, setting = in_parts(loss)
+        return self._run("output_delta", self._output_delta, (z, y), loss, activation, setting)
 
     # In place.
 

@@ -23,7 +23,7 @@ What the words mean here, from small to large:
 
 from typing import TYPE_CHECKING, Any
 
-from . import epochs, functions, inference, inputs, operations
+from . import epochs, functions, inference, inputs, losses, operations
 from .cache import cache_dir, stamp
 from .cpu import vector_bytes
 from .ir.activations import ACTIVATION_CODES

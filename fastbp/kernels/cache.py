@@ -13,34 +13,22 @@ import tempfile
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from types import CodeType
 
 import numba
 from llvmlite.binding import llvm_version_info
 from numba.core import config
 
+from .. import _code
 from . import machine
 from .cpu import vector_bytes
 
 logger = logging.getLogger("fastbp")
 CACHES_KEPT = 8
 PACKAGE = __name__.rpartition(".")[0]
+CODE = f"{_code.__name__}."
 NOT_KEPT = "kernels are compiled anew in each process; {}"
 # Switches of Numba that change machine code, and are in no key of its cache.
 SWITCHES = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT"
-
-
-def _parts(code):
-    """Yield what a code object does, as text; not where it lies: folders and lines may change."""
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _parts(constant)
-        elif isinstance(constant, frozenset):  # whose order changes from process to process
-            yield repr(sorted(map(repr, constant)))
-        else:
-            yield repr(constant)
-    yield repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars))
-    yield repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_exceptiontable))
 
 
 @cache
@@ -55,9 +43,9 @@ def stamp():
     how = f"{numba.__version__} {llvm_version_info} {vector_bytes()} {machine.ROW} {switches}"
     digest = hashlib.sha256(how.encode())
     try:
-        for name in sorted(n for n in sys.modules if f"{n}.".startswith(f"{PACKAGE}.")):
+        for name in sorted(n for n in sys.modules if f"{n}.".startswith((f"{PACKAGE}.", CODE))):
             digest.update(name.encode())
-            for part in _parts(sys.modules[name].__spec__.loader.get_code(name)):
+            for part in _code.texts(sys.modules[name].__spec__.loader.get_code(name)):
                 digest.update(part.encode())
     except Exception:  # a loader of any kind, which may find its archive gone
         return ""

@@ -18,19 +18,13 @@ from .jit import addressed
 from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
 
 
-def _named(name, function):
-    """Return a function that is called by address; the cache knows it by its name."""
-    function.__name__ = function.__qualname__ = name
-    return addressed(function)
-
-
 def _activate(name, formula):
     emit = rows_by(lambda z: formula(z)[0])
 
     def activate(rows, n, z, z_row, out, out_row):
         emit(rows, n, z, z_row, out, out_row)
 
-    return _named(f"activate_{name}", activate)
+    return addressed(activate, f"activate_{name}")
 
 
 def _activate_one(name, formula):
@@ -39,14 +33,14 @@ def _activate_one(name, formula):
     def activate_one(n, z, a, slope):
         emit(n, z, a, slope)
 
-    return _named(f"activate_one_{name}", activate_one)
+    return addressed(activate_one, f"activate_one_{name}")
 
 
 def _times(name, emit):
     def times(rows, width, depth, a, a_row, b, b_row, c, c_row):
         emit(rows, width, depth, a, a_row, b, b_row, c, c_row)
 
-    return _named(name, times)
+    return addressed(times, name)
 
 
 _ACTIVATIONS = {
@@ -74,12 +68,17 @@ def _kinds(dtype: Any) -> tuple[Any, Any]:
 
 
 @cache
-def _table(activation: str, dtype: Any) -> np.ndarray:
+def _table(activation: Any, dtype: Any) -> np.ndarray:
     """Return the table of an activation's functions, which stays where it is."""
     n, p = _kinds(dtype)
-    rows, one = _ACTIVATIONS[activation]
     table = np.zeros(TABLE_SIZE, np.int64)
-    table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    if isinstance(activation, str):
+        rows, one = _ACTIVATIONS[activation]
+        table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    else:
+        from .own import activation_entries
+
+        table[ACTIVATE], table[ACTIVATE_ONE] = activation_entries(activation, dtype)
     return table
 
 

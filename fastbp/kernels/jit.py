@@ -24,6 +24,7 @@ OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "bou
 NOT_FROM_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNELS: dict = {}  # every compiled entry point by name
 ADDRESSED: list = []  # what they call by its address
+_IN_USE: list = []  # of what is not kept elsewhere
 
 try:
     from . import numba_link
@@ -74,8 +75,11 @@ def kernel(function):
     return dispatcher
 
 
-def addressed(function):
+def addressed(function, name=None):
     """Compile a function that kernels call by its address, which it returns for argument types."""
+    # The cache knows it by its name, which those have to be given that a function makes.
+    if name:
+        function.__name__ = function.__qualname__ = name
     options = WHOLE | OPTIONS | {"no_cpython_wrapper": True}
     dispatcher = cached(function, options) if cached else numba.njit(**options)(function)
     ADDRESSED.append(dispatcher)
@@ -86,6 +90,27 @@ def addressed(function):
         return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
     return address
+
+
+def compiled_once(name, define):
+    """Return the addresses of functions that kernels call, whose machine code has this name.
+
+    `define()` returns functions, each with the types of its arguments, where there is no such code
+    yet; without a name it is not kept.
+    """
+
+    def compiled():
+        options = WHOLE | OPTIONS | {"no_cpython_wrapper": True}
+        for function, kinds in define():
+            function.__qualname__ = f"{function.__name__}_{name}"
+            found = numba.njit(**options)(function).get_compile_result(numba.void(*kinds))
+            yield found.fndesc.llvm_func_name, found.library
+
+    if name and numba_link:
+        return numba_link.kept_functions(name, compiled)
+    pairs = [*compiled()]
+    _IN_USE.extend(pairs)
+    return tuple(library.get_pointer_to_function(symbol) for symbol, library in pairs)
 
 
 def routine(name, emit):

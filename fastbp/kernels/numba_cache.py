@@ -4,6 +4,7 @@ All private names of Numba's cache that fastbp uses stand here. Where they are n
 importing this file raises an ImportError, and `jit.kernel` does with the public ones.
 """
 
+import hashlib
 import logging
 from contextlib import suppress
 from functools import cache, cached_property
@@ -12,6 +13,8 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.caching import _CacheLocator as CacheLocator
 from numba.core.runtime import rtsys
+from numba.core.serialize import dumps
+from numba.extending import _Intrinsic
 
 from .cache import cache_dir, cache_folders, news, numba_config, stamp
 from .numba_link import check_parameters, load_routines, routines_of
@@ -64,6 +67,13 @@ class _KernelCache(FunctionCache):
                 super().__init__(self._function)
         return [IndexDataCacheFile(str(p), self._impl.filename_base, stamp()) for p in readable]
 
+    def _index_key(self, sig, codegen):
+        # As Numba's, less what a closure holds of intrinsics: their pickles change from process to
+        # process, and would never be found again. What they emit is in the stamp.
+        cells = (cell.cell_contents for cell in self._py_func.__closure__ or ())
+        held = dumps(tuple(x for x in cells if not isinstance(x, _Intrinsic)))
+        return sig, codegen.magic_tuple(), hashlib.sha256(held).hexdigest()
+
     def load_overload(self, sig, target_context):
         # Not super().load_overload: before it loads, it makes all of Numba's types and functions
         # known to the compiler, and imports SciPy where there is one. That takes 0.2 s, and only
@@ -112,6 +122,7 @@ def _check():
             FunctionCache._load_overload: 3,
             FunctionCache.save_overload: 3,
             FunctionCache.flush: 1,
+            FunctionCache._index_key: 3,
             FunctionCache._guard_against_spurious_io_errors: 1,
             CacheLocator.from_function: 2,
             IndexDataCacheFile.__init__: 4,

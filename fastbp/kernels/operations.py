@@ -6,11 +6,12 @@ number, and others would be compiled for rows as they lie.
 """
 
 from .ir.activations import ACTIVATION_NAMES, EXP, activate, scale_by_slope, slopes
-from .ir.losses import output_rows, softmax_rows
+from .ir.losses import softmax_rows
 from .ir.memory import at, number, pointer
 from .ir.tiles import gemm_axpy, gemm_bias, gemm_store
 from .ir.transpose import transpose
 from .jit import inner, kernel
+from .walk.losses import output_rows
 from .walk.optimizers import (
     AdamFactors,
     StepFactors,

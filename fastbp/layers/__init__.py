@@ -9,9 +9,9 @@ A node remembers its last `forward`, so each place in a graph needs its own node
 remember their inputs without a copy: do not change these, or the weights, before `backward`. No
 node changes its inputs.
 
-All nodes but `Add` and `Mul` take a `backend`, "numba" (the default) or "numpy". Arguments that do
-not hold numbers raise TypeError; shapes that do not fit, and scores, weights or targets that are
-not finite, raise ValueError.
+All nodes but `Add`, `Mul`, `Dropout` and `MeanLoss` take a `backend`, "numba" (the default) or
+"numpy". Arguments that do not hold numbers raise TypeError; shapes that do not fit, and scores,
+weights or targets that are not finite, raise ValueError.
 
 Examples
 --------
@@ -30,17 +30,27 @@ Saito, *Deep Learning from Scratch*, ch. 5: 5.6 for `Affine`, 5.6.3 and appendix
 `SoftmaxWithLoss`, 5.7 for `Sequential`.
 """
 
-from .nodes import Activation, Add, Affine, Mul, ReLU, Sigmoid, SoftmaxWithLoss, Tanh
+from .activations import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from .dropout import Dropout
+from .losses import MeanLoss, SoftmaxWithLoss
+from .nodes import Add, Affine, Mul
 from .sequential import Sequential
 
 __all__ = [
+    "ELU",
+    "GELU",
     "Activation",
     "Add",
     "Affine",
+    "Dropout",
+    "LeakyReLU",
+    "MeanLoss",
     "Mul",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "SoftmaxWithLoss",
+    "Softplus",
     "Tanh",
 ]

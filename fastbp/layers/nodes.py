@@ -13,26 +13,12 @@ from numpy.typing import ArrayLike, DTypeLike
 from .._support import checks
 from ..engines import get_backend
 from ..engines.operations import numbers_of
-from ..reference import Targets
-
-KIND = "cross-entropy", "softmax"  # of the loss below
 
 
 def floats(name: str, value: ArrayLike) -> np.ndarray:
     """Return value as a float32 or float64 array; integers become float64."""
     array = numbers_of(name, value)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
-
-
-def targets_of(y: ArrayLike, scores: np.ndarray, name: str = "y") -> Targets:
-    """Return the targets of scores (..., n_out): labels (...), or values of the same shape."""
-    y = checks.numbers_array(name, y)
-    leading, n_out = scores.shape[:-1], scores.shape[-1]
-    if y.shape not in (leading, scores.shape):
-        wanted = f"integer labels of shape {leading} or targets of shape {scores.shape}"
-        raise ValueError(f"{name} must be {wanted}; got {y.shape}")
-    rows = y.reshape(-1, n_out) if y.ndim == scores.ndim else y.reshape(-1)
-    return checks.targets(rows, len(rows), n_out, scores.dtype, name, kind=KIND)
 
 
 Dx = TypeVar("Dx")  # what `backward` returns
@@ -145,65 +131,6 @@ class Mul(Arithmetic):
     _partials = staticmethod(lambda x, y: (y, x))
 
 
-class Activation(BackendNode[Any]):
-    """out = f(x), element by element, where f is an activation of the backend."""
-
-    _function = ""
-
-    def forward(self, x: ArrayLike) -> Any:
-        """Return f(x) for a number or an array of any shape: a float, or a new array of this shape.
-
-        float32 and float64 keep their precision; integers are converted to float64.
-        """
-        x, backend = floats("x", x), get_backend(self.backend)
-        a = getattr(backend, self._function)(x)
-        # Keep the slope rather than a, because the caller may write into a.
-        slope = getattr(backend, f"{self._function}_prime_from_a")(a)
-        self._out, self._seen = (x.shape, x.dtype), (slope,)
-        return a[()]
-
-    _gradient = staticmethod(operator.mul)  # dout * slope
-
-
-class ReLU(Activation):
-    """The rectified linear unit: out = max(x, 0);  dx = dout where x > 0, else 0, also at the kink.
-
-    Examples
-    --------
-    >>> node = ReLU()
-    >>> print(node.forward([-1.0, 2.0]), node.backward([5.0, 5.0]))
-    [0. 2.] [0. 5.]
-    """
-
-    _function = "relu"
-
-
-class Sigmoid(Activation):
-    """The logistic function: out = 1 / (1 + exp(-x));  dx = dout * out * (1 - out).
-
-    Examples
-    --------
-    >>> node = Sigmoid()
-    >>> print(node.forward([0.0, 1000.0]), node.backward())
-    [0.5 1. ] [0.25 0.  ]
-    """
-
-    _function = "sigmoid"
-
-
-class Tanh(Activation):
-    """The hyperbolic tangent: out = tanh(x);  dx = dout * (1 - out**2).
-
-    Examples
-    --------
-    >>> node = Tanh()
-    >>> print(node.forward([0.0, -1000.0]), node.backward())
-    [ 0. -1.] [1. 0.]
-    """
-
-    _function = "tanh"
-
-
 class Affine(BackendNode[np.ndarray]):
     """The weighted input of a layer.
 
@@ -314,44 +241,3 @@ class Affine(BackendNode[np.ndarray]):
         """Return left @ right, as the backend's `affine` without a bias."""
         zeros = np.zeros(right.shape[1], right.dtype)
         return np.asarray(get_backend(self.backend).affine(left, right.T, zeros))
-
-
-class SoftmaxWithLoss(BackendNode[np.ndarray]):
-    """Softmax of the scores, then the mean cross-entropy.
-
-    out = mean over the samples of -sum(y log softmax(x));  dx = (softmax(x) - y) / batch
-
-    This gradient is for targets that sum to 1, as labels do; for others it is
-    (softmax(x) sum(y) - y) / batch. The loss is computed from x, and is exact in saturation too.
-
-    Examples
-    --------
-    >>> node = SoftmaxWithLoss()
-    >>> round(node.forward([[0.0, 0.0], [0.0, 0.0]], [0, 1]), 6)
-    0.693147
-    >>> print(*node.backward())
-    [-0.25  0.25] [ 0.25 -0.25]
-    """
-
-    @np.errstate(all="ignore")
-    def forward(self, x: ArrayLike, y: ArrayLike) -> float:
-        """Return the mean loss of scores x, before softmax, against y.
-
-        x is (..., n_out): a row for each sample, in any leading shape, or one sample, of two scores
-        or more: softmax of a single one is always 1. y are (...) integer labels in range(n_out), or
-        (..., n_out) finite targets of at least 0, one-hot or real.
-        """
-        x = floats("x", x)
-        if not x.size or x.shape[-1:] in ((), (1,)):
-            wanted = "(..., n_out), at least one sample and two scores of each"
-            raise ValueError(f"x must be {wanted}; got {x.shape}")
-        n_out = x.shape[-1]
-        y = targets_of(y, x).rows(slice(None), n_out)
-        rows = checks.finite("x", x.reshape(-1, n_out))
-        backend = get_backend(self.backend)
-        _, delta, losses = backend.output_delta(*KIND, rows, y)
-        self._out, self._seen = ((), np.float64), ((delta / len(delta)).reshape(x.shape),)
-        return float(losses.mean())
-
-    def _gradient(self, dout: np.ndarray, delta: np.ndarray) -> Any:
-        return float(dout) * delta

@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .._support import checks, differences
-from . import nodes
+from ..model import choices
+from . import activations, losses, nodes
+from .dropout import Dropout
 
-_HIDDEN: dict[str, type[nodes.Activation] | None] = {
-    "sigmoid": nodes.Sigmoid, "tanh": nodes.Tanh, "relu": nodes.ReLU, "identity": None,
+_HIDDEN: dict[str, type[activations.Activation] | None] = {
+    "sigmoid": activations.Sigmoid, "tanh": activations.Tanh, "relu": activations.ReLU,
+    "identity": None, "leaky_relu": activations.LeakyReLU, "elu": activations.ELU,
+    "softplus": activations.Softplus, "silu": activations.SiLU, "gelu": activations.GELU,
 }  # fmt: skip
 
 
@@ -70,7 +74,7 @@ class Sequential:
     Parameters
     ----------
     layers : sequence of nodes
-        Nodes of one input: `Affine`, `ReLU`, `Sigmoid`, `Tanh`, or any object with `forward(x)` and
+        Nodes of one input: `Affine`, `ReLU`, `Dropout`, or any object with `forward(x)` and
         `backward(dout)`. A layer of your own names its learned arrays in an attribute `parameters`,
         such as ("W", "b"), and writes their gradients into `dW`, `db`. Each node may be used once,
         and takes as many inputs as the layer before it has outputs.
@@ -107,14 +111,14 @@ class Sequential:
         if not self.layers:
             raise ValueError("layers must hold at least one node; got none")
         backend = getattr(self.layers[0], "backend", "numba")
-        self.loss_layer = nodes.SoftmaxWithLoss(backend) if loss is None else loss
+        self.loss_layer = losses.SoftmaxWithLoss(backend) if loss is None else loss
         _check_chain(self.layers, self.loss_layer)
 
     @classmethod
     @np.errstate(all="ignore")
     def mlp(
-        cls, sizes: Sequence[int], activation: str = "relu", weight_init_std: float = 0.01,
-        dtype: DTypeLike = "float64", backend: str = "numba",
+        cls, sizes: Sequence[int], activation: str | Sequence[str] = "relu",
+        weight_init_std: float = 0.01, dtype: DTypeLike = "float64", backend: str = "numba",
         seed: int | np.random.Generator | None = None,
     ) -> Self:  # fmt: skip
         """Return a multi-layer perceptron: `Affine` layers, with activations between them.
@@ -123,7 +127,8 @@ class Sequential:
         ----------
         sizes : sequence of int
             Neurons per layer, the inputs first: with [784, 50, 10], `W1` is (784, 50).
-        activation : {"relu", "sigmoid", "tanh", "identity"}, default "relu", of the hidden layers
+        activation : str, or list with one for each hidden layer, default "relu"
+            A name that `Network` takes for hidden layers.
         weight_init_std : float, default 0.01
             Standard deviation of the normal distribution of the first weights; biases are zero.
         dtype : {"float32", "float64"}, default "float64"
@@ -132,7 +137,8 @@ class Sequential:
             A seed gives the same start as that of a `Network` with `init=weight_init_std`.
         """
         sizes = checks.layer_sizes(sizes)
-        hidden = _HIDDEN[checks.one_of("activation", activation, _HIDDEN)]
+        names = choices.for_each(choices.hidden(activation, len(sizes) - 2), len(sizes) - 2)
+        hidden = [_HIDDEN[checks.one_of("activation", name, _HIDDEN)] for name in names]
         std = checks.positive_float("weight_init_std", weight_init_std)
         dtype = checks.dtype_name(dtype)
         try:
@@ -141,9 +147,9 @@ class Sequential:
             message = f"seed must be a non-negative integer, a Generator or None; got {seed!r}"
             raise type(error)(message) from None
         layers: list[Any] = []
-        for n_in, n_out in pairwise(sizes):
-            if layers and hidden:
-                layers.append(hidden(backend))
+        for l, (n_in, n_out) in enumerate(pairwise(sizes)):
+            if l and (node := hidden[l - 1]):
+                layers.append(node(backend))
             W = std * rng.standard_normal((n_out, n_in)).T  # in the order of Network's draws
             layers.append(nodes.Affine(W.astype(dtype, "C"), np.zeros(n_out, dtype), backend))
         return cls(layers)
@@ -179,7 +185,8 @@ class Sequential:
     def accuracy(self, x: ArrayLike, labels: ArrayLike) -> float:
         """Return the share of rightly classified samples; labels (...), or one-hot (..., n_out)."""
         scores = self.predict(x)
-        targets = checks.classes(nodes.targets_of(labels, scores, "labels"), labels, nodes.KIND)
+        targets = losses.targets_of(labels, scores, "labels")
+        checks.classes(targets, labels, losses.KIND)
         return float((scores.argmax(axis=-1).reshape(-1) == targets.labels).mean())
 
     def gradient(self, x: ArrayLike, y: ArrayLike) -> dict[str, np.ndarray]:
@@ -229,5 +236,5 @@ def _check_chain(layers: Sequence[Any], loss: Any) -> None:
                 wanted = f"{width} inputs, the outputs of the layer before"
                 raise ValueError(f"{name} must take {wanted}; got W of shape {layer.W.shape}")
             width = layer.W.shape[1]
-        elif not isinstance(layer, nodes.Activation):
+        elif not isinstance(layer, (activations.Activation, Dropout)):
             width = None

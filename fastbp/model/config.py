@@ -16,6 +16,9 @@ from . import choices, scaling
 OUTPUT, HIDDEN, LOSSES = choices.OUTPUT, choices.HIDDEN, choices.LOSSES
 outputs = choices.outputs
 
+# What files do not say of networks without it.
+LATER = {"scale": None, "dropout": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -67,12 +70,12 @@ class Config:
     @property
     def hidden(self) -> tuple[Any, ...]:
         """The activation of each hidden layer, a name or an `Activation`."""
-        return self._of_each(self.activation)
+        return choices.for_each(self.activation, len(self.sizes) - 2)
 
     @property
     def rates(self) -> tuple[float, ...]:
         """The share of neurons dropped from each hidden layer; empty without dropout."""
-        return self._of_each(self.dropout) if self.dropout else ()
+        return choices.for_each(self.dropout, len(self.sizes) - 2) if self.dropout else ()
 
     @property
     def loss_name(self) -> str:
@@ -82,16 +85,18 @@ class Config:
     @property
     def setting(self) -> float | None:
         """What the loss is told, see `reference.SETTINGS`; None where it is as by default."""
-        known = isinstance(self.loss, str) or choices.is_own(self.loss)
-        return None if known else float(self.loss.setting)
+        return choices.setting(self.loss)
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """The functions of the user's: each once, the activations first."""
+        found = (f for f in (*self.hidden, self.output, self.loss) if choices.is_own(f))
+        return tuple(dict.fromkeys(found))
 
     @property
     def kind(self) -> tuple[str, str]:
         """The names of loss and output, "own" for one of the user's."""
         return choices.kind(self.loss, self.output)
-
-    def _of_each(self, value: Any) -> tuple[Any, ...]:
-        return value if isinstance(value, tuple) else (value,) * (len(self.sizes) - 2)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments of `Network`, with lists for tuples."""
@@ -99,8 +104,9 @@ class Config:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
 
     def in_file(self) -> dict[str, Any]:
-        """Return the arguments as files keep them: of networks without scale as older ones did."""
-        return {k: v for k, v in self.as_dict().items() if k != "scale" or v is not None}
+        """Return the arguments as files keep them: of what is not used as older ones did."""
+        found = choices.in_file(self.as_dict())
+        return {k: v for k, v in found.items() if k not in LATER or v != LATER[k]}
 
     def model(self) -> reference.Model:
         """Return the description that the reference and the engines take."""

@@ -23,12 +23,21 @@ from .._support import files
 from .._support import notes as kept
 from .._support.texts import said
 from ..errors import ModelFileError
+from . import choices
 from .config import Config
 from .scaling import Scaling, checked
 
 FORMAT, TRAINING = "fastbp", "fastbp-training"
-FORMAT_VERSION, SCALED = 1, 2  # of both; the latter of networks that standardise inputs
-NEWEST = SCALED
+# Of both. Files say the first that can hold them: older readers take what they know.
+PLAIN, SCALED, CHOSEN = 1, 2, 3
+NEWEST = CHOSEN
+# What networks of the first two are made of; activations and losses were names.
+_OLDER = {
+    "activation": ("sigmoid", "tanh", "relu", "identity"),
+    "loss": ("quadratic", "cross-entropy", "poisson"),
+    "dropout": (0.0,),
+}
+_OLDER["output"] = (*_OLDER["activation"], "exp", "softmax")
 _KINDS = {
     FORMAT: ("model", "fastbp.load reads it"),
     TRAINING: ("training checkpoint", "fit(..., resume=...) goes on from it"),
@@ -57,7 +66,7 @@ _Arrays = Mapping[str, np.ndarray]
 
 def write(
     path: _Path, arrays: _Arrays, config: dict[str, Any], kind: str = FORMAT,
-    version: int = FORMAT_VERSION, **more: str,
+    version: int = PLAIN, **more: str,
 ) -> None:  # fmt: skip
     """Write arrays of floats, a configuration and more metadata; the same give the same bytes."""
     text = json.dumps(config, allow_nan=False)
@@ -235,8 +244,16 @@ def write_model(
     layers = len(config.sizes) - 1
     check_finite(arrays[:layers], arrays[layers:])
     named = dict(zip(config.shapes(), arrays, strict=True)) | scaling_arrays(scaling)
-    version = FORMAT_VERSION if config.scale is None else SCALED
-    write(path, named, config.in_file(), version=version, **with_notes({}, notes))
+    described = config.in_file()
+    choices.check_names(config.own)
+    write(path, named, described, version=version_of(config), **with_notes({}, notes))
+
+
+def version_of(config: Config) -> int:
+    """Return the format version of the files of a network."""
+    if any(getattr(config, name) not in known for name, known in _OLDER.items()):
+        return CHOSEN
+    return PLAIN if config.scale is None else SCALED
 
 
 def scaling_arrays(scaling: Scaling | None) -> dict[str, np.ndarray]:
@@ -271,12 +288,14 @@ def check_finite(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) ->
 
 
 def read_model(
-    path: _Path,
+    path: _Path, functions: Sequence[Any] = ()
 ) -> tuple[Config, list[np.ndarray], dict[str, Any], Scaling | None]:
-    """Return what `write_model` wrote."""
+    """Return what `write_model` wrote; `functions` are those of the user's that it names."""
     arrays, described, notes = _read(path, FORMAT)
     try:
-        config = Config.checked(**described)
+        config = Config.checked(**choices.from_file(described, functions))
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     except (TypeError, ValueError) as error:
         words = f"{path}: the configuration is not a network's: {error!s:.1000}"
         raise ModelFileError(words) from None

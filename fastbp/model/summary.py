@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._support.shown import html
+from . import choices
 
 
 class Layer(NamedTuple):
@@ -25,6 +26,7 @@ class Layer(NamedTuple):
 def layers(config: Mapping[str, Any]) -> list[Layer]:
     """Return the layers of a network with this configuration, from the inputs upwards."""
     widths = list(pairwise(config["sizes"]))
+    activations = choices.by_layer(config)
     bias, itemsize = config["bias"], np.dtype(config["dtype"]).itemsize
     found = []
     for l, (n_in, n_out) in enumerate(widths, start=1):
@@ -34,7 +36,7 @@ def layers(config: Mapping[str, Any]) -> list[Layer]:
         delta = 2 * n_in * n_out if l > 1 else 0  # training needs no delta of the inputs
         found.append(Layer(
             "output" if last else f"hidden {l}", n_in, n_out,
-            config["output" if last else "activation"], parameters, parameters * itemsize,
+            activations[l - 1], parameters, parameters * itemsize,
             forward, 2 * forward + delta,
         ))  # fmt: skip
     return found
@@ -65,7 +67,9 @@ def summary(config: Mapping[str, Any], backend: str, stored: int) -> Summary:
     bias = "" if config["bias"] else ", no biases"
     scale = "" if config["input_scale"] == 1 else f", inputs x {config['input_scale']:.6g}"
     scale = ", inputs standardised" if config["scale"] else scale
-    head = f"{config['loss']} loss, {config['dtype']}, backend {backend}{bias}{scale}"
+    head = (
+        f"{choices.called(config['loss'])} loss, {config['dtype']}, backend {backend}{bias}{scale}"
+    )
     step = f"A step of plain SGD takes {2 * sum(layer.parameters for layer in found):,} FLOPs more."
     memory = f"In memory, padded, the parameters take {stored:,} bytes."
     last = widths[-2] + widths[-1] + 2

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .._support import checks
 from .._support import notes as kept
+from ..model import choices
 from ..network import Network
 from ..reference import Targets
 from ..reference.records import NUMBERS, predicts
@@ -206,8 +207,11 @@ def trained_mean(net: Network) -> float | None:
 
 def predicts_numbers(net: Network) -> bool:
     """Return whether a network predicts numbers, not classes."""
-    config = net.config
-    return predicts(config["loss"], config["output"], net.sizes[-1]) == NUMBERS
+    return predicts(*_kind(net), net.sizes[-1]) == NUMBERS
+
+
+def _kind(net: Network) -> tuple[str, str]:
+    return choices.kind(net.config["loss"], net.config["output"])
 
 
 # What a network is judged by: one class for each sample, several labels, or numbers.
@@ -230,7 +234,7 @@ def task(net: Network, y: ArrayLike) -> str:
     targets = targets_of(net, y, y.shape[0] if y.ndim else 1, "labels")
     if predicts_numbers(net) and not targets.classes:
         return NUMBERS
-    checks.classes(targets, y, (net.config["loss"], net.config["output"]))
+    checks.classes(targets, y, _kind(net))
     return LABELS if targets.flags and net.sizes[-1] > 1 else CLASSES
 
 
@@ -255,8 +259,7 @@ def _outputs(
 
 def targets_of(net: Network, y: ArrayLike, n: int, name: str) -> Targets:
     """Return what n samples are to be, as labels or as rows, if it fits the network."""
-    kind = net.config["loss"], net.config["output"]
-    return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=kind)
+    return checks.targets(y, n, net.sizes[-1], net.dtype, name, kind=_kind(net))
 
 
 def output_names(net: Network) -> list[str]:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import reference
 from .._support import checks
 from .._support.shown import Called
 from ..engines import get_backend
 from ..history import History
+from ..model.config import Config
 from ..model.scaling import known, standardised
 from ..network import Network
 from .metrics import targets_of
@@ -23,8 +25,9 @@ class Norms(Called):
     """A callback of `Network.fit` that records the norms of each layer on a fixed probe batch.
 
     Before training and after each epoch, the mean over the probe's samples of the Euclidean norms
-    |a_l| and |delta_l|, where delta_l = dC/dz_l is the error of one sample's own loss. Deltas that
-    shrink from layer to layer towards the inputs by a constant factor are vanishing gradients.
+    |a_l| and |delta_l|, where delta_l = dC/dz_l is the error of one sample's own loss, without
+    dropout. Deltas that shrink from layer to layer towards the inputs by a constant factor are
+    vanishing gradients.
 
     Parameters
     ----------
@@ -117,15 +120,39 @@ class Norms(Called):
 
 def backprop(net: Network, X: Any, y: np.ndarray) -> tuple[_Layers, _Layers]:
     """Return the activations and the deltas of all layers, computed by the network's backend."""
-    backend, config, a = get_backend(net.backend), net.config, [_inputs(net, X)]
+    backend, config = get_backend(net.backend), Config.checked(**net.config)
+    a, zs = [_inputs(net, X)], _Layers()
     y = targets_of(net, y, a[0].shape[0], "y").rows(slice(None), net.sizes[-1])
-    for l in range(net.num_layers - 2):
-        a.append(getattr(backend, config["activation"])(_affine(net, l, a[-1])))
-    z = _affine(net, -1, a[-1])
-    output, *deltas, _ = backend.output_delta(config["loss"], config["output"], z, y)
-    for W_next, a_here in zip(net.weights[:0:-1], a[:0:-1], strict=True):
-        deltas.append(backend.backprop_delta(W_next, deltas[-1], a_here, config["activation"]))
+    for l, activation in enumerate(config.hidden):
+        zs.append(_affine(net, l, a[-1]))
+        a.append(_mapped(backend, activation, "", zs[-1]))
+    output, *deltas = _output_delta(backend, config, _affine(net, -1, a[-1]), y)
+    below = zip(net.weights[1:], config.hidden, zs, a[1:], strict=True)
+    for W_next, activation, z, a_here in reversed([*below]):
+        known = activation if activation in reference.DERIVATIVES else "identity"
+        delta = backend.backprop_delta(W_next, deltas[-1], a_here, known)
+        if known != activation:  # whose slope does not follow from a
+            delta *= _mapped(backend, activation, "_prime", z)
+        deltas.append(delta)
     return [*a[1:], output], deltas[::-1]
+
+
+def _mapped(backend: Any, activation: Any, form: str, z: np.ndarray) -> np.ndarray:
+    """Return f(z), or f'(z) for the form "_prime"; functions of the user's by the reference."""
+    if isinstance(activation, str):
+        return np.asarray(getattr(backend, activation + form)(z))
+    (reference.slope if form else reference.activate)(activation, z, out := np.empty_like(z))
+    return out
+
+
+def _output_delta(backend: Any, config: Config, z: np.ndarray, y: np.ndarray) -> _Layers:
+    """Return the output and its delta."""
+    if config.kind == (config.loss, config.output):
+        return list(backend.output_delta(config.loss, config.output, z, y)[:2])
+    a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
+    model = config.model()
+    reference.output_delta(model.loss, config.output, z, y, a, delta, losses, model.setting)
+    return [a, delta]
 
 
 def dead(net: Network, X: ArrayLike | None = None) -> np.ndarray:
@@ -137,11 +164,11 @@ def dead(net: Network, X: ArrayLike | None = None) -> np.ndarray:
     silent: np.ndarray = np.logical_not(net.weights[0].any(axis=1))
     if X is not None:
         rows = checks.samples(X, net.sizes[0])
-        name = net.config["activation"] if net.num_layers > 2 else "identity"
-        activation = getattr(get_backend(net.backend), name)
+        backend, hidden = get_backend(net.backend), Config.checked(**net.config).hidden
         alike, first = np.full(len(silent), rows.shape[0] > 1), None
         for start in range(0, rows.shape[0], ROWS_AT_ONCE):
-            a = activation(_affine(net, 0, _inputs(net, rows[start : start + ROWS_AT_ONCE])))
+            z = _affine(net, 0, _inputs(net, rows[start : start + ROWS_AT_ONCE]))
+            a = _mapped(backend, hidden[0], "", z) if hidden else z
             first = a[0] if first is None else first
             alike = np.logical_and(alike, (a == first).all(axis=0))
         silent = np.logical_or(silent, alike)

@@ -64,10 +64,11 @@ def masks(model: Model, key: int, samples: Array, dtype: np.dtype) -> Sequence[A
     if not any(model.dropout):
         return None
     rates = enumerate(zip(model.dropout, model.sizes[1:-1], strict=True), 1)
-    return [_mask(key, l, samples, n, p, dtype) if p else None for l, (p, n) in rates]
+    return [mask(key, l, samples, n, p, dtype) if p else None for l, (p, n) in rates]
 
 
-def _mask(key: int, l: int, samples: Array, n: int, p: float, dtype: np.dtype) -> Array:
+def mask(key: int, l: int, samples: Array, n: int, p: float, dtype: np.dtype) -> Array:
+    """Return the mask of n neurons in layer l, (batch, n); see `masks`."""
     words = key % 2**32, ((key >> 32) + l) % 2**32
     pairs = threefry(words, (np.arange((n + 1) // 2), samples[:, None]))
     random = np.stack(pairs, axis=-1).reshape(len(samples), -1)[:, :n]

@@ -28,7 +28,7 @@ def _huber(a: Array, y: Array, width: float) -> Terms:
 
 def _quantile(a: Array, y: Array, q: float) -> Terms:
     rest = np.subtract(y, a, dtype=np.float64)
-    slopes = np.where(rest > 0, -q, np.where(rest < 0, 1 - q, 0))
+    slopes = np.where(rest > 0, -q, np.where(rest < 0, 1 - q, rest))  # NaN, or 0
     return np.maximum(q * rest, (q - 1) * rest), slopes
 
 
@@ -77,11 +77,17 @@ DOMAINS = {
     ("cross-entropy", "sigmoid"): (0.0, 1.0),
     ("poisson", "exp"): (0.0, np.inf),
 }
-# What an output comes to at most, where it does not come to every number.
+# What an output comes to, where it does not come to every number.
 REACH = {
     "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf),
     "elu": (-1.0, np.inf), "softplus": (0.0, np.inf),
+    "silu": (-0.27846454, np.inf), "gelu": (-0.16997121, np.inf),
 }  # fmt: skip
+
+
+def setting_of(loss: Any, setting: float | None) -> float:
+    """Return the setting of a loss, its default for None, 0 where it has none."""
+    return SETTINGS.get(loss, ("", 0.0))[1] if setting is None else setting
 
 
 def _smoothed(y: Array, activation: str, smoothing: float) -> Any:
@@ -121,8 +127,7 @@ def output_delta(
     Quantiles*, 1978; Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*,
     2016, section 7.
     """
-    if setting is None:
-        setting = SETTINGS.get(loss, ("", 0.0))[1]
+    setting = setting_of(loss, setting)
     activate(activation, z, a)
     if (loss, activation) in _FITTING:
         if setting:

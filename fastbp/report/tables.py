@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._support import notes as kept
+from ..model import choices
 from ..plots import metrics
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ def configuration(net: Network) -> dict[str, str]:
     inputs = f"multiplied by {c['input_scale']:.6g}"
     if c["scale"] is not None:
         inputs = "standardised by mean and deviation of each column"
+    *hidden, output = choices.by_layer(c)
+    hidden = hidden if len(set(hidden)) > 1 else hidden[:1]
     return {
         "neurons per layer, the inputs first": " - ".join(f"{size:,}" for size in net.sizes),
         "parameters": f"{net.to_vector().size:,}",
-        "hidden activation": c["activation"] if net.num_layers > 2 else "no hidden layer",
-        "output": c["output"],
-        "loss": c["loss"],
+        "hidden activation": " - ".join(hidden) or "no hidden layer",
+        "output": output,
+        "loss": choices.called(c["loss"]),
         "biases": "yes" if c["bias"] else "no",
         "precision": c["dtype"],
         "inputs are": inputs,

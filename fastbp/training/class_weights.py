@@ -56,7 +56,7 @@ def _labels(targets: Targets, config: Any, name: str) -> np.ndarray:
         wanted = "integers or one-hot rows, or 0 and 1 for one sigmoid"
         raise ValueError(
             f"class_weight needs one class for each sample: {wanted}; got {name} of shape "
-            f"{targets.values.shape} for {config.sizes[-1]} outputs, {config.output!r}. Leave it "
+            f"{targets.values.shape} for {config.sizes[-1]} outputs, {config.kind[1]!r}. Leave it "
             "out; sample_weight may weigh such samples"
         )
     return np.asarray(targets.values[:, 0]).astype(np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..model import choices
 from .ranks import Ranks
 from .recipe import Data, Learner, Recipe
 from .settings import settings
@@ -21,7 +22,7 @@ def check_agreement(learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
 
     facts = {
         "version": versions.build(),
-        "network": f"{json.dumps(dict(learner.net.config))}, backend {learner.backend}",
+        "network": f"{json.dumps(choices.in_file(learner.net.config))}, backend {learner.backend}",
         "epochs": recipe.epochs, "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
         "sync_every": recipe.sync_every, "optimizer": recipe.rule,
         "learning_rate": settings(recipe.schedule), "callbacks": len(recipe.callbacks),

@@ -15,6 +15,7 @@ from .._support import checks
 from ..errors import ModelFileError
 from ..history import NAMES, History
 from ..model import file as model_file
+from ..model.config import LATER
 from ..model.layout import Layout
 from ..model.scaling import Scaling, frozen
 from ..reference.records import PLAIN, SLOTS, Rule
@@ -25,7 +26,7 @@ from .recipe import Learner, Recipe
 from .settings import settings
 
 Facts = dict[str, Any]
-DATA = "data", "validation_data"
+DIGESTS = "functions", "data", "validation_data"  # what is compared by digests, after the rest
 
 
 def prepare(loop: Loop, ranks: Ranks, validation: Any) -> tuple[state.Snapshot, History] | None:
@@ -70,6 +71,8 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
         "data": data, "validation_data": None,
     }  # fmt: skip
     # Older files say nothing of these.
+    if own := learner.config.own:
+        facts["functions"] = [_code_digest(function) for function in own]
     if (weight := recipe.class_weight) is not None:
         facts["class_weight"] = weight if isinstance(weight, str) else weight.tolist()
     if frozen := recipe.rule.frozen:
@@ -85,6 +88,14 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     if recipe.validation is not None:
         facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
+
+
+def _code_digest(function: Any) -> str | None:
+    """Return a digest of what a function of the user's does; None if nothing tells it."""
+    from .._code import key
+
+    text = key(*function.calls)
+    return text and hashlib.sha256(text.encode()).hexdigest()
 
 
 def _options(rule: Rule) -> Facts:
@@ -132,14 +143,14 @@ class KeptInFile:
         for name in NAMES:
             arrays[f"history.{name}"] = np.array(getattr(history, name)[: start.done], np.float64)
         arrays |= state.numbered(start.states, "states.")
-        arrays |= model_file.scaling_arrays(scaling := self._loop.source.scaling)
+        arrays |= model_file.scaling_arrays(self._loop.source.scaling)
         config = {
             "facts": self._facts, "rng": start.rng, "done": start.done,
             "position": snapshot.position, "seconds": snapshot.seconds,
             "stopped": str(start.stopped or ""),
         }  # fmt: skip
         recipe = self._loop.recipe
-        version = model_file.FORMAT_VERSION if scaling is None else model_file.SCALED
+        version = model_file.version_of(self._loop.learner.config)
         model_file.write(recipe.checkpoint, arrays, config, model_file.TRAINING, version)
         self._next = time.monotonic() + recipe.checkpoint_every
 
@@ -156,17 +167,27 @@ def read(path: str, loop: Loop, facts: Facts) -> tuple[state.Snapshot, History]:
         wanted.pop("ranks", None)
     if isinstance(rule := found.get("optimizer"), dict):  # in 0.2 it had fewer settings
         found["optimizer"] = _options(PLAIN) | rule
-    for name in sorted(found | wanted, key=lambda name: name in DATA):
+    found, wanted = _by_name(found), _by_name(wanted)
+    for name in sorted(found | wanted, key=lambda name: name in DIGESTS):
         if found.get(name) != wanted.get(name):
             both = f"{name:.40} {found.get(name)!r:.300}; here it is {wanted.get(name)!r}"
+            other = f"other {name}" if name in DIGESTS else both
             raise ValueError(
-                f"resume: {path} is of a training with {f'other {name}' if name in DATA else both}"
-                ". Go on with what it was begun with, or begin anew without resume"
+                f"resume: {path} is of a training with {other}. Go on with what it was begun with, "
+                "or begin anew without resume"
             )
     try:
         return _snapshot(arrays, config, loop), _history(arrays, config)
     except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r:.300}") from error
+
+
+def _by_name(facts: Facts) -> Facts:
+    """Return facts with those of the network one by one, so that what differs can be named."""
+    if not isinstance(network := facts.get("network"), dict):
+        return facts
+    rest = {name: fact for name, fact in facts.items() if name != "network"}
+    return rest | {f"network {name}": fact for name, fact in (LATER | network).items()}
 
 
 def _snapshot(arrays: dict[str, np.ndarray], config: Facts, loop: Loop) -> state.Snapshot:

@@ -12,7 +12,7 @@ from .._support import checks
 from .._support.checks import ROUNDING
 from ..engines.trainer import Trainer
 from ..model.scaling import Moments, check, standardised
-from ..reference import REACH, Targets
+from ..reference import REACH, TERMS, Targets
 from . import class_weights, columns
 from .ranks import Ranks, Shard
 from .recipe import Data, Learner, Recipe
@@ -96,8 +96,8 @@ def part(
 
 def warn_out_of_reach(learner: Learner, values: np.ndarray, name: str, ranks: Ranks) -> None:
     """Warn, once for each network, of targets that its output does not come to."""
-    output, found = learner.config.output, ""
-    if learner.config.loss != "quadratic" or output not in REACH or learner.net in _warned:
+    (loss, output), found = learner.config.kind, ""
+    if loss not in TERMS or output not in REACH or learner.net in _warned:
         return
     low, high = REACH[output]
     if (place := checks.outside(values, low - ROUNDING, high + ROUNDING)) is not None:

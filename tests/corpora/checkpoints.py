@@ -60,7 +60,7 @@ FOREIGN = {
     "no version": ({"__metadata__": {"format": "fastbp"}, "a": tensor()}, "not a format version"),
 }
 METADATA = {
-    "newer version": ({"format_version": "3"}, "newer fastbp.* version 3"),
+    "newer version": ({"format_version": "4"}, "newer fastbp.* version 4"),
     "version 0": ({"format_version": "0"}, "'0' .*format version"),
     "version 1.5": ({"format_version": "1.5"}, r"'1\.5' .*format version"),
     "version minus": ({"format_version": "-1"}, "'-1' .*format version"),

@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from numba.extending import intrinsic
 
 from fastbp.kernels import cache, jit, machine
 
@@ -159,6 +161,18 @@ def test_byte_code_that_python_does_not_compare_with_its_source_is_what_counts(h
     assert (old["hits"], new["hits"]) == (1, 0)
 
 
+def test_a_closure_is_known_by_its_numbers_not_by_its_intrinsics():
+    """Whose pickles Numba makes different in each process."""
+    numba_cache = pytest.importorskip("fastbp.kernels.numba_cache")
+    intrinsics = [intrinsic(lambda typingctx, x: None) for _ in range(2)]
+    codegen = SimpleNamespace(magic_tuple=lambda: ("a CPU",))
+
+    def key(emit, code):
+        return numba_cache._KernelCache(lambda x: emit(code, x))._index_key("signature", codegen)
+
+    assert key(intrinsics[0], 1) == key(intrinsics[1], 1) != key(intrinsics[0], 2)
+
+
 def test_the_users_choice_of_numbas_locators_makes_no_code_stale(house):
     locators = {"NUMBA_CACHE_LOCATOR_CLASSES": "InTreeCacheLocator"}
     house.run(**locators)
@@ -174,6 +188,7 @@ EDITS = {
     "inference.py": ("grads, 1.0 / n, work", "grads, 2.0 / n, work", "narrow gradient"),
     "ir/activations.py": ('z.where("<", 0.0, 0.0, z)', 'z.where("<", 0.0, 1.0, z)', "relu"),
     "functions.py": ("emit(n, z, a, slope)", "emit(n, z, slope, a)", "leaky"),
+    "losses.py": ("code, bits_of(setting), rows", "code - 1, bits_of(setting), rows", "huber"),
     "ir/linear_units.py": ("LEAK = 0.01", "LEAK = 0.02", "leaky"),
     "ir/atomics.py": (
         'return e.builder.load_atomic(e.at(counters, slot), "acquire", 8)',
@@ -211,6 +226,7 @@ EDITS = {
         "return _number(builder, table, place) if place != 1 else I64(0)",
         "loss",
     ),
+    "ir/terms.py": ("near * 0.5), near", "near * 0.5), wide", "huber"),
     "ir/tiles.py": (
         "total.fma(e.splat(t.extra, columns[c]), ",
         "total.fma(e.splat(t.extra, columns[c]).const(0.0), ",
@@ -228,6 +244,7 @@ EDITS = {
     ),
     "walk/first_sparse.py": ("put(value, k + s, 0)", "put(value, k + s, 1)", "index"),
     "walk/lists.py": ("at(data.position, first), r * row", "at(data.position, first), 0", "lists"),
+    "walk/losses.py": ("doubles_at(table)[SETTING]", "doubles_at(table)[SETTING] + 1", "huber"),
     "walk/narrow.py": (
         "plan.sizes[l - 1] + plan.bias, pl",
         "plan.sizes[l - 1], pl",

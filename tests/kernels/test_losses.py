@@ -7,11 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import kernels, reference
-from fastbp.kernels.ir.losses import FACTORS, output_lanes, output_rows
+from fastbp.kernels.functions import activation_code
+from fastbp.kernels.ir.losses import FACTORS
 from fastbp.kernels.ir.memory import at, pointer
+from fastbp.kernels.losses import loss_code
+from fastbp.kernels.walk.losses import output_lanes, output_rows
 from fastbp.model.layout import stride
+from fastbp.reference.losses import setting_of
 
-OUTPUTS = sorted(reference.LOSSES)
+# Loss, activation and setting: all that are written out together, and of the others, which go
+# together in any way, a few.
+KINDS = [
+    *((loss, activation, None) for loss, activation in sorted(reference.LOSSES)
+      if loss in ("cross-entropy", "poisson")),
+    *(("quadratic", name, None) for name in ("sigmoid", "tanh", "relu", "identity", "softmax")),
+    ("quadratic", "silu", None), ("absolute", "identity", None), ("absolute", "sigmoid", None),
+    ("huber", "identity", None), ("huber", "sigmoid", 0.3), ("huber", "gelu", 0.05),
+    ("quantile", "identity", None), ("quantile", "sigmoid", 0.2), ("quantile", "elu", 0.9),
+    ("cross-entropy", "softmax", 0.2), ("cross-entropy", "sigmoid", 0.1),
+]  # fmt: skip
+ANY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind)))
+EXACT = "sigmoid", "tanh", "relu", "identity", "softmax", "exp"  # by both twins, at +-1000
 SMALL_LOSSES = {  # output: loss of z against y = 1 for the first, 0 for the others
     "sigmoid": lambda mpmath, z: sum(
         mpmath.log1p(mpmath.exp(-x if j == 0 else x)) for j, x in enumerate(z)
@@ -23,8 +39,11 @@ GUARD = -77.0
 PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
 
-def codes(loss, activation):
-    return kernels.LOSS_CODES[loss], kernels.ACTIVATION_CODES[activation]
+def codes(kind, dtype):
+    """The codes that a plan has; a setting that is the default makes no table."""
+    loss, activation, setting = kind
+    code = loss_code(loss, activation, setting_of(loss, setting), dtype)
+    return code, activation_code(activation, dtype)
 
 
 def storage(rows, n, dtype):
@@ -46,7 +65,7 @@ def right_sides(activation, a, y):
     return (activation == "sigmoid") & ((a > 0.5) == (y > 0.5)).all(axis=1)
 
 
-def output_delta(loss, activation, z, y):
+def output_delta(kind, z, y):
     """Call the kernel; what it writes starts as NaN."""
     batch, n = z.shape
     z, y = z.copy(), y.copy()
@@ -54,17 +73,18 @@ def output_delta(loss, activation, z, y):
     (a, around_a), (delta, around_delta) = storage(batch, n, z.dtype), storage(batch, n, z.dtype)
     losses = np.full(2 * batch + 1, np.nan)
     losses[-1] = GUARD
-    kernels.output_delta(*codes(loss, activation), z, y, np.arange(batch), a, delta, losses)
+    kernels.output_delta(*codes(kind, z.dtype), z, y, np.arange(batch), a, delta, losses)
     assert_within(around_a, n)
     assert_within(around_delta, n)
     assert losses[-1] == GUARD
-    assert np.array_equal(losses[batch:-1], right_sides(activation, a[:, :n], y))
+    assert np.array_equal(losses[batch:-1], right_sides(kind[1], a[:, :n], y))
     return a[:, :n].copy(), delta[:, :n].copy(), losses[:batch].copy()
 
 
-def expected_output(loss, activation, z, y):
+def expected_output(kind, z, y):
+    loss, activation, setting = kind
     a, delta, losses = np.empty_like(z), np.empty_like(z), np.empty(len(z))
-    reference.output_delta(loss, activation, z, y, a, delta, losses)
+    reference.output_delta(loss, activation, z, y, a, delta, losses, setting)
     return a, delta, losses
 
 
@@ -90,51 +110,53 @@ def assert_are(found, expected, y, assert_close, where=""):
 # -- row by row ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_the_kernel_is_its_twin(loss, activation, dtype, rng, assert_close):
+@ANY_KIND
+def test_the_kernel_is_its_twin(kind, dtype, rng, assert_close):
     for n in WIDTHS:
         for scale in (0.1, 3):
             z = (scale * rng.standard_normal((6, n))).astype(dtype)
             for y in targets_of(rng, 6, n, dtype):
-                expected = expected_output(loss, activation, z, y)
-                found = output_delta(loss, activation, z, y)
+                expected = expected_output(kind, z, y)
+                found = output_delta(kind, z, y)
                 assert_are(found, expected, y, assert_close, f"n {n}")
                 assert np.any(found[2] != 0) or n == 1 or not y.any(), n
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_any_number_of_outputs_near_zero(loss, activation, dtype, rng, assert_close):
+@ANY_KIND
+def test_any_number_of_outputs_near_zero(kind, dtype, rng, assert_close):
     """Where 1,024 factors 1 + exp(-|z|), each nearly 2, have no finite product."""
     for n in (FACTORS - 1, FACTORS, FACTORS + 1, 600, 2 * FACTORS, 1100, 1300):
         z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
         for y in targets_of(rng, 3, n, dtype):
-            found = output_delta(loss, activation, z, y)
+            found = output_delta(kind, z, y)
             assert np.isfinite(found[2]).all(), n
-            assert_are(found, expected_output(loss, activation, z, y), y, assert_close, f"n {n}")
-        if activation == "sigmoid" and loss == "cross-entropy":
+            assert_are(found, expected_output(kind, z, y), y, assert_close, f"n {n}")
+        if kind == ("cross-entropy", "sigmoid", None):
             zeros = np.zeros((1, n), dtype)
-            _, _, (total,) = output_delta(loss, activation, zeros, zeros)
+            _, _, (total,) = output_delta(kind, zeros, zeros)
             assert total == pytest.approx(n * np.log(2), rel=1e-13), n
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_saturated_inputs_are_exact(loss, activation, dtype):
+@ANY_KIND
+def test_saturated_inputs_are_exact(kind, dtype, assert_close):
     """z = +-1000: outputs are 0 or 1, losses whole, and both twins agree to the last bit."""
+    exact = kind[1] in EXACT and kind[2] is None
     z = np.array([[1000, -1000, 0], [-1000, 1000, -1000]], dtype)
     for target in range(3):
         y = one_hot(3, [target, target], dtype)
         found, expected = (
-            output_delta(loss, activation, z, y),
-            expected_output(loss, activation, z, y),
+            output_delta(kind, z, y),
+            expected_output(kind, z, y),
         )
+        assert_are(found, expected, y, assert_close)
         for mine, theirs in zip(found, expected, strict=True):
-            assert np.array_equal(mine, theirs)
-        if activation == "softmax" and loss == "cross-entropy":
+            assert np.array_equal(mine, theirs) or not exact
+        if kind == ("cross-entropy", "softmax", None):
             assert np.array_equal(found[2], z.max(axis=1) - z[:, target])
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_saturated_lanes_among_others(loss, activation, dtype, rng, assert_close):
+@ANY_KIND
+def test_saturated_lanes_among_others(kind, dtype, rng, assert_close):
     for n in (3, 17, 40):
         for scale in (40, 300):
             z = (scale * rng.standard_normal((5, n))).astype(dtype)
@@ -142,10 +164,8 @@ def test_saturated_lanes_among_others(loss, activation, dtype, rng, assert_close
             z[1] = -1000
             z[2] = 1000
             for y in targets_of(rng, 5, n, dtype):
-                expected = expected_output(loss, activation, z, y)
-                assert_are(
-                    output_delta(loss, activation, z, y), expected, y, assert_close, f"n {n}"
-                )
+                expected = expected_output(kind, z, y)
+                assert_are(output_delta(kind, z, y), expected, y, assert_close, f"n {n}")
 
 
 @pytest.mark.parametrize("activation", SMALL_LOSSES)
@@ -154,14 +174,14 @@ def test_small_losses_keep_their_digits(activation, dtype):
     mpmath = pytest.importorskip("mpmath")
     for high in (5, 20, 40, 55):  # differences below 87: exp is a normal float32
         z = np.array([[high, -0.5 * high, -high]], dtype)
-        _, _, losses = output_delta("cross-entropy", activation, z, one_hot(3, [0], dtype))
+        _, _, losses = output_delta(("cross-entropy", activation, None), z, one_hot(3, [0], dtype))
         with mpmath.workdps(40):
             exact = float(SMALL_LOSSES[activation](mpmath, [mpmath.mpf(x) for x in z[0].tolist()]))
         assert 0 < losses[0] == pytest.approx(exact, rel=1e-14 if dtype == "float64" else 1e-6)
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_a_nan_gives_a_loss_of_nan(loss, activation, dtype):
+@ANY_KIND
+def test_a_nan_gives_a_loss_of_nan(kind, dtype):
     """Wherever it stands in its vector, and in its sample only."""
     for n in (3, 40):
         for place in range(n):
@@ -169,20 +189,20 @@ def test_a_nan_gives_a_loss_of_nan(loss, activation, dtype):
             z[1, place] = np.nan
             for target in (0, 1, n - 1):
                 y = one_hot(n, [target] * 3, dtype)
-                _, _, losses = output_delta(loss, activation, z, y)
+                _, _, losses = output_delta(kind, z, y)
                 assert np.isnan(losses).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_an_infinite_input_has_a_finite_loss_only_where_the_reference_has(loss, activation, dtype):
+@ANY_KIND
+def test_an_infinite_input_has_a_finite_loss_only_where_the_reference_has(kind, dtype):
     for value in (np.inf, -np.inf):
         for target in range(3):
             z = np.zeros((1, 3), dtype)
             z[0, 1] = value
             y = one_hot(3, [target], dtype)
-            _, _, losses = output_delta(loss, activation, z, y)
+            _, _, losses = output_delta(kind, z, y)
             with np.errstate(invalid="ignore"):
-                _, _, expected = expected_output(loss, activation, z, y)
+                _, _, expected = expected_output(kind, z, y)
             assert np.array_equal(np.isfinite(losses), np.isfinite(expected))
 
 
@@ -243,7 +263,7 @@ def run_rows(loss, code, n, z, which, labels, values, labelled, delta, sums):
     )  # fmt: skip
 
 
-def by_rows(loss, activation, z, which, labels=None, values=None):
+def by_rows(kind, z, which, labels=None, values=None):
     """a, delta, losses and hits; the pads of z are NaN, and the other samples' targets too."""
     batch, n = z.shape
     dtype = z.dtype
@@ -252,7 +272,7 @@ def by_rows(loss, activation, z, which, labels=None, values=None):
     sums = np.full(2 * batch + 1, GUARD)
     none, empty = np.empty(0, np.int64), np.empty((0, n), dtype)
     run_rows(
-        *codes(loss, activation), n, a, which, none if labels is None else labels,
+        *codes(kind, dtype), n, a, which, none if labels is None else labels,
         empty if values is None else values, labels is not None, delta, sums,
     )  # fmt: skip
     used = -(-n // (kernels.vector_bytes() // dtype.itemsize))
@@ -265,8 +285,8 @@ def by_rows(loss, activation, z, which, labels=None, values=None):
     return a[:, :n], delta[:, :n], sums[:batch], sums[batch:-1]
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_targets_are_those_of_the_samples_numbers(loss, activation, dtype, rng, assert_close):
+@ANY_KIND
+def test_targets_are_those_of_the_samples_numbers(kind, dtype, rng, assert_close):
     """By label and by value: the reference, one pattern of bits, and hits."""
     for n in (1, 3, 16, 17, 100):
         z = rng.standard_normal((6, n)).astype(dtype)
@@ -275,19 +295,19 @@ def test_targets_are_those_of_the_samples_numbers(loss, activation, dtype, rng, 
         labels[which] = rng.integers(0, n, 6)
         values = np.full((20, n), np.nan, dtype)
         values[which] = one_hot(n, labels[which], dtype)
-        *by_label, hits = by_rows(loss, activation, z, which, labels=labels)
-        *by_value, sides = by_rows(loss, activation, z, which, values=values)
-        expected = expected_output(loss, activation, z, values[which])
+        *by_label, hits = by_rows(kind, z, which, labels=labels)
+        *by_value, sides = by_rows(kind, z, which, values=values)
+        expected = expected_output(kind, z, values[which])
         assert_are(by_label, expected, values[which], assert_close)
         for mine, theirs in zip(by_label, by_value, strict=True):
             assert np.array_equal(mine, theirs)
         assert np.array_equal(hits, expected[0].argmax(axis=1) == labels[which])
-        assert np.array_equal(sides, right_sides(activation, expected[0], values[which]))
+        assert np.array_equal(sides, right_sides(kind[1], expected[0], values[which]))
         values[which] = rng.standard_normal((6, n))
-        *by_value, sides = by_rows(loss, activation, z, which, values=values)
-        expected = expected_output(loss, activation, z, values[which])
+        *by_value, sides = by_rows(kind, z, which, values=values)
+        expected = expected_output(kind, z, values[which])
         assert_are(by_value, expected, values[which], assert_close)
-        assert np.array_equal(sides, right_sides(activation, expected[0], values[which]))
+        assert np.array_equal(sides, right_sides(kind[1], expected[0], values[which]))
 
 
 def ties(rng, n, dtype):
@@ -302,18 +322,18 @@ def ties(rng, n, dtype):
 
 
 @pytest.mark.parametrize("layout", ["rows", "lanes"])
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_of_equal_outputs_the_first_one_counts(loss, activation, layout, dtype, rng):
+@ANY_KIND
+def test_of_equal_outputs_the_first_one_counts(kind, layout, dtype, rng):
     """For every label, before, at and after the largest ones: as NumPy's argmax says."""
     for n in (2, 3, 16, 17, 40):
         for z in ties(rng, n, dtype):
             for label in range(n):
                 labels = np.full(len(z), label)
                 if layout == "rows":
-                    a, *_, hits = by_rows(loss, activation, z, np.arange(len(z)), labels=labels)
+                    a, *_, hits = by_rows(kind, z, np.arange(len(z)), labels=labels)
                     assert np.array_equal(hits, a.argmax(axis=1) == label)
                 else:
-                    a, _, _, hits = by_lanes(loss, activation, z, one_hot(n, labels, dtype))
+                    a, _, _, hits = by_lanes(kind, z, one_hot(n, labels, dtype))
                     assert hits == (a.argmax(axis=1) == label).sum()
 
 
@@ -327,7 +347,7 @@ def run_lanes(loss, code, n, m, row, z, target, labelled, delta, sums):
     )
 
 
-def by_lanes(loss, activation, z, y, labelled=True):
+def by_lanes(kind, z, y, labelled=True):
     """a, delta, the sum of the losses and the sum of the hits; what is no sample is NaN."""
     (m, n), dtype = z.shape, z.dtype
     lanes = kernels.vector_bytes() // dtype.itemsize
@@ -337,7 +357,7 @@ def by_lanes(loss, activation, z, y, labelled=True):
     a[n], delta[n] = GUARD, GUARD
     a[:n, :m], target[:n, :m] = z.T, y.T
     sums = np.array([0, 0, GUARD])
-    run_lanes(*codes(loss, activation), n, m, row, a, target, labelled, delta, sums)
+    run_lanes(*codes(kind, dtype), n, m, row, a, target, labelled, delta, sums)
     assert sums[2] == GUARD
     for matrix in (a, delta):
         assert (matrix[n] == GUARD).all()
@@ -346,22 +366,22 @@ def by_lanes(loss, activation, z, y, labelled=True):
     return a[:n, :m].T.copy(), delta[:n, :m].T.copy(), sums[0], sums[1]
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_lanes_over_the_batch_are_the_reference(loss, activation, dtype, rng, assert_close):
+@ANY_KIND
+def test_lanes_over_the_batch_are_the_reference(kind, dtype, rng, assert_close):
     for m in (1, 2, 7, 16, 17, 40):
         for n in (1, 2, 5, 17):
             for scale in (0.1, 3, 300):
                 z = (scale * rng.standard_normal((m, n))).astype(dtype)
                 for number, y in enumerate(targets_of(rng, m, n, dtype)):
-                    found = by_lanes(loss, activation, z, y, labelled=number == 0)
-                    *expected, losses = expected_output(loss, activation, z, y)
+                    found = by_lanes(kind, z, y, labelled=number == 0)
+                    *expected, losses = expected_output(kind, z, y)
                     assert_are(found[:2], expected, y, assert_close, f"m {m}, n {n}")
                     assert_close(
                         found[2], losses.sum(), dtype=dtype, extra=4 * m * np.finfo(dtype).eps
                     )
                     # Its own outputs: of two that round to 1, one may lie below in the reference.
                     right = found[0].argmax(axis=1) == y.argmax(axis=1)
-                    sides = right_sides(activation, found[0], y)
+                    sides = right_sides(kind[1], found[0], y)
                     assert found[3] == (sides if number else right).sum(), (m, n)
 
 
@@ -369,17 +389,17 @@ def test_lanes_have_any_number_of_outputs(dtype, rng, assert_close):
     for n in (FACTORS, FACTORS + 1, 1100):
         z = (1e-3 * rng.standard_normal((3, n))).astype(dtype)
         for y in targets_of(rng, 3, n, dtype):
-            found = by_lanes("cross-entropy", "sigmoid", z, y)
-            expected = expected_output("cross-entropy", "sigmoid", z, y)[2].sum()
+            found = by_lanes(("cross-entropy", "sigmoid", None), z, y)
+            expected = expected_output(("cross-entropy", "sigmoid", None), z, y)[2].sum()
             assert_close(found[2], expected, dtype=dtype)
 
 
-@pytest.mark.parametrize(("loss", "activation"), OUTPUTS)
-def test_a_nan_in_a_lane_reaches_the_sum(loss, activation, dtype):
+@ANY_KIND
+def test_a_nan_in_a_lane_reaches_the_sum(kind, dtype):
     for place in (0, 1, 5, 16, 20):
         z = np.zeros((21, 3), dtype)
         z[place, 1] = np.nan
-        a, delta, loss_sum, _ = by_lanes(loss, activation, z, one_hot(3, [1] * 21, dtype))
+        a, delta, loss_sum, _ = by_lanes(kind, z, one_hot(3, [1] * 21, dtype))
         assert np.isnan(loss_sum)
         others = np.arange(21) != place
         assert np.isfinite(a[others]).all()

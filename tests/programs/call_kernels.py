@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from fastbp import losses
 from fastbp.engines import get_backend
 from fastbp.engines.numba_data import sparse_rows
 from fastbp.engines.numba_engine import NumbaEngine
@@ -70,6 +71,11 @@ def dropping():
         return trainer.message.copy()
 
 
+def huber():
+    z = wide.astype(np.float64)
+    return b.output_delta(losses.Huber(0.5), "identity", z, 2 * z)
+
+
 def part():
     with net._engine.trainer(net.params, rows, targets, 4, path="dense", shared=True) as trainer:
         trainer.part(np.arange(8), 0, 4, 0.25)
@@ -95,6 +101,7 @@ CALLS = {
     "narrow gradient": narrow_gradient,
     "leaky": leaky,
     "dropout": dropping,
+    "huber": huber,
 }
 
 

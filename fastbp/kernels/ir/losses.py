@@ -5,6 +5,7 @@ of a saturated output is lost, log1p of the rest is not. Sums are carried in dou
 whatever the dtype. All is done vector by vector; scalar loops took 60 to 100 ns a sample.
 """
 
+from contextlib import contextmanager
 from functools import partial
 
 from .activations import EXP, FORMULAS, SIGMOID, SOFTMAX, exponential
@@ -17,7 +18,8 @@ LOSS_CODES = {"quadratic": QUADRATIC, "cross-entropy": CROSS_ENTROPY, "poisson":
 FACTORS = 512
 
 
-def _larger(x, y):
+def larger(x, y):
+    """Return the larger of each two lanes; NaN of y passes."""
     return x.where(">", y, x, y)
 
 
@@ -45,10 +47,10 @@ def _largest(row):
     """Return the largest z, everywhere."""
 
     def body(v, inside, top):
-        return [_larger(top, row.load(v).keep(inside, float("-inf")))]
+        return [larger(top, row.load(v).keep(inside, float("-inf")))]
 
     (top,) = row.each([row.e.zero().const(float("-inf"))], body)
-    return row.everywhere(row.combine(top, _larger))
+    return row.everywhere(row.combine(top, larger))
 
 
 def _softmax(row, top):
@@ -91,7 +93,7 @@ def _quadratic_softmax(row):
     return squares * 0.5
 
 
-def _softmax_cross_entropy(row):
+def softmax_cross_entropy(row):
     """Sum of t (largest - z), plus sum of t times log1p(the other exponentials)."""
     top = _largest(row)
 
@@ -118,7 +120,7 @@ def _output_that_fits(row, v, inside, code):
     return z, t, a
 
 
-def _sigmoid_cross_entropy(row):
+def sigmoid_cross_entropy(row):
     """Sum of max(z, 0) - t z + log1p(exp(-|z|)), the logarithms taken at once of a product."""
     b, none = row.e.builder, double(row.e.zero())
 
@@ -151,11 +153,11 @@ def _poisson(row):
 
 
 # By the codes of the loss and of the output's activation.
-_LOSSES = {
+WRITTEN_OUT = {
     **{(QUADRATIC, f): partial(_elementwise_quadratic, f) for f in range(EXP)},
     (QUADRATIC, SOFTMAX): _quadratic_softmax,
-    (CROSS_ENTROPY, SOFTMAX): _softmax_cross_entropy,
-    (CROSS_ENTROPY, SIGMOID): _sigmoid_cross_entropy,
+    (CROSS_ENTROPY, SOFTMAX): softmax_cross_entropy,
+    (CROSS_ENTROPY, SIGMOID): sigmoid_cross_entropy,
     (POISSON, EXP): _poisson,
 }
 
@@ -163,7 +165,45 @@ _LOSSES = {
 def _switch(e, loss, code, body):
     """Emit `body(emit, code)` for the loss of this code behind the activation of that code."""
     both = e.builder.add(e.builder.mul(loss, I64(8)), code)
-    e.switch(both, {8 * l + f: partial(body, emit, f) for (l, f), emit in _LOSSES.items()})
+    e.switch(both, {8 * l + f: partial(body, emit, f) for (l, f), emit in WRITTEN_OUT.items()})
+
+
+@contextmanager
+def each_row(e, rows, n, z, targets, delta):
+    """Emit what is inside for each row; yields its number and its `SampleRow`."""
+    # z and delta: matrices, as (place, length of a row); targets: which, labels, values, labelled.
+    b, (which, labels, values, labelled) = e.builder, targets
+    with e.over(rows) as r:
+        s = b.load(e.at(which, r))
+        # Without labels there is no array of them to read from.
+        label = b.load(b.select(labelled, e.at(labels, s), which))
+        label = b.select(labelled, label, I64(-1))
+        y = b.select(labelled, values, e.row(values, s, n))
+        z_r, delta_r = e.row(z[0], r, z[1]), e.row(delta[0], r, delta[1])
+        yield r, SampleRow(e, n, z_r, delta_r, label, y)
+
+
+def store_loss(e, emit, sample, r, labelled, losses, hits):
+    """Emit the loss of a sample, its delta, and whether it is a hit, which takes a label."""
+    b = e.builder
+    b.store(emit(sample).value, e.at(losses, r))
+    b.store(DOUBLE(0.0), e.at(hits, r))
+    with b.if_then(labelled):
+        b.store(sample.hit(), e.at(hits, r))
+
+
+def add_lanes(e, n, m, row, matrices, value, total):
+    """Emit `total[0] += value(samples)` over m samples in the lanes."""
+    # matrices: z, delta and targets, (n, m), their rows `row` apart.
+    b = e.builder
+
+    def step(s, total):
+        inside = e.first_lanes(b.sub(m, s))
+        samples = SampleLanes(e, n, row, inside, *(e.at(matrix, s) for matrix in matrices))
+        return [total + value(samples).keep(inside, 0.0)]
+
+    (found,) = e.loop(I64(0), m, e.lanes, [double(e.zero())], step)
+    b.store(b.fadd(b.load(total), found.fold(Vec.__add__).value), total)
 
 
 @emitted(apart=True)
@@ -175,21 +215,11 @@ def output_rows(
     # Without labels there are no hits but those of sigmoids, on the targets' side of 1/2.
     # z and delta: (rows, n), their rows z_row and delta_row apart. labels: (samples,), or values:
     # (samples, n), as `labelled` says. losses, hits: (rows,), in double precision.
-    b = e.builder
+    b, targets = e.builder, (which, labels, values, labelled)
 
     def body(emit, f):
-        with e.over(rows) as r:
-            s = b.load(e.at(which, r))
-            # Without labels there is no array of them to read from.
-            label = b.load(b.select(labelled, e.at(labels, s), which))
-            label = b.select(labelled, label, I64(-1))
-            y = b.select(labelled, values, e.row(values, s, n))
-            z_r, delta_r = e.row(z, r, z_row), e.row(delta, r, delta_row)
-            sample = SampleRow(e, n, z_r, delta_r, label, y)
-            b.store(emit(sample).value, e.at(losses, r))
-            b.store(DOUBLE(0.0), e.at(hits, r))
-            with b.if_then(labelled):
-                b.store(sample.hit(), e.at(hits, r))
+        with each_row(e, rows, n, (z, z_row), targets, (delta, delta_row)) as (r, sample):
+            store_loss(e, emit, sample, r, labelled, losses, hits)
             if f == SIGMOID:
                 with b.if_then(b.not_(labelled)):
                     b.store(sample.hit_by_sides().value, e.at(hits, r))
@@ -204,17 +234,7 @@ def output_lanes(e, loss, code, n, m, row, z, targets, labelled, delta, sums):
     b = e.builder
 
     def add(place, value):
-        """Add up a value of each sample."""
-
-        def step(s, total):
-            inside = e.first_lanes(b.sub(m, s))
-            places = (e.at(matrix, s) for matrix in (z, delta, targets))
-            samples = SampleLanes(e, n, row, inside, *places)
-            return [total + value(samples).keep(inside, 0.0)]
-
-        (total,) = e.loop(I64(0), m, e.lanes, [double(e.zero())], step)
-        place = e.at(sums, place)
-        b.store(b.fadd(b.load(place), total.fold(Vec.__add__).value), place)
+        add_lanes(e, n, m, row, (z, delta, targets), value, e.at(sums, place))
 
     _switch(e, loss, code, lambda emit, _: add(0, emit))
     by_sides = b.and_(b.not_(labelled), b.icmp_signed("==", code, I64(SIGMOID)))

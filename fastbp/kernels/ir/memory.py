@@ -109,6 +109,16 @@ def doubles_at(typingctx, ptr):
 
 
 @intrinsic
+def bits_of(typingctx, x):
+    """Return the bits of a float64 as an integer: what is emitted takes floats of one dtype."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], I64)
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
 def like(typingctx, ptr, address):
     """Return an address, which is a number, as a pointer of the first one's type."""
 

@@ -1,7 +1,8 @@
 """The outputs of samples, in two layouts behind one interface, so that each loss is written once.
 
-`each` walks over the outputs, `load`, `store`, `target` and `store_delta` reach one step of it, and
-`combine` makes of what a step carried a value per sample. Sums are carried in double precision.
+`each` walks over the outputs, `load`, `store`, `target`, `load_delta` and `store_delta` reach one
+step of it, and `combine` makes of what a step carried a value per sample. Sums are carried in
+double precision.
 """
 
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ class _Samples:
 
     def __init__(self, e, n, z, delta=None):
         self.e, self.n, self.z, self.delta = e, n, z, delta
+        self.share = self.even = None
 
     def load(self, v):
         """Return z, or a once it is stored, of step v."""
@@ -26,6 +28,21 @@ class _Samples:
     def store(self, v, a):
         """Store the activation of step v."""
         self.e.store(self._place(self.z, v), a)
+
+    def smooth(self, share, even):
+        """Spread this share of the targets evenly: `even` takes its place."""
+        self.share, self.even = share, even
+
+    def target(self, v, inside):
+        """Return the targets of step v, one-hot where there are labels."""
+        given = self._given(v, inside)
+        if self.share is None:
+            return given
+        return self.share.fma(self.even - given, given).keep(inside, 0.0)
+
+    def load_delta(self, v):
+        """Return what stands where the delta of step v will."""
+        return self.e.load(self._place(self.delta, v))
 
     def store_delta(self, v, inside, delta):
         """Store the delta of step v, zero outside."""
@@ -84,8 +101,8 @@ class SampleRow(_Samples):
         b = self.e.builder
         return self.e.first_lanes(b.sub(b.add(self.label, I64(more)), v))
 
-    def target(self, v, inside):
-        """Return the targets from column v on: one-hot where there is a label, else as given."""
+    def _given(self, v, inside):
+        # From column v on, one-hot where there is a label.
         b = self.e.builder
         given = b.icmp_signed("<", self.label, I64(0))
         mask = b.select(given, inside, ir.Constant(inside.type, [0] * inside.type.count))
@@ -138,8 +155,7 @@ class SampleLanes(_Samples):
     def _inside(self, j):
         return self.inside
 
-    def target(self, j, inside):
-        """Return the targets of output j."""
+    def _given(self, j, inside):
         return self.e.load(self._place(self.targets, j))
 
     def combine(self, vec, op):

@@ -172,8 +172,9 @@ def not_zero(builder, x):
 class Emitter:
     """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 
-    def __init__(self, builder, dtype, vector=None):
+    def __init__(self, builder, dtype, vector=None, context=None):
         self.builder, self.dtype, self.vector = builder, dtype, vector
+        self.context = context  # Numba's; not in what is compiled apart
 
     @property
     def lanes(self):
@@ -330,10 +331,10 @@ def emitted(returns=types.void, apart=False):
             result = dtype if returns is float else returns
             kinds = [_passed_as(t, dtype) for t in arguments]
 
-            def emit_into(builder, args):
-                return emit(Emitter(builder, dtype), *args)
-
             def codegen(context, builder, signature, args):
+                def emit_into(builder, args):
+                    return emit(Emitter(builder, dtype, None, None if apart else context), *args)
+
                 pairs = zip(args, kinds, strict=True)
                 args = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
                 if apart:

@@ -6,10 +6,10 @@ one order, so the bits do not depend on how many there are.
 
 import math
 
-from ..ir.losses import output_rows
 from ..ir.memory import at, number, pointer, prefetch
 from ..jit import inner, unit
 from . import first, first_sparse, records, upper
+from .losses import output_rows
 from .records import NUM, TOTALS, batch_at
 from .stores import gradient_store
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop

@@ -13,7 +13,6 @@ depend on how many threads there are.
 import math
 
 from ..ir.activations import activate
-from ..ir.losses import output_lanes
 from ..ir.memory import at, call_address, put, vector_lanes
 from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_sloped
 from ..ir.transpose import transpose_few, transpose_samples
@@ -22,6 +21,7 @@ from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT
 from .activations import activate_one
 from .batch import may_go_on
 from .dropout import drop_lanes
+from .losses import output_lanes
 from .products import multiply_slopes
 from .records import (
     FORWARD,
