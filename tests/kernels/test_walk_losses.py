@@ -126,7 +126,11 @@ def test_a_batch_in_chunks_learns_alike(path, dtype, problem, monkeypatch, asser
 @pytest.mark.parametrize("path", PATHS)
 def test_a_target_that_is_not_finite_stops_before_its_batch(path, problem, dtype):
     """Also an infinite one, whose error is as small as any other's."""
-    for last in (("absolute", "identity", None), ("huber", "silu", None), ("quantile", "tanh", 0.9)):
+    for last in (
+        ("absolute", "identity", None),
+        ("huber", "silu", None),
+        ("quantile", "tanh", 0.9),
+    ):
         for value in (np.nan, np.inf, -np.inf):
             model, layout, params, X, targets = problem(last, "tanh", dtype, 24, False)
             targets.values[13, 2] = value
