@@ -68,6 +68,14 @@ def huber():
     return b.output_delta(losses.Huber(0.5), "identity", z, 2 * z)
 
 
+def dropping():
+    left = Network([5, 4, 3], "tanh", loss="cross-entropy", seed=0, dropout=0.5)
+    with left._engine.trainer(left.params, rows, targets, 4, path="dense", shared=True) as trainer:
+        trainer.draw_masks(1)
+        trainer.part(np.arange(8), 0, 4, 0.25)
+        return trainer.message.copy()
+
+
 def part():
     with net._engine.trainer(net.params, rows, targets, 4, path="dense", shared=True) as trainer:
         trainer.part(np.arange(8), 0, 4, 0.25)
@@ -93,6 +101,7 @@ CALLS = {
     "narrow gradient": narrow_gradient,
     "leaky": leaky,
     "huber": huber,
+    "dropout": dropping,
 }
 
 

@@ -1,4 +1,4 @@
-"""Dropout while a network is walked: what a layer's neurons and their slopes are multiplied by."""
+"""Dropout while a network is walked: a layer's activations and slopes, times its masks."""
 
 from ..ir.memory import at, call_address
 from ..jit import inner
