@@ -15,6 +15,7 @@ from .ir.activations import ACTIVATION_CODES
 from .ir.linear_units import FORMULAS, one_by, rows_by
 from .ir.tiles import gemm_times, gemm_times_lanes
 from .jit import addressed
+from .own import activation_entries
 from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
 
 
@@ -76,8 +77,6 @@ def _table(activation: Any, dtype: Any) -> np.ndarray:
         rows, one = _ACTIVATIONS[activation]
         table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
     else:
-        from .own import activation_entries
-
         table[ACTIVATE], table[ACTIVATE_ONE] = activation_entries(activation, dtype)
     return table
 
