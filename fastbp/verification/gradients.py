@@ -18,7 +18,8 @@ from ..layers import ReLU
 from ..model.config import Config
 from ..model.scaling import standardised
 from ..network import Network
-from .cases import SLOW, named
+from .cases import named
+from .kinks import Sides
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
 _HEAD = "parameter", "count", "checked", "error", "worst at", "analytic", "numerical"
@@ -201,7 +202,7 @@ class _Problem(NamedTuple):
     function: Callable[[], Any]  # returns a number
     gradient: Callable[[], Mapping[str, Any]]
     overwritten: _Overwritten  # arrays of the caller that `gradient` found changed
-    # Returns the function with each ReLU held on its side of the kink, and whether one is at zero.
+    # Returns the function with what has a kink held on its side, and whether something is at one.
     held: Callable[[], _Held] | None = None
 
 
@@ -316,8 +317,8 @@ def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
 
 
 def _held(net: Network, X: Any, y: Any) -> _Held:
-    """Return a network's loss with each ReLU held on its side of the kink."""
-    config, sides = Config.checked(**net.config), dict[int, np.ndarray]()
+    """Return a network's loss with each function held on its side of its kink."""
+    config, sides = Config.checked(**net.config), Sides()
     rows, targets = checks.batch(X, y, config)
     rows = standardised(net.scaling, rows, net.dtype)
     model, values = config.model(), targets.rows(slice(None), config.sizes[-1])
@@ -325,17 +326,15 @@ def _held(net: Network, X: Any, y: Any) -> _Held:
 
     def loss() -> float:
         a = rows * config.input_scale
-        for l, (W, b, name) in enumerate(zip(net.weights, biases, model.activations, strict=True)):
+        for l, (W, b) in enumerate(zip(net.weights, biases, strict=True)):
             z = a @ W.T + b
-            if name == "relu":
-                a = np.where(sides.setdefault(l, np.sign(z)) > 0, z, 0)
-            else:
-                a = getattr(SLOW, name)(z)
-        return float(SLOW.output_delta(config.loss, config.output, z, values)[2].mean())
+            if l < len(biases) - 1:
+                a = sides.activate(l, model.activations[l], z)
+        return sides.mean_loss(model, z, values)
 
     if not np.isclose(loss(), value := net.loss(X, y), rtol=1e-9, atol=1e-9 * abs(value)):
         return lambda: net.loss(X, y), False  # it is not this loss that is differentiated
-    return loss, any((side == 0).any() for side in sides.values())
+    return loss, sides.at_kink
 
 
 def _holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], _Held]:

@@ -195,6 +195,7 @@ EDITS = {
         "return ir.IntType(64)(1)",
         "fit",
     ),
+    "ir/dropout.py": ("= 13, (13, 15,", "= 12, (13, 15,", "dropout"),
     "ir/entries.py": ('emit_tile(t, "axpy", 1,', 'emit_tile(t, "store", 1,', "lists"),
     "ir/losses.py": ('.const(float("-inf"))], body)', ".const(1.0)], body)", "softmax"),
     "ir/memory.py": (
@@ -235,6 +236,7 @@ EDITS = {
     "ir/vectors.py": ('_operator("fdiv")', '_operator("fmul")', "sigmoid"),
     "walk/activations.py": ("E_ONE], (n, z, a, slope)", "E_ONE], (n - 1, z, a, slope)", "leaky"),
     "walk/batch.py": ("loss, hits = 0.0, 0.0", "loss, hits = 1.0, 0.0", "loss"),
+    "walk/dropout.py": ("n, v, which, *some", "n - 1, v, which, *some", "dropout"),
     "walk/first.py": (
         "put(row, i, sample[i])",
         "put(row, i, sample[i] + 1)",
