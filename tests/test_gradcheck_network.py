@@ -5,6 +5,7 @@ import pytest
 
 from cases import OUTPUTS, crossed
 from fastbp import Network, gradcheck, losses
+from fastbp.verification.masked import Masked
 
 
 @pytest.fixture
@@ -252,3 +253,32 @@ def test_bad_input_is_refused(change, error, parts, batch, make):
         gradcheck(**arguments)
     assert type(caught.value) is error
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", ["silu", "relu"]])
+@pytest.mark.parametrize("rates", [0.5, [0.0, 0.3]])
+def test_with_dropout_one_mask_is_for_loss_and_gradient(rates, activation, backend, batch, make):
+    """The gradient is another than that of all neurons; kinks are held as ever."""
+    options = {"activation": activation, "backend": backend, "loss": "cross-entropy"}
+    net = make([4, 16, 9, 3], dropout=rates, **options)
+    state = repr(net.rng.bit_generator.state)
+    report = gradcheck(net, *batch)
+    assert report.ok, report
+    masked = Masked(net, *batch)
+    assert masked.loss() != pytest.approx(net.loss(*batch), rel=1e-3)
+    assert not np.allclose(masked.gradient().weights[0], net.gradient(*batch).weights[0])
+    assert repr(net.rng.bit_generator.state) == state
+
+
+def test_a_kink_is_decided_with_dropout_too(make):
+    """A ReLU at zero whose neuron stays, and one whose neuron is left out."""
+    net = make([2, 8, 2], activation="relu", dropout=0.5, backend="numpy")
+    net.biases[0][:] = 0
+    X = np.zeros((1, 2))
+    report = gradcheck(net, X, np.ones((1, 2)))
+    assert report.ok, report
+    left = Masked(net, X, np.ones((1, 2))).masks[0][0] > 0
+    assert 0 < left.sum() < 8
+    assert {place[0] for array in report.layers for place in array.kinks} <= set(
+        np.flatnonzero(left).tolist()
+    )
