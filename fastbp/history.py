@@ -28,7 +28,8 @@ class History:
     penalty : list of float
         The part of the loss that is the optimiser's penalty on large weights.
     val_loss, val_accuracy : list of float
-        On the validation data, after the epoch; empty without validation data.
+        On the validation data, after the epoch; empty without validation data. The loss is the one
+        that is trained on, with its setting: label smoothing is in both.
     learning_rate, seconds, samples_per_second : list of float
         `learning_rate` is that of the epoch's last step. `seconds` is training time, without
         validation; epochs of one compiled call share it.

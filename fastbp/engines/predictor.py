@@ -228,7 +228,10 @@ class Predictor:
         return found[..., 0][()] if self.sizes[-1] == 1 else found
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Return the mean loss over a batch; takes X and y as `gradient` does."""
+        """Return the mean loss over a batch; takes X and y as `gradient` does.
+
+        It is the loss that is trained on, with its setting: label smoothing included.
+        """
         scale = known(self._config.scale, self._scaling)
         rows, targets = checks.batch(X, y, self._config)
         return evaluate(self._engine, self._sound(), rows, targets, scale)[0] / int(rows.shape[0])

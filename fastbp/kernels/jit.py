@@ -48,6 +48,11 @@ def inner(function):
     return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
 
 
+def inlined(function):
+    """Compile a function of numbers, which is inlined wherever it is called."""
+    return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS, forceinline=True)(function)
+
+
 def unit(function):
     """Compile a function that only kernels call, as machine code that they share."""
     # For what takes a kernel long to compile, and is called a few times a batch: the call costs

@@ -6,6 +6,7 @@ number, and others would be compiled for rows as they lie.
 """
 
 from .ir.activations import ACTIVATION_NAMES, EXP, activate, scale_by_slope, slopes
+from .ir.linear_units import FORMULAS, rows_by
 from .ir.losses import softmax_rows
 from .ir.memory import at, number, pointer
 from .ir.tiles import gemm_axpy, gemm_bias, gemm_store
@@ -45,20 +46,33 @@ _OPERATIONS = {
     "_prime": lambda code: lambda z, out: _slope_from_z(code, z, out),
     "_prime_from_a": lambda code: lambda a, out: _slope_from_a(code, a, out),
 }
-ELEMENTWISE = ("exp", *(name + end for name in ACTIVATION_NAMES[:EXP] for end in _OPERATIONS))
 
 
-def _elementwise(name):
+def _elementwise(name, operation):
     """Compile the twin of the reference's function; the cache knows it by its name."""
-    activation, prime, given = name.partition("_prime")
-    operation = _OPERATIONS[prime + given](ACTIVATION_NAMES.index(activation))
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = f"Twin of `reference.{name}`."
     kernel(operation)
 
 
-for _name in ELEMENTWISE:
-    _elementwise(_name)
+def _by_code(name):
+    activation, prime, given = name.partition("_prime")
+    return _OPERATIONS[prime + given](ACTIVATION_NAMES.index(activation))
+
+
+def _by_formula(name):
+    activation, prime, _ = name.partition("_prime")
+    place = 1 if prime else 0
+    emit = rows_by(lambda z: FORMULAS[activation](z)[place])
+    return lambda z, out: emit(1, z.size, pointer(z), 0, pointer(out), 0)
+
+
+_BY_CODE = ("exp", *(name + end for name in ACTIVATION_NAMES[:EXP] for end in _OPERATIONS))
+_BY_FORMULA = tuple(name + end for name in FORMULAS for end in ("", "_prime"))
+ELEMENTWISE = _BY_CODE + _BY_FORMULA
+for _names, _operation in ((_BY_CODE, _by_code), (_BY_FORMULA, _by_formula)):
+    for _name in _names:
+        _elementwise(_name, _operation(_name))
 
 
 @inner

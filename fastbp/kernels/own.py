@@ -8,6 +8,7 @@ other things, in each process.
 
 import ctypes
 import hashlib
+from contextlib import suppress
 
 import numba
 import numpy as np
@@ -15,34 +16,21 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.core.errors import NumbaError
+from numba.np.numpy_support import as_dtype
 
 from .. import _code
 from .ir.activations import map_one, map_row
 from .ir.losses import add_lanes, each_row, store_loss
 from .ir.samples import SampleLanes, double
+from .ir.scalars import SCALARS
 from .ir.terms import by_terms
-from .ir.vectors import I64, element, emitted
-from .jit import NOT_FROM_PYTHON, OPTIONS, PART, compiled_once
-from .losses import lanes_kinds, rows_kinds
+from .ir.vectors import I64, element, emitted, lanes
+from .jit import compiled_once, inlined
+from .walk.losses import lanes_kinds, rows_kinds
 
-INLINED = NOT_FROM_PYTHON | PART | OPTIONS | {"forceinline": True}
 ALIGNED = 64  # bytes: a vector, of any kind
 REASON = 200  # characters of what Numba says
 _ENTRIES: dict = {}  # the addresses of what is in memory
-
-
-@numba.njit(**INLINED)
-def _where(condition, x, y):
-    return x if condition else y
-
-
-@numba.njit(**INLINED)
-def _clip(x, low, high):
-    return min(max(x, low), high)
-
-
-# NumPy's, of which Numba would make arrays of no dimensions.
-_SCALARS = {id(np.where): _where, id(np.clip): _clip}
 
 
 # -- one number ------------------------------------------------------------------------------------
@@ -50,26 +38,34 @@ _SCALARS = {id(np.where): _where, id(np.clip): _clip}
 
 def _compiled(role, number):
     """Return a function of the user's as Numba compiles it for arguments of this type."""
-
     # For Numba a number in the code is of double precision, and makes all that it meets so; for
-    # NumPy it is of the precision of what it meets.
-    def constant(value):
-        return np.float32(value) if type(value) is float and number == types.float32 else value
-
-    def change(value):
-        return constant(_SCALARS.get(id(value), value))
-
-    kinds = (number,) * role.count
-    dispatcher = _code.Copies(change, constant, numba.njit(**INLINED)).of(role.call)
+    # NumPy it is of the precision of what it meets. Integers, too, unless they are counted with.
+    if number == types.float32:
+        with suppress(NumbaError):
+            return _typed(role, number, (int, float))
     try:
-        dispatcher.compile(kinds)
+        found = _typed(role, number, (float,))
     except NumbaError as error:
         raise TypeError(f"{role.name} cannot be compiled: {_reason(error)}") from error
-    found = dispatcher.overloads[kinds]
     if not isinstance(found.signature.return_type, types.Float):
         kind = found.signature.return_type
         raise TypeError(f"{role.name} must return a float; compiled it returns {kind}")
     return found
+
+
+def _typed(role, number, converted):
+    """Return what Numba compiles, with numbers in the code of these types as those of arguments."""
+
+    def constant(value):
+        return as_dtype(number).type(value) if type(value) in converted else value
+
+    def change(value):
+        return constant(SCALARS.get(id(value), value))
+
+    kinds = (number,) * role.count
+    dispatcher = _code.Copies(change, constant, inlined).of(role.call)
+    dispatcher.compile(kinds)
+    return dispatcher.overloads[kinds]
 
 
 def _reason(error):
@@ -100,7 +96,7 @@ def _of_lanes(e, found, dtype, *vectors):
         b.store(vector.value, whole(place), align=ALIGNED)
     e.context.active_code_library.add_linking_library(found.library)
     function = e.context.declare_function(b.module, found.fndesc)
-    with e.over(I64(count)) as i:
+    with e.over(I64(count), width=lanes(dtype)) as i:
         numbers = [b.load(b.gep(place, [i])) for place in sources]
         _, value = e.context.call_conv.call_function(b, function, result, kinds, numbers)
         b.store(e.context.cast(b, value, result, dtype), b.gep(target, [i]))

@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 
 from fastbp import Network, get_backend, kernels, reference
 
-ELEMENTWISE = [
-    name + suffix
-    for name in ("sigmoid", "tanh", "relu", "identity")
-    for suffix in ("", "_prime", "_prime_from_a")
-]
+ELEMENTWISE = [name for name in reference.ELEMENTWISE if name != "exp"]
 INF, BIG = np.inf, 1000.0
 # name: values at -inf, -1000, -0.0, 1000, inf
 LIMITS = {
@@ -23,6 +19,17 @@ LIMITS = {
     "relu_prime": [0, 0, 0, 1, 1],
     "identity": [-INF, -BIG, 0, BIG, INF],
     "identity_prime": [1, 1, 1, 1, 1],
+    "leaky_relu_prime": [0.01, 0.01, 0.01, 1, 1],
+    "elu": [-1, -1, 0, BIG, INF],
+    "elu_prime": [0, 0, 1, 1, 1],
+    "softplus_prime": [0, 0, 0.5, 1, 1],
+}
+# As above, but at the infinities: there they are 0 times infinity.
+FINITE_LIMITS = {
+    "silu": [0, 0, BIG],
+    "silu_prime": [0, 0.5, 1],
+    "gelu": [0, 0, BIG],
+    "gelu_prime": [0, 0.5, 1],
 }
 PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
@@ -61,7 +68,17 @@ def test_saturated_inputs_give_the_limits(name, dtype):
     """In groups of vectors, and in each number of vectors of the masked tail alike."""
     z = np.array([-INF, -BIG, -0.0, BIG, INF], dtype)
     for times in (1, 2, 5, 8, 13, 30):
-        assert apply(name, np.tile(z, times)).tolist() == times * LIMITS[name]
+        wanted = np.array(LIMITS[name], dtype).tolist()
+        assert apply(name, np.tile(z, times)).tolist() == times * wanted
+
+
+@pytest.mark.parametrize("name", FINITE_LIMITS)
+def test_large_inputs_give_the_limits(name, dtype):
+    largest = np.sqrt(np.finfo(dtype).max)
+    for big in (BIG, largest):
+        found = apply(name, np.array([-big, -0.0, big], dtype))
+        wanted = [big if x == BIG else x for x in FINITE_LIMITS[name]]
+        assert found.tolist() == np.array(wanted, dtype).tolist()
 
 
 EDGES = {"float32": (-104, 89), "float64": (-746, 710)}  # beyond, exp is zero and infinite
@@ -92,7 +109,13 @@ def test_exp_errs_by_less_than_two_units_from_end_to_end(name, backend, dtype, r
     assert (rounded[finite] > 0).sum() > 150_000
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "sigmoid_prime", "tanh", "tanh_prime", "relu"])
+NAN_KEPT = [
+    "sigmoid", "sigmoid_prime", "tanh", "tanh_prime", "relu", "leaky_relu", "elu", "softplus",
+    "softplus_prime", "silu", "silu_prime", "gelu", "gelu_prime",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAN_KEPT)
 def test_nan_stays_nan_and_in_its_lane(name, dtype):
     for size in (5, 17, 41, 67, 130):
         z = np.zeros(size, dtype)
@@ -100,7 +123,7 @@ def test_nan_stays_nan_and_in_its_lane(name, dtype):
         assert np.array_equal(np.isnan(apply(name, z)), np.isnan(z))
 
 
-@pytest.mark.parametrize("name", ["tanh", "identity"])
+@pytest.mark.parametrize("name", ["tanh", "identity", "leaky_relu", "silu", "gelu"])
 def test_the_sign_of_zero_stays(name, dtype):
     assert np.signbit(apply(name, np.array([-0.0, 0.0], dtype))).tolist() == [True, False]
 

@@ -24,11 +24,12 @@ MATRIX = [
     "test_activations.py",
     "test_first_sparse.py",
     "test_epochs.py",
+    "test_walk_losses.py",
 ]
 OPTIMISERS = ["../test_optimizers.py"]
 # At other widths, one test for each way through the kernels.
 SELECTION = [
-    *MATRIX[:4],
+    *MATRIX[:4], MATRIX[-1],
     *(f"test_epochs.py::test_{name}" for name in (
         "topologies_and_widths",
         "inputs_of_any_density",

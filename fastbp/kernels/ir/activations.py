@@ -20,7 +20,7 @@ LN2 = math.log(2)
 # exp is a normal number, ln 2 in parts of which the first is exact times k, and how many terms of
 # expm1(r) = r + r**2 / 2 + ... follow the first: for |r| <= ln 2 / 2 the others come to 5e-9
 # (float32) and 4e-18 (float64).
-_EXP = {
+EXP_PARTS = {
     "float": (23, 127, -87.33654, (0.693359375, -2.12194440e-4), 6),
     "double": (52, 1023, -708.3964, (0.693147180369123816490, 1.90821492927058770002e-10), 12),
 }
@@ -28,10 +28,10 @@ _EXP = {
 _ENDS = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}
 
 
-def _split(x, ln2=None):
+def split(x, ln2=None):
     """Return k, p with exp(x) = 2**k * (1 + p), |p| < 0.42; k in the lowest bits of integers."""
     # `ln2` are the parts of ln 2; one suffices where an error that grows as x exp(x) does not show.
-    shift, _, _, parts, terms = _EXP[str(x.value.type.element)]
+    shift, _, _, parts, terms = EXP_PARTS[str(x.value.type.element)]
     # Adding 1.5 * 2**shift rounds x / ln 2 to an integer k and leaves k in the lowest bits.
     magic = 1.5 * 2.0**shift
     shifted = x.fma(x.const(1 / LN2), x.const(magic))
@@ -40,38 +40,39 @@ def _split(x, ln2=None):
         r = k.fma(k.const(-part), r)
     square, t = r * r, None
     # Pairs of terms, then powers of the square: half the latency of one power after the other.
-    for power in range(terms, 1, -2):
-        pair = r.const(1 / math.factorial(power + 1)).fma(r, r.const(1 / math.factorial(power)))
+    for n in range(terms, 1, -2):
+        pair = r.const(1 / math.factorial(n + 1)).fma(r, r.const(1 / math.factorial(n)))
         t = pair if t is None else t.fma(square, pair)
     integer = ir.VectorType(ir.IntType(32 if shift == 23 else 64), x.value.type.count)
     return x.builder.bitcast(shifted.value, integer), square.fma(t, r)
 
 
-def _power(x, k):
+def power(x, k):
     """Return 2**k, of the type of x, for integers k whose lowest bits count."""
-    shift, bias, *_ = _EXP[str(x.value.type.element)]
+    shift, bias, *_ = EXP_PARTS[str(x.value.type.element)]
     b, n = x.builder, k.type.count
     bits = b.add(b.shl(k, k.type([shift] * n)), k.type([bias << shift] * n))
     return Vec(b, b.bitcast(bits, x.value.type))
 
 
-def _reduced(x, ln2=None):
+def reduced(x, ln2=None):
     """Return p, s with exp(x) = s * (1 + p), s a power of two, |p| < 0.42, for x <= 0."""
     # Arguments below the smallest are taken for it.
-    low = _lowest(x)
+    low = lowest(x)
     x = x.where("<", low, low, x)  # NaN passes
-    k, p = _split(x, ln2)
-    return p, _power(x, k)
+    k, p = split(x, ln2)
+    return p, power(x, k)
 
 
-def _lowest(x):
-    return _EXP[str(x.value.type.element)][2]
+def lowest(x):
+    """Return the smallest argument whose exp is a normal number."""
+    return EXP_PARTS[str(x.value.type.element)][2]
 
 
 def exponential(x):
     """exp(x) for x <= 0; zero where it would be subnormal."""
-    p, s = _reduced(x)
-    return x.where("<", _lowest(x), 0.0, s.fma(p, s))
+    p, s = reduced(x)
+    return x.where("<", lowest(x), 0.0, s.fma(p, s))
 
 
 def _exp(z):
@@ -79,17 +80,17 @@ def _exp(z):
     low, high = _ENDS[str(z.value.type.element)]
     z = z.where("<", low, low, z)  # NaN passes
     z = z.where(">", high, high, z)
-    k, p = _split(z)
-    shift, bias, *_ = _EXP[str(z.value.type.element)]
+    k, p = split(z)
+    shift, bias, *_ = EXP_PARTS[str(z.value.type.element)]
     b, n = z.builder, k.type.count
     # Less what 1.5 * 2**shift has above the lowest bits, for the sign of k.
     k = b.sub(k, k.type([(bias + shift) << shift | 1 << (shift - 1)] * n))
     half = b.ashr(k, k.type([1] * n))
-    s = _power(z, half)
-    return s.fma(p, s) * _power(z, b.sub(k, half))
+    s = power(z, half)
+    return s.fma(p, s) * power(z, b.sub(k, half))
 
 
-def _quotient(n, d, d_low, n_low=None):
+def quotient(n, d, d_low, n_low=None):
     """(n + n_low) / (d + d_low), where the low parts are what rounding took from n and d."""
     # One division, and a Newton step that takes care of its rounding and of the low parts. Without,
     # the sigmoid would lose 2.3 units in the last place, and neighbours their order.
@@ -100,25 +101,25 @@ def _quotient(n, d, d_low, n_low=None):
     return rest.fma(inverse, q)
 
 
-def _sigmoid(z):
+def sigmoid(z):
     """t / (1 + t) or 1 / (1 + t), with t = exp(-|z|)."""
-    p, s = _reduced(-abs(z))
+    p, s = reduced(-abs(z))
     t = s.fma(p, s)
     d = t + 1.0
-    q = _quotient(z.where("<", 0.0, t, 1.0), d, t - (d - 1.0))
-    return z.where("<", _lowest(z), 0.0, q)
+    q = quotient(z.where("<", 0.0, t, 1.0), d, t - (d - 1.0))
+    return z.where("<", lowest(z), 0.0, q)
 
 
 def _tanh_by_exponential(z):
     """v / (2 - v) with v = 1 - exp(-2 |z|); the rounding of v counts in both places."""
     x = abs(z)
-    p, s = _reduced(-(x + x), [LN2])
+    p, s = reduced(-(x + x), [LN2])
     whole = s.const(1.0) - s
     v = (-s).fma(p, whole)
     v_low = (-s).fma(p, whole - v)
     d = v.const(2.0) - v
     d_low = ((d.const(2.0) - d) - v) - v_low
-    return _quotient(v, d, d_low, v_low).call("copysign", z)
+    return quotient(v, d, d_low, v_low).call("copysign", z)
 
 
 def _tanh(z):
@@ -130,7 +131,7 @@ def _tanh(z):
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is
 # the code after the last. The exponential is for outputs alone.
 FORMULAS = (
-    (_sigmoid, lambda a: a * (a.const(1.0) - a)),
+    (sigmoid, lambda a: a * (a.const(1.0) - a)),
     (_tanh, lambda a: a.const(1.0) - a * a),
     (lambda z: z.where("<", 0.0, 0.0, z), lambda a: a.where(">", 0.0, 1.0, 0.0)),  # NaN passes
     (lambda z: z, lambda a: a.const(1.0)),
