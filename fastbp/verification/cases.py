@@ -204,15 +204,12 @@ def named(weights: _Arrays, biases: _Arrays) -> dict[str, np.ndarray]:
     return {f"{k}{l}": array for k, arrays in parts.items() for l, array in enumerate(arrays, 1)}
 
 
-def _words(model: Model) -> str:
+def words(model: Model) -> str:
     """Return what a model is, apart from its sizes."""
     *hidden, output = map(str, model.activations)
-    hidden = list(dict.fromkeys(hidden))
-    words = [*hidden, output, str(model.loss)]
-    words += [f"setting {model.setting:g}"] * (model.setting is not None)
-    return ", ".join(
-        [*words, f"bias {model.bias}", *[f"dropout {model.dropout}"] * any(model.dropout)]
-    )
+    found = [*dict.fromkeys(hidden), output, str(model.loss), f"bias {model.bias}"]
+    more = {"setting": model.setting, "dropout": model.dropout}
+    return ", ".join([*found, *(f"{name} {value}" for name, value in more.items() if value)])
 
 
 class Case:
@@ -242,7 +239,7 @@ class Case:
         unit = ROUNDINGS * np.finfo(dtype).eps
         errors = rounding(model, views, self.X, rows, self.masks)
         self.slack = {name: unit * error for name, error in errors.items()}
-        self.where = f"{'-'.join(map(str, model.sizes))}, {_words(model)}, batch {batch}"
+        self.where = f"{'-'.join(map(str, model.sizes))}, {words(model)}, batch {batch}"
 
     def _with_masks(self) -> None:
         """Set gradient, loss and right classes to those with neurons left out."""

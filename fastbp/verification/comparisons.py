@@ -12,7 +12,17 @@ from ..losses import KINDS
 from ..reference import ELEMENTWISE, Model
 from ..reference.records import Memory, Rule
 from .cases import (
-    BACKENDS, HIDDEN, MORE_OUTPUTS, OUTPUTS, PATHS, ROUNDINGS, WIDE, Case, Rng, Scope, models,
+    BACKENDS,
+    HIDDEN,
+    MORE_OUTPUTS,
+    OUTPUTS,
+    PATHS,
+    ROUNDINGS,
+    WIDE,
+    Case,
+    Rng,
+    Scope,
+    models,
     with_dropout,
 )  # fmt: skip
 from .tolerances import Comparisons, Row
