@@ -5,6 +5,7 @@ import dis
 import math
 from collections import ChainMap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -105,8 +106,8 @@ class Copies:
     """Makes copies of functions in which what they use is changed, as deep as they call others.
 
     `change(value)` returns what stands for a global, an attribute of a module, or a value of the
-    functions around; or the value itself. `constant` does so for constants in the code. `finish`
-    takes each copy, to be compiled for example. Nothing of the originals is changed.
+    functions around; or the value itself. `constant` does so for constants in the code, but for
+    exponents. `finish` takes each copy, to be compiled for example. Nothing of the originals is changed.
     """
 
     def __init__(
@@ -152,10 +153,22 @@ class Copies:
         return finished
 
     def _code(self, code: CodeType) -> CodeType:
-        constants = (
-            self._code(c) if isinstance(c, CodeType) else self._constant(c) for c in code.co_consts
-        )
-        return code.replace(co_consts=tuple(constants))
+        exponents = {id(exponent) for exponent in _exponents(code)}
+
+        def changed(constant: Any) -> Any:
+            if isinstance(constant, CodeType):
+                return self._code(constant)
+            return constant if id(constant) in exponents else self._constant(constant)
+
+        return code.replace(co_consts=tuple(map(changed, code.co_consts)))
+
+
+def _exponents(code: CodeType) -> Iterator[Any]:
+    """Yield the constants that stand as exponents: by integers, powers are products."""
+    steps = list(dis.get_instructions(code))
+    for before, step in pairwise(steps):
+        if step.opname == "BINARY_OP" and step.argrepr in ("**", "**="):
+            yield before.argval
 
 
 class _NoKeyError(Exception):

@@ -17,8 +17,10 @@ import pytest
 
 import fastbp
 from corpora.idx import write_folder
-from fastbp import callbacks, engines, kernels, optimizers, plots, schedules, verification
-from fastbp.cli import main, options, records
+from fastbp import (
+    callbacks, engines, kernels, losses, optimizers, plots, reference, schedules, verification,
+)  # fmt: skip
+from fastbp.cli import main, options, records, values
 from fastbp.cli.commands import COMMANDS
 from fastbp.model import config
 from fastbp.model import file as checkpoint
@@ -183,7 +185,7 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     net = fastbp.load("m.safetensors")
     assert net.config == {
         "sizes": [64, 6, 5, 10], "activation": "tanh", "output": "identity", "loss": "quadratic",
-        "bias": False, "dtype": "float64", "input_scale": 1 / 16, "scale": None,
+        "bias": False, "dtype": "float64", "input_scale": 1 / 16, "scale": None, "dropout": 0.0,
     }  # fmt: skip
     expected = fastbp.Network(
         [64, 6, 5, 10], "tanh", loss="quadratic", bias=False, dtype="float64", init=0.5, seed=4,
@@ -196,6 +198,59 @@ def test_every_option_reaches_the_network(run, folder, monkeypatch, digits, engi
     )
     np.testing.assert_array_equal(net.to_vector(), expected.to_vector())
     assert (folder / "p.svg").exists()
+
+
+QUICKLY = "--epochs", 1, "--backend", "numpy", "--batch-size", 500
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--activation gelu", {"activation": "gelu"}),
+        ("--hidden 6,5 --activation silu,tanh", {"activation": ["silu", "tanh"]}),
+        ("--hidden 6,5 --activation relu,relu", {"activation": "relu"}),
+        ("--dropout 0.25", {"dropout": 0.25}),
+        ("--hidden 6,5 --dropout 0,0.5", {"dropout": [0.0, 0.5]}),
+        ("--label-smoothing 0.1", {"loss": losses.CrossEntropy(0.1)}),
+        ("--loss huber", {"loss": "huber", "output": "identity"}),
+        ("--loss huber,width=2", {"loss": losses.Huber(2.0), "output": "identity"}),
+        ("--loss huber,width=1", {"loss": "huber", "output": "identity"}),
+        ("--loss quantile,q=0.9", {"loss": losses.Quantile(0.9), "output": "identity"}),
+        ("--loss absolute", {"loss": "absolute", "output": "identity"}),
+    ],
+)
+def test_the_network_is_as_named(run, given, meant):
+    """Classes, as rows of zeros and a one, are learnt by every loss."""
+    code, _, err = run("train", *QUICKLY, *given.split(), "--json")
+    assert code == 0, err
+    config = fastbp.load(MODEL, backend="numpy").config
+    assert {name: config[name] for name in meant} == meant
+
+
+def test_all_commands_know_layers_losses_and_dropout(run, folder):
+    given = "--hidden 6,5 --activation gelu,leaky_relu --dropout 0.25,0 --label-smoothing 0.1"
+    code, out, err = run("train", *QUICKLY, *given.split())
+    assert code == 0, err
+    words = "gelu, leaky_relu, cross-entropy (label smoothing 0.1), dropout 0.25, 0; sgd"
+    assert words in out.splitlines()[0]
+    trained = run("evaluate", MODEL, "--json")[1]
+    code, out, _ = run("info", MODEL)
+    assert code == 0
+    for line in ("hidden 1  64    6  gelu", "hidden 2   6    5  leaky_relu", given):
+        assert line in out
+    assert json.loads(run("info", MODEL, "--json")[1])["activation"] == ["gelu", "leaky_relu"]
+    assert len(run("predict", MODEL)[1].splitlines()) == 355
+    assert run("gradcheck", MODEL)[1].splitlines()[-1].startswith("ok: ")
+    assert run("find-learning-rate", *QUICKLY[2:], *given.split())[0] == 0
+    for kind in ("curves", "norms", "weights", "confusion"):
+        assert run("plot", kind, MODEL)[0] == 0, kind
+    assert run("report", MODEL)[0] == 0
+    page = (folder / REPORT).read_text("utf-8")
+    for cell in ("gelu, leaky_relu", "cross-entropy (label smoothing 0.1)", "0.25, 0"):
+        assert f"<td>{cell}</td>" in page
+    os.remove(MODEL)
+    command = json.loads(trained)  # the notes' command trains the same model again
+    assert command["samples"] == 355
 
 
 # -- schedules, callbacks, the finder ------------------------------------------------------------
@@ -443,9 +498,44 @@ BAD = {
     "negative neurons": (["train", "--hidden", "5,-3"], "sizes[2] must be a positive integer"),
     "too many neurons": (["train", "--hidden", "1" + "0" * 12], "out of memory"),
     "far too many neurons": (["train", "--hidden", "1" + "0" * 40], "fastbp: error"),
-    "activation": (["train", "--activation", "swish"], "--activation: invalid choice: 'swish'"),
-    "softmax inside": (["train", "--activation", "softmax"], "invalid choice: 'softmax'"),
-    "loss": (["train", "--loss", "hinge"], "--loss: invalid choice: 'hinge'"),
+    "activation": (
+        ["train", "--activation", "swish"],
+        "--activation: expected one of sigmoid, tanh, relu, identity, leaky_relu, elu, softplus, "
+        "silu, gelu; got 'swish'",
+    ),
+    "softmax inside": (["train", "--activation", "softmax"], "gelu; got 'softmax'"),
+    "one of two activations": (["train", "--activation", "relu,swish"], "gelu; got 'swish'"),
+    "more activations than layers": (
+        ["train", "--activation", "relu,tanh"],
+        "activation must have an entry for the hidden layer; got 2: ['relu', 'tanh']",
+    ),
+    "loss": (
+        ["train", "--loss", "hinge"],
+        "--loss: expected one of quadratic, absolute, huber, quantile, cross-entropy, poisson; "
+        "got 'hinge'",
+    ),
+    "a setting of a loss that has none": (
+        ["train", "--loss", "absolute,width=2"], "absolute takes no settings; got 'width='",
+    ),
+    "another loss's setting": (
+        ["train", "--loss", "huber,q=0.9"], "--loss: huber takes width=...; got 'q='",
+    ),
+    "no width": (["train", "--loss", "huber,width=0"], "width must be a positive number; got 0"),
+    "a width in words": (["train", "--loss", "huber,width=wide"], "width must be a"),
+    "no quantile": (["train", "--loss", "quantile,q=90"], "q must be "),
+    "all smooth": (["train", "--label-smoothing", "1"], "label_smoothing must be"),
+    "smoothing of numbers": (
+        ["train", "--loss", "huber,width=2", "--label-smoothing", "0.1"],
+        "--label-smoothing is of --loss cross-entropy; --loss is huber,width=2",
+    ),
+    "all dropped": (["train", "--dropout", "1"], "dropout must be "),
+    "dropout in words": (
+        ["train", "--dropout", "half"], "--dropout: expected shares such as 0.3 or 0.2,0.5; got",
+    ),
+    "more shares than layers": (
+        ["train", "--dropout", "0.2,0.5"], "dropout must have an entry for the hidden layer",
+    ),
+    "dropout of no layer": (["train", "--hidden", "", "--dropout", "0.5"], "dropout must be 0: "),
     "init": (["train", "--init", "zeros"], "init must be one of lecun_normal, he, glorot,"),
     "init zero": (["train", "--init", "0"], "init must be a positive"),
     "init NaN": (["train", "--init", "nan"], "init must be a positive"),
@@ -1296,7 +1386,7 @@ def test_help_of_train_names_every_option_and_default(capsys):
         "data data-dir label task no-header separator decimal hidden activation loss epochs "
         "batch-size learning-rate schedule early-stopping no-bias init dtype threads seed backend "
         "output checkpoint-every plot log json quiet optimizer l2 l1 clip-norm validation-split "
-        "weight-decay by-step warmup class-weight"
+        "weight-decay by-step warmup class-weight dropout label-smoothing"
     ).split():
         assert f" --{option} " in text
     for default in (
@@ -1308,11 +1398,14 @@ def test_help_of_train_names_every_option_and_default(capsys):
 
 
 def test_the_names_that_options_take_are_those_of_the_library():
-    assert (options.HIDDEN, options.OUTPUT) == (config.HIDDEN, config.OUTPUT)
-    assert (options.LOSSES, options.INITS) == (config.LOSSES, tuple(config.INITS))
+    assert (values.HIDDEN, values.OUTPUT) == (config.HIDDEN, config.OUTPUT)
+    assert (values.LOSSES, values.INITS) == (config.LOSSES, tuple(config.INITS))
+    assert values.SETTINGS | {"cross-entropy": "label_smoothing"} == {
+        name: setting for name, (setting, _) in reference.SETTINGS.items()
+    }
     assert tuple(options.RATES) == tuple(optimizers.NAMES)
-    assert all(hasattr(schedules, name) for name in options.SCHEDULES.values())
-    assert all(hasattr(callbacks, name) for name in options.LOGS.values())
+    assert all(hasattr(schedules, name) for name in values.SCHEDULES.values())
+    assert all(hasattr(callbacks, name) for name in values.LOGS.values())
 
 
 @pytest.mark.parametrize("argv", ["--version", "--help", "train --help", "plot --help", "fly"])

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 SOLVERS = ["sgd", "adam", "lbfgs"]
 N, FEATURES = 95, 7
-EXTRA = {"class_weight", "n_threads"}
+EXTRA = {"class_weight", "n_threads", "dropout"}
 EXTRA_DATA = ["X_val", "y_val", "sample_weight_val"]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cases import OUTPUTS, crossed
-from fastbp import Network, gradcheck
+from fastbp import Network, gradcheck, losses
+from fastbp.verification.masked import Masked
 
 
 @pytest.fixture
@@ -131,6 +132,45 @@ def test_kinks_nearer_than_any_step_are_decided(loss, backend, rng, spoil):
     assert gradcheck(net, X, y).verdict == "NOT ok"
 
 
+# By how much targets lie above the outputs: near the places where a loss is cut into pieces.
+PIECES = [
+    ("leaky_relu", "quadratic", "identity", 1), ("elu", "quadratic", "elu", 1),
+    ("relu", "quadratic", "relu", 1), ("gelu", "absolute", "identity", 0),
+    ("relu", "absolute", "silu", 0), ("tanh", losses.Quantile(0.8), "leaky_relu", 0),
+    ("silu", losses.Huber(0.5), "identity", 0.5),
+    (["relu", "leaky_relu", "elu", "gelu", "tanh"], "huber", "softplus", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "loss", "output", "above"), PIECES)
+def test_all_that_is_made_of_pieces_is_held_on_its_side(
+    activation, loss, output, above, rng, spoil
+):
+    """So near to kinks that a step in any weight crosses some of them."""
+    net = Network(SMALL, activation, output, loss, init=0.05, backend="numpy", seed=0)
+    for b in net.biases:  # else, where all below are 0, so is what is above them
+        b[...] = 1e-10 * rng.standard_normal(b.shape)
+    X = rng.standard_normal((3, 6))
+    y = net.feedforward(X).astype(np.float64) + 1e-7 * rng.standard_normal((3, 4)) + above
+    report = gradcheck(net, X, y)
+    assert report.verdict == "ok", report
+
+    def change(gradient):
+        for b in gradient.biases:
+            b[np.abs(b).argmax()] *= 1 + 1e-5
+
+    spoil(change)
+    assert gradcheck(net, X, y).verdict == "NOT ok"
+
+
+@pytest.mark.parametrize("loss", ["absolute", "quantile"])
+def test_a_loss_at_its_kink_is_undecided(loss):
+    net = Network([3, 2], loss=loss, init=0.5, seed=0, dtype="float64", backend="numpy")
+    X = np.eye(3)
+    report = gradcheck(net, X, net.feedforward(X))
+    assert (report.ok, report.verdict) == (True, "undecided at a kink")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 24))]
@@ -213,3 +253,32 @@ def test_bad_input_is_refused(change, error, parts, batch, make):
         gradcheck(**arguments)
     assert type(caught.value) is error
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", ["silu", "relu"]])
+@pytest.mark.parametrize("rates", [0.5, [0.0, 0.3]])
+def test_with_dropout_one_mask_is_for_loss_and_gradient(rates, activation, backend, batch, make):
+    """The gradient is another than that of all neurons; kinks are held as ever."""
+    options = {"activation": activation, "backend": backend, "loss": "cross-entropy"}
+    net = make([4, 16, 9, 3], dropout=rates, **options)
+    state = repr(net.rng.bit_generator.state)
+    report = gradcheck(net, *batch)
+    assert report.ok, report
+    masked = Masked(net, *batch)
+    assert masked.loss() != pytest.approx(net.loss(*batch), rel=1e-3)
+    assert not np.allclose(masked.gradient().weights[0], net.gradient(*batch).weights[0])
+    assert repr(net.rng.bit_generator.state) == state
+
+
+def test_a_kink_is_decided_with_dropout_too(make):
+    """A ReLU at zero whose neuron stays, and one whose neuron is left out."""
+    net = make([2, 8, 2], activation="relu", dropout=0.5, backend="numpy")
+    net.biases[0][:] = 0
+    X = np.zeros((1, 2))
+    report = gradcheck(net, X, np.ones((1, 2)))
+    assert report.ok, report
+    left = Masked(net, X, np.ones((1, 2))).masks[0][0] > 0
+    assert 0 < left.sum() < 8
+    assert {place[0] for array in report.layers for place in array.kinks} <= set(
+        np.flatnonzero(left).tolist()
+    )

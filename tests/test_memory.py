@@ -63,10 +63,14 @@ def test_a_model_remembers_how_it_was_trained(run, folder):
     assert not settings.keys() & {*apart, "threads", "output", "log", "json", "data"}
 
 
-def test_the_remembered_command_trains_the_same_model_again(run):
+@pytest.mark.parametrize("more", [
+    [""], ["4,3", "--activation", "gelu,silu", "--dropout", "0.2,0.5", "--label-smoothing", 0.1],
+])  # fmt: skip
+def test_the_remembered_command_trains_the_same_model_again(run, more):
     images()
-    options = "--hidden", "", "--init", 0.3, "--clip-norm", 0.5, "--validation-split", 0
-    code, _out, err = run("train", "--data", "set.npz", *FAST, *options, "--output", "a", "--json")
+    options = "--hidden", more[0], "--init", 0.3, "--clip-norm", 0.5, "--validation-split", 0
+    given = *FAST, *options, *more[1:]
+    code, _out, err = run("train", "--data", "set.npz", *given, "--output", "a", "--json")
     assert code == 0, err
     words = shlex.split(remembered("a")["command"])
     assert words[0] == "fastbp"
@@ -84,6 +88,8 @@ def test_each_option_is_remembered_as_it_was_typed():
         "train --optimizer momentum --l2 0.5 --clip-norm 2 --validation-split 0.3 --init normal "
         "--batch-size 7 --learning-rate 0.3 --epochs 4 --dtype float64 --activation tanh --l1 0.1",
         "train --schedule cosine --by-step --warmup 0.5 --optimizer adamw --weight-decay 0.1",
+        "train --hidden 3,4 --activation gelu,tanh --dropout 0.2,0.5 --loss huber,width=2",
+        "train --activation silu --dropout 0.3 --label-smoothing 0.1",
     )
     for line in lines:
         words = parser(COMMANDS).parse_args(line.split())

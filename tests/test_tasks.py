@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import callbacks, datasets
-from fastbp.cli import tasks
+from fastbp import callbacks, datasets, losses
+from fastbp.cli import hints, tasks
 from fastbp.cli.tasks import Unit
 from fastbp.datasets import read_csv
 
@@ -18,7 +18,7 @@ def given():
     """given(...): the options of `fastbp train` of which tasks knows."""
     usual = {
         "hidden": [4], "activation": "relu", "loss": "quadratic", "bias": True, "init": 0.5,
-        "dtype": "float64", "backend": "numpy", "seed": 0,
+        "dtype": "float64", "backend": "numpy", "seed": 0, "dropout": 0.0, "label_smoothing": 0.0,
     }  # fmt: skip
     return lambda **options: Namespace(**usual | options)
 
@@ -101,6 +101,36 @@ def test_a_network_predicts_in_the_unit_of_y_when_it_is_restored(table, rng, giv
     before = net.predict(data.X_train)
     assert unit.restore(net) is net
     np.testing.assert_allclose(net.predict(data.X_train), before * unit.deviation + unit.mean)
+
+
+def test_the_width_of_huber_s_loss_is_in_the_unit_too(table, rng, given):
+    """Its loss in that of y is the loss in this unit, times the square of the deviation."""
+    y = 1000 + 50 * rng.standard_cauchy(50)
+    data = table(rng.random((50, 2)), y)
+    for loss, width in (("huber", 1.0), ("huber,width=0.5", 0.5)):
+        net = tasks.network(given(loss=loss), data, 1.0)
+        unit = tasks.unit(net, y)
+        net.fit(data.X_train, unit.of(y), epochs=3, batch_size=10, learning_rate=0.01)
+        before, predicted = net.loss(data.X_train, unit.of(y)), net.predict(data.X_train)
+        found = unit.restore(net)
+        assert found.config["loss"] == losses.Huber(width * unit.deviation)
+        assert found.loss(data.X_train, y) == pytest.approx(before * unit.deviation**2)
+        expected = predicted * unit.deviation + unit.mean
+        np.testing.assert_allclose(found.predict(data.X_train), expected)
+        assert found.notes == net.notes
+
+
+def test_a_quantile_is_scored_by_what_lies_below_it(table, rng, given):
+    X, y = rng.random((400, 2)), rng.exponential(5, 400)
+    data = table(X, y)
+    net = tasks.network(given(loss="quantile,q=0.9", hidden=[]), data, 1.0)
+    unit = tasks.unit(net, y)
+    net.fit(X, unit.of(y), epochs=60, batch_size=40, learning_rate=0.05)
+    found, line = tasks.scores(unit.restore(net), X, y)
+    assert found["test_below"] == pytest.approx(0.9, abs=0.03)
+    assert found["test_loss"] == pytest.approx(found["baseline_loss"], rel=0.05)
+    assert hints.skill(found) == pytest.approx(0, abs=0.05)
+    assert line.startswith(f"test targets below the predictions {found['test_below']:.4f}, for q =")
 
 
 def test_classes_and_counts_are_trained_as_they_are(table, rng, given):

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import engines, verification
 from ..engines import versions
-from ..model import summary
+from ..model import choices, summary
 from . import inputs, memory
 from .inputs import load_model
 from .options import Result
@@ -50,5 +50,5 @@ def info(args: Namespace) -> Result:
     net = load_model(args.model, "numpy")  # nothing is computed
     layers = [layer._asdict() for layer in summary.layers(net.config)]
     text = summary.summary(net.config, "numba", net.params.nbytes)  # as `load` has it by default
-    facts = {**net.config, "layers": layers, "notes": net.notes}
+    facts = {**choices.in_file(net.config), "layers": layers, "notes": net.notes}
     return Result(facts, text + memory.in_words(net))

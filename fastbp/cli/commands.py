@@ -3,7 +3,7 @@
 from .options import SETS, Command
 
 READ = "--data --data-dir --label --no-header --separator --decimal"  # how data are found and read
-NETWORK = "--hidden --activation --loss --no-bias --init --dtype"
+NETWORK = "--hidden --activation --loss --label-smoothing --dropout --no-bias --init --dtype"
 STEPS = "--batch-size --optimizer --l2 --l1 --weight-decay --clip-norm --seed --threads --backend"
 _OF_TRAINING = {"default": "digits"}
 _OPTIONAL = {"nargs": "?"}
@@ -43,6 +43,8 @@ shell examples:
       --init normal --learning-rate 3.0         the network of Nielsen's book
   fastbp train --data wine.csv --label cultivar
   fastbp train --data diabetes.csv --label progression --early-stopping 10
+  fastbp train --data diabetes.csv --label progression --loss quantile,q=0.9
+  fastbp train --data mnist --hidden 512,512 --activation gelu --dropout 0.3
   fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
   fastbp train --epochs 9999 --checkpoint run.safetensors   stop it with Ctrl-C, and continue:
   fastbp train --epochs 9999 --checkpoint run.safetensors --resume run.safetensors
@@ -175,7 +177,8 @@ shell examples:
     ),
     Command(
         "check.gradcheck",
-        "model --sizes --activation --loss --no-bias --samples --seed --backend --json",
+        "model --sizes --activation --loss --label-smoothing --dropout --no-bias --samples --seed "
+        "--backend --json",
         """Compare back-propagation with central differences; exit code 1 if they differ.
 
 The last line begins with the verdict: ok, NOT ok, or "undecided at a kink" if nothing differs

@@ -52,6 +52,8 @@ def hint(
 
 def skill(scores: Mapping[str, Any]) -> float:
     """Return how much of a constant answer's error is avoided: 1 is all, 0 or less is none."""
+    if "baseline_loss" in scores:  # of a quantile, from which squares are far
+        return 1 - float(scores["test_loss"] / scores["baseline_loss"])
     if "test_r2" in scores:
         return float(scores["test_r2"])
     return _above(scores["test_accuracy"], scores["baseline_accuracy"])

@@ -17,6 +17,7 @@ from ..callbacks import check_place
 from ..datasets import arrays, loading
 from ..datasets.csv import read_numbered, read_samples
 from ..datasets.dialect import Dialect
+from ..model import choices
 from ..network import Network, load
 from . import memory, tasks
 
@@ -114,14 +115,19 @@ def load_model(path: str, backend: str = "numba") -> Network:
 def new_network(args: Namespace, sizes: list[int], **more: Any) -> Network:
     """Return a new network as the options say."""
     return Network(
-        sizes, activation=args.activation, loss=args.loss, bias=args.bias, backend=args.backend,
-        seed=args.seed, **more,
+        sizes, activation=args.activation, loss=tasks.loss(args), dropout=args.dropout,
+        bias=args.bias, backend=args.backend, seed=args.seed, **more,
     )  # fmt: skip
 
 
 def title(net: Network) -> str:
-    """Return sizes, activation and loss in a few words."""
-    return f"{'-'.join(map(str, net.sizes))}, {net.config['activation']}, {net.config['loss']}"
+    """Return sizes, activations, loss and dropout in a few words."""
+    config, sizes = net.config, "-".join(map(str, net.sizes))
+    words = [sizes, choices.called(config["activation"]), choices.called(config["loss"])]
+    if share := config["dropout"]:
+        shares = share if isinstance(share, list) else [share]
+        words.append(f"dropout {', '.join(f'{share:g}' for share in shares)}")
+    return ", ".join(words)
 
 
 def check_writable(*paths: str | None, read: Iterable[str | None] = ()) -> None:

@@ -1,31 +1,19 @@
 """The options of all commands in one table, and their parser.
 
-Nothing here imports NumPy, so that `--help` and `--version` answer at once. The names of functions
-are those of the library: a test compares them.
+Nothing here imports NumPy, so that `--help` and `--version` answer at once.
 """
 
 import argparse
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from .. import __version__
+from . import values
 from .defaults import LOSSES as LOSS_OF
 from .defaults import RATES, in_words, rates_in_words
+from .values import HIDDEN, INITS, LOSSES, OUTPUT
 
-HIDDEN = "sigmoid", "tanh", "relu", "identity"
-OUTPUT = *HIDDEN, "exp", "softmax"
-LOSSES = "quadratic", "cross-entropy", "poisson"
-INITS = "lecun_normal", "he", "glorot", "normal", "uniform"
-SCHEDULES = {
-    "step": "Step",
-    "exponential": "Exponential",
-    "cosine": "Cosine",
-    "plateau": "OnPlateau",
-}
-LOGS = {".csv": "CSVLog", ".jsonl": "JSONLog"}
 KINDS = (
     "curves", "confusion", "mistakes", "predicted", "residuals", "weights", "norms",
     "learning-rate",
@@ -53,58 +41,6 @@ class Command(NamedTuple):
     def name(self) -> str:
         """What users call it by."""
         return self.function.partition(".")[2].replace("_", "-")
-
-
-def _widths(text: str) -> list[int]:
-    try:
-        return [int(width) for width in text.split(",")] if text else []
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected widths such as 100,100; got {text!r}") from None
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _number(text: str) -> float | str:
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
-
-
-class Schedule(str):
-    """A schedule as typed; `kind` is its name, `settings` are its values by their names."""
-
-    kind: str
-    settings: dict[str, Any]
-
-
-def _schedule(text: str) -> Schedule:
-    import inspect
-
-    from .. import schedules
-
-    name, *pairs = text.split(",")
-    if name not in SCHEDULES:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(SCHEDULES)}; got {name!r}")
-    known = list(inspect.signature(getattr(schedules, SCHEDULES[name])).parameters)[1:]
-    found = Schedule(text)
-    found.kind, found.settings = SCHEDULES[name], {}
-    for key, equals, value in (pair.partition("=") for pair in pairs):
-        if key not in known or not equals:
-            expected = " or ".join(f"{option}=..." for option in known)
-            raise argparse.ArgumentTypeError(f"{name} takes {expected}; got {key + equals!r}")
-        if key in found.settings:
-            raise argparse.ArgumentTypeError(f"{key}= is given more than once")
-        found.settings[key] = _number(value)
-    return found
-
-
-def _log(path: str) -> str:
-    if os.path.splitext(path)[1] not in LOGS:
-        raise argparse.ArgumentTypeError(f"expected a file {' or '.join(LOGS)}; got {path!r}")
-    return path
 
 
 def _value(metavar: str, help: str, default: Any = None, type: Any = str) -> Declaration:
@@ -168,32 +104,45 @@ GROUPS: dict[str, dict[str, Declaration]] = {
     "network": {
         "--hidden": _value(
             "N,N", f"widths of hidden layers, as 100,100; '' for none {in_words('hidden')}",
-            type=_widths,
+            type=values.widths,
         ),
-        "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", _widths),
-        "--activation": _choice(
-            HIDDEN, "of the hidden layers; Network has sigmoid, the classic one, but relu learns "
-            "faster", "relu",
+        "--sizes": _value("N,N", "neurons per layer, inputs first", "4,5,3", values.widths),
+        "--activation": _value(
+            "NAME[,NAME]", f"of the hidden layers, or of each, as relu,tanh: {', '.join(HIDDEN)}; "
+            "Network has sigmoid, the classic one, but relu learns faster", "relu",
+            values.activations,
         ),
         "--output-activation": _choice(OUTPUT, "of the output layer (default: as in train)"),
-        "--loss": _choice(
-            LOSSES, "cross-entropy has a softmax output; quadratic, Network's default, has a "
-            "sigmoid output after sigmoid layers, otherwise identity, as for all regressions "
+        "--loss": _value(
+            "NAME[,KEY=VALUE]", f"{', '.join(LOSSES)}. cross-entropy has a softmax output; "
+            "quadratic, Network's default, has a sigmoid output after sigmoid layers, otherwise "
+            "identity, as for all regressions. Gross errors in the targets do less harm to "
+            "absolute, and to huber,width=1, which is quadratic below the width, in deviations of "
+            "the targets; quantile,q=0.9 predicts what nine of ten targets stay below "
             "(default: cross-entropy, by which classes are learnt better; for a regression "
-            "quadratic)",
+            "quadratic)", type=values.loss,
+        ),
+        "--label-smoothing": _value(
+            "SHARE", "of --loss cross-entropy: the share of each target that is spread evenly over "
+            "the classes, so that outputs do not grow too certain; 0.1 is usual", 0.0, float,
+        ),
+        "--dropout": _value(
+            "SHARE[,SHARE]", "leave out this share of the hidden neurons at random in each step of "
+            "the training, against overfitting; or a share for each hidden layer, as 0.2,0.5", 0.0,
+            values.shares,
         ),
         "--no-bias": {
             "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
         },
         "--init": _value(
-            "INIT", f"{', '.join(INITS)} or standard deviation", "lecun_normal", _number
+            "INIT", f"{', '.join(INITS)} or standard deviation", "lecun_normal", values.number
         ),
         "--dtype": _choice(("float32", "float64"), "precision", "float32"),
         "--input-scale": _value(
             "SCALE", "factor for the inputs, such as 0.00392157 if PyTorch was given pixels from 0 "
             "to 1 and the model will be given bytes", type=float,
         ),
-        "--order": _value("NAME,NAME", "layers of a state_dict, inputs first", type=_names),
+        "--order": _value("NAME,NAME", "layers of a state_dict, inputs first", type=values.names),
     },
     "training": {
         "--epochs": _count(f"passes over the training samples {in_words('epochs')}"),
@@ -230,7 +179,7 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--schedule": _value(
             "NAME[,KEY=VALUE]", "how the learning rate changes from epoch to epoch: "
             "step,every=10,factor=0.5; exponential,factor=0.95; cosine; "
-            "plateau,patience=5,factor=0.5", type=_schedule,
+            "plateau,patience=5,factor=0.5", type=values.schedule,
         ),
         "--by-step": _switch(
             help="the rate follows the curve of the schedule, exponential or cosine, from step to "
@@ -276,7 +225,9 @@ GROUPS: dict[str, dict[str, Declaration]] = {
         "--plot": _value(
             "FILE", "the curves (default: MODEL-curves.png, if matplotlib is installed)"
         ),
-        "--log": _value("FILE", "file that gets a line for each epoch: .csv or .jsonl", type=_log),
+        "--log": _value(
+            "FILE", "file that gets a line for each epoch: .csv or .jsonl", type=values.log
+        ),
         "--inputs": _choice(
             ("float", "uint8"), "inputs of an ONNX model: numbers or bytes", "float"
         ),

@@ -17,10 +17,12 @@ import numpy as np
 from .. import callbacks, datasets
 from .._support import checks
 from ..datasets.columns import CLASSIFICATION, REGRESSION
+from ..engines import get_backend
 from ..history import History
-from ..network import Network
+from ..model.config import Config
+from ..network import Network, from_arrays
 from ..plots import metrics
-from . import defaults
+from . import defaults, values
 from .defaults import IMAGES, TABLE
 
 # So many columns of bytes are pixels, if at least half of them come near the largest value. Columns
@@ -78,19 +80,34 @@ def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Netw
         if args.loss == "cross-entropy":
             advice = f"leave out --loss, or pass --task {CLASSIFICATION}"
             raise ValueError(f"--loss cross-entropy is for classes; for a regression {advice}")
-        output = "identity" if args.loss == "quadratic" else None
+        output = None if args.loss == "poisson" else "identity"
     n_out = 1 if regression else int(max(data.y_train.max(), data.y_test.max())) + 1
     scale: dict[str, Any] = {"input_scale": input_scale}
     if kind(data) == TABLE:
         scale = {"scale": "standard"}
     net = Network(
         [data.X_train.shape[1], *args.hidden, n_out], activation=args.activation, output=output,
-        loss=args.loss, bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
-        seed=args.seed, **scale,
+        loss=loss(args), bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
+        seed=args.seed, dropout=args.dropout, **scale,
     )  # fmt: skip
     known = {} if regression else {"classes": list(range(n_out))}
     net.notes = {**known, **data.notes}
     return net
+
+
+def loss(args: Namespace) -> Any:
+    """Return the loss that the options name, with its setting if it has one."""
+    chosen = values.loss(args.loss)
+    settings = list(chosen.settings.values())
+    if args.label_smoothing:
+        if chosen.name != "cross-entropy":
+            raise ValueError(f"--label-smoothing is of --loss cross-entropy; --loss is {chosen}")
+        settings = [args.label_smoothing]
+    if not settings:
+        return chosen.name
+    from .. import losses
+
+    return losses.KINDS[chosen.name](settings[0])
 
 
 def _check_digits(data: datasets.Dataset, dtype: str) -> None:
@@ -113,12 +130,25 @@ class Unit(NamedTuple):
         return y if self == Unit() else (y - self.mean) / self.deviation
 
     def restore(self, net: Network) -> Network:
-        """Let a network that predicts in this unit predict in that of y; return it."""
-        if self != Unit():
-            net.weights[-1][...] *= self.deviation
-            for b in net.biases[-1:]:
-                b[...] = b * self.deviation + self.mean
+        """Return a network that predicts in the unit of y as `net`, which it may be, does here."""
+        if self == Unit():
+            return net
+        if net.config["loss"] == "huber" or hasattr(net.config["loss"], "width"):
+            net = self._of_huber(net)
+        net.weights[-1][...] *= self.deviation
+        for b in net.biases[-1:]:
+            b[...] = b * self.deviation + self.mean
         return net
+
+    def _of_huber(self, net: Network) -> Network:
+        """Return a copy whose loss has its width, a number of this unit, in that of y."""
+        from ..losses import Huber
+
+        width = self.deviation * getattr(net.config["loss"], "width", Huber.width)
+        config = Config.checked(**{**net.config, "loss": Huber(width)})
+        found = from_arrays(config, (*net.weights, *net.biases), net.backend, pair=net.scaling)
+        found.notes = net.notes
+        return found
 
 
 def unit(net: Network, y: np.ndarray) -> Unit:
@@ -164,8 +194,16 @@ def introduced(net: Network, data: datasets.Dataset, unit: Unit, said: bool) -> 
     yield f"{notes['task']}: {label!r} holds {found}{advice}"
     if unit != Unit():
         unscaled = f"({label} {'+-'[unit.mean > 0]} {abs(unit.mean):.5g})" if unit.mean else label
-        yield f"loss: of {unscaled} / {unit.deviation:.5g}; that of the mean alone is 0.5"
+        alone = _of_mean(net, unit.of(data.y_train))
+        yield f"loss: of {unscaled} / {unit.deviation:.5g}; that of the mean alone is {alone:.3g}"
     yield f"inputs: {_inputs(net, data)}"
+
+
+def _of_mean(net: Network, y: np.ndarray) -> float:
+    """Return the loss of a network of numbers that answers 0, the mean, to everything."""
+    outputs, y = np.zeros((len(y), 1)), y.reshape(-1, 1)
+    of, losses = net.config["loss"], get_backend("numpy").output_delta
+    return float(losses(of, "identity", outputs, y)[2].mean())
 
 
 def _inputs(net: Network, data: datasets.Dataset) -> str:
@@ -191,6 +229,9 @@ def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], 
             "test_r2": found.r2, "test_mae": found.mae, "test_rmse": found.rmse,
             "baseline_mae": found.baseline_mae,
         }  # fmt: skip
+        if Config.checked(**net.config).loss_name == "quantile":
+            below, line = _of_quantile(net, X, y)
+            return facts | below, line
         of = "test targets" if mean is None else "training targets"
         return facts, (
             f"test R2 {found.r2:.4f}, MAE {found.mae:.4g}; mean of the {of}: MAE "
@@ -206,6 +247,19 @@ def scores(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], 
     return facts, (
         f"test accuracy {correct / n:.4f} ({correct:,} of {n:,}); majority class "
         f"{names[counts.argmax()]!r}: {counts.max() / n:.4f}"
+    )
+
+
+def _of_quantile(net: Network, X: np.ndarray, y: np.ndarray) -> tuple[dict[str, Any], str]:
+    """Return how many targets lie below the predictions, and the loss beside a constant's."""
+    q = getattr(net.config["loss"], "q", 0.5)
+    below, loss = float(np.mean(y.ravel() < net.predict(X).ravel())), net.loss(X, y)
+    rest = y - np.quantile(y, q)
+    base = float(np.maximum(q * rest, (q - 1) * rest).mean())
+    facts = {"test_below": below, "test_loss": loss, "baseline_loss": base}
+    return facts, (
+        f"test targets below the predictions {below:.4f}, for q = {q:g}; loss {loss:.4g}; "
+        f"quantile of the test targets: loss {base:.4g}"
     )
 
 

@@ -20,8 +20,9 @@ from ..training.progress import EpochLines
 from ..training.ranks import Ranks, joined, world
 from . import hints, inputs, memory, records, tasks
 from .inputs import load_data, named_after, title
-from .options import LOGS, Result
+from .options import Result
 from .streams import say
+from .values import LOGS, SCHEDULES
 
 _Pair = tuple[np.ndarray, np.ndarray] | None
 PROBE = 256  # samples on which the norms of each layer are recorded
@@ -83,7 +84,7 @@ def _train(
         go_on = f"to continue, run it again with --resume {args.checkpoint}"
         stop.add_note(go_on if saved else nothing)
         raise
-    unit.restore(net)
+    net = unit.restore(net)
     trained = start, history, norms, len(X)
     result: Result = ranks.call_first(lambda: _saved(args, data, net, *trained))
     return result
@@ -166,7 +167,7 @@ def _input_scale(X: np.ndarray) -> float:
 def _learning_rate(args: Namespace) -> Any:
     rate = args.learning_rate
     if args.schedule is not None:
-        kind, settings = args.schedule.kind, args.schedule.settings
+        kind, settings = SCHEDULES[args.schedule.name], args.schedule.settings
         usual = {"epochs": args.epochs} if kind == "Cosine" else {}
         rate = _made("--schedule", getattr(schedules, kind), rate, **usual | settings)
     if args.by_step:

@@ -1,6 +1,7 @@
 """The kernels as a backend: the operations of one layer, and whole networks."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property, partialmethod
 from typing import Any
@@ -15,6 +16,7 @@ from ..kernels.losses import loss_code
 from ..kernels.walk import records
 from ..model.layout import Layout, aligned, parts_of, stride
 from ..reference import Model, Targets
+from ..reference.dropout import threshold
 from ..reference.losses import setting_of
 from . import planning
 from .numba_data import (
@@ -62,9 +64,12 @@ class NumbaEngine:
 
     def workspace(
         self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0,
-        team: planning.Team = planning.ALONE, panels: int = 0,
+        team: planning.Team = planning.ALONE, panels: int = 0, dropout: Sequence[float] = (),
     ) -> Workspace:  # fmt: skip
-        """Return the plan for batches of this size, and memory for it."""
+        """Return the plan for batches of this size, and memory for it.
+
+        `dropout` has a probability for each hidden layer, or none: outside of training.
+        """
         layout, model, planner = self.layout, self.model, self.planner
         narrow = path == "narrow"
         rows = path != "sparse"
@@ -85,19 +90,22 @@ class NumbaEngine:
             sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,
-            **self._functions(narrow),
+            **self._functions(narrow, dropout),
         )  # fmt: skip
         return Workspace(plan, places.size, model.scale, self.dtype)
 
-    def _functions(self, narrow: bool) -> dict[str, Any]:
+    def _functions(self, narrow: bool, dropout: Sequence[float]) -> dict[str, Any]:
         """Return the plan's codes and addresses of functions."""
         layers = self.model.activations
         codes = [0, *(functions.activation_code(layer, self.dtype) for layer in layers)]
-        kept = [code > SOFTMAX for code in codes[:-1]] + [False]
+        below = [threshold(p) for p in dropout] or [0] * len(layers[1:])
+        below = [0, *below, 0]
+        kept = [n > 0 or code > SOFTMAX for code, n in zip(codes[:-1], below[:-1], strict=True)]
         return {
             "loss": _loss_code(self.model.loss, layers[-1], self.model.setting, self.dtype),
-            "activations": codes, "kept": kept, "threshold": [0] * len(codes), "drop": 0,
+            "activations": codes, "kept": [*kept, False], "threshold": below,
             "times": functions.times(self.dtype, narrow) if any(kept) else 0,
+            "drop": functions.drop(self.dtype, narrow) if any(below) else 0,
         }  # fmt: skip
 
     @cached_property

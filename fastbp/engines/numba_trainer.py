@@ -10,9 +10,10 @@ import numpy as np
 from .. import kernels
 from .._support.checks import is_sparse
 from ..kernels import inputs, machine
+from ..kernels.ir.dropout import FIRST, KEY, TABLE
 from ..kernels.machine import LONG_BATCH, NORM_PIECES, ROUND, STEP_PIECES
 from ..kernels.walk import optimizers, records
-from ..kernels.walk.team import ASKED, STOPPED
+from ..kernels.walk.team import ASKED, DRAW, STOPPED
 from ..model.layout import aligned, stride
 from ..reference import Targets
 from ..reference.records import PLAIN, Memory, Rule, new_memory
@@ -61,7 +62,8 @@ class NumbaTrainer(Trainer):
         lists = engine.planner.lists(some, batch_size) if path == "sparse" else 0
         team = engine.planner.team(threads, Task(path, batch_size, some, stays))
         # Weights, and gradients of batches that do not fit the scratch.
-        space = engine.workspace(batch_size, path, self._blocks, lists, team, 2 * stays)
+        shape = batch_size, path, self._blocks, lists, team, 2 * stays
+        space = engine.workspace(*shape, engine.model.dropout)
         self.team, self.plan = team.size, space.plan
         fused = plain and batch_size <= space.chunk and not shared
         grads = params if fused else self._buffers(1 + ROUND if narrow else 1, shared)
@@ -109,6 +111,13 @@ class NumbaTrainer(Trainer):
             X = X.toarray() if is_sparse(X) else X  # a chunk after one of dense rows
             self.data, self.surely_finite = records.Dense(contiguous(dense_rows(X, dtype))), False
         self.inputs = self._table()
+
+    def draw_masks(self, key: int, numbers: int | Array = 0) -> None:
+        """Let masks follow from this key and from the numbers of the loaded samples."""
+        super().draw_masks(key, numbers)
+        by = self.work.integers[DRAW:].view(np.uint64)
+        first, table = (numbers, 0) if isinstance(numbers, int) else (0, numbers.ctypes.data)
+        by[KEY], by[FIRST], by[TABLE] = key, first, table
 
     def _table(self) -> Array:
         """Return the samples as kernels of training take them."""

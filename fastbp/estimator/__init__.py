@@ -16,13 +16,32 @@ Parameters, attributes, methods, warnings and errors are those of scikit-learn 1
 `sklearn`). Random numbers are drawn in the same way too: the same `random_state` gives the same
 initial weights, validation set and orders of samples, and so the same weights and losses, up to
 rounding. `coefs_` and `intercepts_` are views that you may write into. Sparse matrices are trained
-on without their zeros. `class_weight`, `n_threads`, validation sets, their curves and callbacks are
-additions, off by default. What differs is listed in the docstring of `MLPClassifier`.
+on without their zeros. More activations, one for each layer, more losses, `dropout`,
+`class_weight`, `n_threads`, validation sets, their curves and callbacks are additions, off by
+default. What differs is listed in the docstring of `MLPClassifier`.
 
 Training is `Network.fit`, or SciPy's L-BFGS on `Network.gradient`. With `n_jobs`, joblib's
 processes share the cache of compiled kernels; `scripts/search.py` shows a search of that kind.
 `fastbp.interchange.from_sklearn` makes a `Network` of a fitted estimator, and `to_sklearn` the
 reverse.
+
+## Activations, losses and dropout
+
+`activation` also takes "leaky_relu", "elu", "softplus", "silu" and "gelu", and a list with one for
+each of the `hidden_layer_sizes`; `dropout` a number, or such a list. The `loss` of a regressor may
+be one that outliers move less, "absolute_error" or "huber", or a quantile: here the level that
+nine targets in ten stay below. Searches go over all of these as over other parameters.
+
+>>> import numpy as np
+>>> from fastbp import losses
+>>> from fastbp.estimator import MLPRegressor
+>>> rng = np.random.default_rng(0)
+>>> x = rng.uniform(size=(500, 1))
+>>> waiting = rng.exponential(1 + x[:, 0])
+>>> level = MLPRegressor([8, 8], loss=losses.Quantile(0.9), activation=["gelu", "tanh"],
+...                      learning_rate_init=0.01, random_state=0).fit(x, waiting)
+>>> bool(abs(np.mean(waiting < level.predict(x)) - 0.9) < 0.03)
+True
 
 ## A validation set of your own
 
@@ -156,7 +175,9 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     Parameters
     ----------
     hidden_layer_sizes : array-like of int, default (100,)
-    activation : {"identity", "logistic", "tanh", "relu"}, default "relu", of the hidden layers
+    activation : str, `fastbp.Activation`, or list with one for each hidden layer, default "relu"
+        "identity", "logistic", "tanh", "relu", and those that scikit-learn lacks: "leaky_relu",
+        "elu", "softplus", "silu", "gelu", an activation of your own, a list.
     solver : {"adam", "sgd", "lbfgs"}, default "adam"
         "lbfgs" is SciPy's, on all samples at once, in float64.
     alpha : float, default 1e-4
@@ -180,15 +201,18 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     beta_1, beta_2, epsilon : float, defaults 0.9, 0.999 and 1e-8, of "adam"
     max_fun : int, default 15000, at most so many evaluations of the loss by "lbfgs"
     class_weight : dict, "balanced", list of dict or None, default None
-        Weight of the samples of each class. scikit-learn lacks this parameter and the next.
+        Weight of the samples of each class, by its name in `y`. scikit-learn lacks this parameter
+        and the next two.
     n_threads : int, default 1
         Threads, at most, for all but "lbfgs"; results have the same bits for any number.
+    dropout : float of at least 0 and below 1, or list with one for each hidden layer, default 0.0
+        Share of the neurons that each step of "sgd" and "adam" leaves out, drawn by `random_state`.
 
     Attributes
     ----------
     classes_ : array, or list of arrays
     loss_ : float
-        Of the last epoch: the mean over its batches during training, with the penalty.
+        Of the last epoch: the mean over its batches during training, with penalty and dropout.
     best_loss_, loss_curve_ : float or None, list of float
     validation_scores_, best_validation_score_ : list of accuracies, the best, or None
     validation_loss_curve_ : list of losses of the validation samples, without penalty, or None
@@ -213,14 +237,14 @@ class MLPClassifier(base.ClassifierMixin, Perceptron):
     loss = "log_loss"
 
     def __init__(
-        self, hidden_layer_sizes: Any = (100,), activation: str = "relu", *, solver: str = "adam",
+        self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *, solver: str = "adam",
         alpha: float = 0.0001, batch_size: int | str = "auto", learning_rate: str = "constant",
         learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
         shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: Any = False,
         warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
         early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
         beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10,
-        max_fun: int = 15000, class_weight: Any = None, n_threads: int = 1,
+        max_fun: int = 15000, class_weight: Any = None, n_threads: int = 1, dropout: Any = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(locals())
 
@@ -322,12 +346,15 @@ class MLPRegressor(base.RegressorMixin, Perceptron):
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default "squared_error"
-        Half the squared error, or half Poisson's deviance, which needs y of at least 0 and has exp
-        as its output.
+    loss : str, object of `fastbp.losses`, or `fastbp.Loss`, default "squared_error"
+        Half the squared error, or "poisson", half Poisson's deviance, which needs y of at least 0
+        and has exp as its output. scikit-learn lacks the others: "absolute_error"; "huber",
+        quadratic up to a distance of 1, or of w with `losses.Huber(w)`; "quantile", the median, or
+        the quantile q with `losses.Quantile(q)`; a loss of your own. `loss_` is the sum of these
+        over several outputs, as that of "poisson" is.
     hidden_layer_sizes, activation, ...
         As for `MLPClassifier`, as the attributes are, without `class_weight` and `classes_`. Early
-        stopping scores by R squared.
+        stopping scores by R squared, whatever the loss.
 
     Examples
     --------
@@ -343,15 +370,15 @@ class MLPRegressor(base.RegressorMixin, Perceptron):
     _score_function = staticmethod(metrics.r2_score)
 
     def __init__(
-        self, loss: str = "squared_error", hidden_layer_sizes: Any = (100,),
-        activation: str = "relu", *, solver: str = "adam", alpha: float = 0.0001,
+        self, loss: Any = "squared_error", hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu", *, solver: str = "adam", alpha: float = 0.0001,
         batch_size: int | str = "auto", learning_rate: str = "constant",
         learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
         shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: Any = False,
         warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
         early_stopping: bool = False, validation_fraction: float = 0.1, beta_1: float = 0.9,
         beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10,
-        max_fun: int = 15000, n_threads: int = 1,
+        max_fun: int = 15000, n_threads: int = 1, dropout: Any = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(locals())
 

@@ -20,7 +20,8 @@ from sklearn.utils import check_random_state, column_or_1d, validation
 from .._support import checks
 from ..errors import DivergenceError
 from ..history import History
-from ..interchange import estimators
+from ..interchange import words
+from ..model import choices
 from ..model.config import Config
 from ..network import Network
 from ..training import columns
@@ -30,9 +31,8 @@ from .epochs import NOT_FINITE, Losses, Solver, Validation, Watch
 from .tasks import Tasks
 
 STOCHASTIC = ("sgd", "adam")
-HIDDEN = {theirs: ours for ours, theirs in estimators.ACTIVATIONS.items()}
 # With those that no estimator begins with, but whoever sets `out_activation_` may.
-OUTPUTS = {**estimators.OUTPUTS, **{name: (name, "quadratic") for name in ("tanh", "relu")}}
+OUTPUTS = {**words.OUTPUTS, **{name: (name, "quadratic") for name in ("tanh", "relu")}}
 
 
 class _Stopped(Exception):
@@ -45,6 +45,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
     _out_activation: Callable[[], str]  # scikit-learn's name of it
     _score_function: Callable[..., float]
     _net: Network | None = None
+    _made: dict[str, Any] = {}  # noqa: RUF012  what it was made by
+    _masks: np.random.Generator | None = None  # draws dropout, from one training to the next
     _views: Sequence[np.ndarray] = ()  # the network's parameters, as scikit-learn shows them
     _random_state: Any
     n_outputs_: int
@@ -56,7 +58,8 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         self.__dict__.update({name: x for name, x in settings.items() if name not in left_out})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: x for k, x in super().__getstate__().items() if k not in ("_net", "_views")}
+        made = "_net", "_made", "_views"
+        return {k: x for k, x in super().__getstate__().items() if k not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -132,16 +135,14 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
 
     def _synced(self) -> Network:
         """Return the network, with the values that `coefs_` and `intercepts_` have now."""
-        output, loss = OUTPUTS[checks.one_of("out_activation_", self.out_activation_, OUTPUTS)]
-        hidden = HIDDEN[checks.one_of("activation", self.activation, HIDDEN)]
         dtype = np.result_type(*self._parameters)
         config: dict[str, Any] = {
             "sizes": [len(self.coefs_[0]), *(np.shape(W)[1] for W in self.coefs_)],
-            "activation": hidden, "output": output, "loss": loss,
             "dtype": "float32" if dtype == np.float32 else "float64",
-        }  # fmt: skip
-        if self._net is None or not config.items() <= self._net.config.items():
-            self._net = Network(**config, seed=0)
+            **words.functions(self, OUTPUTS),
+        }
+        if self._net is None or config != self._made:
+            self._net, self._made = Network(**config, seed=0), config
             columns.compared.add(self._net)  # theirs does not warn of columns either
             self._views = [*(W.T for W in self._net.weights), *self._net.biases]
         for view, part in zip(self._views, self._parameters, strict=True):
@@ -159,14 +160,21 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         """Set weights and records to their start; the weights in new arrays."""
         self._net, self.n_iter_, self.t_, self.n_layers_ = None, 0, 0, len(layer_units)
         self.out_activation_ = self._out_activation()
-        self.coefs_, self.intercepts_ = [], []
-        for fan_in, fan_out in pairwise(layer_units):
+        self.coefs_, self.intercepts_, self._masks = [], [], None
+        for l, (fan_in, fan_out) in enumerate(pairwise(layer_units)):
             # Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural
             # networks*, 2010.
-            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (fan_in + fan_out))
+            of_sigmoid = self._activation_of(l) == "logistic"
+            bound = np.sqrt((2.0 if of_sigmoid else 6.0) / (fan_in + fan_out))
             for parts, shape in ((self.coefs_, (fan_in, fan_out)), (self.intercepts_, fan_out)):
                 drawn = self._random_state.uniform(-bound, bound, shape)
                 parts.append(drawn.astype(dtype, copy=False))
+
+    def _activation_of(self, layer: int) -> Any:
+        """Return what a layer begins by: its activation, or for the output that of the last one."""
+        if isinstance(self.activation, (list, tuple)):
+            return [*self.activation, *self.activation[-1:], None][layer]
+        return self.activation
 
     def _begin_records(self, stops: bool) -> None:
         self.loss_curve_: list[float] = []
@@ -238,6 +246,12 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         if min(hidden, default=1) <= 0:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        choices.hidden(words.activation(self.activation), len(hidden))
+        if choices.dropout(self.dropout, len(hidden)) and self.solver not in STOCHASTIC:
+            raise ValueError(
+                f"dropout must be 0 with solver {self.solver!r}, whose steps all need the same "
+                f"loss; got {self.dropout!r}. Use 'adam' or 'sgd'"
+            )
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
@@ -291,6 +305,11 @@ class Perceptron(CallbackSupportMixin, BaseEstimator):
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         net, stops = self._bind(), bool(self.early_stopping)
+        if net.config["dropout"]:
+            if self._masks is None:
+                seed = self._random_state.randint(np.iinfo(np.int32).max)
+                self._masks = np.random.default_rng(seed)
+            net.rng = self._masks
         if stops and held_out is None:
             # As a whole, so that errors name the user's rows.
             checks.batch(X, self._targets(y, net), Config.checked(**net.config))

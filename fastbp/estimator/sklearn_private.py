@@ -11,6 +11,9 @@ from sklearn import base, neural_network, tree
 from sklearn.neural_network import _base
 from sklearn.utils import _param_validation, multiclass, optimize, validation
 
+from .. import losses, reference
+from ..interchange.words import HIDDEN, LOSSES
+
 # Validates the parameters before `fit`, unless a caller such as GridSearchCV has done so, and opens
 # the context of scikit-learn's callbacks.
 validating = base._fit_context(prefer_skip_nested_validation=True)
@@ -32,9 +35,20 @@ _LOSSES = {**_base.LOSS_FUNCTIONS, "log_loss, logistic": _base.binary_log_loss}
 
 def mean_loss(m: Any, y: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None) -> float:
     """Return the loss of an estimator's outputs, without the penalty."""
-    of = _LOSSES.get(f"{m.loss}, {m.out_activation_}", _LOSSES[m.loss])
+    names = [name for name in (f"{m.loss}, {m.out_activation_}", m.loss) if name in _LOSSES]
     with np.errstate(all="ignore"):
-        return float(of(y, outputs, weights))
+        if names:
+            return float(_LOSSES[names[0]](y, outputs, weights))
+        return float(np.average(_losses(m.loss, y, outputs), weights=weights))
+
+
+def _losses(loss: Any, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return the loss of each sample, the sum over its outputs, where scikit-learn has none."""
+    found, scratch = np.empty(len(y)), np.empty_like(outputs)
+    name, setting = losses.in_parts(LOSSES[loss] if isinstance(loss, str) else loss)
+    y = y.astype(outputs.dtype, copy=False)
+    reference.output_delta(name, "identity", outputs, y, scratch, scratch.copy(), found, setting)
+    return found
 
 
 def has_callbacks(m: Any) -> bool:
@@ -44,10 +58,19 @@ def has_callbacks(m: Any) -> bool:
 
 # The values that each parameter may have. The classes for ranges and options are private as well,
 # so those of our additions are taken from parameters that allow the same values.
-REGRESSOR_CONSTRAINTS: dict[str, Any] = {**neural_network.MLPRegressor._parameter_constraints}
-REGRESSOR_CONSTRAINTS["n_threads"] = REGRESSOR_CONSTRAINTS["max_iter"]
+_options, _with = _param_validation.StrOptions, _param_validation.HasMethods
+_SHARED: dict[str, Any] = {
+    "activation": [_options(set(HIDDEN)), list, tuple, _with(["value", "prime"])],
+    "dropout": [*neural_network.MLPRegressor._parameter_constraints["beta_1"], list, tuple],
+    "n_threads": neural_network.MLPRegressor._parameter_constraints["max_iter"],
+}
+REGRESSOR_CONSTRAINTS: dict[str, Any] = {
+    **neural_network.MLPRegressor._parameter_constraints,
+    **_SHARED,
+    "loss": [_options({*LOSSES, "poisson"}), losses.Huber, losses.Quantile, _with("terms")],
+}
 CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
     **neural_network.MLPClassifier._parameter_constraints,
-    "n_threads": REGRESSOR_CONSTRAINTS["n_threads"],
+    **_SHARED,
     "class_weight": tree.DecisionTreeClassifier._parameter_constraints["class_weight"],
 }

@@ -50,28 +50,33 @@ class _Pair:
         self, functions: tuple[Any, Any], roles: tuple[Role, Role], places: np.ndarray,
         name: str | None,
     ) -> None:  # fmt: skip
-        self._functions, self._roles = functions, roles
+        self.roles, self._functions = roles, functions
         self.name = _name(name, functions[0])
         one, slope = roles
         values = checks.steady_values(one, places)
         for_slope = self._for_slope(places, values)
         slopes = checks.steady_values(slope, for_slope)
         checks.check_slope(one, slope, places, slopes)
+        self._check_compiled(places, values, slopes)
         self._on_arrays = _whole(one, places, values), _whole(slope, for_slope, slopes)
 
     def _for_slope(self, places: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return the places as the second function takes them."""
         return places
 
+    def _check_compiled(self, places: np.ndarray, *found: np.ndarray) -> None:
+        try:
+            from ..kernels.own import compiled_values
+        except ImportError:  # the compiler is turned off, and the reference is all there is
+            return
+        compiled = compiled_values(self, places)
+        for role, in_python, values in zip(self.roles, found, compiled, strict=True):
+            checks.check_same(role, places, in_python, values)
+
     def _apply(self, which: int, *arrays: Array) -> Any:
         """Return the first or the second function of arrays."""
         with np.errstate(all="ignore"):
-            return self._on_arrays[which](*arrays[: self._roles[which].count])
-
-    @property
-    def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Both as Python functions, for one number."""
-        return self._roles[0].call, self._roles[1].call
+            return self._on_arrays[which](*arrays[: self.roles[which].count])
 
     @property
     def reference(self) -> str:
@@ -194,7 +199,7 @@ class Activation(_Pair):
     def prime(self, z: Array, out: Array) -> None:
         """out = f'(z), element by element."""
         a = np.empty_like(z)
-        if self._roles[1].count == 2:
+        if self.roles[1].count == 2:
             self.value(z, a)
         out[...] = self._apply(1, z, a)
 

@@ -4,21 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._support import checks, extras
+from .._support import extras
+from ..model.choices import called
 from ..network import Network
-from .parts import folded, naming, network
+from .parts import folded, functions_of_layers, naming, network
+from .words import ACTIVATIONS, OUTPUTS, functions
 
 if TYPE_CHECKING:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-ACTIVATIONS = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "identity": "identity"}
-# The output of an estimator: the output and the loss of a network.
-OUTPUTS = {
-    "softmax": ("softmax", "cross-entropy"),
-    "logistic": ("sigmoid", "cross-entropy"),
-    "identity": ("identity", "quadratic"),
-    "exp": ("exp", "poisson"),
-}
 _REQUIRED = ("sklearn.neural_network", "scikit-learn", "estimators")
 
 
@@ -45,7 +39,8 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     ImportError
         If scikit-learn is missing.
     ValueError
-        If scikit-learn has no such output: tanh or relu; or the network's scale is not known yet.
+        If scikit-learn has no such output, as tanh, or no such activation, or not one for each
+        layer; or the network's scale is not known yet.
     TypeError
         If the output is exp, and scikit-learn is older than 1.7.
 
@@ -65,7 +60,8 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     allowed = [ours for ours, _ in OUTPUTS.values()]
     if output not in allowed:
         wanted = f"an output of {', '.join(allowed)} for scikit-learn"
-        raise ValueError(f"net must have {wanted}; got {output}")
+        raise ValueError(f"net must have {wanted}; got {called(output)}")
+    activation = _activation(net)
     weights, biases = folded(net)
     biases = biases or [np.zeros(len(W), net.dtype) for W in weights]
     if (output, n_out) == ("softmax", 2):
@@ -73,7 +69,6 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     # One step of training makes the arrays of an estimator.
     sklearn, X = extras.required(*_REQUIRED), np.zeros((1, net.sizes[0]), net.dtype)
     y = np.zeros((1, n_out) if n_out > 1 and output != "softmax" else 1, int)
-    activation = ACTIVATIONS[net.config["activation"]]
     options = {"hidden_layer_sizes": net.sizes[1:-1], "activation": activation, "random_state": 0}
     if output in ("softmax", "sigmoid"):
         classes = np.arange(max(n_out, 2))
@@ -85,6 +80,16 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
     for target, array in zip(targets, [*weights, *biases], strict=True):
         target[...] = array.T
     return estimator
+
+
+def _activation(net: Network) -> str:
+    """Return the one activation of all hidden layers, in scikit-learn's word."""
+    *hidden, _ = [function for _, function in functions_of_layers(net)]
+    found = list(dict.fromkeys(hidden)) or ["sigmoid"]  # of no layer
+    if len(found) > 1 or found[0] not in ACTIVATIONS:
+        wanted = f"one activation of {', '.join(ACTIVATIONS)} for scikit-learn"
+        raise ValueError(f"net must have {wanted}; got {called(found)}")
+    return ACTIVATIONS[found[0]]
 
 
 def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
@@ -101,7 +106,8 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
     Returns
     -------
     Network
-        In the dtype of the weights; with cross-entropy for a classifier, else quadratic or Poisson.
+        In the dtype of the weights; with cross-entropy for a classifier, else quadratic or Poisson,
+        or what an estimator of fastbp has beyond these.
 
     Raises
     ------
@@ -127,13 +133,11 @@ def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:
         raise TypeError(f"estimator must be {wanted}; got {kind}")
     if not hasattr(estimator, "coefs_"):
         raise ValueError("estimator must be fitted: call its fit first")
-    output, loss = OUTPUTS[checks.one_of("out_activation_", estimator.out_activation_, OUTPUTS)]
+    found = functions(estimator, OUTPUTS)
     weights, biases = [W.T for W in estimator.coefs_], list(estimator.intercepts_)
-    if output == "sigmoid" and len(weights[-1]) == 1:
-        output = "softmax"
+    if found["output"] == "sigmoid" and len(weights[-1]) == 1:
+        found["output"] = "softmax"
         for arrays in (weights, biases):
             arrays[-1] = np.concatenate([np.zeros_like(arrays[-1]), arrays[-1]])
-    ours = {theirs: name for name, theirs in ACTIVATIONS.items()}
-    activation = ours[checks.one_of("activation", estimator.activation, ours)]
     with naming(kind):
-        return network((weights, biases), activation=activation, output=output, loss=loss)
+        return network((weights, biases), **found)

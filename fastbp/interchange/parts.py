@@ -29,10 +29,10 @@ def naming(source: str | os.PathLike[str]) -> Iterator[None]:
         raise ModelFileError(f"{os.fspath(source)}: {said(error, 1000)}") from error.__cause__
 
 
-def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, str]]:
-    """Return the weights of each layer with the name of its activation."""
-    hidden = [net.config["activation"]] * (net.num_layers - 2)
-    return zip(net.weights, [*hidden, net.config["output"]], strict=True)
+def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, Any]]:
+    """Return the weights of each layer with its activation, a name or one of the user's."""
+    config = Config.checked(**net.config)
+    return zip(net.weights, (*config.hidden, config.output), strict=True)
 
 
 def has_biases(net: Network) -> bool:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
+from .ir import dropout
 from .ir.activations import ACTIVATION_CODES
 from .ir.linear_units import FORMULAS, one_by, rows_by
 from .ir.tiles import gemm_times, gemm_times_lanes
 from .jit import addressed
+from .own import activation_entries
 from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
 
 
@@ -49,18 +51,33 @@ _ACTIVATIONS = {
 _TIMES = _times("times", gemm_times), _times("times_lanes", gemm_times_lanes)
 
 
+@addressed
+def drop_rows(by, l, threshold, rows, n, v, which, a, a_row, slope, slope_row):
+    """Do what the routine of `ir.dropout` does."""
+    dropout.drop_rows(by, l, threshold, rows, n, v, which, a, a_row, slope, slope_row)
+
+
+@addressed
+def drop_lanes(by, l, threshold, n, m, which, a, slope, row):
+    """Do what the routine of `ir.dropout` does."""
+    dropout.drop_lanes(by, l, threshold, n, m, which, a, slope, row)
+
+
 def _kinds(dtype: Any) -> tuple[Any, Any]:
     """Return the types of an integer and of a pointer to numbers."""
     return types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
 
 
 @cache
-def _table(activation: str, dtype: Any) -> np.ndarray:
+def _table(activation: Any, dtype: Any) -> np.ndarray:
     """Return the table of an activation's functions, which stays where it is."""
     n, p = _kinds(dtype)
-    rows, one = _ACTIVATIONS[activation]
     table = np.zeros(TABLE_SIZE, np.int64)
-    table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    if isinstance(activation, str):
+        rows, one = _ACTIVATIONS[activation]
+        table[ACTIVATE], table[ACTIVATE_ONE] = rows(n, n, p, n, p, n), one(n, p, p, p)
+    else:
+        table[ACTIVATE], table[ACTIVATE_ONE] = activation_entries(activation, dtype)
     return table
 
 
@@ -75,3 +92,11 @@ def times(dtype: Any, narrow: bool) -> int:
     """Return the address of the product of plans whose layers keep slopes."""
     n, p = _kinds(dtype)
     return _TIMES[narrow](n, n, n, p, n, p, n, p, n)
+
+
+def drop(dtype: Any, narrow: bool) -> int:
+    """Return the address of what drops activations, in plans with dropout."""
+    (n, p), some = _kinds(dtype), types.CPointer(types.int64)
+    if narrow:
+        return drop_lanes(some, n, n, n, n, some, p, p, n)
+    return drop_rows(some, n, n, n, n, n, some, p, n, p, n)

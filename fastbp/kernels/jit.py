@@ -24,6 +24,7 @@ OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "bou
 NOT_FROM_PYTHON = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNELS: dict = {}  # every compiled entry point by name
 ADDRESSED: list = []  # what they call by its address
+_IN_USE: list = []  # of what is not kept elsewhere
 
 try:
     from . import numba_link
@@ -45,6 +46,11 @@ except ImportError as error:
 def inner(function):
     """Compile a function that only kernels call."""
     return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS)(function)
+
+
+def inlined(function):
+    """Compile a function of numbers, which is inlined wherever it is called."""
+    return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS, forceinline=True)(function)
 
 
 def unit(function):
@@ -89,6 +95,27 @@ def addressed(function, name=None):
         return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
     return address
+
+
+def compiled_once(name, define):
+    """Return the addresses of functions that kernels call, whose machine code has this name.
+
+    `define()` returns functions, each with the types of its arguments, where there is no such code
+    yet; without a name it is not kept.
+    """
+
+    def compiled():
+        options = WHOLE | OPTIONS | {"no_cpython_wrapper": True}
+        for function, kinds in define():
+            function.__qualname__ = f"{function.__name__}_{name}"
+            found = numba.njit(**options)(function).get_compile_result(numba.void(*kinds))
+            yield found.fndesc.llvm_func_name, found.library
+
+    if name and numba_link:
+        return numba_link.kept_functions(name, compiled)
+    pairs = [*compiled()]
+    _IN_USE.extend(pairs)
+    return tuple(library.get_pointer_to_function(symbol) for symbol, library in pairs)
 
 
 def routine(name, emit):

@@ -16,6 +16,7 @@ from .ir.activations import ACTIVATION_CODES
 from .ir.losses import LOSS_CODES, WRITTEN_OUT
 from .ir.memory import bits_of
 from .jit import addressed
+from .own import loss_entries
 from .walk.losses import lanes_kinds, rows_kinds
 
 _TABLES: dict[tuple[int, ...], np.ndarray] = {}  # which stay where they are
@@ -55,8 +56,6 @@ def _sides():
 def _entries(loss, activation, dtype):
     """Return the addresses of `rows` and `lanes`."""
     if not isinstance(loss, str):
-        from .own import loss_entries
-
         return loss_entries(loss, dtype)
     smooth = {"softmax": terms.SMOOTH_SOFTMAX, "sigmoid": terms.SMOOTH_SIGMOID}
     code = smooth[activation] if loss == "cross-entropy" else list(terms.TERMS).index(loss)

@@ -13,6 +13,7 @@ expected, importing this file raises an ImportError, and kernels are linked as N
 import ctypes
 import hashlib
 import os
+import pickle
 import tempfile
 from contextlib import suppress
 from inspect import signature
@@ -24,12 +25,14 @@ from numba.core.compiler import Compiler
 from numba.core.cpu_options import FastMathOptions
 from numba.core.fastmathpass import rewrite_module
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 
 from .cache import cache_folders
 
 # Where Python calls a part: with its arguments (the function, ...) it says that it is no callable.
 _NOT_CALLABLE = ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value
 _ROUTINES: dict = {}  # by name, those in memory
+_FUNCTIONS: dict = {}  # by name, symbols and libraries of those called by address
 
 
 class _Library(JITCodeLibrary):
@@ -212,18 +215,46 @@ def _keep(name, code):
             raise
 
 
-def _loaded(name):
-    """Return the library of a routine from its file, or None."""
+def _kept(name):
+    """Return what `_keep` wrote under this name, or None."""
     for folder in cache_folders()[0]:
         with suppress(OSError):
             kept = (folder / f"{name}.o").read_bytes()
             code = kept[hashlib.sha256().digest_size :]
             if kept == _with_digest(code):  # LLVM would end the process over a damaged one
-                library = _new(_Routine, name)
-                library._set_compiled_object(code)
-                library._finalize_final_module()
-                return library
+                return code
     return None
+
+
+def _library(name, code):
+    library = _new(_Routine, name)
+    library._set_compiled_object(code)
+    library._finalize_final_module()
+    return library
+
+
+def _loaded(name):
+    """Return the library of a routine from its file, or None."""
+    code = _kept(name)
+    return None if code is None else _library(name, code)
+
+
+def kept_functions(name, compiled):
+    """Return the addresses of functions kept under a name, or of what `compiled()` yields.
+
+    That is for each its symbol, by which no other code may be known, and its library.
+    """
+    if name not in _FUNCTIONS:
+        rtsys.initialize(cpu_target.target_context)
+        if (kept := _kept(name)) is not None:
+            found = [(symbol, _library(name, code)) for symbol, code in pickle.loads(kept)]
+        else:
+            found = [*compiled()]
+            _keep(name, pickle.dumps([(s, one._get_compiled_object()) for s, one in found]))
+        _FUNCTIONS.setdefault(name, found)  # of two threads' code, that which is used stays
+    # Numba would look for symbols among those of modules, of which code from files has none.
+    engine = cpu_target.target_context.codegen()._engine
+    return tuple(engine.get_function_address(symbol) for symbol, _ in _FUNCTIONS[name])
 
 
 def check_parameters(counts):
@@ -250,12 +281,13 @@ def _check():
             JITCodeLibrary._set_compiled_object: 2,
             Compiler.__init__: 8,
             rewrite_module: 2,
+            rtsys.initialize: 1,
         }
         check_parameters(parameters)
         library = _new(_Kernel, "check")
         _ = library._final_module.functions, library._linking_libraries, library._finalized
         _ = library._codegen._data_layout, library._codegen._module_pass_manager
-        _ = library.codegen.set_env
+        _ = library.codegen.set_env, library._codegen._engine.get_function_address
     except (AttributeError, TypeError) as error:
         raise ImportError(str(error)) from error
 

@@ -130,7 +130,7 @@ def in_file(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_file(value: Any) -> Any:
     if is_own(value):
-        return {"function": value.reference_name}
+        return {"function": value.reference}
     return value.in_file() if hasattr(value, "in_file") else value
 
 
@@ -138,9 +138,9 @@ def check_names(functions: Sequence[Any]) -> None:
     """Raise a ValueError unless files can name these functions so that they can be told apart."""
     for one in functions:
         alike = (f for f in functions if type(f) is type(one) and f != one)
-        if any(f.reference_name == one.reference_name for f in alike):
+        if any(f.reference == one.reference for f in alike):
             raise ValueError(
-                f"a file would call several functions {one.reference_name!r}: give each a name of "
+                f"a file would call several functions {one.reference!r}: give each a name of "
                 f"its own, {type(one).__name__}(..., name=...)"
             )
 
@@ -177,7 +177,7 @@ def _from_file(value: Any, method: str, functions: Sequence[Any]) -> Any:
 def _called(reference: str, functions: Sequence[Any]) -> list[Any]:
     """Return the functions of this module and name, or else those of this name."""
     # What a program calls `__main__` has another name for those that import it.
-    exact = [one for one in functions if one.reference_name == reference]
+    exact = [one for one in functions if one.reference == reference]
     name = reference.rpartition(":")[2]
     return list(dict.fromkeys(exact or [one for one in functions if one.name == name]))
 

@@ -9,19 +9,44 @@ import numpy as np
 from .. import reference
 from .._support import checks
 from ..engines import get_backend
+from ..model import choices
 from ..model.layout import Layout
 from ..reference import Model
 
 BACKENDS = ("numpy", "numba")
 DTYPES = ("float32", "float64")
 PATHS = ("dense", "sparse", "narrow")
+# All of these together: activations whose slopes follow from a, pairs (loss, output).
 HIDDEN = tuple(reference.DERIVATIVES)
-OUTPUTS = tuple(reference.LOSSES)  # pairs (loss, output activation)
+OUTPUTS = (
+    *(("quadratic", output) for output in (*HIDDEN, "softmax")),
+    ("cross-entropy", "softmax"), ("cross-entropy", "sigmoid"), ("poisson", "exp"),
+)  # fmt: skip
+# Others take turns: (loss, output, setting), below hidden layers of several kinds.
+MORE_HIDDEN = tuple(name for name in reference.PRIMES if name not in HIDDEN)
+TURNS = "leaky_relu", "tanh", "elu", "softplus", "relu", "silu", "gelu"
+SETTINGS = {"huber": 0.3, "quantile": 0.9}
+MORE_OUTPUTS = (
+    *(
+        (loss, output, SETTINGS.get(loss) if k % 2 else None)
+        for loss in reference.TERMS
+        for k, output in enumerate(reference.PRIMES)
+        if (loss, output) not in OUTPUTS
+    ),
+    ("cross-entropy", "softmax", 0.1),
+    ("cross-entropy", "sigmoid", 0.3),
+)
 WIDE = (300, 130, 17)  # several blocks of inputs and panels of columns where zeros are skipped
 ROUNDINGS = 8  # standard errors that two correct programs may be apart
 KINK = 1e-4  # a ReLU nearer to zero might fall to either side by rounding
-# At most how much an error of a moves the slope that is computed from a.
-BENDS = {"sigmoid": 1, "tanh": 2, "relu": 0, "identity": 0}
+BENT = "relu", "leaky_relu"  # at zero
+JUMPING = "absolute", "quantile"  # at a = y
+# At most how much an error of a moves the slope that is computed from a, or one of z from z.
+BENDS = {
+    "sigmoid": 1, "tanh": 2, "relu": 0, "identity": 0,
+    "leaky_relu": 0, "elu": 1, "softplus": 0.25, "silu": 0.5, "gelu": 0.8,
+}  # fmt: skip
+KEY = 2**63 + 12345  # of dropout
 
 SLOW = get_backend("numpy")
 
@@ -50,29 +75,59 @@ FULL = Scope(
 )  # fmt: skip
 
 
-def models(sizes: Sequence[int]) -> Iterator[Model]:
-    """Yield the model for every activation, loss, output and bias; every third takes bytes."""
-    scales = cycle((1.0, 1 / 256, 1.0))
-    # The softmax of a single output is constant: its gradient would consist of rounding.
-    outputs = [pair for pair in OUTPUTS if sizes[-1] > 1 or pair[1] != "softmax"]
-    for hidden, (loss, output), bias in product(HIDDEN, outputs, (True, False)):
-        names = (*[hidden] * (len(sizes) - 2), output)
-        yield Model(tuple(sizes), names, loss, bias, next(scales))
+def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
+    """Yield the model for every activation, loss, output and bias; every third takes bytes.
+
+    Those whose functions come by address take turns; with `every`, each of these activations comes
+    with each output, too.
+    """
+    scales, depth = cycle((1.0, 1 / 256, 1.0)), len(sizes) - 2
+    turns, biases = cycle(TURNS), cycle((True, False))
+    combined = product(HIDDEN, ((*pair, None) for pair in OUTPUTS), (True, False))
+    found = [([hidden] * depth, *more) for hidden, *more in combined]
+    if every:
+        found += [
+            ([hidden] * depth, (*pair, None), next(biases))
+            for hidden, pair in product(MORE_HIDDEN, OUTPUTS)
+        ]
+    found += [
+        ([next(turns) for _ in range(depth)], output, next(biases)) for output in MORE_OUTPUTS
+    ]
+    for hidden, (loss, output, setting), bias in found:
+        # The softmax of a single output is constant: its gradient would consist of rounding.
+        if sizes[-1] > 1 or output != "softmax":
+            yield Model(tuple(sizes), (*hidden, output), loss, bias, next(scales), setting)
 
 
-def rounding(model: Model, views: _Views, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def with_dropout(sizes: Sequence[int]) -> Iterator[Model]:
+    """Yield models whose training leaves out neurons: of some layers, and of all."""
+    if depth := len(sizes) - 2:
+        shares = (0.5, 0.0, 0.25)
+        for names, output, loss in ((HIDDEN[1:], "softmax", "cross-entropy"),
+                                    (MORE_HIDDEN[::-1], "identity", "huber")):  # fmt: skip
+            hidden = [name for name, _ in zip(cycle(names), range(depth), strict=False)]
+            dropout = tuple(share for share, _ in zip(cycle(shares), range(depth), strict=False))
+            activations = (*hidden, output if sizes[-1] > 1 else "identity")
+            loss = loss if sizes[-1] > 1 else "huber"
+            yield Model(tuple(sizes), activations, loss, True, 1.0, None, dropout)
+
+
+def rounding(
+    model: Model, views: _Views, X: np.ndarray, y: np.ndarray, masks: reference.Masks = None
+) -> dict[str, Any]:
     """Return the standard errors of outputs, loss and gradient, in units of the dtype's epsilon."""
     # Where terms cancel, two correct programs may differ by more than any fixed fraction of the
     # result: Higham, *Accuracy and Stability of Numerical Algorithms*, ch. 2.8 and 3.3. Every term
     # is rounded once. The variance v(x) of a quantity x passes through each operation by the square
     # of its derivative, and the operation adds the squares of its own terms:
     # v(W a + b) = W^2 (v(a) + a^2) + b^2, and so on, forward and backward, in float64.
-    a, v_a, zs, v_z = _forward(model, views, X)
+    a, v_a, zs, v_zs = _forward(model, views, X, masks)
     y, batch = y.astype(np.float64), len(X)  # (batch, n_out), one-hot where there are labels
-    _, delta, losses = SLOW.output_delta(model.loss, model.activations[-1], zs[-1], y)
-    v_loss = (delta**2 * v_z).sum() / batch**2 + losses.mean() ** 2
+    delta, losses, slopes = _of_output(model, zs[-1], a[-1], y)
+    v_loss = (delta**2 * v_zs[-1]).sum() / batch**2 + losses.mean() ** 2
     total = np.maximum(1, np.abs(y).sum(axis=1, keepdims=True))  # the factor of a in a sum(y) - y
     v_delta = (v_a[-1] + a[-1] ** 2 + y**2) * total**2
+    v_delta += _bent(model.activations[-1], v_a[-1], v_zs[-1]) * slopes**2
     errors = {"outputs": np.sqrt(v_a[-1]), "loss": float(np.sqrt(v_loss))}
     for l in reversed(range(len(model.activations))):
         square, terms = delta**2, delta**2 + v_delta
@@ -81,40 +136,83 @@ def rounding(model: Model, views: _Views, X: np.ndarray, y: np.ndarray) -> dict[
         errors[f"b{l + 1}"] = np.sqrt(SLOW.bias_gradient(terms) / batch)
         if l:
             name, W_T = model.activations[l - 1], views[0][l].T.astype(np.float64)
-            slope, no_bias = _slope(name, a[l]), np.zeros(len(W_T))
+            mask, no_bias = _mask(masks, l - 1), np.zeros(len(W_T))
+            slope = _slope(name, zs[l - 1]) * mask
             back = SLOW.affine(delta, W_T, no_bias)
             v_back = SLOW.affine(terms, W_T**2, no_bias)
-            v_delta = v_back * slope**2 + (BENDS[name] * back) ** 2 * (v_a[l] + 1)
+            v_delta = v_back * slope**2 + back**2 * _bent(name, v_a[l], v_zs[l - 1]) * mask**2
             delta = back * slope
     return errors
 
 
-def _forward(model: Model, views: _Views, X: np.ndarray) -> tuple[_Arrays, _Arrays, _Arrays, Any]:
-    """Return activations, their variances, and z of each layer; and the variance of the last z."""
-    zs, a = [], [X.astype(np.float64) * model.scale]
+def _mask(masks: reference.Masks, l: int) -> Any:
+    mask = masks[l] if masks and l < len(masks) else None
+    return 1.0 if mask is None else mask.astype(np.float64)
+
+
+def _bent(name: Any, v_a: np.ndarray, v_z: np.ndarray) -> Any:
+    """Return the variance of a slope, from that of what it is computed from."""
+    return BENDS.get(name, 0 if name in reference.ACTIVATIONS else 1) ** 2 * (
+        (v_a if name in HIDDEN else v_z) + 1
+    )
+
+
+def _of_output(model: Model, z: np.ndarray, a: np.ndarray, y: np.ndarray) -> _Arrays:
+    """Return delta and losses, and dC/da where delta is made of it, else 0."""
+    loss, activation = model.loss, model.activations[-1]
+    delta, losses = np.empty_like(z), np.empty(len(z))
+    reference.output_delta(loss, activation, z, y, a.copy(), delta, losses, model.setting)
+    if isinstance(loss, str) and (loss not in reference.TERMS or activation == "softmax"):
+        return delta, losses, np.zeros_like(z)
+    terms = reference.TERMS[loss] if isinstance(loss, str) else loss.terms
+    setting = reference.losses.setting_of(loss, model.setting)
+    return delta, losses, np.asarray(terms(a, y, setting)[1])
+
+
+def _forward(
+    model: Model, views: _Views, X: np.ndarray, masks: reference.Masks = None
+) -> tuple[_Arrays, _Arrays, _Arrays, _Arrays]:
+    """Return activations and their variances, and z of each layer with its variance."""
+    zs, v_zs, a = [], [], [X.astype(np.float64) * model.scale]
     v_a = [a[0] ** 2]
-    for W, b, name in zip(*views, model.activations, strict=True):
+    for l, (W, b, name) in enumerate(zip(*views, model.activations, strict=True)):
         W, b = W.astype(np.float64), b.astype(np.float64)
         zs.append(SLOW.affine(a[-1], W, b))
         v_z = SLOW.affine(v_a[-1] + a[-1] ** 2, W**2, b**2)
-        a.append(getattr(SLOW, name)(zs[-1]))
+        v_zs.append(v_z)
+        a.append(np.empty_like(v_z))
+        reference.activate(name, zs[-1], a[-1])
+        a[-1] *= (mask := _mask(masks, l))
         if name == "softmax":
             from_z = v_z + (a[-1] ** 2 * v_z).sum(axis=1, keepdims=True) + 1
             v_a.append(a[-1] ** 2 * (from_z + 1))
         else:
-            v_a.append(_slope(name, a[-1]) ** 2 * v_z + a[-1] ** 2)
-    return a, v_a, zs, v_z
+            v_a.append((_slope(name, zs[-1]) * mask) ** 2 * v_z + a[-1] ** 2)
+    return a, v_a, zs, v_zs
 
 
-def _slope(name: str, a: np.ndarray) -> np.ndarray:
-    slope = getattr(SLOW, f"{name}_prime_from_a", np.copy)  # exp is its own slope
-    return np.asarray(slope(a))
+def _slope(name: Any, z: np.ndarray) -> np.ndarray:
+    out = np.empty_like(z)
+    # exp is its own slope
+    reference.exp(z, out) if name == "exp" else reference.slope(name, z, out)
+    return out
 
 
 def named(weights: _Arrays, biases: _Arrays) -> dict[str, np.ndarray]:
     """Return the arrays of all layers by name: W1, W2, ..., b1, b2, ..."""
     parts = {"W": weights, "b": biases}
     return {f"{k}{l}": array for k, arrays in parts.items() for l, array in enumerate(arrays, 1)}
+
+
+def _words(model: Model) -> str:
+    """Return what a model is, apart from its sizes."""
+    *hidden, output = map(str, model.activations)
+    hidden = list(dict.fromkeys(hidden))
+    words = [*hidden, output, str(model.loss)]
+    words += [f"setting {model.setting:g}"] * (model.setting is not None)
+    return ", ".join(
+        [*words, f"bias {model.bias}", *[f"dropout {model.dropout}"] * any(model.dropout)]
+    )
 
 
 class Case:
@@ -127,34 +225,46 @@ class Case:
         for W, b in zip(*views, strict=True):
             W[...] = rng.standard_normal(W.shape) / np.sqrt(W.shape[1])
             b[...] = rng.standard_normal(b.shape) / 2 if model.bias else 0
-        self.X = self._inputs(rng)
         y = rng.integers(n_out, size=batch) if labels and n_out > 1 else rng.random((batch, n_out))
-        outputs = model.loss, model.activations[-1]
+        outputs = choices.kind(model.loss, model.activations[-1])
         self.targets = checks.targets(y, batch, n_out, dtype, kind=outputs)
+        rows = self.targets.rows(slice(None), n_out)
+        self.masks = reference.masks(model, KEY, np.arange(batch), self.layout.dtype)
+        self.X = self._inputs(rng, rows)
         self.engines = {name: get_backend(name).engine(model, self.layout) for name in BACKENDS}
         self.both = self.slow, self.fast = [self.engines[name] for name in BACKENDS]
-        self.grads, self.loss, _ = self.slow.gradient(self.params, self.X, self.targets)
-        self.right = self.slow.evaluate(self.params, self.X, self.targets)[1]
+        if self.masks:
+            self._with_masks()
+        else:
+            self.grads, self.loss, _ = self.slow.gradient(self.params, self.X, self.targets)
+            self.right = self.slow.evaluate(self.params, self.X, self.targets)[1]
         # What rounding explains.
-        unit, rows = ROUNDINGS * np.finfo(dtype).eps, self.targets.rows(slice(None), n_out)
-        errors = rounding(model, views, self.X, rows)
+        unit = ROUNDINGS * np.finfo(dtype).eps
+        errors = rounding(model, views, self.X, rows, self.masks)
         self.slack = {name: unit * error for name, error in errors.items()}
-        kind = f"{model.activations[0]}, {model.activations[-1]}, {model.loss}, bias {model.bias}"
-        self.where = f"{'-'.join(map(str, model.sizes))}, {kind}, batch {batch}"
+        self.where = f"{'-'.join(map(str, model.sizes))}, {_words(model)}, batch {batch}"
 
-    def _inputs(self, rng: Rng) -> np.ndarray:
-        """Return random inputs, some zero, none of which brings a ReLU near its kink."""
+    def _with_masks(self) -> None:
+        """Set gradient, loss and right classes to those with neurons left out."""
+        with self.trainer("numpy", self.params, shared=True) as trainer:
+            trainer.part(np.arange(self.batch), 0, self.batch, 1 / self.batch)
+            self.grads, totals = np.array(trainer.grads), np.array(trainer.tail)
+        self.loss, self.right = totals[0] / self.batch, totals[1]
+
+    def _inputs(self, rng: Rng, y: np.ndarray) -> np.ndarray:
+        """Return random inputs, some zero, none of which brings a function near its kink."""
         model, dtype = self.model, np.uint8 if self.model.scale != 1 else self.dtype
+        bent = [l for l, name in enumerate(model.activations) if name in BENT]
 
         def draw(rows: int) -> np.ndarray:
             nonzero = rng.random((rows, model.sizes[0])) < 0.4
             return (nonzero * rng.standard_normal(nonzero.shape) / model.scale).astype(dtype)
 
         X = draw(self.batch)
-        for _ in range(100 if "relu" in model.activations else 0):
-            zs = _forward(model, self.layout.views(self.params), X)[2]
-            relus = [z for z, name in zip(zs, model.activations, strict=True) if name == "relu"]
-            near = np.any([((np.abs(z) < KINK) & (z != 0)).any(axis=1) for z in relus], axis=0)
+        for _ in range(100 if bent or model.loss in JUMPING else 0):
+            a, _, zs, _ = _forward(model, self.layout.views(self.params), X, self.masks)
+            rests = [zs[l] for l in bent] + [a[-1] - y] * (model.loss in JUMPING)
+            near = np.any([((np.abs(z) < KINK) & (z != 0)).any(axis=1) for z in rests], axis=0)
             if not near.any():
                 break
             X[near] = draw(int(near.sum()))
@@ -188,4 +298,7 @@ class Case:
         if backend == "numpy":
             options.pop("path", None)
         args = params, self.X, self.targets, size or self.batch
-        return self.engines[backend].trainer(*args, **options)
+        trainer = self.engines[backend].trainer(*args, **options)
+        if self.masks:
+            trainer.draw_masks(KEY)
+        return trainer

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from .. import reference
 from ..engines import get_backend
+from ..losses import KINDS
 from ..reference import ELEMENTWISE, Model
 from ..reference.records import Memory, Rule
-from .cases import BACKENDS, HIDDEN, OUTPUTS, PATHS, ROUNDINGS, WIDE, Case, Rng, Scope, models
+from .cases import (
+    BACKENDS, HIDDEN, MORE_OUTPUTS, OUTPUTS, PATHS, ROUNDINGS, WIDE, Case, Rng, Scope, models,
+    with_dropout,
+)  # fmt: skip
 from .tolerances import Comparisons, Row
 
 # Where sigmoid, tanh and exp saturate or overflow, in both dtypes.
@@ -24,7 +29,7 @@ def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[An
 
     for z in (3 * draw(b, n), np.tile(SATURATED, (b, 1))):
         yield "softmax", [z]
-        for name, suffix in product(HIDDEN, ("", "_prime")):
+        for name, suffix in product(reference.PRIMES, ("", "_prime")):
             yield name + suffix, [z]
     yield "exp", [9 * draw(b, n)]
     for name in HIDDEN:
@@ -40,9 +45,12 @@ def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[An
     moments = draw(n), np.abs(draw(n))
     yield "adam_update", [draw(n), *moments, draw(n), 0.3, 0.9, 0.999, 1e-8, 1.0 + m]
     yield "rmsprop_update", [draw(n), np.abs(draw(n)), draw(n), 0.3, 0.99, 1e-8]
-    for pair, size in product(OUTPUTS, (1, 300)):
-        if (pair[1], size) != ("exp", 300):  # infinite, and so is everything after it
-            yield "output_delta", [*pair, size * draw(b, n), np.abs(draw(b, n))]
+    for (loss, output), size in product(OUTPUTS, (1, 300)):
+        if (output, size) != ("exp", 300):  # infinite, and so is everything after it
+            yield "output_delta", [loss, output, size * draw(b, n), np.abs(draw(b, n))]
+    for loss, output, setting in MORE_OUTPUTS:
+        loss = loss if setting is None else KINDS[loss](setting)
+        yield "output_delta", [loss, output, draw(b, n), draw(b, n)]
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -236,7 +244,7 @@ def compare_networks(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) ->
     """Compare results, gradients and single steps, for every activation, loss and bias."""
     turns = cycle((True, False))
     for sizes, batch in scope.networks:
-        for model in models(sizes):
+        for model in models(sizes, scope.both_targets):
             for labels in (True, False) if scope.both_targets else (next(turns),):
                 compare_engines(matrix, Case(rng, model, dtype, batch, labels))
     for sizes, batch in scope.large:
@@ -244,6 +252,12 @@ def compare_networks(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) ->
             case = Case(rng, model, dtype, batch, labels=True)
             compare_engines(matrix, case)
             for path in PATHS:
+                _compare_epoch(matrix, case, path)
+    for sizes, batch in (*scope.networks, *scope.large):
+        for model in with_dropout(sizes):
+            case = Case(rng, model, dtype, batch, labels=True)
+            for path in PATHS:
+                compare_step(matrix, case, path)
                 _compare_epoch(matrix, case, path)
 
 
@@ -267,7 +281,7 @@ def compare_optimizers(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) 
 def compare_threads(matrix: Comparisons, dtype: str, rng: Rng) -> None:
     """Compare teams of one to four, as far as there are cores, with one thread, bit by bit."""
     for path, (sizes, batch) in TEAMWORK.items():
-        for model in list(models(sizes))[:: len(OUTPUTS) - 1]:
+        for model in (*list(models(sizes))[:: len(OUTPUTS) - 1], *with_dropout(sizes)):
             case, teams = Case(rng, model, dtype, batch, labels=True), set()
             for threads in (2, 3, 4):
                 with case.trainer("numba", case.copy(), threads=threads, path=path) as trainer:

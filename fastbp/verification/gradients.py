@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import reference
 from .._support import checks
 from .._support.differences import KINK, SAME, STEP, ArrayCheck, Comparison, number, steady
 from .._support.shown import html
@@ -18,7 +19,9 @@ from ..layers import ReLU
 from ..model.config import Config
 from ..model.scaling import standardised
 from ..network import Network
-from .cases import SLOW, named
+from .cases import named
+from .kinks import Sides
+from .masked import Masked
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
 _HEAD = "parameter", "count", "checked", "error", "worst at", "analytic", "numerical"
@@ -152,6 +155,9 @@ def gradcheck(
 
     Notes
     -----
+    Of a network with dropout, loss and gradient are those of a step of training, which leaves out
+    the same neurons each time.
+
     An entry whose step crosses a kink, as that of ReLU, is checked again: in a `Network`, and in
     the `ReLU` nodes of `fastbp.layers`, with each ReLU held on its side, which decides it; in other
     code with smaller steps. Where the kink is nearer than any step that rounding leaves, a gradient
@@ -201,7 +207,7 @@ class _Problem(NamedTuple):
     function: Callable[[], Any]  # returns a number
     gradient: Callable[[], Mapping[str, Any]]
     overwritten: _Overwritten  # arrays of the caller that `gradient` found changed
-    # Returns the function with each ReLU held on its side of the kink, and whether one is at zero.
+    # Returns the function with what has a kink held on its side, and whether something is at one.
     held: Callable[[], _Held] | None = None
 
 
@@ -306,18 +312,25 @@ def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
     alike = {**net.config, "dtype": "float64", "scale": net.scaling or net.config["scale"]}
     twin = Network(**alike, backend=net.backend)
     twin.from_vector(net.to_vector())
+    arrays = named(twin.weights, twin.biases)
+    if twin.config["dropout"]:
+        masked = Masked(twin, X, y)
+        function, find, masks = masked.loss, masked.gradient, masked.masks
+    else:
+        function, find, masks = (lambda: twin.loss(X, y)), (lambda: twin.gradient(X, y)), None
 
     def gradient() -> Mapping[str, Any]:
-        found = twin.gradient(X, y)
+        found = find()
         return named(found.weights, found.biases)
 
-    arrays = named(twin.weights, twin.biases)
-    return _Problem(arrays, lambda: twin.loss(X, y), gradient, {}, lambda: _held(twin, X, y))
+    return _Problem(arrays, function, gradient, {}, lambda: _held(twin, X, y, function, masks))
 
 
-def _held(net: Network, X: Any, y: Any) -> _Held:
-    """Return a network's loss with each ReLU held on its side of the kink."""
-    config, sides = Config.checked(**net.config), dict[int, np.ndarray]()
+def _held(
+    net: Network, X: Any, y: Any, function: Callable[[], float], masks: reference.Masks
+) -> _Held:
+    """Return a network's loss with each function held on its side of its kink."""
+    config, sides = Config.checked(**net.config), Sides()
     rows, targets = checks.batch(X, y, config)
     rows = standardised(net.scaling, rows, net.dtype)
     model, values = config.model(), targets.rows(slice(None), config.sizes[-1])
@@ -325,17 +338,17 @@ def _held(net: Network, X: Any, y: Any) -> _Held:
 
     def loss() -> float:
         a = rows * config.input_scale
-        for l, (W, b, name) in enumerate(zip(net.weights, biases, model.activations, strict=True)):
+        for l, (W, b) in enumerate(zip(net.weights, biases, strict=True)):
             z = a @ W.T + b
-            if name == "relu":
-                a = np.where(sides.setdefault(l, np.sign(z)) > 0, z, 0)
-            else:
-                a = getattr(SLOW, name)(z)
-        return float(SLOW.output_delta(config.loss, config.output, z, values)[2].mean())
+            if l < len(biases) - 1:
+                a = sides.activate(l, model.activations[l], z)
+                if masks and (mask := masks[l]) is not None:
+                    a *= mask
+        return sides.mean_loss(model, z, values)
 
-    if not np.isclose(loss(), value := net.loss(X, y), rtol=1e-9, atol=1e-9 * abs(value)):
-        return lambda: net.loss(X, y), False  # it is not this loss that is differentiated
-    return loss, any((side == 0).any() for side in sides.values())
+    if not np.isclose(loss(), value := function(), rtol=1e-9, atol=1e-9 * abs(value)):
+        return function, False  # it is not this loss that is differentiated
+    return loss, sides.at_kink
 
 
 def _holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], _Held]:

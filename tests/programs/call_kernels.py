@@ -63,6 +63,14 @@ def leaky():
     return bent._engine.gradient(bent.params, rows, targets, path="dense")[0]
 
 
+def dropping():
+    left = Network([5, 4, 3], "tanh", loss="cross-entropy", seed=0, dropout=0.5)
+    with left._engine.trainer(left.params, rows, targets, 4, path="dense", shared=True) as trainer:
+        trainer.draw_masks(1)
+        trainer.part(np.arange(8), 0, 4, 0.25)
+        return trainer.message.copy()
+
+
 def huber():
     z = wide.astype(np.float64)
     return b.output_delta(losses.Huber(0.5), "identity", z, 2 * z)
@@ -92,6 +100,7 @@ CALLS = {
     "denormals": lambda: rule_on_sparse_rows(np.finfo(np.float32).tiny),
     "narrow gradient": narrow_gradient,
     "leaky": leaky,
+    "dropout": dropping,
     "huber": huber,
 }
 

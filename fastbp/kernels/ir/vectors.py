@@ -172,8 +172,9 @@ def not_zero(builder, x):
 class Emitter:
     """Emits instructions on elements of one `dtype`, a Numba type. Places are LLVM pointers."""
 
-    def __init__(self, builder, dtype, vector=None):
+    def __init__(self, builder, dtype, vector=None, context=None):
         self.builder, self.dtype, self.vector = builder, dtype, vector
+        self.context = context  # Numba's; not in what is compiled apart
 
     @property
     def lanes(self):
@@ -256,13 +257,14 @@ class Emitter:
         return phis
 
     @contextmanager
-    def over(self, stop, step=1, start=None):
+    def over(self, stop, step=1, start=None, width=None):
         """Emit `for k in range(start or 0, stop, step)` around what is emitted inside; yields k."""
-        with self._counting(start or I64(0), stop, step, []) as (k, _, _):
+        # LLVM is asked to take `width` steps at once, as vectors.
+        with self._counting(start or I64(0), stop, step, [], width) as (k, _, _):
             yield k
 
     @contextmanager
-    def _counting(self, start, stop, step, carried):
+    def _counting(self, start, stop, step, carried, width=None):
         b = self.builder
         before = b.block
         head, inside, after = (b.append_basic_block(n) for n in ("head", "body", "after"))
@@ -275,7 +277,7 @@ class Emitter:
         yield k, phis, new
         following = b.add(k, I64(step) if isinstance(step, int) else step)
         end = b.block
-        _never_unroll(b, b.branch(head))
+        _never_unroll(b, b.branch(head), width)
         k.add_incoming(start, before)
         k.add_incoming(following, end)
         for phi, first, again in zip(phis, carried, new, strict=True):
@@ -297,14 +299,17 @@ class Emitter:
         b.position_at_end(after)
 
 
-def _never_unroll(builder, branch):
+def _never_unroll(builder, branch, width):
     """Mark a loop's backward branch: what is worth unrolling is emitted unrolled."""
     # The optimiser would unroll every loop here by eight, for a third more to compile and no gain.
     module = builder.module
-    word = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    words = [module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
+    if width:
+        name = ir.MetaDataString(module, "llvm.loop.vectorize.width")
+        words.append(module.add_metadata([name, I32(width)]))
     # Such metadata must name itself, so that no two loops share it.
-    metadata = ir.values.MDValue(module, [word], name=str(len(module.metadata)))
-    metadata.operands = (metadata, word)
+    metadata = ir.values.MDValue(module, words, name=str(len(module.metadata)))
+    metadata.operands = (metadata, *words)
     branch.set_metadata("llvm.loop", metadata)
 
 
@@ -330,10 +335,10 @@ def emitted(returns=types.void, apart=False):
             result = dtype if returns is float else returns
             kinds = [_passed_as(t, dtype) for t in arguments]
 
-            def emit_into(builder, args):
-                return emit(Emitter(builder, dtype), *args)
-
             def codegen(context, builder, signature, args):
+                def emit_into(builder, args):
+                    return emit(Emitter(builder, dtype, None, None if apart else context), *args)
+
                 pairs = zip(args, kinds, strict=True)
                 args = [None if isinstance(t, types.NoneType) else x for x, t in pairs]
                 if apart:

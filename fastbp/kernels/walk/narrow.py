@@ -20,6 +20,7 @@ from ..jit import by_type, inner, unit
 from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT
 from .activations import activate_one
 from .batch import may_go_on
+from .dropout import drop_lanes
 from .losses import output_lanes
 from .products import multiply_slopes
 from .records import (
@@ -82,17 +83,21 @@ def _load_targets(plan, targets, which, m, scratch):
 
 
 @inner
-def _activate_and_keep(plan, which, m, l, s, width, scratch):
+def _activate_and_keep(job, which, m, l, s, width, scratch):
     """Activations of layer l, neuron by neuron, for the samples s to s + width of m."""
     # Slopes go where deltas will be.
+    plan = job.plan
     for i in range(plan.sizes[l]):
         place = i * plan.chunk + s
         a, slope = at(scratch, plan.a[l] + place), at(scratch, plan.delta[l] + place)
         activate_one(plan.activations[l], width, a, a, slope)
+    a, slope = at(scratch, plan.a[l] + s), at(scratch, plan.delta[l] + s)
+    drop_lanes(job, l, min(width, m - s), at(which, s), a, slope)
 
 
 @inner
-def _forward(plan, params, which, m, width, scratch):
+def _forward(job, which, m, width, scratch):
+    plan, params = job.plan, job.params.flat
     row, block = plan.chunk, NARROW_BLOCK * vector_lanes(params)
     for l in range(1, plan.last + 1):
         below, n = at(scratch, plan.a[l - 1]), plan.sizes[l - 1]
@@ -106,7 +111,7 @@ def _forward(plan, params, which, m, width, scratch):
             if l == plan.last:
                 continue
             if plan.kept[l]:  # what the first cache level still holds
-                _activate_and_keep(plan, which, m, l, s, some, scratch)
+                _activate_and_keep(job, which, m, l, s, some, scratch)
             else:
                 activate(plan.activations[l], plan.sizes[l], some, a, row, a, row)
 
@@ -148,7 +153,7 @@ def forward_and_backward(job, which, m, scratch, sums):
     lanes, last = vector_lanes(params), plan.last
     width = (m + lanes - 1) // lanes * lanes
     _load_targets(plan, targets, which, m, scratch)
-    _forward(plan, params, which, m, width, scratch)
+    _forward(job, which, m, width, scratch)
     fill(sums, 0, 2, 0)
     output_lanes(
         plan.loss, plan.activations[last], plan.sizes[last], m, plan.chunk,

@@ -21,9 +21,7 @@ from ..machine import APART, BARE_LOOKS, MOST_SPINNING, MOST_THREADS, MOST_YIELD
 # Counters of different threads lie as far apart as CPUs fetch neighbouring lines on their own.
 _APART = APART // 8
 STOPPED, ASKED, _NEXT, _LAST = range(0, 4 * _APART, _APART)
-# Beside STOPPED, as they change as rarely: the key of an epoch's random bits, and what is added to
-# the numbers of samples there.
-KEY, FIRST = STOPPED + 1, STOPPED + 2
+DRAW = STOPPED + 1  # by what masks are drawn, see `ir.dropout`: it changes as rarely
 _CAME = 4 * _APART  # the barriers that the first thread has come to; then those of the others
 SYNC_SIZE = _CAME + MOST_THREADS * _APART
 # Samples are shared out in units of this many. Tiles of so many rows or more add up in one order

@@ -12,6 +12,7 @@ from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT, TURNED
 from .activations import activate, activate_one
+from .dropout import drop_rows
 from .products import (
     add_packed,
     add_product,
@@ -63,7 +64,7 @@ def _activate_and_keep(job, batch, l, r0, r1):
     first, last = _owners(job, l)
     for thread in range(job.team.size if l == 1 else 1):
         v, n, z = _weighted_inputs(job, l, thread, batch.turn)
-        a = at(scratch, plan.a[l] + v)
+        a = Matrix(at(scratch, plan.a[l] + v), row)
         # Slopes of columns that others learn from go where nobody looks for them.
         slope = Matrix(at(scratch, plan.delta[l] + v), row)
         if l == 1 and first <= thread and thread < last:
@@ -71,9 +72,10 @@ def _activate_and_keep(job, batch, l, r0, r1):
             slope = Matrix(c.delta, c.row)
         for r in range(r0, r1):
             activate_one(
-                plan.activations[l], n, at(z.start, r * z.row), at(a, r * row),
+                plan.activations[l], n, at(z.start, r * z.row), at(a.start, r * row),
                 at(slope.start, r * slope.row),
             )  # fmt: skip
+        drop_rows(job, batch, l, r0, r1, v, n, a, slope)
 
 
 @inner
@@ -147,9 +149,11 @@ def _multiply(job, l, r0, r1):
 def activate_one_at(job, batch, l, r):
     """Activations of layer l for sample r; its slopes go where its deltas will be."""
     plan, scratch = job.plan, job.work.scratch
-    row = r * plan.strides[l]
-    a, slope = at(scratch, plan.a[l] + row), at(scratch, plan.delta[l] + row)
+    row = plan.strides[l]
+    all_a, slopes = Matrix(at(scratch, plan.a[l]), row), Matrix(at(scratch, plan.delta[l]), row)
+    a, slope = at(all_a.start, r * row), at(slopes.start, r * row)
     activate_one(plan.activations[l], plan.sizes[l], a, a, slope)
+    drop_rows(job, batch, l, r, r + 1, NUM(0), plan.sizes[l], all_a, slopes)
 
 
 @inner
@@ -161,6 +165,9 @@ def _activate_columns_one(job, batch):
         c = columns_of(job, thread, batch.turn)
         v, n = c.first, min(c.width, plan.sizes[1] - c.first)
         activate_one(plan.activations[1], n, c.z, at(a, v), at(slope, v))
+    row = plan.strides[1]
+    some = Matrix(a, row), Matrix(slope, row)
+    drop_rows(job, batch, NUM(1), NUM(0), NUM(1), NUM(0), plan.sizes[1], *some)
 
 
 @inner
