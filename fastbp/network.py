@@ -4,7 +4,7 @@ from __future__ import annotations  # signatures say ArrayLike, and not all that
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -19,6 +19,10 @@ from .model.config import Config, initializers
 from .model.scaling import Scaling
 from .training.progress import BookLines
 from .training.state import EpochCallback
+
+if TYPE_CHECKING:
+    from .functions import Activation, Loss
+    from .losses import Adjusted
 
 
 class Network(Predictor):
@@ -117,9 +121,11 @@ class Network(Predictor):
 
     @np.errstate(all="ignore")
     def __init__(
-        self, sizes: Sequence[int], activation: Any = "sigmoid", output: Any = None,
-        loss: Any = "quadratic", bias: bool = True, dtype: DTypeLike = "float32",
-        backend: str = "numba", init: str | float | Sequence[Any] = "lecun_normal",
+        self, sizes: Sequence[int],
+        activation: str | Activation | Sequence[str | Activation] = "sigmoid",
+        output: str | Activation | None = None, loss: str | Adjusted | Loss = "quadratic",
+        bias: bool = True, dtype: DTypeLike = "float32", backend: str = "numba",
+        init: str | float | Sequence[Any] = "lecun_normal",
         input_scale: float = 1.0, seed: int | None = None,
         scale: str | tuple[ArrayLike, ArrayLike] | None = None,
         dropout: float | Sequence[float] = 0.0,
@@ -347,7 +353,7 @@ class Network(Predictor):
 
 def load(
     path: str | os.PathLike[str], backend: str = "numba",
-    functions: Iterable[Any] = (),
+    functions: Iterable[Activation | Loss] = (),
 ) -> Network:  # fmt: skip
     """Read a network that `Network.save` wrote.
 

@@ -57,6 +57,11 @@ def readers() -> dict[str, Reader]:
     from fastbp.datasets import DataError, arrays
     from fastbp.errors import DivergenceError, ModelFileError
 
+    own = [_Square()]
+
+    def model(path):
+        return fastbp.load(path, "numpy", own)  # which compiles nothing
+
     def torch(path):
         return interchange.read(path, activation="relu", loss="cross-entropy", input_scale=0.5)
 
@@ -71,7 +76,7 @@ def readers() -> dict[str, Reader]:
 
     refused = (ModelFileError,)
     return {
-        "model": Reader("net.safetensors", fastbp.load, refused, _models, _safetensors),
+        "model": Reader("net.safetensors", model, refused, _models, _safetensors),
         "training": Reader(
             "run.safetensors",
             lambda path: _fit(2, resume=path),
@@ -122,8 +127,26 @@ def _networks():
     yield fastbp.Network([2, 2, 2, 1], "tanh", bias=False, input_scale=0.5, seed=0)
 
 
+class _Square:
+    """What files are told of a `fastbp.Activation`, which would be compiled."""
+
+    name, reference = "square", "fuzz:square"
+
+    def value(self, z, out):
+        out[...] = z * z
+
+    def prime(self, z, out):
+        out[...] = 2 * z
+
+
 def _models():
-    return [_written(net.save, "") for net in _networks()]
+    import fastbp
+
+    chosen = fastbp.Network(
+        [2, 3, 3, 1], [_Square(), "silu"], loss=fastbp.losses.Huber(2), dropout=[0, 0.5],
+        backend="numpy", seed=0,
+    )  # fmt: skip
+    return [_written(net.save, "") for net in (*_networks(), chosen)]
 
 
 def _fit(epochs, **files):

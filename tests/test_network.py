@@ -101,7 +101,7 @@ def test_defaults_are_those_of_the_book():
     net = Network([3, 2])
     assert net.config == {
         "sizes": [3, 2], "activation": "sigmoid", "output": "sigmoid", "loss": "quadratic",
-        "bias": True, "dtype": "float32", "input_scale": 1.0, "scale": None,
+        "bias": True, "dtype": "float32", "input_scale": 1.0, "scale": None, "dropout": 0.0,
     }  # fmt: skip
     assert net.backend == "numba"
 
@@ -875,7 +875,7 @@ def _transpose(header, config, body):
         (lambda h, c, b: c.update(dtype="float64"), "must hold finite float64"),
         (lambda h, c, b: c.update(dtype="object"), "dtype must be one of"),
         (lambda h, c, b: c.update(activation="gauss"), "activation must be one of"),
-        (lambda h, c, b: c.update(activation=["relu"]), "activation must be one of"),
+        (lambda h, c, b: c.update(activation=["gauss"]), r"activation\[0\] must be one of"),
         (lambda h, c, b: c.update(output="relu", loss="cross-entropy"), "output"),
         (lambda h, c, b: c.update(input_scale=-1), "input_scale must be"),
         (lambda h, c, b: c.update(backend="numpy"), "unexpected keyword"),
@@ -976,7 +976,7 @@ def refuses(net, call, error, *parts):
             {"output": "tanh", "loss": "cross-entropy"}, ValueError,
             ("output", "with loss 'cross-entropy'", "softmax, sigmoid", "'tanh'"),
         ),
-        ({"loss": "hinge"}, ValueError, ("loss must be", "quadratic, cross-entropy", "'hinge'")),
+        ({"loss": "hinge"}, ValueError, ("loss must be", "quadratic, absolute", "'hinge'")),
         ({"bias": "no"}, TypeError, ("bias must be True or False", "'no'")),
         ({"bias": 1}, TypeError, ("bias must be True or False", "1")),
         ({"dtype": "float16"}, ValueError, ("dtype must be", "float32, float64", "'float16'")),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Norms, reference
+from fastbp import Norms, losses, reference
+from fastbp.model.config import Config
 from fastbp.plots import norms as recording
 
 KINDS = {
@@ -16,6 +17,16 @@ KINDS = {
     "tanh, no biases": {"activation": "tanh", "bias": False},
     "sigmoid cross-entropy": {"loss": "cross-entropy", "output": "sigmoid"},
     "identity": {"activation": "identity", "output": "tanh"},
+    "slopes of z": {"activation": ["silu", "elu"], "loss": "absolute", "output": "softplus"},
+    "a setting": {"activation": ["relu", "gelu"], "loss": losses.Huber(0.1), "dropout": 0.5},
+    "smoothing": {"activation": "leaky_relu", "loss": losses.CrossEntropy(0.2)},
+    "own ones": {
+        "activation": [
+            fastbp.Activation(lambda z: z / (1.0 + abs(z)), lambda z: 1.0 / (1.0 + abs(z)) ** 2),
+            "tanh",
+        ],
+        "loss": fastbp.Loss(lambda a, y: (a - y) ** 4, lambda a, y: 4.0 * (a - y) ** 3),
+    },
 }
 
 
@@ -31,9 +42,7 @@ def network(sizes=(64, 12, 9, 10), **options):
 
 def expected(net, X, y):
     """The norms by the reference's back-propagation, in float64."""
-    c = net.config
-    names = (*[c["activation"]] * (net.num_layers - 2), c["output"])
-    model = reference.Model(net.sizes, names, c["loss"], c["bias"], c["input_scale"])
+    model = Config.checked(**net.config).model()
     weights = [W.astype(float) for W in net.weights]
     biases = [b.astype(float) for b in net.biases] or [np.zeros(len(W)) for W in weights]
     found = reference.backprop(model, weights, biases, X, np.eye(10)[y])

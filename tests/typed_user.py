@@ -29,6 +29,7 @@ def train(folder: str) -> fastbp.Network:
     assert_type(data, datasets.Dataset)
     assert_type(data.X_train, np.ndarray)
     net = fastbp.Network([64, 8, 10], loss="cross-entropy", input_scale=1 / 16, seed=0)
+    fastbp.Network([64, 8, 10], ["silu"], loss=fastbp.losses.Huber(0.5), dropout=[0.1])
     watch = Watch()
     history = net.fit(
         data.X_train, data.y_train, epochs=2, batch_size=10, learning_rate=0.5,

@@ -296,7 +296,7 @@ def read_model(
         config = Config.checked(**choices.from_file(described, functions))
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # the last of lists in lists
         words = f"{path}: the configuration is not a network's: {error!s:.1000}"
         raise ModelFileError(words) from None
     scaling = take_scaling(path, arrays, config.sizes[0]) if config.scale else None

@@ -65,14 +65,14 @@ which prints what it measured beside what is known.
 """
 
 import time
-from itertools import product
 
 import llvmlite.binding as llvm
 import numpy as np
 
 from .._support import checks
+from ..losses import KINDS
 from ..network import Network
-from .cases import DTYPES, FULL, HIDDEN, OUTPUTS, QUICK, Rng
+from .cases import DTYPES, FULL, QUICK, Rng, models, words
 from .comparisons import COMPARISONS, compare_threads
 from .gradients import TOLERANCE, GradientReport, gradcheck
 from .tolerances import Comparisons, VerificationReport
@@ -87,9 +87,10 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
     Run it on a new CPU, or after an update of Numba; put its table into a bug report. It compares:
 
     - Every operation on a layer, over shapes, memory layouts and saturated values.
-    - Whole networks, for all activations, losses, biases on and off: feedforward, evaluate,
-      gradient, and the fused step, (W_before - W_after) / learning_rate, on dense and zero-skipping
-      input. Teams of up to four threads (as many as there are cores) must agree to the last bit.
+    - Whole networks, for all activations, losses, biases on and off, layers of different kinds and
+      functions of the user's: feedforward, evaluate, gradient, and the fused step, (W_before -
+      W_after) / learning_rate, on dense and zero-skipping input, with dropout too. Teams of up to
+      four threads (as many as there are cores) must agree to the last bit.
     - The reference itself, against finite differences.
 
     Parameters
@@ -136,8 +137,10 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
 def compare_reference(matrix: Comparisons, rng: Rng) -> None:
     """Compare back-propagation in the reference with central differences."""
     row = matrix.row("reference", "float64")
-    for hidden, (loss, output), bias in product(HIDDEN, OUTPUTS, (True, False)):
-        model = hidden, output, loss, bias
-        net = Network([4, 3, 3, 2], *model, "float64", "numpy", "normal", seed=7)
+    for model in models((4, 3, 3, 2)):
+        *hidden, output = model.activations
+        loss = model.loss if model.setting is None else KINDS[model.loss](model.setting)
+        how = hidden, output, loss, model.bias
+        net = Network(model.sizes, *how, "float64", "numpy", "normal", seed=7)
         error = gradcheck(net, rng.standard_normal((3, 4)), rng.random((3, 2))).max_error
-        row.note(f"4-3-3-2, {hidden}, {output}, {loss}, bias {bias}", error, TOLERANCE)
+        row.note(words(model), error, TOLERANCE)

@@ -28,6 +28,10 @@ def state(arrays, said=None):
     return file_of(header, data)
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else 0.5
+
+
 def weights(value):
     array = np.ones((2, 3), "f4")
     array[1, 2] = value
@@ -56,6 +60,14 @@ MODELS = {
     "negative sizes": model(sizes=[3, -2]),
     "unknown words": model(words=1),
     "a list for an activation": model(activation=["relu"]),
+    "a function that is code": model(activation={"function": "os:system"}, sizes=[3, 2]),
+    "a function of no name": model(loss={"function": {"function": ["x"]}}),
+    "a loss that is code": model(loss={"name": "__import__('os').system('true')", "width": 1}),
+    "a loss of infinite width": model(loss={"name": "huber", "width": 1e300}),
+    "a loss with a list for a width": model(loss={"name": "huber", "width": [1]}),
+    "dropout without a hidden layer": model(dropout=0.5),
+    "dropout of each neuron": model(dropout=1),
+    **{f"dropout in {n} lists": model(dropout=nested(n)) for n in (2, 100, 900)},
     "an activation of another kind": model(activation="__import__('os').system('true')"),
     "scale NaN": model(input_scale="nan"),
     "columns scaled in another way": model(scale="minmax"),
