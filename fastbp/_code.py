@@ -106,8 +106,8 @@ class Copies:
     """Makes copies of functions in which what they use is changed, as deep as they call others.
 
     `change(value)` returns what stands for a global, an attribute of a module, or a value of the
-    functions around; or the value itself. `constant` does so for constants in the code, but for
-    exponents. `finish` takes each copy, to be compiled for example. Nothing of the originals is changed.
+    functions around; or the value itself. `constant` does so for constants in the code, but not for
+    exponents. `finish` takes each copy, such as to compile it. The originals stay as they are.
     """
 
     def __init__(

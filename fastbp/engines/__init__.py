@@ -64,8 +64,12 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             for path, rule in product(("dense", "sparse", "narrow"), (PLAIN, Rule("momentum"))):
                 with engine.trainer(params, X, targets, 1, path=path, rule=rule) as trainer:
                     trainer.run(np.arange(2), 0, 2, 0.1)
+        for name in reference.PRIMES.keys() - reference.DERIVATIVES:  # called by address
+            engine = backend.engine(model._replace(activations=(name, "sigmoid")), layout)
+            for path in ("dense", "narrow"):
+                engine.gradient(params, X, targets, path=path)
         z = np.zeros((2, 2), dtype)  # as for the norms that `fastbp train` records
-        for name in reference.DERIVATIVES:
+        for name in reference.PRIMES:
             getattr(backend, name)(z)
         backend.affine(z, z, z[0])
         backend.output_delta("quadratic", "sigmoid", z, z)

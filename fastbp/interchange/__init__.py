@@ -23,6 +23,23 @@ Outputs agree to rounding, for the same inputs. An ONNX graph scales and standar
 the network does. For PyTorch and scikit-learn, `input_scale` and `scale` are folded into the first
 weights and biases. So raw columns and bytes go in, wherever the network runs.
 
+## Activations, losses, dropout
+
+Each layer may have another activation, in ONNX and PyTorch; scikit-learn has one of four for all.
+ONNX graphs of others may make an activation of several operators, as PyTorch and Keras make SiLU
+and GELU: it is recognised by its values. Losses and dropout go along in what fastbp writes, and
+`torch_code` has a `Dropout` for each.
+
+An `Activation` of your own is written in ONNX if its f is made of arithmetic, comparisons and the
+commonest functions; to read it, pass it again, as to `fastbp.load`:
+
+>>> own = fastbp.Activation(
+...     lambda z: z if z > 0 else 0.2 * z, lambda z: 1.0 if z > 0 else 0.2, name="leaky"
+... )
+>>> fastbp.interchange.write_onnx(fastbp.Network([3, 4, 2], own, backend="numpy"), path)
+>>> fastbp.interchange.read(path, functions=[own], backend="numpy").config["activation"]
+Activation(lambda, lambda, name='leaky')
+
 ## PyTorch
 
 `torch_code` returns the program that builds the module in PyTorch and loads the file:
@@ -44,6 +61,7 @@ code. `Network.save` and `fastbp.load` are for fastbp's own files.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelFileError
 from ..network import Network
@@ -66,12 +84,13 @@ __all__ = [
 def read(
     path: str | os.PathLike[str],
     *,
-    activation: str | None = None,
-    output: str | None = None,
-    loss: str | None = None,
+    activation: Any = None,
+    output: Any = None,
+    loss: Any = None,
     input_scale: float | None = None,
     order: Sequence[str] | None = None,
     backend: str = "numba",
+    functions: Sequence[Any] = (),
 ) -> Network:
     """Read a network from a file of another program, by the end of its name.
 
@@ -83,6 +102,8 @@ def read(
         As for `read_torch`: what the file does not say. ONNX files say all but the loss, and the
         output after logits.
     backend : {"numba", "numpy"}, default "numba"
+    functions : sequence of `fastbp.Activation` and `fastbp.Loss`, default ()
+        Of your own, that the file may have.
 
     Returns
     -------
@@ -114,7 +135,7 @@ def read(
         scale = 1.0 if input_scale is None else input_scale
         return read_torch(
             path, activation=activation, output=output, loss=loss, input_scale=scale, order=order,
-            backend=backend,
+            backend=backend, functions=functions,
         )  # fmt: skip
     if suffix != ".onnx":
         raise ModelFileError(
@@ -124,4 +145,4 @@ def read(
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} must not be given, as ONNX files say it; got {value!r}")
-    return read_onnx(path, output=output, loss=loss, backend=backend)
+    return read_onnx(path, output=output, loss=loss, backend=backend, functions=functions)

@@ -7,7 +7,7 @@ import numpy as np
 from .._support import extras
 from ..model.choices import called
 from ..network import Network
-from .parts import folded, functions_of_layers, naming, network
+from .parts import folded, naming, network
 from .words import ACTIVATIONS, OUTPUTS, functions
 
 if TYPE_CHECKING:
@@ -84,12 +84,13 @@ def to_sklearn(net: Network) -> "MLPClassifier | MLPRegressor":
 
 def _activation(net: Network) -> str:
     """Return the one activation of all hidden layers, in scikit-learn's word."""
-    *hidden, _ = [function for _, function in functions_of_layers(net)]
-    found = list(dict.fromkeys(hidden)) or ["sigmoid"]  # of no layer
-    if len(found) > 1 or found[0] not in ACTIVATIONS:
+    found = net.config["activation"]
+    if net.num_layers == 2:
+        return ACTIVATIONS.get(found, "relu")  # of no layer
+    if isinstance(found, list) or found not in ACTIVATIONS:
         wanted = f"one activation of {', '.join(ACTIVATIONS)} for scikit-learn"
         raise ValueError(f"net must have {wanted}; got {called(found)}")
-    return ACTIVATIONS[found[0]]
+    return ACTIVATIONS[found]
 
 
 def from_sklearn(estimator: "MLPClassifier | MLPRegressor") -> Network:

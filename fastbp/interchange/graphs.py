@@ -5,7 +5,8 @@ here or an error. A graph may be hostile: no operator is run but on constants an
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,14 @@ from .._support.texts import said
 from ..errors import ModelFileError
 from ..model.file import check_head
 from ..model.scaling import Scaling, checked
+from .operators import POINTWISE, Curve
 from .parts import Parts
 
-OPERATORS = {
-    "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "exp": "Exp", "softmax": "Softmax",
+_ACTIVATIONS = {
+    "Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Exp": "exp", "LeakyRelu": "leaky_relu",
+    "Elu": "elu", "Softplus": "softplus", "Gelu": "gelu", "Swish": "silu", "Softmax": "softmax",
+    "LogSoftmax": "log-softmax",
 }  # fmt: skip
-_ACTIVATIONS = {operator: name for name, operator in OPERATORS.items()}
-_ACTIVATIONS["LogSoftmax"] = "log-softmax"
 OPSETS = range(7, 29)  # whose operators mean what is said here
 MOST_TIMES = 64  # the bytes of its files, for all arrays: a matrix may serve several layers
 _DOMAINS = "", "ai.onnx"  # names of one
@@ -42,13 +44,16 @@ class Layers(NamedTuple):
     """What a graph computes; an activation is None where there is none."""
 
     parts: Parts
-    activations: list[str | None]
+    activations: list[Any]  # a name, or an `Activation` of the user's
     input_scale: float
     scaling: Scaling | None
 
 
-def layers(onnx: Any, model: Any, folder: Path) -> Layers:
-    """Return the layers of an ONNX model that lies in this folder."""
+def layers(onnx: Any, model: Any, folder: Path, own: Sequence[Any] = ()) -> Layers:
+    """Return the layers of an ONNX model that lies in this folder.
+
+    `own` are activations of the user's that it may have.
+    """
     versions = [o.version for o in model.opset_import if o.domain in _DOMAINS]
     if any(version not in OPSETS for version in versions):
         known = f"{OPSETS[0]} to {OPSETS[-1]}"
@@ -56,7 +61,7 @@ def layers(onnx: Any, model: Any, folder: Path) -> Layers:
     if any(node.domain == "ai.onnx.ml" for node in model.graph.node):
         advice = "pass the estimator itself to fastbp.interchange.from_sklearn"
         raise ValueError(f"it was made of a scikit-learn estimator: {advice}")
-    chain = _Chain(onnx, model, folder)
+    chain = _Chain(onnx, model, folder, own)
     with np.errstate(all="ignore"):  # layers that are not finite are refused later
         chain.follow()
     # Where only some layers have biases, those of others are zero.
@@ -74,7 +79,7 @@ class _Node(NamedTuple):
 
 
 class _Chain:
-    def __init__(self, onnx: Any, model: Any, folder: Path) -> None:
+    def __init__(self, onnx: Any, model: Any, folder: Path, own: Sequence[Any]) -> None:
         self.onnx, self.graph, self.folder = onnx, model.graph, folder.resolve()
         self.redefined = {f.name for f in model.functions if f.domain in _DOMAINS}
         self.room, self.files = MOST_TIMES * model.ByteSize(), set[Path]()
@@ -84,7 +89,12 @@ class _Chain:
         self.shapes: dict[str, _Lengths] = {}  # of the samples on their way to `end`
         self.weights: list[np.ndarray] = []
         self.biases: list[np.ndarray | None] = []
-        self.activations: list[str | None] = []
+        self.activations: list[Any] = []
+        self.own, self.dense_by = own, ""  # the operator of the newest layer
+        # Where several nodes make an activation: what is followed of it, and how often each output
+        # is still to be used.
+        self.curve: Curve | None = None
+        self.uses = Counter[str]()
         # What is done to inputs before the first layer, x -> (x - mean) / divisor.
         self.mean, self.divisor = np.zeros(1), np.ones(1)
         self.scale: float | None = 1.0  # the same as one factor; None if it is not
@@ -103,8 +113,12 @@ class _Chain:
             if needed.intersection(filter(None, node.output)):
                 needed.update(node.input)
                 wanted.append(node)
+        self.uses.update({graph.output[0].name: 1})
+        for node in wanted:
+            self.uses.update(node.input if node.op_type != "Shape" else [])
         for node in reversed(wanted):
             self._take(node)
+        self._end_curve()
         if graph.output[0].name != self.end:
             raise ValueError("the output of the graph must be that of its last layer")
         self._width("the output")
@@ -128,19 +142,26 @@ class _Chain:
         while names and not names[-1]:  # optional
             names.pop()
         constant = operator == "Shape" or all(name in self.constants for name in names)
-        table = _FOLDED if constant else _TAKEN
+        bends = not constant and self._bends(operator, names)
+        table = _FOLDED if constant else _BENT if bends else _TAKEN
         rule = table[checks.one_of("operator", operator, table)]
         attributes = self._attributes(node, rule.attributes)
         gives = [name for name in node.output if name]
         if len(gives) not in (1, 1 + (operator == "Dropout")) or not node.output[0]:
             raise ValueError(f"node {label} must have one output; got {len(gives)}")
-        if gives[0] in self.constants or gives[0] in self.shapes:
+        known = self.constants, self.shapes, self.curve.values if self.curve else {}
+        if any(gives[0] in names for names in known):
             raise ValueError(f"node {label} must give its output a new name")
         if not rule.least <= len(names) <= rule.most:
             raise ValueError(f"node {label} must have {rule.least} inputs; got {len(names)}")
         if constant:
             self.constants[gives[0]] = rule.take(self, _Node(operator, names, attributes))
             return
+        if bends:
+            self._bend(operator, label, names, gives[0])
+            return
+        self._end_curve()
+        self.uses.subtract(names)
         if names.count(self.end) != 1:
             raise ValueError(f"the graph must be a chain; node {label} breaks it")
         if names[0] != self.end and operator not in ("Add", "Mul"):
@@ -150,6 +171,44 @@ class _Chain:
         self.shapes[gives[0]] = shape or self.shapes[self.end]
         self.end = gives[0]
 
+    # Activations that several nodes make, as Mul and Sigmoid make SiLU.
+
+    def _bends(self, operator: str, names: list[str]) -> bool:
+        """Return whether a node is part of an activation of several."""
+        if self.curve is not None or operator not in POINTWISE:
+            return self.curve is not None and operator in POINTWISE
+        before = bool(self.weights) and self.activations[-1] is None and self.end in names
+        # What MatMul gives still lacks its biases, which may be one number.
+        own = bool(self.own) and not (operator in _AFFINE and self.dense_by == "MatMul")
+        own = own and all(self._array(name).size == 1 for name in names if name in self.constants)
+        return before and (own or self.uses[self.end] > 1)
+
+    def _bend(self, operator: str, label: str, names: list[str], gives: str) -> None:
+        self.curve = self.curve or Curve(self.end)
+        inputs: list[Any] = [name for name in names if name in self.curve.values]
+        for i, name in enumerate(names):
+            if name in self.constants:
+                array = self._array(name)
+                if array.size != 1:
+                    got = f"array {said(name, 40)!r} of shape {array.shape}"
+                    raise ValueError(f"node {label} of an activation must have a number; got {got}")
+                inputs.insert(i, float(array.ravel()[0]))
+        if len(inputs) < len(names):
+            raise ValueError(f"the graph must be a chain; node {label} breaks it")
+        self.curve.take(operator, inputs, gives)
+        self.uses.subtract(names)
+
+    def _end_curve(self) -> None:
+        """Take what was followed since the newest layer as its activation."""
+        if self.curve is None:
+            return
+        name, found = self.curve.end(self.uses, self.own)
+        if found is None:
+            wanted = "an activation that a Network has, or one of functions=[...]"
+            raise ValueError(f"the nodes after layer {len(self.weights) - 1} must make {wanted}")
+        self.activations[-1], self.curve = found, None
+        self.shapes[name], self.end = self.shapes[self.end], name
+
     def _attributes(self, node: Any, allowed: dict[str, Any]) -> dict[str, Any]:
         try:
             found = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -158,7 +217,9 @@ class _Chain:
         for name, value in found.items():
             checks.one_of(f"attribute of {node.op_type}", name, allowed)
             values = allowed[name]
-            if not (isinstance(value, values) if isinstance(values, type) else value in values):
+            # Numbers are kept in float32.
+            near = float(str(np.float32(value))) if isinstance(value, float) else value
+            if not (isinstance(value, values) if isinstance(values, type) else near in values):
                 wanted = getattr(values, "__name__", "") or " or ".join(map(str, values))
                 raise ValueError(f"{node.op_type} must have {name} {wanted}; got {said(value, 40)}")
         return found
@@ -306,6 +367,7 @@ class _Chain:
             layer = len(self.weights)
             raise ValueError(f"layer {layer} takes {W.shape[1]} inputs, but is given {n_in}")
         alpha, beta = (node.attributes.get(name, 1.0) for name in ("alpha", "beta"))
+        self.dense_by = node.operator
         self.weights.append(self._charged(W if alpha == 1 else W * alpha))
         rows = [self._row(name, len(W)) * beta for name in node.names[1:]]
         self.biases.append(rows[0] if rows else None)
@@ -416,11 +478,15 @@ _CAST = {"saturate": (0, 1), "to": (1, 11)}  # TensorProto.FLOAT, DOUBLE
 _GEMM = {"alpha": float, "beta": float, "transA": (0,), "transB": (0, 1)}
 _NORM = {"epsilon": float, "momentum": float, "spatial": (1,), "training_mode": (0,)}
 _VALUES = "value", "value_float", "value_floats", "value_int", "value_ints"
+_SHAPED: dict[str, dict[str, Any]] = {
+    "LeakyRelu": {"alpha": (0.01,)}, "Elu": {"alpha": (1.0,)}, "Swish": {"alpha": (1.0,)},
+    "Gelu": {"approximate": (b"none",)},
+}  # fmt: skip
 _TAKEN = {
     "Gemm": _Rule(_Chain.dense, 2, 3, _GEMM),
     "MatMul": _Rule(_Chain.dense, 2, 2),
     **dict.fromkeys(_AFFINE, _Rule(_Chain.affine, 2, 2)),
-    **dict.fromkeys(_ACTIVATIONS, _Rule(_Chain.activated)),
+    **{name: _Rule(_Chain.activated, attributes=_SHAPED.get(name, {})) for name in _ACTIVATIONS},
     **dict.fromkeys(("Softmax", "LogSoftmax"), _Rule(_Chain.activated, attributes=_AXIS)),
     "BatchNormalization": _Rule(_Chain.normalized, 5, 5, _NORM),
     "Identity": _Rule(_Chain.unchanged),
@@ -428,6 +494,10 @@ _TAKEN = {
     "Dropout": _Rule(_Chain.unchanged, 1, 3, {"ratio": float, "seed": int}),
     "Flatten": _Rule(_Chain.flattened, attributes={"axis": int}),
     "Reshape": _Rule(_Chain.reshaped, 2, 2, _RESHAPE),
+}
+_BENT = {
+    name: _Rule(_Chain.activated, most, most, {**_SHAPED, "Cast": _CAST}.get(name, {}))
+    for name, (_, most) in POINTWISE.items()
 }
 _FOLDED = {
     "Constant": _Rule(_Chain.constant, 0, 0, dict.fromkeys(_VALUES, object)),

@@ -1,21 +1,26 @@
 """What every layout is made of: weights and biases, and a network made of them."""
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._support import checks
 from .._support.texts import said
 from ..errors import ModelFileError
+from ..model import choices
 from ..model.config import Config
-from ..model.file import check_finite
+from ..model.file import MOST_CONFIG, check_finite
 from ..model.scaling import NAME, known
 from ..network import Network, from_arrays
 
 # By layer: weights (n_out, n_in), and biases (n_out,), which are an empty list without.
 Parts: TypeAlias = tuple[list[np.ndarray], list[np.ndarray]]
+# What users may say of a file, and the names among it.
+ALLOWED = {"activation": choices.HIDDEN, "output": choices.OUTPUT, "loss": choices.LOSSES}
 
 
 @contextmanager
@@ -33,6 +38,43 @@ def functions_of_layers(net: Network) -> Iterator[tuple[np.ndarray, Any]]:
     """Return the weights of each layer with its activation, a name or one of the user's."""
     config = Config.checked(**net.config)
     return zip(net.weights, (*config.hidden, config.output), strict=True)
+
+
+def check_given(given: Mapping[str, Any]) -> None:
+    """Raise a ValueError for what is neither None, nor a name, list or object that `Network` takes.
+
+    The rest is checked with the file, as lists are as long as a network has hidden layers.
+    """
+    for key, value in given.items():
+        more = choices.is_own(value) or hasattr(value, "in_file")
+        if value is not None and not (more or (key == "activation" and isinstance(value, list))):
+            checks.one_of(key, value, ALLOWED[key])
+
+
+def as_text(value: Any) -> str:
+    """Return what `Network` was given as a name, or as JSON in the form of fastbp's own files."""
+    (found,) = choices.in_file({"": value}).values()
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def in_metadata(net: Network, *names: str) -> dict[str, str]:
+    """Return arguments of a network as texts; dropout only where there is some."""
+    config = {name: net.config[name] for name in (*names, "dropout")}
+    return {k: as_text(v) for k, v in config.items() if k != "dropout" or v}
+
+
+def from_metadata(metadata: Mapping[str, str], functions: Sequence[Any]) -> dict[str, Any]:
+    """Return what `in_metadata` described; `functions` are those of the user's that it names."""
+    found: dict[str, Any] = {}
+    for name, text in metadata.items():
+        try:
+            found[name] = text if text[:1].isalpha() else json.loads(text[:MOST_CONFIG])
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"its {name} is damaged: {said(error, 80)}") from None
+    try:
+        return choices.from_file(found, functions)
+    except (TypeError, ModelFileError) as error:  # which does not know the file
+        raise ValueError(said(error, 300)) from None
 
 
 def has_biases(net: Network) -> bool:

@@ -6,21 +6,27 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._support import checks
 from .._support.texts import said
-from ..model import config
+from ..model import choices
+from ..model.config import Config
 from ..model.file import notes_in, read_arrays, with_notes, write_arrays
 from ..network import Network
 from .parts import (
+    ALLOWED,
     Parts,
+    as_text,
+    check_given,
     check_matrix,
     folded,
+    from_metadata,
     functions_of_layers,
     has_biases,
+    in_metadata,
     naming,
     network,
 )  # fmt: skip
@@ -30,26 +36,31 @@ MODULES = {
     "tanh": "torch.nn.Tanh()",
     "relu": "torch.nn.ReLU()",
     "identity": "torch.nn.Identity()",
+    "leaky_relu": "torch.nn.LeakyReLU()",
+    "elu": "torch.nn.ELU()",
+    # By default it is the identity from 20 on, which is not exact in float64.
+    "softplus": "torch.nn.Softplus(threshold=40)",
+    "silu": "torch.nn.SiLU()",
+    "gelu": "torch.nn.GELU()",
     "softmax": "torch.nn.Softmax(dim=1)",
     "exp": "Exp()",
 }
 # Which torch.nn lacks.
 _EXP = "class Exp(torch.nn.Module):\n    def forward(self, z):\n        return z.exp()\n"
-# The metadata of files that `write_torch` writes, and their allowed values.
-_ALLOWED = {"activation": config.HIDDEN, "output": config.OUTPUT, "loss": config.LOSSES}
 _MARK = {"producer": "fastbp"}  # not in files of 0.2.0
 MOST_TIED = 64  # layers of the same array: a small file must not become a vast network
 MOST_TRIED, MOST_ORDERS = 64, 5_000  # layers, and orders of layers with equally many inputs
 _NORM = ("running_mean", "running_var", "num_batches_tracked")
 _Arrays: TypeAlias = dict[str, np.ndarray]
-_Functions: TypeAlias = dict[str, str | None]
+_Functions: TypeAlias = dict[str, Any]
 
 
 def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     """Write a network as the `state_dict` of a `torch.nn.Sequential`, in a safetensors file.
 
     The modules are `Linear`, activation, `Linear`, ..., and the arrays `0.weight, 0.bias,
-    2.weight, ...`; `torch_code` returns the program that loads them. Inputs are those of the
+    2.weight, ...`; `torch_code` returns the program that loads them. Dropout is a module too,
+    behind an activation, so that the numbers of those above it are larger. Inputs are those of the
     network, as floats: `input_scale` is multiplied into the first weights, and `scale` into first
     weights and biases, which all layers then have. There float32 costs a column whose mean is a
     thousand times its deviation three of its seven digits. PyTorch is not needed.
@@ -82,10 +93,20 @@ def write_torch(net: Network, path: str | os.PathLike[str]) -> None:
     (3, 4, 2)
     """
     weights, biases = folded(net)
-    arrays = {f"{2 * l}.weight": W for l, W in enumerate(weights)}
-    arrays |= {f"{2 * l}.bias": b for l, b in enumerate(biases)}
-    functions = {key: str(net.config[key]) for key in _ALLOWED}
+    places = [place for place, *_ in _modules(net)]
+    arrays = {f"{place}.weight": W for place, W in zip(places, weights, strict=True)}
+    arrays |= {f"{place}.bias": b for place, b in zip(places, biases, strict=bool(biases))}
+    functions = in_metadata(net, *ALLOWED)
     write_arrays(path, arrays, with_notes({"format": "pt"} | _MARK | functions, net.notes))
+
+
+def _modules(net: Network) -> Iterator[tuple[int, np.ndarray, Any, float]]:
+    """Yield each layer's place in a Sequential, weights, activation and dropout behind it."""
+    place, rates = 0, (*Config.checked(**net.config).rates, 0.0)
+    for l, (W, activation) in enumerate(functions_of_layers(net)):
+        rate = rates[l] if len(rates) > 1 else 0.0
+        yield place, W, activation, rate
+        place += 3 if rate else 2
 
 
 def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
@@ -101,6 +122,11 @@ def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
     str
         Python code that leaves a `torch.nn.Sequential` in `model`.
 
+    Raises
+    ------
+    ValueError
+        If an activation is of your own: PyTorch has no module for it.
+
     Examples
     --------
     >>> import fastbp
@@ -114,27 +140,37 @@ def torch_code(net: Network, path: str | os.PathLike[str]) -> str:
     """
     options = "" if has_biases(net) else ", bias=False"
     options += ", dtype=torch.float64" if net.dtype == np.float64 else ""
-    modules = (
-        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {MODULES[name]},\n"
-        for W, name in functions_of_layers(net)
+    modules = "".join(
+        f"    torch.nn.Linear({W.shape[1]}, {W.shape[0]}{options}), {_module(activation)},"
+        f"{f' torch.nn.Dropout({rate!r}),' if rate else ''}\n"
+        for _, W, activation, rate in _modules(net)
     )
     return (
         "import torch, safetensors.torch\n"
         f"{_EXP if net.config['output'] == 'exp' else ''}"
-        f"model = torch.nn.Sequential(\n{''.join(modules)})\n"
+        f"model = torch.nn.Sequential(\n{modules})\n"
         f"model.load_state_dict(safetensors.torch.load_file({os.fspath(path)!r}))"
+        f"{chr(10) + 'model.eval()  # no dropout' if net.config['dropout'] else ''}"
     )
+
+
+def _module(activation: Any) -> str:
+    if not isinstance(activation, str):
+        advice = "write ONNX, or a module of your own that load_state_dict fills"
+        raise ValueError(f"PyTorch has no module for {activation!r}: {advice}")
+    return MODULES[activation]
 
 
 def read_torch(
     path: str | os.PathLike[str],
     *,
-    activation: str | None = None,
-    output: str | None = None,
-    loss: str | None = None,
+    activation: Any = None,
+    output: Any = None,
+    loss: Any = None,
     input_scale: float = 1.0,
     order: Sequence[str] | None = None,
     backend: str = "numba",
+    functions: Sequence[Any] = (),
 ) -> Network:
     """Read a network from a `state_dict` of linear layers, in a safetensors file.
 
@@ -147,20 +183,24 @@ def read_torch(
         Holds `NAME.weight` (n_out, n_in) and `NAME.bias` (n_out,), all float32 or all float64.
         Where some layers have biases, those of others are zero. Tied arrays are found by the
         metadata that `safetensors.torch.save_model` leaves.
-    activation : {"sigmoid", "tanh", "relu", "identity"}, optional
-        Of the hidden layers; by default the one in the file.
-    output : {"sigmoid", "tanh", "relu", "identity", "exp", "softmax"}, optional
+    activation : as for `Network`, optional
+        Of the hidden layers, or a list with one for each; by default the one in the file. Those of
+        PyTorch with other settings, as LeakyReLU(0.2), may be given as a `fastbp.Activation`.
+    output : as for `Network`, optional
         By default the one in the file, or that of a `Network` with the given loss: a softmax for
         "cross-entropy", though models for `torch.nn.CrossEntropyLoss` end without one.
-    loss : {"quadratic", "cross-entropy", "poisson"}, optional
+    loss : as for `Network`, optional
         The loss for further training; by default the one in the file.
     input_scale : float, default 1.0
         Factor of the inputs: 1/255 for uint8 images, if PyTorch was given pixels from 0 to 1.
     order : sequence of str, optional
         The names of the layers, as ["encoder", "middle", "out"]. By default the order of the one
-        number in their names, as in `0, 2, 4` or `fc1, fc2, fc3`; without, the only order in which
-        each layer takes as many inputs as the one before gives.
+        number in their names, as in `0, 2, 4`, `0, 3, 6` where dropout lies between, or `fc1, fc2,
+        fc3`; without, the only order in which each layer takes as many inputs as the one before
+        gives.
     backend : {"numba", "numpy"}, default "numba"
+    functions : sequence of `fastbp.Activation` and `fastbp.Loss`, default ()
+        Those of your own that a file of fastbp names.
 
     Returns
     -------
@@ -183,9 +223,8 @@ def read_torch(
     (3, 3, 3)
     """
     given = {"activation": activation, "output": output, "loss": loss}
-    for key, value in given.items():
-        if value is not None:
-            checks.one_of(key, value, _ALLOWED[key])
+    check_given(given)
+    own = choices.own_functions(functions)
     checks.positive_float("input_scale", input_scale)
     if order is not None and (isinstance(order, str) or not all(isinstance(n, str) for n in order)):
         raise TypeError(f"order must be a list of names of layers; got {order!r}")
@@ -193,27 +232,30 @@ def read_torch(
         arrays, metadata = read_arrays(path, _check_name)
         _tie(arrays, metadata)
         names, parts = _layers(arrays, order)
-        functions = _functions(metadata, given, hidden=len(names) > 1)
-        net = network(parts, names, input_scale=input_scale, backend=backend, **functions)
+        found = _functions(metadata, given, len(names) > 1, own)
+        net = network(parts, names, input_scale=input_scale, backend=backend, **found)
         net.notes = notes_in(metadata if _MARK.items() <= metadata.items() else {}, path)
         return net
 
 
-def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Functions:
-    """Return activation, output and loss: as given, else as in the file, if fastbp wrote it."""
+def _functions(
+    metadata: dict[str, str], given: _Functions, hidden: bool, own: Sequence[Any]
+) -> _Functions:
+    """Return activation, output, loss and dropout: as given, else as in the file, if it is ours."""
     if not (_MARK.items() <= metadata.items() or _of_old(metadata)):
         metadata = {}  # other programs mean something else by these names
-    found = {key: given[key] or metadata.get(key) for key in _ALLOWED}
-    if given["loss"] and not given["output"] and given["loss"] != metadata.get("loss"):
-        found["output"] = None  # the file's is for another loss
+    wanted = [key for key in (*ALLOWED, "dropout") if given.get(key) is None]
+    if given["loss"] is not None and as_text(given["loss"]) != metadata.get("loss"):
+        wanted = [key for key in wanted if key != "output"]  # the file's is for another loss
+    found = given | from_metadata({k: metadata[k] for k in wanted if k in metadata}, own)
     for key, value in found.items():
-        if value is not None:
-            checks.one_of(f"its {key}", value, _ALLOWED[key])
+        if isinstance(value, str):
+            checks.one_of(f"its {key}", value, ALLOWED.get(key, ()))
     if not hidden:
         found["activation"] = found["activation"] or "sigmoid"  # of no layer
-    missing = [key for key in ("activation", "loss") if not found[key]]
+    missing = [key for key in ("activation", "loss") if found[key] is None]
     if missing:
-        ways = [f"{key}= (--{key}), one of {', '.join(_ALLOWED[key])}" for key in missing]
+        ways = [f"{key}= (--{key}), one of {', '.join(ALLOWED[key])}" for key in missing]
         names, by = " and ".join(missing), " and ".join(ways)
         raise ValueError(f"this state_dict does not say its {names}; name {by}")
     return found
@@ -221,8 +263,8 @@ def _functions(metadata: dict[str, str], given: _Functions, hidden: bool) -> _Fu
 
 def _of_old(metadata: dict[str, str]) -> bool:
     """Return whether `write_torch` of 0.2.0 may have written this."""
-    known = all(metadata.get(key) in allowed for key, allowed in _ALLOWED.items())
-    return len(metadata) == 1 + len(_ALLOWED) and metadata.get("format") == "pt" and known
+    known = all(metadata.get(key) in allowed for key, allowed in ALLOWED.items())
+    return len(metadata) == 1 + len(ALLOWED) and metadata.get("format") == "pt" and known
 
 
 def _check_name(name: str) -> None:

@@ -10,21 +10,20 @@ import ctypes
 import hashlib
 from contextlib import suppress
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
-from numba.core.errors import NumbaError
 from numba.np.numpy_support import as_dtype
 
 from .. import _code
+from .cpu import vector_bytes
 from .ir.activations import map_one, map_row
 from .ir.losses import add_lanes, each_row, store_loss
 from .ir.samples import SampleLanes, double
 from .ir.scalars import SCALARS
 from .ir.terms import by_terms
-from .ir.vectors import I64, element, emitted, lanes
+from .ir.vectors import I64, element, emitted
 from .jit import compiled_once, inlined
 from .walk.losses import lanes_kinds, rows_kinds
 
@@ -41,11 +40,11 @@ def _compiled(role, number):
     # For Numba a number in the code is of double precision, and makes all that it meets so; for
     # NumPy it is of the precision of what it meets. Integers, too, unless they are counted with.
     if number == types.float32:
-        with suppress(NumbaError):
+        with suppress(Exception):
             return _typed(role, number, (int, float))
     try:
         found = _typed(role, number, (float,))
-    except NumbaError as error:
+    except Exception as error:  # not all of the compiler's own are errors of Numba
         raise TypeError(f"{role.name} cannot be compiled: {_reason(error)}") from error
     if not isinstance(found.signature.return_type, types.Float):
         kind = found.signature.return_type
@@ -96,7 +95,9 @@ def _of_lanes(e, found, dtype, *vectors):
         b.store(vector.value, whole(place), align=ALIGNED)
     e.context.active_code_library.add_linking_library(found.library)
     function = e.context.declare_function(b.module, found.fndesc)
-    with e.over(I64(count), width=lanes(dtype)) as i:
+    # On some CPUs LLVM would rather have vectors of half the size, for which there are no formulas.
+    set.add(b.function.attributes, f'"prefer-vector-width"="{8 * vector_bytes()}"')
+    with e.over(I64(count)) as i:
         numbers = [b.load(b.gep(place, [i])) for place in sources]
         _, value = e.context.call_conv.call_function(b, function, result, kinds, numbers)
         b.store(e.context.cast(b, value, result, dtype), b.gep(target, [i]))

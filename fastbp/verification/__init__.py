@@ -41,7 +41,8 @@ that has a partner `dW` is a parameter:
 >>> fastbp.gradcheck(Scale(), X[:, :2]).ok
 True
 
-From the shell, `fastbp gradcheck --sizes 4,5,3` checks networks of fastbp.
+From the shell, `fastbp gradcheck --sizes 4,5,3` checks networks of fastbp; of one with dropout a
+step with neurons left out, always the same.
 
 ## A fast implementation against its reference
 
@@ -49,7 +50,8 @@ Every operation of fastbp exists twice, with the same name, order and arguments:
 says what is computed, in plain NumPy, and `fastbp.kernels` computes it. `Network(...,
 backend="numpy")` runs a whole network on the reference, and `get_backend` gives the operations of
 either. `verify`, or `fastbp verify` from the shell, compares every kernel, dtype, path and number
-of threads with the reference on your machine, and the reference with finite differences. It prints
+of threads with the reference on your machine, with all activations, losses and dropout, and the
+reference with finite differences. It prints
 the largest error beside the one that is allowed; the exit code is 1 if one is larger.
 
 ## How exact the kernels are
@@ -65,14 +67,14 @@ which prints what it measured beside what is known.
 """
 
 import time
-from itertools import product
 
 import llvmlite.binding as llvm
 import numpy as np
 
 from .._support import checks
+from ..losses import KINDS
 from ..network import Network
-from .cases import DTYPES, FULL, HIDDEN, OUTPUTS, QUICK, Rng
+from .cases import DTYPES, FULL, QUICK, Rng, models, words
 from .comparisons import COMPARISONS, compare_threads
 from .gradients import TOLERANCE, GradientReport, gradcheck
 from .tolerances import Comparisons, VerificationReport
@@ -87,9 +89,10 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
     Run it on a new CPU, or after an update of Numba; put its table into a bug report. It compares:
 
     - Every operation on a layer, over shapes, memory layouts and saturated values.
-    - Whole networks, for all activations, losses, biases on and off: feedforward, evaluate,
-      gradient, and the fused step, (W_before - W_after) / learning_rate, on dense and zero-skipping
-      input. Teams of up to four threads (as many as there are cores) must agree to the last bit.
+    - Whole networks, for all activations, losses, biases on and off, layers of different kinds and
+      functions of the user's: feedforward, evaluate, gradient, and the fused step, (W_before -
+      W_after) / learning_rate, on dense and zero-skipping input, with dropout too. Teams of up to
+      four threads (as many as there are cores) must agree to the last bit.
     - The reference itself, against finite differences.
 
     Parameters
@@ -136,8 +139,10 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
 def compare_reference(matrix: Comparisons, rng: Rng) -> None:
     """Compare back-propagation in the reference with central differences."""
     row = matrix.row("reference", "float64")
-    for hidden, (loss, output), bias in product(HIDDEN, OUTPUTS, (True, False)):
-        model = hidden, output, loss, bias
-        net = Network([4, 3, 3, 2], *model, "float64", "numpy", "normal", seed=7)
+    for model in models((4, 3, 3, 2)):
+        *hidden, output = model.activations
+        loss = model.loss if model.setting is None else KINDS[model.loss](model.setting)
+        how = hidden, output, loss, model.bias
+        net = Network(model.sizes, *how, "float64", "numpy", "normal", seed=7)
         error = gradcheck(net, rng.standard_normal((3, 4)), rng.random((3, 2))).max_error
-        row.note(f"4-3-3-2, {hidden}, {output}, {loss}, bias {bias}", error, TOLERANCE)
+        row.note(words(model), error, TOLERANCE)

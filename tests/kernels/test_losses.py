@@ -22,7 +22,7 @@ KINDS = [
       if loss in ("cross-entropy", "poisson")),
     *(("quadratic", name, None) for name in ("sigmoid", "tanh", "relu", "identity", "softmax")),
     ("quadratic", "silu", None), ("absolute", "identity", None), ("absolute", "sigmoid", None),
-    ("huber", "identity", None), ("huber", "sigmoid", 0.3), ("huber", "gelu", 0.05),
+    ("huber", "identity", None), ("huber", "sigmoid", 0.3), ("huber", "softplus", 0.05),
     ("quantile", "identity", None), ("quantile", "sigmoid", 0.2), ("quantile", "elu", 0.9),
     ("cross-entropy", "softmax", 0.2), ("cross-entropy", "sigmoid", 0.1),
 ]  # fmt: skip

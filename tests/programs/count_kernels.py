@@ -1,4 +1,7 @@
-"""Trains on every kind of input; prints how often the kernels of training were compiled."""
+"""Trains on every kind of input; prints how often the kernels of training were compiled.
+
+And the names of what they call by its address.
+"""
 
 import json
 from itertools import product
@@ -6,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from fastbp import kernels
+from fastbp.kernels.jit import ADDRESSED
 from fastbp.network import Network
 from fastbp.reference import Targets
 from fastbp.reference.records import PLAIN, Rule
@@ -23,4 +27,5 @@ for path, kind, weighted, rule in product(
     with net._engine.trainer(*arguments, path=path, rule=rule) as trainer:
         trainer.run(np.arange(6), 0, 6, 0.1)
 names = "sgd_epoch", "optimizer_epoch", "narrow_epoch"
-print(json.dumps({name: len(getattr(kernels, name).signatures) for name in names}))
+counts = {name: len(getattr(kernels, name).signatures) for name in names}
+print(json.dumps([counts, sorted({d.__name__ for d in ADDRESSED if d.signatures})]))

@@ -151,13 +151,14 @@ def _tail(x, coefficients):
 def gelu(z):
     """z Phi(z), and Phi(z) + z phi(z), phi being the normal distribution's density."""
     end, bits, coefficients = _TAILS[str(z.value.type.element)]
-    x = abs(z)
-    x = x.where(">", end, end, x)  # NaN passes
+    size = abs(z)
+    x = size.where(">", end, end, size)  # NaN passes
     tail, (square, left) = _tail(x, coefficients), _square(x, bits)
     bell = _raised_exponential(square * -0.5, left * -0.5)
-    value = bell * (x * tail) * 2.0**-_RAISED
+    # Of minus infinity, which is no result of finite weights, the value is no number.
+    below, above = (bell * (s * tail) * 2.0**-_RAISED for s in (size, x))
     slope = bell * (-x).fma(x.const(1 / math.sqrt(2 * math.pi)), tail) * 2.0**-_RAISED
-    return z.where("<", 0.0, -value, z - value), z.where("<", 0.0, slope, slope.const(1.0) - slope)
+    return z.where("<", 0.0, -below, z - above), z.where("<", 0.0, slope, slope.const(1.0) - slope)
 
 
 FORMULAS = {f.__name__: f for f in (leaky_relu, elu, softplus, silu, gelu)}

@@ -257,14 +257,13 @@ class Emitter:
         return phis
 
     @contextmanager
-    def over(self, stop, step=1, start=None, width=None):
+    def over(self, stop, step=1, start=None):
         """Emit `for k in range(start or 0, stop, step)` around what is emitted inside; yields k."""
-        # LLVM is asked to take `width` steps at once, as vectors.
-        with self._counting(start or I64(0), stop, step, [], width) as (k, _, _):
+        with self._counting(start or I64(0), stop, step, []) as (k, _, _):
             yield k
 
     @contextmanager
-    def _counting(self, start, stop, step, carried, width=None):
+    def _counting(self, start, stop, step, carried):
         b = self.builder
         before = b.block
         head, inside, after = (b.append_basic_block(n) for n in ("head", "body", "after"))
@@ -277,7 +276,7 @@ class Emitter:
         yield k, phis, new
         following = b.add(k, I64(step) if isinstance(step, int) else step)
         end = b.block
-        _never_unroll(b, b.branch(head), width)
+        _never_unroll(b, b.branch(head))
         k.add_incoming(start, before)
         k.add_incoming(following, end)
         for phi, first, again in zip(phis, carried, new, strict=True):
@@ -299,17 +298,14 @@ class Emitter:
         b.position_at_end(after)
 
 
-def _never_unroll(builder, branch, width):
+def _never_unroll(builder, branch):
     """Mark a loop's backward branch: what is worth unrolling is emitted unrolled."""
     # The optimiser would unroll every loop here by eight, for a third more to compile and no gain.
     module = builder.module
-    words = [module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
-    if width:
-        name = ir.MetaDataString(module, "llvm.loop.vectorize.width")
-        words.append(module.add_metadata([name, I32(width)]))
+    word = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     # Such metadata must name itself, so that no two loops share it.
-    metadata = ir.values.MDValue(module, words, name=str(len(module.metadata)))
-    metadata.operands = (metadata, *words)
+    metadata = ir.values.MDValue(module, [word], name=str(len(module.metadata)))
+    metadata.operands = (metadata, word)
     branch.set_metadata("llvm.loop", metadata)
 
 
