@@ -109,9 +109,9 @@ networks give a band:
 >>> price = x + (1 + x) * rng.exponential(size=x.shape)
 >>> band = []
 >>> for q in (0.1, 0.9):
-...     net = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
-...     history = net.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
-...     band.append(net.predict(x))
+...     one = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
+...     history = one.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
+...     band.append(one.predict(x))
 >>> inside = np.mean((band[0] < price.ravel()) & (price.ravel() < band[1]))
 >>> 0.75 < float(inside) < 0.85
 True
