@@ -177,7 +177,10 @@ class Found(NamedTuple):
 
 def measured(effect, seeds, args):
     values = [
-        [effect.measure(seed, how, args, **effect.settings)[effect.quantity] for seed in range(seeds)]
+        [
+            effect.measure(seed, how, args, **effect.settings)[effect.quantity]
+            for seed in range(seeds)
+        ]
         for how in (effect.plain, effect.given)
     ]
     return Found(effect, *map(np.array, values))

@@ -12,7 +12,16 @@ from fastbp import get_backend, kernels, reference, verification
 from fastbp.reference import Model
 from fastbp.verification import comparisons as whole
 from fastbp.verification import verify
-from fastbp.verification.cases import DTYPES, HIDDEN, OUTPUTS, PATHS, Case, Scope
+from fastbp.verification.cases import (
+    DTYPES,
+    HIDDEN,
+    MORE_HIDDEN,
+    MORE_OUTPUTS,
+    OUTPUTS,
+    PATHS,
+    Case,
+    Scope,
+)  # fmt: skip
 from fastbp.verification.comparisons import LAYOUTS
 from fastbp.verification.tolerances import Comparisons
 
@@ -293,11 +302,8 @@ def test_a_wrong_reference_is_caught(monkeypatch):
     monkeypatch.setattr(verification, "QUICK", SMALL)
     monkeypatch.setattr(verification, "compare_threads", lambda *args: None)
 
-    def wrong(W_next, delta_next, a, activation, out):
-        out[...] = delta_next @ W_next
-
-    monkeypatch.setattr(reference, "backprop_delta", wrong)
-    assert {"reference", "gradient", "sgd_epoch", "backprop_delta"} <= broken(verify(quick=True))
+    monkeypatch.setattr(reference, "slope", lambda activation, z, out: out.fill(1))
+    assert {"reference", "gradient", "sgd_epoch"} <= broken(verify(quick=True))
 
 
 # -- any network at all ----------------------------------------------------------------------------
@@ -308,13 +314,16 @@ WIDTHS = st.one_of(st.integers(1, 8), st.integers(1, 130))
 @st.composite
 def networks(draw):
     """A model of one to six layers, each hidden one with an activation of its own."""
-    loss, output = draw(st.sampled_from(OUTPUTS))
+    pairs = [(*pair, None) for pair in OUTPUTS] + list(MORE_OUTPUTS)
+    loss, output, setting = draw(st.sampled_from(pairs))
     depth = draw(st.integers(1, 6))
     sizes = draw(st.tuples(*[WIDTHS] * depth))
     n_out = draw(st.integers(2 if output == "softmax" else 1, 130))
-    hidden = draw(st.tuples(*[st.sampled_from(HIDDEN)] * (depth - 1)))
+    hidden = draw(st.tuples(*[st.sampled_from(HIDDEN + MORE_HIDDEN)] * (depth - 1)))
     scale = draw(st.sampled_from([1.0, 1 / 256]))
-    return Model((*sizes, n_out), (*hidden, output), loss, draw(st.booleans()), scale)
+    shares = draw(st.one_of(st.just(()), st.tuples(*[st.sampled_from([0.0, 0.5])] * (depth - 1))))
+    how = (*hidden, output), loss, draw(st.booleans()), scale, setting, shares
+    return Model((*sizes, n_out), *how)
 
 
 def any_networks(count):
@@ -354,13 +363,14 @@ def test_rounding_is_not_underrated(rng):
     Nor are they far too many, or a comparison by them would see nothing.
     """
     shares = []
-    for seed in range(60):
+    hidden, outputs = HIDDEN + MORE_HIDDEN, [(*pair, None) for pair in OUTPUTS] + [*MORE_OUTPUTS]
+    for seed in range(90):
         sizes = tuple(int(n) for n in rng.integers(1, 9, 4))
-        loss, output = OUTPUTS[seed % len(OUTPUTS)]
+        loss, output, setting = outputs[seed % len(outputs)]
         if output == "softmax":
             sizes = (*sizes[:-1], sizes[-1] + 1)
-        hidden = HIDDEN[seed % 4]
-        model = Model(sizes, (hidden, hidden, output), loss, True, 1.0)
+        activations = hidden[seed % 9], hidden[(seed + 4) % 9], output
+        model = Model(sizes, activations, loss, True, 1.0, setting)
         case = Case(np.random.default_rng(seed), model, "float32", 5, False)
         wide = [[p.astype(np.float64) for p in ps] for ps in case.layout.views(case.params)]
         exact = [[np.empty_like(p) for p in ps] for ps in wide]

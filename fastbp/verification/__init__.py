@@ -87,9 +87,10 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
     Run it on a new CPU, or after an update of Numba; put its table into a bug report. It compares:
 
     - Every operation on a layer, over shapes, memory layouts and saturated values.
-    - Whole networks, for all activations, losses, biases on and off: feedforward, evaluate,
-      gradient, and the fused step, (W_before - W_after) / learning_rate, on dense and zero-skipping
-      input, and with dropout, of one key. Teams of up to four threads (as many as there are cores) must agree to the last bit.
+    - Whole networks, for all activations, losses, biases on and off, layers of different kinds and
+      functions of the user's: feedforward, evaluate, gradient, and the fused step, (W_before -
+      W_after) / learning_rate, on dense and zero-skipping input, with dropout too. Teams of up to
+      four threads (as many as there are cores) must agree to the last bit.
     - The reference itself, against finite differences.
 
     Parameters

@@ -1,6 +1,8 @@
 """Random networks with data, what the reference makes of them, and how far rounding carries it."""
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import cycle, product
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,6 +11,7 @@ import numpy as np
 from .. import reference
 from .._support import checks
 from ..engines import get_backend
+from ..functions import Activation, Loss
 from ..model import choices
 from ..model.layout import Layout
 from ..reference import Model
@@ -44,8 +47,9 @@ JUMPING = "absolute", "quantile"  # at a = y
 # At most how much an error of a moves the slope that is computed from a, or one of z from z.
 BENDS = {
     "sigmoid": 1, "tanh": 2, "relu": 0, "identity": 0,
-    "leaky_relu": 0, "elu": 1, "softplus": 0.25, "silu": 0.5, "gelu": 0.8,
+    "leaky_relu": 0, "elu": 1, "softplus": 0.25, "silu": 0.5, "gelu": 0.8, "exp": 0, "softmax": 0,
 }  # fmt: skip
+OWN_BENDS = 2  # of the user's below
 KEY = 2**63 + 12345  # of dropout
 
 SLOW = get_backend("numpy")
@@ -75,6 +79,28 @@ FULL = Scope(
 )  # fmt: skip
 
 
+def _softsign(z: float) -> float:
+    return z / (1.0 + abs(z))
+
+
+def _softsign_slope(z: float) -> float:
+    return 1.0 / (1.0 + abs(z)) ** 2
+
+
+def _log_cosh(a: float, y: float) -> float:
+    return abs(a - y) + math.log1p(math.exp(-2.0 * abs(a - y))) - math.log(2.0)
+
+
+def _log_cosh_slope(a: float, y: float) -> float:
+    return math.tanh(a - y)
+
+
+@cache
+def own() -> tuple[Activation, Loss]:
+    """Return an activation and a loss as users make them."""
+    return Activation(_softsign, _softsign_slope), Loss(_log_cosh, _log_cosh_slope)
+
+
 def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
     """Yield the model for every activation, loss, output and bias; every third takes bytes.
 
@@ -92,6 +118,11 @@ def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
         ]
     found += [
         ([next(turns) for _ in range(depth)], output, next(biases)) for output in MORE_OUTPUTS
+    ]
+    activation, own_loss = own()
+    found += [
+        ([activation] * depth, ("cross-entropy", "softmax", None), True),
+        ([activation] * depth, (own_loss, activation, None), False),
     ]
     for hidden, (loss, output, setting), bias in found:
         # The softmax of a single output is constant: its gradient would consist of rounding.
@@ -152,9 +183,7 @@ def _mask(masks: reference.Masks, l: int) -> Any:
 
 def _bent(name: Any, v_a: np.ndarray, v_z: np.ndarray) -> Any:
     """Return the variance of a slope, from that of what it is computed from."""
-    return BENDS.get(name, 0 if name in reference.ACTIVATIONS else 1) ** 2 * (
-        (v_a if name in HIDDEN else v_z) + 1
-    )
+    return BENDS.get(name, OWN_BENDS) ** 2 * ((v_a if name in HIDDEN else v_z) + 1)
 
 
 def _of_output(model: Model, z: np.ndarray, a: np.ndarray, y: np.ndarray) -> _Arrays:

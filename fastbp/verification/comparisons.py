@@ -137,6 +137,13 @@ def _comparison(kernel: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def compare_engines(matrix: Comparisons, case: Case) -> None:
     """Compare feedforward, evaluate, gradient and single steps of the two engines."""
+    if not case.masks:
+        _compare_calls(matrix, case)
+    for path in PATHS:
+        compare_step(matrix, case, path)
+
+
+def _compare_calls(matrix: Comparisons, case: Case) -> None:
     data, slack = (case.params, case.X, case.targets), case.slack
     with matrix.row("feedforward", case.dtype, "dense").attempt(case.where) as row:
         want, got = (engine.feedforward(*data[:2])[0] for engine in case.both)
@@ -149,8 +156,6 @@ def compare_engines(matrix: Comparisons, case: Case) -> None:
             row.same(f"{case.where}, finite", finite, True)
             row.compare(f"{case.where}, loss", loss, case.loss, slack=slack["loss"])
             _compare_arrays(row, case, grads)
-    for path in PATHS:
-        compare_step(matrix, case, path)
 
 
 def _compare_totals(row: Row, case: Case, totals: Any) -> None:
@@ -265,9 +270,8 @@ def compare_networks(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) ->
                 _compare_epoch(matrix, case, path)
     for sizes, batch in (*scope.networks, *scope.large):
         for model in with_dropout(sizes):
-            case = Case(rng, model, dtype, batch, labels=True)
+            compare_engines(matrix, case := Case(rng, model, dtype, batch, labels=True))
             for path in PATHS:
-                compare_step(matrix, case, path)
                 _compare_epoch(matrix, case, path)
 
 
