@@ -133,8 +133,10 @@ EFFECTS = [
         'fit(class_weight="balanced")', "breast cancer, one malignant tumour in 30 kept", "rare",
         True, tumours, {"class_weight": "balanced"},
     ),
-    Effect('loss="huber"', SLIPS, "error", False, patients, {"loss": "huber"}, {"wrong": 0.1}),
-    Effect('loss="absolute"', SLIPS, "error", False, patients, {"loss": "absolute"}, {"wrong": 0.1}),
+    *(
+        Effect(f'loss="{name}"', SLIPS, "error", False, patients, {"loss": name}, {"wrong": 0.1})
+        for name in ("huber", "absolute")
+    ),
     *(
         Effect(
             f"Quantile({q})", "diabetes", "below", q > 0.5, patients, {"loss": losses.Quantile(q)}

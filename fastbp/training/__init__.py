@@ -69,6 +69,56 @@ True
 
 From the shell: `fastbp train --class-weight balanced`.
 
+## Dropout and label smoothing
+
+A network with more weights than its samples need learns them by heart. `Network(dropout=0.5)`
+leaves out half of the hidden neurons in each step, others for each sample, and doubles what is
+left: each neuron has to be of use without the others. A list has a share for each hidden layer.
+Masks follow from the seed, the epoch, and the numbers of sample, layer and neuron: they are the
+same for any number of threads, and in a training that is resumed. `predict`, `loss`, `evaluate` and
+`gradient` take all neurons; the loss and accuracy of the history are those of the steps, with
+neurons left out, so that they may lie above those of the validation.
+
+>>> few = slice(0, 200)
+>>> options = {"loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0, "activation": "relu"}
+>>> net = fastbp.Network([64, 200, 10], dropout=0.5, **options)
+>>> history = net.fit(X[few], y[few], epochs=60, batch_size=10, learning_rate=0.05)
+>>> net.loss(X[few], y[few]) < history.loss[-1]
+True
+
+`fastbp.losses.CrossEntropy(label_smoothing=0.1)` spreads a tenth of each target evenly over all
+classes, so that outputs stop short of certainty. That helps where some labels are wrong:
+
+>>> options["loss"] = fastbp.losses.CrossEntropy(label_smoothing=0.1)
+>>> net = fastbp.Network([64, 200, 10], **options)
+>>> history = net.fit(X, y, epochs=20, batch_size=10, learning_rate=0.05)
+>>> bool(net.feedforward(X_test).max() < 0.99)
+True
+
+From the shell: `fastbp train --dropout 0.5 --label-smoothing 0.1`.
+
+## Losses for numbers
+
+`loss="quadratic"` makes a network predict the mean, which a single gross error moves as far as it
+likes. "absolute" predicts the median; "huber" is quadratic up to its width and grows by the
+absolute difference beyond; "quantile" predicts what a share q of the targets lies below. Two
+networks give a band:
+
+>>> rng = np.random.default_rng(0)
+>>> x = rng.uniform(-1, 1, (2000, 1))
+>>> price = x + (1 + x) * rng.exponential(size=x.shape)
+>>> band = []
+>>> for q in (0.1, 0.9):
+...     net = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
+...     history = net.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
+...     band.append(net.predict(x))
+>>> inside = np.mean((band[0] < price.ravel()) & (price.ravel() < band[1]))
+>>> 0.75 < float(inside) < 0.85
+True
+
+Widths and errors are in the unit of the targets. From the shell, where targets are divided by their
+deviation: `fastbp train --loss huber,width=0.5` or `--loss quantile,q=0.9`.
+
 ## Validation
 
 `validation_split=0.1` holds a tenth of X and y out of the training and evaluates it after each

@@ -41,7 +41,8 @@ that has a partner `dW` is a parameter:
 >>> fastbp.gradcheck(Scale(), X[:, :2]).ok
 True
 
-From the shell, `fastbp gradcheck --sizes 4,5,3` checks networks of fastbp.
+From the shell, `fastbp gradcheck --sizes 4,5,3` checks networks of fastbp; of one with dropout a
+step with neurons left out, always the same.
 
 ## A fast implementation against its reference
 
@@ -49,7 +50,8 @@ Every operation of fastbp exists twice, with the same name, order and arguments:
 says what is computed, in plain NumPy, and `fastbp.kernels` computes it. `Network(...,
 backend="numpy")` runs a whole network on the reference, and `get_backend` gives the operations of
 either. `verify`, or `fastbp verify` from the shell, compares every kernel, dtype, path and number
-of threads with the reference on your machine, and the reference with finite differences. It prints
+of threads with the reference on your machine, with all activations, losses and dropout, and the
+reference with finite differences. It prints
 the largest error beside the one that is allowed; the exit code is 1 if one is larger.
 
 ## How exact the kernels are
