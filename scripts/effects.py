@@ -11,8 +11,9 @@ standard errors. Needs MNIST and scikit-learn; takes minutes.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -108,8 +109,8 @@ class Effect(NamedTuple):
     rises: bool
     measure: Callable
     given: dict  # the option
-    settings: dict = {}  # of what is measured
-    plain: dict = {}  # in place of the option
+    settings: Mapping = MappingProxyType({})  # of what is measured
+    plain: Mapping = MappingProxyType({})  # in place of the option
 
 
 FEW = "MNIST, 1,000 training images"

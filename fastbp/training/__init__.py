@@ -69,33 +69,42 @@ True
 
 From the shell: `fastbp train --class-weight balanced`.
 
-## Dropout and label smoothing
+## Dropout
 
-A network with more weights than its samples need learns them by heart. `Network(dropout=0.5)`
-leaves out half of the hidden neurons in each step, others for each sample, and doubles what is
-left: each neuron has to be of use without the others. A list has a share for each hidden layer.
-Masks follow from the seed, the epoch, and the numbers of sample, layer and neuron: they are the
-same for any number of threads, and in a training that is resumed. `predict`, `loss`, `evaluate` and
-`gradient` take all neurons; the loss and accuracy of the history are those of the steps, with
-neurons left out, so that they may lie above those of the validation.
+`Network(dropout=0.5)` leaves each neuron of the hidden layers out of a step with probability 0.5,
+anew for each sample and epoch; a list has a probability for each hidden layer. What stays counts
+1 / (1 - 0.5) times as much, so that predictions, which take all neurons, need no other weights.
 
->>> few = slice(0, 200)
->>> options = {"loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0, "activation": "relu"}
->>> net = fastbp.Network([64, 200, 10], dropout=0.5, **options)
->>> history = net.fit(X[few], y[few], epochs=60, batch_size=10, learning_rate=0.05)
->>> net.loss(X[few], y[few]) < history.loss[-1]
+>>> options = {"dropout": [0.5, 0.2], "loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0}
+>>> net = fastbp.Network([64, 100, 50, 10], "relu", **options)
+>>> validation = {"validation_data": (X_val, y_val)}
+>>> history = net.fit(X, y, epochs=10, batch_size=10, learning_rate=0.1, **validation)
+>>> history.loss[-1] > history.val_loss[-1] == net.loss(X_val, y_val)
 True
+
+The history has losses and accuracies as samples were seen, with neurons left out. `fit`,
+`update_mini_batch` and `find_learning_rate` leave out; `predict`, `evaluate`, `loss` and `gradient`
+do not. `gradcheck` takes loss and gradient with the same neurons left out each time.
+
+Which neurons these are follows from a key, which the network's generator draws for each epoch
+behind the order, and from the numbers of sample, layer and neuron. So a training gives the same
+bits for any number of threads, resumed or not, from an array or a memory map, and the neurons are
+the same for any number of processes. Each chunk of an iterable has a key of its own.
+
+From the shell: `fastbp train --dropout 0.5,0.2`.
+
+## Label smoothing
 
 `fastbp.losses.CrossEntropy(label_smoothing=0.1)` spreads a tenth of each target evenly over all
 classes, so that outputs stop short of certainty. That helps where some labels are wrong:
 
->>> options["loss"] = fastbp.losses.CrossEntropy(label_smoothing=0.1)
->>> net = fastbp.Network([64, 200, 10], **options)
+>>> loss = fastbp.losses.CrossEntropy(label_smoothing=0.1)
+>>> net = fastbp.Network([64, 200, 10], "relu", loss=loss, input_scale=1 / 16, seed=0)
 >>> history = net.fit(X, y, epochs=20, batch_size=10, learning_rate=0.05)
 >>> bool(net.feedforward(X_test).max() < 0.99)
 True
 
-From the shell: `fastbp train --dropout 0.5 --label-smoothing 0.1`.
+From the shell: `fastbp train --label-smoothing 0.1`.
 
 ## Losses for numbers
 
@@ -109,9 +118,9 @@ networks give a band:
 >>> price = x + (1 + x) * rng.exponential(size=x.shape)
 >>> band = []
 >>> for q in (0.1, 0.9):
-...     net = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
-...     history = net.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
-...     band.append(net.predict(x))
+...     one = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
+...     history = one.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
+...     band.append(one.predict(x))
 >>> inside = np.mean((band[0] < price.ravel()) & (price.ravel() < band[1]))
 >>> 0.75 < float(inside) < 0.85
 True
