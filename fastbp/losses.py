@@ -31,6 +31,12 @@ from ._support import checks
 from ._support.texts import said
 from .reference import SETTINGS
 
+__all__ = ["CrossEntropy", "Huber", "Quantile"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Adjusted:
     """What losses with a setting share."""
