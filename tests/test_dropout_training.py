@@ -228,3 +228,68 @@ def test_frozen_layers_keep_their_bits(samples, backend):
     assert same == [True, False, True]
     twin, _ = fitted(*samples, train_layers=[1])
     np.testing.assert_allclose(net.to_vector(), twin.to_vector(), rtol=1e-9, atol=1e-11)
+
+
+# -- beside PyTorch --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def twins():
+    """A network, and PyTorch's of the same weights, both with dropout."""
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency, nor of the tests")
+    net = network("numba", sizes=(5, 24, 12, 3), output="identity", loss="quadratic")
+    layers = [torch.nn.Linear(*pair) for pair in ((5, 24), (24, 12), (12, 3))]
+    tanh, drops = torch.nn.Tanh(), [torch.nn.Dropout(p) for p in RATES]
+    model = torch.nn.Sequential(
+        layers[0], tanh, drops[0], layers[1], tanh, drops[1], layers[2]
+    ).double()
+    with torch.no_grad():
+        for layer, W, b in zip(layers, net.weights, net.biases, strict=True):
+            layer.weight.copy_(torch.from_numpy(W.copy()))
+            layer.bias.copy_(torch.from_numpy(b.copy()))
+    torch.manual_seed(0)
+    return net, torch, model, layers
+
+
+def assert_alike(mine, theirs):
+    """Of draws, (n, ...), means and variances are alike as far as chance allows."""
+    for x, y in ((mine, theirs), ((mine - mine.mean(0)) ** 2, (theirs - theirs.mean(0)) ** 2)):
+        apart = x.mean(0) - y.mean(0)
+        errors = np.sqrt((x.var(0) + y.var(0)) / len(x))
+        assert (np.abs(apart) <= 5 * errors).all(), np.abs(apart / errors).max()
+
+
+def test_activations_are_distributed_as_pytorch_s(twins):
+    net, torch, model, _ = twins
+    x, n = np.linspace(-1, 1, 5), 20_000
+    same = np.tile(x, (n, 1))
+    masks = reference.masks(net._config.model(), 77, np.arange(n), net.dtype)
+    found, _ = reference.forward(net._config.model(), net.weights, net.biases, same, masks)
+    model.train()
+    theirs = torch.from_numpy(same)
+    with torch.no_grad():
+        for number, module in enumerate(model):
+            theirs = module(theirs)
+            if number in (2, 5, 6):
+                assert_alike(found[{2: 1, 5: 2, 6: 3}[number]], theirs.numpy())
+
+
+def test_gradients_are_distributed_as_pytorch_s(twins, rng):
+    """Those of steps that `update_mini_batch` takes."""
+    net, torch, model, layers = twins
+    X, y, start = rng.standard_normal((4, 5)), rng.standard_normal((4, 3)), net.to_vector()
+    mine, theirs = [[], [], []], [[], [], []]
+    model.train()
+    for _ in range(600):
+        before = [W.copy() for W in net.weights]
+        net.update_mini_batch(X, y, 2**-10)
+        for grads, old, new in zip(mine, before, net.weights, strict=True):
+            grads.append((old - new) * 2**10)
+        net.from_vector(start)
+        model.zero_grad()
+        loss = ((model(torch.from_numpy(X)) - torch.from_numpy(y)) ** 2).sum(1).mean() / 2
+        loss.backward()
+        for grads, layer in zip(theirs, layers, strict=True):
+            grads.append(layer.weight.grad.numpy().copy())
+    for ours, others in zip(mine, theirs, strict=True):
+        assert_alike(np.array(ours), np.array(others))

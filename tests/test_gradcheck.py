@@ -5,7 +5,7 @@ from itertools import count, pairwise
 import numpy as np
 import pytest
 
-from fastbp import Network, layers
+from fastbp import Network, layers, losses
 from fastbp.layers.sequential import Sequential
 from fastbp.verification.gradients import gradcheck
 
@@ -473,6 +473,25 @@ def test_a_dead_layer_at_its_kink(rng):
     assert report.ok
     kinks = {check.name: len(check.kinks) for check in report.layers}
     assert kinks == {"W1": 0, "W2": 0, "b1": 4, "b2": 0}
+
+
+@pytest.mark.parametrize("loss", ["absolute", "quantile", losses.Huber(0.5)], ids=str)
+def test_nodes_that_are_made_of_pieces_are_held_on_their_sides(loss, rng):
+    """With every x and every rest within a step of a kink."""
+    affine = [layers.Affine(0.05 * rng.standard_normal((4, 4)), np.zeros(4)) for _ in range(4)]
+    bent = layers.LeakyReLU("numpy"), layers.ELU("numpy"), layers.ReLU("numpy")
+    chain = [
+        node for pair in zip(affine, (*bent, layers.Tanh("numpy")), strict=True) for node in pair
+    ]
+    for node in affine:
+        node.b[...] = 1e-10 * rng.standard_normal(4)
+    net = Sequential(chain[:-1], layers.MeanLoss(loss))
+    X = rng.standard_normal((3, 4))
+    y = net.predict(X) + 1e-7 * rng.standard_normal((3, 4)) + 0.5 * (not isinstance(loss, str))
+    report = gradcheck(net, X, y)
+    assert report.verdict == "ok", report
+    if isinstance(loss, str):
+        assert gradcheck(net, X, net.predict(X)).verdict == "undecided at a kink"
 
 
 def test_directions_avoid_kinks(rng):

@@ -28,7 +28,7 @@ def threefry(
     round adds, rotates and mixes; every fourth adds the key. Salmon et al., *Parallel Random
     Numbers: As Easy as 1, 2, 3*, 2011.
 
-    >>> [hex(word) for word in threefry((0, 0), (np.zeros(1, int), np.zeros(1, int)))]
+    >>> [hex(word[0]) for word in threefry((0, 0), (np.zeros(1, int), np.zeros(1, int)))]
     ['0x9d1c5ec6', '0x8bd50731']
     """
     words = [np.atleast_1d(np.asarray(word)).astype(np.uint32) for word in counter]

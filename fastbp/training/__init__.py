@@ -69,6 +69,28 @@ True
 
 From the shell: `fastbp train --class-weight balanced`.
 
+## Dropout
+
+`Network(dropout=0.5)` leaves each neuron of the hidden layers out of a step with probability 0.5,
+anew for each sample and epoch; a list has a probability for each hidden layer. What stays counts
+1 / (1 - 0.5) times as much, so that predictions, which take all neurons, need no other weights.
+
+>>> options = {"dropout": [0.5, 0.2], "loss": "cross-entropy", "input_scale": 1 / 16, "seed": 0}
+>>> net = fastbp.Network([64, 100, 50, 10], "relu", **options)
+>>> validation = {"validation_data": (X_val, y_val)}
+>>> history = net.fit(X, y, epochs=10, batch_size=10, learning_rate=0.1, **validation)
+>>> history.loss[-1] > history.val_loss[-1] == net.loss(X_val, y_val)
+True
+
+The history has losses and accuracies as samples were seen, with neurons left out. `fit`,
+`update_mini_batch` and `find_learning_rate` leave out; `predict`, `evaluate`, `loss` and `gradient`
+do not. `gradcheck` takes loss and gradient with the same neurons left out each time.
+
+Which neurons these are follows from a key, which the network's generator draws for each epoch
+behind the order, and from the numbers of sample, layer and neuron. So a training gives the same
+bits for any number of threads, resumed or not, from an array or a memory map, and the neurons are
+the same for any number of processes. Each chunk of an iterable has a key of its own.
+
 ## Validation
 
 `validation_split=0.1` holds a tenth of X and y out of the training and evaluates it after each

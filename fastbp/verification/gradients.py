@@ -15,12 +15,11 @@ from .. import reference
 from .._support import checks
 from .._support.differences import KINK, SAME, STEP, ArrayCheck, Comparison, number, steady
 from .._support.shown import html
-from ..layers import ReLU
 from ..model.config import Config
 from ..model.scaling import standardised
 from ..network import Network
 from .cases import named
-from .kinks import Sides
+from .kinks import Held, Sides, holding
 from .masked import Masked
 
 TOLERANCE = 1e-7  # on max|analytic - numerical| / max|analytic| of an array
@@ -159,10 +158,11 @@ def gradcheck(
     the same neurons each time.
 
     An entry whose step crosses a kink, as that of ReLU, is checked again: in a `Network`, and in
-    the `ReLU` nodes of `fastbp.layers`, with each ReLU held on its side, which decides it; in other
-    code with smaller steps. Where the kink is nearer than any step that rounding leaves, a gradient
-    between the two sides is "undecided at a kink": the verdict says so, and the entry is listed in
-    `kinks`. That is no failure; other parameters or samples may decide.
+    the nodes of `fastbp.layers`, with each function held on its side, which decides it; in other
+    code, and for functions of your own, with smaller steps. Where the kink is nearer than any step
+    that rounding leaves, a gradient between the two sides is "undecided at a kink": the verdict
+    says so, and the entry is listed in `kinks`. That is no failure; other parameters or samples may
+    decide.
 
     Examples
     --------
@@ -197,9 +197,6 @@ _Arrays: TypeAlias = dict[str, np.ndarray]
 _Overwritten: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # before and after
 
 
-_Held: TypeAlias = tuple[Callable[[], Any], bool]
-
-
 class _Problem(NamedTuple):
     """What an adapter makes of a target; the rest is common to all targets."""
 
@@ -208,7 +205,7 @@ class _Problem(NamedTuple):
     gradient: Callable[[], Mapping[str, Any]]
     overwritten: _Overwritten  # arrays of the caller that `gradient` found changed
     # Returns the function with what has a kink held on its side, and whether something is at one.
-    held: Callable[[], _Held] | None = None
+    held: Callable[[], Held] | None = None
 
 
 def _problem(target: Any, X: Any, y: Any) -> _Problem:
@@ -328,7 +325,7 @@ def _network_problem(net: Network, X: Any, y: Any) -> _Problem:
 
 def _held(
     net: Network, X: Any, y: Any, function: Callable[[], float], masks: reference.Masks
-) -> _Held:
+) -> Held:
     """Return a network's loss with each function held on its side of its kink."""
     config, sides = Config.checked(**net.config), Sides()
     rows, targets = checks.batch(X, y, config)
@@ -351,30 +348,10 @@ def _held(
     return loss, sides.at_kink
 
 
-def _holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], _Held]:
-    """Return what returns the function with `ReLU` nodes held on their sides of the kink."""
-    relus = [node for node in nodes if type(node) is ReLU]
-    sides: dict[int, Any] = {}
-
-    def forward_of(l: int) -> Callable[[Any], Any]:
-        return lambda x: np.where(sides.setdefault(l, np.sign(x)) > 0, x, 0.0)[()]
-
-    def held() -> Any:
-        for l, node in enumerate(relus):
-            vars(node)["forward"] = forward_of(l)
-        try:
-            return function()
-        finally:
-            for node in relus:
-                del vars(node)["forward"]
-
-    return lambda: (held, held() is None or any(np.any(side == 0) for side in sides.values()))
-
-
 def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
     twin = copy.deepcopy(model)
-    nodes = getattr(twin, "layers", ())
-    for layer in nodes:
+    layers = getattr(twin, "layers", ())
+    for layer in layers:
         _in_float64(layer, getattr(layer, "parameters", ()))
     for name, array in twin.params.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
@@ -384,7 +361,8 @@ def _model_problem(model: Any, X: Any, y: Any) -> _Problem:
     def function() -> Any:
         return twin.loss(X, y)
 
-    gradient, held = lambda: twin.gradient(X, y), _holding(nodes, function)
+    nodes = [*layers, getattr(twin, "loss_layer", None)]
+    gradient, held = lambda: twin.gradient(X, y), holding(nodes, function)
     return _Problem(dict(twin.params), function, gradient, {}, held)
 
 
@@ -414,7 +392,7 @@ def _layer_problem(layer: Any, X: Any, y: Any) -> _Problem:
     def function() -> Any:
         return np.sum(weights * layer.forward(*data))
 
-    return _Problem(arrays, function, gradient, overwritten, _holding([layer], function))
+    return _Problem(arrays, function, gradient, overwritten, holding([layer], function))
 
 
 def _learnt(layer: Any, inputs: list[np.ndarray], fixed: tuple[Any, ...]) -> Sequence[str]:

@@ -4,12 +4,15 @@ Where the curvature jumps instead, as that of ELU and of Huber's loss, differenc
 place have fewer digits: these functions are held, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .. import reference
+from ..layers import ELU, LeakyReLU, MeanLoss, ReLU
+from ..layers.losses import targets_of
 
 _Array: TypeAlias = np.ndarray
 
@@ -51,19 +54,56 @@ class Sides:
     def mean_loss(self, model: reference.Model, z: _Array, y: _Array) -> float:
         """Return the mean loss of a batch, from the last layer's z."""
         loss, activation = model.loss, model.activations[-1]
-        if loss not in _OF_REST or activation == "softmax":
-            losses = np.empty(len(z))
-            arrays = np.empty_like(z), np.empty_like(z), losses
-            reference.output_delta(loss, activation, z, y, *arrays, model.setting)
-            return float(losses.mean())
-        setting = reference.losses.setting_of(loss, model.setting)
-        rest = self.activate(len(model.activations) - 1, activation, z) - y
-        place = setting if loss == "huber" else 0.0
+        if loss in _OF_REST and activation != "softmax":
+            a = self.activate(len(model.activations) - 1, activation, z)
+            return self.mean_of_rest(loss, model.setting, a - y)
+        losses = np.empty(len(z))
+        arrays = np.empty_like(z), np.empty_like(z), losses
+        reference.output_delta(loss, activation, z, y, *arrays, model.setting)
+        return float(losses.mean())
+
+    def mean_of_rest(self, loss: str, setting: float | None, rest: _Array) -> float:
+        """Return the mean loss of a - y, (batch, n_out)."""
+        told = reference.losses.setting_of(loss, setting)
+        place = told if loss == "huber" else 0.0
         side = self._of(-1, loss, np.sign(rest) * (np.abs(rest) > place))
-        return float(_OF_REST[loss](rest, side, setting).sum(axis=1).mean())
+        return float(_OF_REST[loss](rest, side, told).sum(axis=1).mean())
 
     def _of(self, l: int, function: Any, side: _Array) -> _Array:
         if l not in self._sides:
             self._sides[l] = side
             self.at_kink |= function in _JUMPS and bool((side == 0).any())
         return self._sides[l]
+
+
+Held: TypeAlias = tuple[Callable[[], Any], bool]
+
+
+def holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], Held]:
+    """Return what returns the function with nodes of a graph held on their sides of kinks."""
+    sides, forwards = Sides(), dict[Any, Any]()
+    for l, node in enumerate(nodes):
+        if type(node) in (ReLU, LeakyReLU, ELU):
+            forwards[node] = partial(_activated, sides, l, node)
+        elif type(node) is MeanLoss and node._kind[0] in _OF_REST:
+            forwards[node] = partial(_mean_loss, sides, node)
+
+    def held() -> Any:
+        for node, forward in forwards.items():
+            vars(node)["forward"] = forward
+        try:
+            return function()
+        finally:
+            for node in forwards:
+                del vars(node)["forward"]
+
+    return lambda: (held, held() is None or sides.at_kink)
+
+
+def _activated(sides: Sides, l: int, node: Any, x: Any) -> Any:
+    return sides.activate(l, node._function, np.asarray(x))[()]
+
+
+def _mean_loss(sides: Sides, node: MeanLoss, x: _Array, y: Any) -> float:
+    y = targets_of(y, x, kind=node._kind).rows(slice(None), x.shape[-1])
+    return sides.mean_of_rest(node._kind[0], node._setting, x.reshape(y.shape) - y)

@@ -2,6 +2,10 @@
 
 Twin of `reference.masks`. Counters are taken COUNTERS at a time on every CPU, whose vectors may
 hold more or fewer: which neurons are left out depends on none of that.
+
+With dropout, and slopes that are kept for it, 784-30-10 takes 4.5 % longer in batches of 10 and 7 %
+in those of one, 784-512-512-10 2 % in batches of 128, and 4-32-16-4, in lanes over the batch, 40 %
+(images of MNIST, float32, Zen 4).
 """
 
 from llvmlite import ir
