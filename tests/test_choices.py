@@ -270,6 +270,19 @@ def test_a_function_of_another_module_is_known_by_its_name(tmp_path):
     assert fastbp.load(path, "numpy", [SOFTSIGN, CUBE]).config["activation"] is CUBE
 
 
+def test_a_function_of_the_same_module_comes_before_others_of_its_name(tmp_path):
+    def elsewhere(z):
+        return z * z
+
+    elsewhere.__module__ = "elsewhere"
+    other = fastbp.Activation(elsewhere, lambda z: 2.0 * z, name="cube")
+    path = tmp_path / "net.safetensors"
+    for one, two in ((CUBE, other), (other, CUBE)):
+        network(activation=one).save(path)
+        assert fastbp.load(path, "numpy", [one, two]).config["activation"] is one
+        assert fastbp.load(path, "numpy", [two, one]).config["activation"] is one
+
+
 @pytest.mark.parametrize(
     ("functions", "part"),
     [
@@ -377,10 +390,12 @@ def test_a_loss_below_zero_is_no_divergence():
     net = network(activation="tanh", loss=COSH)
     net.fit(X, net.feedforward(X), **OPTIONS)
     assert net.loss(X, net.feedforward(X)) == pytest.approx(-1.0)  # of two outputs
-    stop = callbacks.StopOnDivergence()
-    history = net.fit(X, net.feedforward(X) + 1e-3 * y, **OPTIONS | {"epochs": 5}, callbacks=[stop])
-    assert not history.stopped
-    assert len(history) == 5
+    stop, history = callbacks.StopOnDivergence(), fastbp.History()
+    stop.on_fit_begin(net, history)
+    for loss, stopped in ((-0.9, False), (-1.0, False), (0.5, False), (8.1, True)):
+        history.loss.append(loss)
+        stop.on_epoch_end(net, history)
+        assert bool(history.stopped) == stopped
     assert lr_finder._least(net, y) == pytest.approx(-1.0)
 
 

@@ -87,6 +87,11 @@ REFUSED = {
     ),
     "slightly wrong": (lambda z: z * z, lambda z: 2.00001 * z, "slope is .* but f changes by"),
     "wrong far out": (one, lambda z: 0.0 if z < 25 else 1e-3, "slope is 0.001 at z = 2[5-9]"),
+    "wrong where it is small": (
+        math.exp,
+        lambda z, a: a if z > 3 else 1.1 * a,
+        "slope is .* at z = -0.4348",
+    ),
     "wrong at the kink": (leaky, lambda z: leaky_slope(z) if z else 2.0, "slope is 2 at z = 0"),
     "of z alone": (logistic, lambda z: z * (1 - z), "slope is"),
     "a name": (leaky, leaky_slope, "name must be a text without colons; got 'a:b'", "a:b"),
@@ -125,6 +130,16 @@ FINE = {
     "sine": (lambda z: math.sin(5 * z), lambda z: 5 * math.cos(5 * z)),
     "bell": (lambda z: math.exp(-z * z), lambda z: -2 * z * math.exp(-z * z)),
     "cube": (lambda z: z**3, lambda z: 3 * z**2),
+    "exp": (math.exp, lambda z, a: a),
+    "logarithmic": (lambda z: math.copysign(math.log1p(abs(z)), z), lambda z: 1 / (1 + abs(z))),
+    "flat": (lambda z: 1e-9 * math.tanh(z), lambda z: 1e-9 * (1 - math.tanh(z) ** 2)),
+    "mish": (
+        lambda z: z * math.tanh(math.log1p(math.exp(z))),
+        lambda z: (
+            math.tanh(math.log1p(math.exp(z)))
+            + z * (1 - math.tanh(math.log1p(math.exp(z))) ** 2) * logistic(z)
+        ),
+    ),
     "constant": (lambda z: 2.5, lambda z: 0.0),
     "swish": (lambda z: z * logistic(z), lambda z, a: a + logistic(z) * (1 - a)),
     "hard": (lambda z: min(max(z, -1.0), 1.0), lambda z: 1.0 if -1 < z < 1 else 0.0),
@@ -176,17 +191,22 @@ def test_terms_of_a_loss(dtype, rng, assert_close):
         assert_close(found, wanted, dtype=dtype)
 
 
-def test_conditionals_are_computed_element_by_element_and_others_at_once():
-    calls = []
+class Counted(np.ndarray):
+    """An array that counts what NumPy's functions do with it as a whole."""
 
-    def counted(z):
-        calls.append(z)
-        return z * 0.5
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        self.count += 1
+        return getattr(ufunc, method)(*map(np.asarray, inputs), **kwargs)
 
-    own = Activation(counted, lambda z: 0.5)
-    calls.clear()
-    own.value(np.ones((50, 40)), np.empty((50, 40)))
-    assert len(calls) == 1
+
+@pytest.mark.parametrize(("f", "count"), [(lambda z: z * 0.5, 1), (lambda z: z if z else z, 0)])
+def test_what_takes_arrays_is_given_them(f, count):
+    own = Activation(f, lambda z: 0.5 if count else 1.0)
+    z = np.ones((5, 4)).view(Counted)
+    z.count = 0
+    own.value(z, out := np.empty((5, 4)))
+    assert z.count == count
+    assert (out == (0.5 if count else 1.0)).all()
 
 
 def test_a_function_of_the_whole_array_is_taken_for_one_of_numbers(assert_close):

@@ -1,31 +1,88 @@
-"""Activations and losses of your own: two functions each, checked, compiled and cached.
+"""Activations and losses of your own: two functions each, checked, compiled and kept.
 
 ## An activation
 
-A function of a number, and its slope. Write them as for one number; `math`, NumPy's functions,
-conditionals, numbers of your module and other such functions are at hand:
+Write f and its slope as for one number. Functions of `math` and NumPy, conditionals, numbers of
+your module and other such functions are at hand:
 
 >>> import math
+>>> import numpy as np
 >>> import fastbp
 >>> def softsign(z):
-...     return z / (1.0 + abs(z))
+...     return z / (1 + abs(z))
 >>> def softsign_slope(z):
-...     return 1.0 / (1.0 + abs(z)) ** 2
+...     return 1 / (1 + abs(z)) ** 2
 >>> own = fastbp.Activation(softsign, softsign_slope)
->>> own
-Activation(softsign, softsign_slope)
+
+It goes wherever the name of an activation does, for hidden layers and for the output:
+
+>>> X, y, *_ = fastbp.datasets.load("digits")
+>>> net = fastbp.Network(
+...     [64, 30, 20, 10], activation=[own, "relu"], loss="cross-entropy", input_scale=1 / 16, seed=0
+... )
+>>> net.fit(X, y, epochs=5, batch_size=10, learning_rate=0.1).loss[-1] < 0.3
+True
 
 Where the slope follows more cheaply from the value, it may take both, z and a = f(z):
 
->>> own_tanh = fastbp.Activation(math.tanh, lambda z, a: 1.0 - a * a, name="tanh")
+>>> own_tanh = fastbp.Activation(math.tanh, lambda z, a: 1 - a * a)
 
-A wrong slope is refused at once, and so is what cannot be compiled, is not finite, or gives
-something else in each call:
+Expressions of NumPy that work on arrays are the fastest on `backend="numpy"`, and as fast as
+conditionals on "numba". In `np.where` both sides are computed:
 
->>> fastbp.Activation(softsign, lambda z: 1.0 / (1.0 + abs(z)))
+>>> leaky = fastbp.Activation(
+...     lambda z: np.where(z > 0, z, 0.1 * z), lambda z: np.where(z > 0, 1.0, 0.1), name="leaky"
+... )
+
+## A loss
+
+value(a, y) of one output and its target, and its derivative in a, delta(a, y). The loss of a sample
+is the sum over its outputs, whose activation is the identity unless you name another:
+
+>>> log_cosh = fastbp.Loss(
+...     lambda a, y: abs(a - y) + math.log1p(math.exp(-2 * abs(a - y))) - math.log(2),
+...     lambda a, y: math.tanh(a - y),
+...     name="log-cosh",
+... )
+>>> net = fastbp.Network([64, 30, 1], activation=own, loss=log_cosh, input_scale=1 / 16, seed=0)
+>>> net.config["output"]
+'identity'
+
+## What is checked
+
+All of it when the pair is made, before anything trains. A wrong slope is refused with the place,
+and so is what cannot be compiled, raises an error, is not finite somewhere between -30 and 30, is
+no float, or differs from call to call:
+
+>>> fastbp.Activation(softsign, lambda z: 1 / (1 + abs(z)))
 Traceback (most recent call last):
 ValueError: slope is 0.696927 at z = -0.434871, but f changes by 0.485707 there: it must be the \
 derivative of f in z
+>>> fastbp.Activation(math.sqrt, lambda z, a: 0.5 / a)
+Traceback (most recent call last):
+ValueError: f raises ValueError: math domain error, at z = -0.434871
+
+`gradcheck` and `verify` take networks that have them.
+
+## How fast they are
+
+They are compiled into loops over the lanes of vectors, on the same paths as fastbp's own. `exp` and
+`tanh`, of `math` or NumPy, are computed by the kernels' formulas. On one core of an EPYC (Zen 4), a
+leaky ReLU written so trains 784-30-10 at batches of 10 at 0.98 of the speed of "leaky_relu", and
+784-512-512-10 at 0.99; a tanh by `math.tanh` or `np.tanh` at 0.96 and 0.98 of that of "tanh". Other
+functions, such as `log`, `sin` or `erf`, are calls of the C library for each number, of 10 to 20
+ns.
+
+The machine code is kept on disk under a digest of what the functions do: their code, constants, the
+values around them, and the globals and functions they use. A second process compiles nothing, and
+an edited function is compiled anew. Globals are those of the time when it was compiled.
+
+## Where they go
+
+Other processes find functions by module and name: define them by `def` at the top level of a module
+if they are to be pickled, or for several ranks. `Network.save` writes such a name alone, and
+`fastbp.load(path, functions=[own])` asks for them. `write_onnx` writes an activation that is made
+of operators of ONNX; see `fastbp.interchange`.
 """
 
 import pickle

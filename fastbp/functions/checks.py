@@ -20,7 +20,7 @@ PLACES = np.concatenate([ORDINARY, ROUND])
 TARGETS = np.array([-29.3, -2.2, -1.0, 0.0, 0.3, 1.0, 7.1, 30.0])
 PAIRS = np.array([(a, y) for a in np.sort(np.concatenate([PLACES[::3], ROUND])) for y in TARGETS])
 
-TOLERANCE = 1e-6  # of a slope, and of the least scale that counts, so much of the largest
+TOLERANCE = 1e-6  # of a slope; of one near zero, of this share of the largest, up to 1
 LEAST = 1e-3
 SAME = 1e-9  # relative: compiled, and on arrays, functions give what Python's give
 _RAISES = "RAISE_VARARGS", "LOAD_ASSERTION_ERROR"
@@ -151,7 +151,7 @@ def check_slope(role: Role, given: Role, places: np.ndarray, slopes: np.ndarray)
         h = STEP * max(1.0, abs(first)) * LADDER
         measured = Slopes.of(along, h, along(0.0), np.finfo(float).eps * abs(first) * abs(slope))
         numerical, uncertainty = measured.best()
-        scale = max(abs(numerical), LEAST * largest, TOLERANCE)
+        scale = max(abs(numerical), LEAST * min(largest, 1.0))
         if not abs(slope - numerical) > TOLERANCE * scale + uncertainty:
             continue
         if (kink := measured.kink()) is not None:

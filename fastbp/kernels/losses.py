@@ -64,12 +64,10 @@ def _entries(loss, activation, dtype):
 
 
 def _side_entries(dtype):
-    n, numbers = types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
-    doubles, (rows, lanes) = types.CPointer(types.float64), _sides()
-    which = types.CPointer(n)
-    return rows(n, n, numbers, n, which, numbers, doubles), lanes(
-        n, n, n, numbers, numbers, doubles
-    )
+    """Return the addresses of what finds hits by sides."""
+    n, p = types.int64, types.CPointer(from_dtype(np.dtype(dtype)))
+    which, doubles, (rows, lanes) = types.CPointer(n), types.CPointer(types.float64), _sides()
+    return rows(n, n, p, n, which, p, doubles), lanes(n, n, n, p, p, doubles)
 
 
 def loss_code(loss: Any, activation: Any, setting: float, dtype: Any) -> int:

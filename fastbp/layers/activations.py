@@ -25,10 +25,8 @@ class Activation(BackendNode[Any]):
         x, backend = floats("x", x), get_backend(self.backend)
         a = getattr(backend, self._function)(x)
         # Keep the slope rather than a, because the caller may write into a.
-        follows = self._function in DERIVATIVES
-        slope = getattr(backend, f"{self._function}_prime" + "_from_a" * follows)(
-            a if follows else x
-        )
+        form, of = ("_prime_from_a", a) if self._function in DERIVATIVES else ("_prime", x)
+        slope = getattr(backend, self._function + form)(of)
         self._out, self._seen = (x.shape, x.dtype), (slope,)
         return a[()]
 
