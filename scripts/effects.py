@@ -11,8 +11,9 @@ standard errors. Needs MNIST and scikit-learn; takes minutes.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -108,8 +109,8 @@ class Effect(NamedTuple):
     rises: bool
     measure: Callable
     given: dict  # the option
-    settings: dict = {}  # of what is measured
-    plain: dict = {}  # in place of the option
+    settings: Mapping = MappingProxyType({})  # of what is measured
+    plain: Mapping = MappingProxyType({})  # in place of the option
 
 
 FEW = "MNIST, 1,000 training images"
@@ -133,8 +134,10 @@ EFFECTS = [
         'fit(class_weight="balanced")', "breast cancer, one malignant tumour in 30 kept", "rare",
         True, tumours, {"class_weight": "balanced"},
     ),
-    Effect('loss="huber"', SLIPS, "error", False, patients, {"loss": "huber"}, {"wrong": 0.1}),
-    Effect('loss="absolute"', SLIPS, "error", False, patients, {"loss": "absolute"}, {"wrong": 0.1}),
+    *(
+        Effect(f'loss="{name}"', SLIPS, "error", False, patients, {"loss": name}, {"wrong": 0.1})
+        for name in ("huber", "absolute")
+    ),
     *(
         Effect(
             f"Quantile({q})", "diabetes", "below", q > 0.5, patients, {"loss": losses.Quantile(q)}
