@@ -146,7 +146,7 @@ class CrossEntropy(Adjusted):
     >>> X, y, *_ = fastbp.datasets.load("digits")
     >>> smooth = fastbp.losses.CrossEntropy(label_smoothing=0.1)
     >>> net = fastbp.Network([64, 30, 10], loss=smooth, input_scale=1 / 16, seed=0)
-    >>> net.fit(X, y, epochs=5, batch_size=32, learning_rate=0.1).train_accuracy[-1] > 0.8
+    >>> net.fit(X, y, epochs=5, batch_size=32, learning_rate=0.5).accuracy[-1] > 0.8
     True
     """
 
