@@ -77,6 +77,29 @@ to a deviation near 1, and undo it after predicting:
 >>> bool(error < 0.05 * deviation)
 True
 
+Where some targets are grossly wrong, `loss="huber"` or "absolute" lets them count less; with
+`fastbp.losses.Quantile(0.9)` nine in ten targets lie below what is predicted. `fastbp.losses` has
+the equations.
+
+## Layers of several kinds, and dropout
+
+`activation` is a name, or a list with one for each hidden layer. `dropout=0.3` leaves out three in
+ten hidden neurons in each step of a training, others for each sample, which keeps a large network
+from learning a few samples by heart; a list has a share for each hidden layer. Predictions take all
+neurons:
+
+>>> X, y, X_test, y_test = fastbp.datasets.load("digits")
+>>> net = fastbp.Network(
+...     [64, 100, 50, 10], activation=["gelu", "tanh"], dropout=[0.3, 0.1], loss="cross-entropy",
+...     input_scale=1 / 16, seed=0,
+... )
+>>> history = net.fit(X, y, epochs=20, batch_size=10, learning_rate=0.1)
+>>> net.accuracy(X_test, y_test) > 0.9
+True
+
+`tests/README.md` tells what these options change on real data. `fastbp.Activation` and
+`fastbp.Loss` make functions of your own; see `fastbp.functions`.
+
 ## Keeping a network
 
 >>> import os, tempfile
@@ -91,12 +114,14 @@ True
 
 | kind | names |
 |---|---|
-| activations, hidden | sigmoid, tanh, relu, identity |
-| quadratic loss | with an output of sigmoid, tanh, relu, identity or softmax |
-| cross-entropy | with softmax; or with sigmoids, element by element |
-| Poisson loss | with exp |
+| activations | sigmoid, tanh, relu, leaky_relu, elu, softplus, silu, gelu, identity; by layer |
+| losses of numbers | quadratic, absolute, Huber's, of a quantile: with each of these as output |
+| losses of classes | cross-entropy, with softmax or with sigmoids, element by element; quadratic |
+| loss of counts | Poisson, with exp |
+| of your own | activations and losses, compiled: `fastbp.functions` |
+| against overfitting | dropout, label smoothing, early stopping, L1 and L2 penalties |
 | optimisers | plain SGD, momentum, Nesterov's momentum, Adam, AdamW, RMSprop |
-| with all of them | L1 and L2 penalties, gradient clipping |
+| with all of them | gradient clipping, frozen layers, weights of classes and samples |
 | learning rates | constant, `fastbp.schedules`, `find_learning_rate` |
 | during training | `fastbp.callbacks`: early stopping, checkpoints, logs; progress bar; resuming |
 | input | arrays, uint8 images, data frames, sparse matrices, memory maps, chunks |
@@ -118,7 +143,9 @@ samples are rows; the book's column vectors are refused with a hint.
 
 | guide | about |
 |---|---|
-| `fastbp.training` | all of `fit`: optimisers, resuming, streaming, several machines |
+| `fastbp.training` | all of `fit`: optimisers, dropout, resuming, streaming, several machines |
+| `fastbp.losses` | losses for numbers, quantiles and classes, and their settings |
+| `fastbp.functions` | activations and losses of your own |
 | `fastbp.datasets` | tables, images, and where they come from |
 | `fastbp.plots` | pictures and notebooks |
 | `fastbp.estimator` | in place of scikit-learn's networks |

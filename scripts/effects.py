@@ -11,8 +11,9 @@ standard errors. Needs MNIST and scikit-learn; takes minutes.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -105,11 +106,11 @@ class Effect(NamedTuple):
     option: str
     on: str  # which data
     quantity: str  # of what is measured
-    rises: bool
+    rises: bool | None  # None: it is told, and may go either way
     measure: Callable
     given: dict  # the option
-    settings: dict = {}  # of what is measured
-    plain: dict = {}  # in place of the option
+    settings: Mapping = MappingProxyType({})  # of what is measured
+    plain: Mapping = MappingProxyType({})  # in place of the option
 
 
 FEW = "MNIST, 1,000 training images"
@@ -125,16 +126,24 @@ EFFECTS = [
         "CrossEntropy(label_smoothing=0.3)", f"{FEW}, {FIFTH}, 784-100-10", "accuracy", True,
         images, {"loss": losses.CrossEntropy(0.3)}, {"hidden": (100,), "wrong": 0.2},
     ),
-    Effect(
-        "CrossEntropy(label_smoothing=0.02)", f"{FEW}, 784-100-10", "calibration error", False,
-        images, {"loss": losses.CrossEntropy(0.02)}, {"hidden": (100,), "epochs": 200},
+    *(
+        Effect(
+            "CrossEntropy(label_smoothing=0.02)", f"{FEW}, 784-100-10", quantity, rises, images,
+            {"loss": losses.CrossEntropy(0.02)}, {"hidden": (100,), "epochs": 200},
+        )
+        for quantity, rises in (("calibration error", False), ("accuracy", None))
     ),
-    Effect(
-        'fit(class_weight="balanced")', "breast cancer, one malignant tumour in 30 kept", "rare",
-        True, tumours, {"class_weight": "balanced"},
+    *(
+        Effect(
+            'fit(class_weight="balanced")', "breast cancer, one malignant tumour in 30 kept",
+            quantity, rises, tumours, {"class_weight": "balanced"},
+        )
+        for quantity, rises in (("rare", True), ("other", None))
     ),
-    Effect('loss="huber"', SLIPS, "error", False, patients, {"loss": "huber"}, {"wrong": 0.1}),
-    Effect('loss="absolute"', SLIPS, "error", False, patients, {"loss": "absolute"}, {"wrong": 0.1}),
+    *(
+        Effect(f'loss="{name}"', SLIPS, "error", False, patients, {"loss": name}, {"wrong": 0.1})
+        for name in ("huber", "absolute")
+    ),
     *(
         Effect(
             f"Quantile({q})", "diabetes", "below", q > 0.5, patients, {"loss": losses.Quantile(q)}
@@ -147,12 +156,13 @@ EFFECTS = [
             "beside sigmoid", "accuracy", True, images, {"activation": name}, DEEP,
             {"activation": "sigmoid", "init": "glorot"},
         )
-        for name in ("leaky_relu", "elu", "softplus", "silu", "gelu")
+        for name in ("tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
     ),
 ]  # fmt: skip
 QUANTITIES = {
     "accuracy": "accuracy", "calibration error": "expected calibration error",
-    "rare": "share of the malignant tumours that is found", "error": "mean absolute error",
+    "rare": "share of the malignant tumours that is found",
+    "other": "share of the benign ones that is found", "error": "mean absolute error",
     "below": "share of the targets below the prediction",
 }  # fmt: skip
 
@@ -171,6 +181,8 @@ class Found(NamedTuple):
     @property
     def ok(self):
         """Whether it has the direction that it should have, beyond chance."""
+        if self.effect.rises is None:
+            return True
         mean, error = self.difference
         return (mean if self.effect.rises else -mean) > 2 * error
 
@@ -198,7 +210,7 @@ def text(found, seeds):
         mean, error = Found(effect, plain, given).difference
         cells = (
             f"`{effect.option}`", effect.on, QUANTITIES[effect.quantity], f"{plain.mean():.4g}",
-            f"{given.mean():.4g}", f"{mean:+.2g} ± {error:.1g}",
+            f"{given.mean():.4g}", f"{mean:+.3g} ± {error:.2g}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

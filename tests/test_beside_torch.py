@@ -77,7 +77,7 @@ def targets(rng, loss, output, shape):
     """What a loss learns: distributions, shares, or numbers about the outputs."""
     if output == "softmax":
         return np.eye(shape[1])[rng.integers(shape[1], size=shape[0])]
-    return rng.random(shape) if output in ("sigmoid", "exp") else rng.standard_normal(shape)
+    return rng.random(shape) if output in ("sigmoid", "exp", "gelu") else rng.standard_normal(shape)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -182,7 +182,8 @@ TRAINED = [
 
 @pytest.mark.parametrize("which", range(len(TRAINED)), ids=[f"{a}-{c}" for a, _, c in TRAINED])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_ten_steps_are_pytorch_s(name, which, rng, backend):
+def test_ten_steps_are_pytorch_s(name, which, rng, backend, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else it stays set
     loss, setting, output = TRAINED[which]
     if backend == "numba" and list(OPTIMIZERS).index(name) != which:
         pytest.skip("each optimiser meets one loss")
@@ -206,7 +207,7 @@ def test_ten_steps_are_pytorch_s(name, which, rng, backend):
     start = net.to_vector()
     net.fit(X, y, epochs=10, batch_size=24, learning_rate=0.02, optimizer=copy.deepcopy(ours))
     twin.same(net.weights, net.biases)
-    assert abs(net.to_vector() - start).max() > 0.01
+    assert abs(net.to_vector() - start).max() > 0.001
 
 
 def test_gradients_with_a_mask_are_pytorch_s(rng):

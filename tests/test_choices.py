@@ -10,8 +10,10 @@ import pytest
 
 import fastbp
 from fastbp import ModelFileError, Network, callbacks, losses, lr_finder
+from fastbp.cli import main
 from fastbp.model import choices
 from fastbp.model.config import Config
+from fastbp.report import tables
 
 DEEP, FLAT = [3, 5, 4, 2], [3, 2]
 OPTIONS = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01}
@@ -172,6 +174,14 @@ def test_it_says_what_it_is():
     assert words == ["relu", "cube, dropout 0.5", "identity"]
 
 
+def test_a_report_says_what_it_is():
+    rows = tables.configuration(network(activation=["relu", CUBE], loss=losses.Huber(2)))
+    assert (rows["hidden activation"], rows["loss"]) == ("relu - cube", "huber (width 2)")
+    rows = tables.configuration(network(dropout=0.5, loss=COSH))
+    assert (rows["hidden activation"], rows["loss"]) == ("sigmoid, dropout 0.5", "cosh")
+    assert tables.configuration(network(FLAT))["hidden activation"] == "no hidden layer"
+
+
 # --- Files, copies --------------------------------------------------------------------------------
 
 KINDS = {
@@ -261,6 +271,18 @@ def test_functions_of_ones_own_are_asked_for(functions, part, tmp_path):
         fastbp.load(path, "numpy", functions)
     assert str(caught.value).startswith(f"{path}: it takes")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "report", "plot confusion"])
+def test_commands_end_with_a_line_where_a_function_is_needed(command, tmp_path, capsys):
+    path = tmp_path / "net.safetensors"
+    network([64, 3, 10], activation=CUBE).save(path)
+    data = [] if command == "info" else ["--data", "digits"]
+    assert main([*command.split(), str(path), *data]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"fastbp: error: {path}: it takes the function '{__name__}:cube'")
+    assert said.err.count("\n") == 1
 
 
 def test_a_function_of_another_module_is_known_by_its_name(tmp_path):

@@ -287,6 +287,15 @@ def test_predictions_are_without_dropout(X, y):
     np.testing.assert_array_equal(model.predict(X), plain.predict(X))
 
 
+@pytest.mark.slow
+def test_kernels_give_the_same(X, y, monkeypatch, assert_close):
+    slow = weights(made(**FULL).fit(X, y))
+    monkeypatch.setattr("fastbp.estimator.perceptron.Network", fastbp.Network)
+    found = [weights(made(**FULL, n_threads=n).fit(X, y)) for n in (1, 2)]
+    assert_close(found[0], slow, "contraction")
+    np.testing.assert_array_equal(*found)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 BAD = {

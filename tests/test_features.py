@@ -1,121 +1,81 @@
 """The table of features in the guide of the estimators: what it says is what happens."""
 
-import numpy as np
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("sklearn", minversion="1.9", reason="scikit-learn is an extra")
 pytest.importorskip("matplotlib", reason="matplotlib is an extra")
 
-from sklearn import neural_network as theirs
-from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn import neural_network
 
-from fastbp import estimator as ours
+import features
+from fastbp import estimator
+from features import with_estimators
+from features.with_estimators import Library, network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-COMMON = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
-RNG = np.random.default_rng(0)
-X, X_VAL = RNG.standard_normal((60, 3)), RNG.standard_normal((20, 3))
-Y, Y_VAL = (X[:, 0] > 0.4).astype(int), (X_VAL[:, 0] > 0.4).astype(int)
-
-
-class Stop:
-    """A callback that ends the training after its first epoch."""
-
-    def setup(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        return context.task_name == "epoch"
-
-    def teardown(self, estimator, context):
-        pass
-
-
-def weights(model):
-    return [*model.coefs_, *model.intercepts_]
-
-
-def differ(one, other):
-    return not np.allclose(one.coefs_[0], other.coefs_[0])
-
-
-def searched(make):
-    grid = {"mlpclassifier__alpha": [0.1, 1.0]}
-    model = clone(make_pipeline(StandardScaler(), make()))
-    return GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, Y).best_score_ > 0
-
-
-def same_weights(make):
-    pairs = zip(weights(make().fit(X, Y)), weights(scikit_learn_s().fit(X, Y)), strict=True)
-    return all(np.allclose(*pair) for pair in pairs)
-
-
-def same_bits(make):
-    one, two = (make(n_threads=n).fit(X, Y) for n in (1, 2))
-    return all(np.array_equal(*pair) for pair in zip(weights(one), weights(two), strict=True))
-
-
-def scikit_learn_s(**options):
-    return theirs.MLPClassifier(**{**COMMON, **options})
-
-
-def fastbp_s(**options):
-    return ours.MLPClassifier(**{**COMMON, **options})
-
-
-# By the rows of the table: whether estimators that a function makes can do it.
-FEATURES = {
-    "pipelines, searches and `clone`": searched,
-    "the weights of `MLPClassifier` for a `random_state`": same_weights,
-    "sample weights": lambda make: differ(make().fit(X, Y, 1 + X[:, 0] ** 2), make().fit(X, Y)),
-    "class weights": lambda make: differ(
-        make(class_weight={0: 1, 1: 9}).fit(X, Y), make().fit(X, Y)
-    ),
-    "a validation set of your own": lambda make: make(early_stopping=True).fit(
-        X, Y, X_val=X_VAL, y_val=Y_VAL
-    ),
-    "validation score of each epoch": lambda make: (
-        len(make(early_stopping=True).fit(X, Y).validation_scores_) == 3
-    ),
-    "validation loss of each epoch": lambda make: (
-        len(make(early_stopping=True).fit(X, Y).validation_loss_curve_) == 3
-    ),
-    "callbacks that see each epoch, and end the training": lambda make: (
-        make().set_callbacks(Stop()).fit(X, Y).n_iter_ == 1
-    ),
-    "curves in one call": lambda make: make().fit(X, Y).history_.plot(),
-    "threads that share a batch, with the same bits": same_bits,
-}
+LIBRARIES = ["fastbp", "scikit-learn", "Keras", "skorch", "SimpleChains.jl"]
+READ = Path(__file__).parent / "features" / "simplechains.toml"
+# Of other bits for other threads on the CPU that the table was filled on; others divide sums anew.
+THREADS = "threads that share a batch, with the same bits"
 
 
 def table():
-    """The rows of the guide: cells by the name of a feature, without the heading."""
-    lines = [line for line in ours.__doc__.splitlines() if line.startswith("| ")]
+    """The rows of the guide: cells by library, by the name of a feature."""
+    lines = [line for line in estimator.__doc__.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return rows[0][1:], {name: cells for name, *cells in rows[1:]}
-
-
-def found(feature, make):
-    try:
-        return "yes" if FEATURES[feature](make) else "no"
-    except (TypeError, AttributeError):  # there is no such parameter, method or attribute
-        return "no"
-
-
-@pytest.mark.parametrize("feature", FEATURES)
-def test_the_table_says_what_happens(feature):
-    cells = table()[1][feature]
-    assert [found(feature, fastbp_s), found(feature, scikit_learn_s)] == cells
+    libraries = rows[0][1:]
+    return {name: dict(zip(libraries, cells, strict=True)) for name, *cells in rows[1:]}
 
 
 def test_the_table_has_these_rows_and_columns():
-    libraries, rows = table()
-    assert libraries == ["fastbp", "scikit-learn"]
-    assert list(rows) == list(FEATURES)
+    assert list(table()) == list(features.ROWS) == list(with_estimators.FEATURES)
+    assert {tuple(cells) for cells in table().values()} == {tuple(LIBRARIES)}
+
+
+@pytest.mark.parametrize("row", features.ROWS)
+def test_estimators_have_what_the_table_says(row):
+    cells, has = table()[row], with_estimators.FEATURES[row]
+    assert features.found(has, Library(estimator, network)) == cells["fastbp"]
+    assert features.found(has, Library(neural_network)) == cells["scikit-learn"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["Keras", "skorch"])
+def test_peers_have_what_the_table_says(library, tmp_path):
+    """In a process of their own, as they change settings of the one they run in."""
+    for package in ("torch", library.lower()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is large; run where it is (pip install --group peers)")
+    environment = os.environ | {"KERAS_BACKEND": "torch", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "features", library.lower()]
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=folder, env=environment
+    )
+    cells = json.loads(done.stdout.splitlines()[-1])
+    wanted = {row: entry[library] for row, entry in table().items()}
+    if cells[THREADS] == "yes":  # on this CPU, two threads add up this batch as one does
+        wanted[THREADS] = "yes"
+    assert cells == wanted
+
+
+def test_what_was_read_is_said_with_its_place():
+    read = tomllib.loads(READ.read_text(encoding="utf-8"))
+    version, source = read.pop("version"), read.pop("source")
+    assert f"SimpleChains.jl {version} was read" in " ".join(estimator.__doc__.split())
+    assert source.startswith("https://github.com/PumasAI/SimpleChains.jl/blob/")
+    assert list(read) == list(features.ROWS)
+    for row, entry in read.items():
+        assert table()[row]["SimpleChains.jl"] == ("yes" if entry.pop("has") else "no")
+        assert entry.pop("where").startswith(("src/", "docs/"))
+        assert entry.pop("shows")
+        assert not entry

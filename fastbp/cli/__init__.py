@@ -44,12 +44,18 @@ beside the result: the share of the most frequent class, or the error of the mea
 
 A table is standardised, and trained by Adam. Its label column holds classes, as texts or integers,
 or numbers to be predicted, which makes it a regression: `--task classification` or `--task
-regression` decides where that is guessed wrong. A training that has led to nothing ends with a
-line on what to try.
+regression` decides where that is guessed wrong. Numbers are trained in units of their deviation, in
+which Huber's width is meant, too; the saved model is in their own. Of a quantile the result tells
+which share of the test targets lies below the predictions. A training that has led to nothing ends
+with a line on what to try.
 
     fastbp train --data mnist --hidden 100 --activation relu --loss cross-entropy
     fastbp train --epochs 200 --early-stopping 10 --schedule cosine --log epochs.csv
     fastbp train --optimizer adam --l2 1e-4 --clip-norm 1
+    fastbp train --data mnist --hidden 512,512 --activation gelu,relu --dropout 0.2,0.5
+    fastbp train --data noisy.csv --label class --label-smoothing 0.1
+    fastbp train --data prices.csv --label price --loss huber,width=0.5
+    fastbp train --data prices.csv --label price --loss quantile,q=0.9
     fastbp train --checkpoint run.safetensors      # and --resume run.safetensors to go on
     fastbp find-learning-rate --json > rates.json  # then: fastbp plot learning-rate rates.json
     mpiexec -n 4 fastbp train --distributed --data mnist --hidden 512,512 --batch-size 2048

@@ -103,22 +103,40 @@ True
 They are no parameters: `clone`, pipelines and searches keep them, and a callback that has
 `max_propagation_depth` is passed on from a pipeline or a search.
 
-## Beside scikit-learn's
+## Beside other libraries
 
-| | fastbp | scikit-learn |
-|---|---|---|
-| pipelines, searches and `clone` | yes | yes |
-| the weights of `MLPClassifier` for a `random_state` | yes | yes |
-| sample weights | yes | yes |
-| class weights | yes | no |
-| a validation set of your own | yes | no |
-| validation score of each epoch | yes | yes |
-| validation loss of each epoch | yes | no |
-| callbacks that see each epoch, and end the training | yes | no |
-| curves in one call | yes | no |
-| threads that share a batch, with the same bits | yes | no |
+| | fastbp | scikit-learn | Keras | skorch | SimpleChains.jl |
+|---|---|---|---|---|---|
+| pipelines, searches and `clone` of scikit-learn | yes | yes | yes | yes | no |
+| the weights of `MLPClassifier` for a `random_state` | yes | yes | no | no | no |
+| leaky ReLU, ELU, softplus, SiLU and GELU by name | yes | no | yes | yes | no |
+| an activation for each layer | yes | no | yes | yes | yes |
+| an activation of your own | yes | no | yes | yes | yes |
+| the absolute loss | yes | no | yes | yes | yes |
+| Huber's loss | yes | no | yes | yes | no |
+| the quantile loss | yes | no | no | no | no |
+| a loss of your own | yes | no | yes | yes | yes |
+| label smoothing | yes | no | yes | yes | no |
+| sample weights | yes | yes | yes | no | no |
+| class weights | yes | no | yes | yes | no |
+| dropout | yes | no | yes | yes | yes |
+| an L1 penalty | yes | no | yes | no | yes |
+| AdamW and RMSprop | yes | no | yes | yes | no |
+| learning rates that warm up | yes | no | yes | yes | no |
+| initial weights by He and by Glorot | yes | no | yes | yes | no |
+| frozen layers | yes | no | yes | yes | no |
+| a validation set of your own | yes | no | yes | yes | no |
+| validation score of each epoch | yes | yes | yes | yes | no |
+| validation loss of each epoch | yes | no | yes | yes | no |
+| callbacks that see each epoch, and end the training | yes | no | yes | yes | no |
+| curves in one call | yes | no | no | no | no |
+| threads that share a batch, with the same bits | yes | no | no | no | no |
 
-This is what `tests/test_features.py` finds with the estimators of both.
+`tests/test_features.py` fills it, by training with each library: with the estimators, or with
+`Network` where these lack it. Keras 3.15 and skorch 1.4 run on PyTorch 2.13; what they lack takes
+code of your own. The column of SimpleChains.jl 0.4.8 was read in its sources and documentation,
+not run; `tests/features/simplechains.toml` says where each cell stands there. The same bits are
+those of a batch of 60,000, which PyTorch adds up in parts, as SimpleChains.jl does.
 
 ## Speed
 

@@ -70,7 +70,7 @@ class _KernelCache(FunctionCache):
     def _index_key(self, sig, codegen):
         # As Numba's, less what a closure holds of intrinsics: their pickles change from process to
         # process, and would never be found again. What they emit is in the stamp.
-        cells = (cell.cell_contents for cell in self._py_func.__closure__ or ())
+        cells = (cell.cell_contents for cell in self._function.__closure__ or ())
         held = dumps(tuple(x for x in cells if not isinstance(x, _Intrinsic)))
         return sig, codegen.magic_tuple(), hashlib.sha256(held).hexdigest()
 

@@ -91,6 +91,43 @@ behind the order, and from the numbers of sample, layer and neuron. So a trainin
 bits for any number of threads, resumed or not, from an array or a memory map, and the neurons are
 the same for any number of processes. Each chunk of an iterable has a key of its own.
 
+From the shell: `fastbp train --dropout 0.5,0.2`.
+
+## Label smoothing
+
+`fastbp.losses.CrossEntropy(label_smoothing=0.1)` spreads a tenth of each target evenly over all
+classes, so that outputs stop short of certainty. That helps where some labels are wrong:
+
+>>> loss = fastbp.losses.CrossEntropy(label_smoothing=0.1)
+>>> net = fastbp.Network([64, 200, 10], "relu", loss=loss, input_scale=1 / 16, seed=0)
+>>> history = net.fit(X, y, epochs=20, batch_size=10, learning_rate=0.05)
+>>> bool(net.feedforward(X_test).max() < 0.99)
+True
+
+From the shell: `fastbp train --label-smoothing 0.1`.
+
+## Losses for numbers
+
+`loss="quadratic"` makes a network predict the mean, which a single gross error moves as far as it
+likes. "absolute" predicts the median; "huber" is quadratic up to its width and grows by the
+absolute difference beyond; "quantile" predicts what a share q of the targets lies below. Two
+networks give a band:
+
+>>> rng = np.random.default_rng(0)
+>>> x = rng.uniform(-1, 1, (2000, 1))
+>>> price = x + (1 + x) * rng.exponential(size=x.shape)
+>>> band = []
+>>> for q in (0.1, 0.9):
+...     one = fastbp.Network([1, 20, 1], "tanh", loss=fastbp.losses.Quantile(q), seed=0)
+...     history = one.fit(x, price, epochs=60, batch_size=20, learning_rate=0.05)
+...     band.append(one.predict(x))
+>>> inside = np.mean((band[0] < price.ravel()) & (price.ravel() < band[1]))
+>>> 0.75 < float(inside) < 0.85
+True
+
+Widths and errors are in the unit of the targets. From the shell, where targets are divided by their
+deviation: `fastbp train --loss huber,width=0.5` or `--loss quantile,q=0.9`.
+
 ## Validation
 
 `validation_split=0.1` holds a tenth of X and y out of the training and evaluates it after each

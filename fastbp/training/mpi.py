@@ -10,7 +10,7 @@ from ..history import History
 from ..model import choices
 from .ranks import Ranks
 from .recipe import Data, Learner, Recipe
-from .settings import settings
+from .settings import code_digest, settings
 from .state import PUBLIC_EVENTS, below, numbered, remembering, short_digest, tell
 
 
@@ -23,6 +23,7 @@ def check_agreement(learner: Learner, ranks: Ranks, recipe: Recipe) -> None:
     facts = {
         "version": versions.build(),
         "network": f"{json.dumps(choices.in_file(learner.net.config))}, backend {learner.backend}",
+        "functions": [code_digest(function) for function in learner.config.own],
         "epochs": recipe.epochs, "batch_size": recipe.batch_size, "shuffle": recipe.shuffle,
         "sync_every": recipe.sync_every, "optimizer": recipe.rule,
         "learning_rate": settings(recipe.schedule), "callbacks": len(recipe.callbacks),

@@ -23,7 +23,7 @@ from . import state
 from .loop import Loop
 from .ranks import Ranks
 from .recipe import Learner, Recipe
-from .settings import settings
+from .settings import code_digest, settings
 
 Facts = dict[str, Any]
 DIGESTS = "functions", "data", "validation_data"  # what is compared by digests, after the rest
@@ -72,7 +72,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     }  # fmt: skip
     # Older files say nothing of these.
     if own := learner.config.own:
-        facts["functions"] = [_code_digest(function) for function in own]
+        facts["functions"] = [code_digest(function) for function in own]
     if (weight := recipe.class_weight) is not None:
         facts["class_weight"] = weight if isinstance(weight, str) else weight.tolist()
     if frozen := recipe.rule.frozen:
@@ -88,14 +88,6 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
     if recipe.validation is not None:
         facts["validation_data"] = state.digest(recipe.validation.X, recipe.validation.y)[:12]
     return facts
-
-
-def _code_digest(function: Any) -> str | None:
-    """Return a digest of what a function of the user's does; None if nothing tells it."""
-    from .._code import key
-
-    text = key(*(role.call for role in function.roles))
-    return text and hashlib.sha256(text.encode()).hexdigest()
 
 
 def _options(rule: Rule) -> Facts:

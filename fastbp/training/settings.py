@@ -49,6 +49,14 @@ def settings(thing: Any, where: str = "", strict: bool = False) -> dict[str, Any
     }
 
 
+def code_digest(function: Any) -> str | None:
+    """Return a digest of what an `Activation` or `Loss` computes; None if nothing tells it."""
+    from .._code import key  # with the few networks that have such functions
+
+    text = key(*(role.call for role in function.roles))
+    return text and hashlib.sha256(text.encode()).hexdigest()
+
+
 def _lasting(thing: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object was made with: of one with a memory, not what it remembers."""
     remembers = hasattr(thing, "set_state") and hasattr(thing, "state")

@@ -104,8 +104,8 @@ def own() -> tuple[Activation, Loss]:
 def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
     """Yield the model for every activation, loss, output and bias; every third takes bytes.
 
-    Those whose functions come by address take turns; with `every`, each of these activations comes
-    with each output, too.
+    Those whose functions come by address take turns, half of the outputs for networks of any depth;
+    with `every` all, and each of these activations with each output.
     """
     scales, depth = cycle((1.0, 1 / 256, 1.0)), len(sizes) - 2
     turns, biases = cycle(TURNS), cycle((True, False))
@@ -116,9 +116,8 @@ def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
             ([hidden] * depth, (*pair, None), next(biases))
             for hidden, pair in product(MORE_HIDDEN, OUTPUTS)
         ]
-    found += [
-        ([next(turns) for _ in range(depth)], output, next(biases)) for output in MORE_OUTPUTS
-    ]
+    more = MORE_OUTPUTS if every else MORE_OUTPUTS[depth % 2 :: 2]
+    found += [([next(turns) for _ in range(depth)], output, next(biases)) for output in more]
     activation, own_loss = own()
     found += [
         ([activation] * depth, ("cross-entropy", "softmax", None), True),

@@ -41,6 +41,8 @@ MENU = {
         "Training in depth": "fastbp.training",
         "Streaming": "fastbp.training#more-samples-than-memory-holds",
         "Several machines": "fastbp.training#several-processes-and-machines",
+        "Losses": "fastbp.losses",
+        "Functions of your own": "fastbp.functions",
         "In place of scikit-learn": "fastbp.estimator",
         "Checking gradients": "fastbp.verification",
         "Tracking speed": "speed#tracking-the-speed-of-a-change",

@@ -204,6 +204,12 @@ def test_chunks_of_a_batch_take_their_own_samples(
     assert_is_the_reference_s(net, X, targets, 50, assert_close, path, RULES[rule])
 
 
+def test_samples_in_lanes_block_by_block(make_net, make_data, assert_close, all_take_part):
+    net = make_net((6, 17, 9, 3), ("cross-entropy", "softmax"), "tanh", dropout=(0.4, 0.4))
+    X, targets = make_data(net, 1000)
+    assert_is_the_reference_s(net, X, targets, 1000, assert_close, "narrow")
+
+
 def test_lists_of_samples(make_net, make_data, assert_close, monkeypatch, all_take_part):
     monkeypatch.setattr(machine, "LIST_BYTES", 0)
     monkeypatch.setattr(machine, "LIST_ENTRIES", 0)
