@@ -299,6 +299,7 @@ def test_every_operation_of_the_reference_is_tested_and_has_a_kernel():
     only_there = {"forward", "backprop", "sgd_step", "optimizer_step"}
     only_there |= {"standardise"}  # before rows reach either backend
     only_there |= {"activate", "slope"}  # which call others of these, by name
+    only_there |= {"masks", "no_masks"}  # which kernels draw where activations lie
     # What zero-skipping needs, and more twins for lanes over the batch.
     only_here = {
         "index_rows",
