@@ -466,7 +466,7 @@ GOOD = np.arange(10.0).reshape(5, 2)
 LABELS, NUMBERS = np.array([0, 1, 0, 1, 1]), np.arange(5.0)
 BAD_PARAMETERS = [
     {"hidden_layer_sizes": (3, 0)}, {"hidden_layer_sizes": -1}, {"hidden_layer_sizes": (2, -1)},
-    {"hidden_layer_sizes": "x"}, {"activation": "sigmoid"}, {"solver": "hadoken"}, {"alpha": -1},
+    {"hidden_layer_sizes": "x"}, {"solver": "hadoken"}, {"alpha": -1},
     {"alpha": "x"}, {"batch_size": 0}, {"batch_size": 1.5}, {"batch_size": "all"},
     {"learning_rate": "cosine"}, {"learning_rate_init": 0}, {"power_t": -1}, {"max_iter": 0},
     {"max_iter": 2.5}, {"shuffle": "true"}, {"random_state": "x"}, {"tol": -1},

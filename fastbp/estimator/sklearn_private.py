@@ -12,6 +12,7 @@ from sklearn.neural_network import _base
 from sklearn.utils import _param_validation, multiclass, optimize, validation
 
 from .. import losses, reference
+from ..functions import Activation, Loss
 from ..interchange.words import HIDDEN, LOSSES
 
 # Validates the parameters before `fit`, unless a caller such as GridSearchCV has done so, and opens
@@ -58,16 +59,16 @@ def has_callbacks(m: Any) -> bool:
 
 # The values that each parameter may have. The classes for ranges and options are private as well,
 # so those of our additions are taken from parameters that allow the same values.
-_options, _with = _param_validation.StrOptions, _param_validation.HasMethods
+_options = _param_validation.StrOptions
 _SHARED: dict[str, Any] = {
-    "activation": [_options(set(HIDDEN)), list, tuple, _with(["value", "prime"])],
+    "activation": [_options(set(HIDDEN)), list, tuple, Activation],
     "dropout": [*neural_network.MLPRegressor._parameter_constraints["beta_1"], list, tuple],
     "n_threads": neural_network.MLPRegressor._parameter_constraints["max_iter"],
 }
 REGRESSOR_CONSTRAINTS: dict[str, Any] = {
     **neural_network.MLPRegressor._parameter_constraints,
     **_SHARED,
-    "loss": [_options({*LOSSES, "poisson"}), losses.Huber, losses.Quantile, _with("terms")],
+    "loss": [_options({*LOSSES, "poisson"}), losses.Huber, losses.Quantile, Loss],
 }
 CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
     **neural_network.MLPClassifier._parameter_constraints,
