@@ -18,7 +18,15 @@ import pytest
 import fastbp
 from corpora.idx import write_folder
 from fastbp import (
-    callbacks, engines, kernels, losses, optimizers, plots, reference, schedules, verification,
+    callbacks,
+    engines,
+    kernels,
+    losses,
+    optimizers,
+    plots,
+    reference,
+    schedules,
+    verification,
 )  # fmt: skip
 from fastbp.cli import main, options, records, values
 from fastbp.cli.commands import COMMANDS
@@ -519,7 +527,9 @@ BAD = {
     "another loss's setting": (
         ["train", "--loss", "huber,q=0.9"], "--loss: huber takes width=...; got 'q='",
     ),
-    "no width": (["train", "--loss", "huber,width=0"], "width must be a positive number, finite in float32; got 0"),
+    "no width": (
+        ["train", "--loss", "huber,width=0"], "width must be a positive number, finite in float32",
+    ),
     "a width in words": (["train", "--loss", "huber,width=wide"], "width must be a"),
     "no quantile": (["train", "--loss", "quantile,q=90"], "q must be "),
     "all smooth": (["train", "--label-smoothing", "1"], "label_smoothing must be"),

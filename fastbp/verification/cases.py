@@ -109,8 +109,9 @@ def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
     """
     scales, depth = cycle((1.0, 1 / 256, 1.0)), len(sizes) - 2
     turns, biases = cycle(TURNS), cycle((True, False))
-    combined = product(HIDDEN, ((*pair, None) for pair in OUTPUTS), (True, False))
-    found = [([hidden] * depth, *more) for hidden, *more in combined]
+    combined = product(HIDDEN, OUTPUTS, (True, False))
+    found: list[tuple[list[Any], tuple[Any, ...], bool]]  # hidden layers, output, bias
+    found = [([hidden] * depth, (*pair, None), bias) for hidden, pair, bias in combined]
     if every:
         found += [
             ([hidden] * depth, (*pair, None), next(biases))

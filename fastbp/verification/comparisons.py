@@ -59,8 +59,8 @@ def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[An
         if (output, size) != ("exp", 300):  # infinite, and so is everything after it
             yield "output_delta", [loss, output, size * draw(b, n), np.abs(draw(b, n))]
     for loss, output, setting in MORE_OUTPUTS:
-        loss = loss if setting is None else KINDS[loss](setting)
-        yield "output_delta", [loss, output, draw(b, n), draw(b, n)]
+        told = loss if setting is None else KINDS[loss](setting)
+        yield "output_delta", [told, output, draw(b, n), draw(b, n)]
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
