@@ -131,7 +131,7 @@ def test_what_is_not_finite_stays_so():
 
 # -- training --------------------------------------------------------------------------------------
 
-RULES = {"plain": PLAIN, "adam": Rule("adam", 0.9, 0.999, 1e-8, frozen=(1,))}
+RULES = {"plain": PLAIN, "momentum": Rule("momentum", 0.9, l2=0.01, frozen=(1,))}
 
 
 def trained(engine, net, X, targets, batch_size, **how):

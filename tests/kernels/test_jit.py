@@ -236,7 +236,7 @@ EDITS = {
     "ir/vectors.py": ('_operator("fdiv")', '_operator("fmul")', "sigmoid"),
     "walk/activations.py": ("E_ONE], (n, z, a, slope)", "E_ONE], (n - 1, z, a, slope)", "leaky"),
     "walk/batch.py": ("loss, hits = 0.0, 0.0", "loss, hits = 1.0, 0.0", "loss"),
-    "walk/dropout.py": ("n, v, which, *some", "n - 1, v, which, *some", "dropout"),
+    "walk/dropout.py": ("r1 - r0, n, v", "r1 - r0 - 1, n, v", "dropout"),
     "walk/first.py": (
         "put(row, i, sample[i])",
         "put(row, i, sample[i] + 1)",
