@@ -92,7 +92,7 @@ def _facts(loop: Loop, ranks: Ranks, data: str, validation: Any) -> Facts:
 
 def _code_digest(function: Any) -> str | None:
     """Return a digest of what a function of the user's does; None if nothing tells it."""
-    from .._code import key
+    from ..reference.own_code import key
 
     text = key(*(role.call for role in function.roles))
     return text and hashlib.sha256(text.encode()).hexdigest()
