@@ -9,6 +9,7 @@ other things, in each process.
 import ctypes
 import hashlib
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -213,7 +214,7 @@ def _call(address, *arguments):
     call(ctypes.byref(nothing), ctypes.byref(nothing), *numbers)
 
 
-def compiled_values(pair, places):
+def compiled_values(pair: Any, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of both functions of a pair at places, float64, as compiled code has them.
 
     Places are rows: z of an `Activation`, a and y of a `Loss`.
