@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Activation, Loss, _code, reference
+from fastbp import Activation, Loss, reference
 from fastbp.functions.checks import PLACES
+from fastbp.reference import own_code
 
 LEAK = 0.1
 
@@ -271,7 +272,7 @@ def g(k):
 
 
 def key_of(source, name="f"):
-    return _code.key(module_of(source).__dict__[name])
+    return own_code.key(module_of(source).__dict__[name])
 
 
 @pytest.mark.parametrize(
@@ -286,15 +287,15 @@ def test_the_key_follows_all_that_a_function_uses(old, new):
 
 def test_the_key_follows_closures_and_other_modules():
     module = module_of(SOURCE)
-    assert _code.key(module.g(1.0)) == _code.key(module.g(1.0)) != _code.key(module.g(2.0))
+    assert own_code.key(module.g(1.0)) == own_code.key(module.g(1.0)) != own_code.key(module.g(2.0))
     user = types.ModuleType("user")
     user.someones = module
     exec("def f(z):\n    return someones.helper(z) * someones.SCALE", vars(user))
-    before = _code.key(user.f)
+    before = own_code.key(user.f)
     module.SCALE = 4.0
-    assert before != _code.key(user.f)
+    assert before != own_code.key(user.f)
     module.SCALE = object()
-    assert _code.key(user.f) is None
+    assert own_code.key(user.f) is None
 
 
 def test_the_public_names_are_those_of_the_module():

@@ -91,8 +91,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _code
 from .._support.texts import said
+from ..reference import own_code
 from ..reference.records import Array
 from . import checks
 from .checks import PAIRS, PLACES, Role
@@ -138,7 +138,7 @@ class _Pair:
     @property
     def reference(self) -> str:
         """The name by which files refer to this: the module of the first function, and the name."""
-        return f"{_code.plain(self._functions[0]).__module__}:{self.name}"
+        return f"{own_code.plain(self._functions[0]).__module__}:{self.name}"
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._functions == other._functions
@@ -147,7 +147,9 @@ class _Pair:
         return hash((type(self), self._functions))
 
     def __repr__(self) -> str:
-        shown = [getattr(f, "__name__", "?").strip("<>") for f in map(_code.plain, self._functions)]
+        shown = [
+            getattr(f, "__name__", "?").strip("<>") for f in map(own_code.plain, self._functions)
+        ]
         if self.name != _name(None, self._functions[0]):
             shown.append(f"name={self.name!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -169,7 +171,7 @@ class _Pair:
 
 def _whole(role: Role, places: np.ndarray, values: np.ndarray) -> Callable[..., Any]:
     """Return a function for arrays: the user's where it takes them, else element by element."""
-    function = _code.on_arrays(role.call)
+    function = own_code.on_arrays(role.call)
 
     def each(*arrays: Array) -> Any:
         columns = [np.asarray(x, np.float64).ravel() for x in arrays]
@@ -187,7 +189,7 @@ def _whole(role: Role, places: np.ndarray, values: np.ndarray) -> Callable[..., 
 
 def _name(name: Any, function: Any) -> str:
     if name is None:
-        return getattr(_code.plain(function), "__name__", "").strip("<>")
+        return getattr(own_code.plain(function), "__name__", "").strip("<>")
     if not (isinstance(name, str) and name.isprintable() and name.strip() and ":" not in name):
         raise ValueError(f"name must be a text without colons; got {said(repr(name))}")
     return name
@@ -198,7 +200,7 @@ def _check_found(role: str, function: Any) -> None:
     try:
         pickle.dumps(function)
     except Exception as error:
-        python = _code.plain(function)
+        python = own_code.plain(function)
         raise pickle.PicklingError(
             f"{role} cannot be pickled: it is found by its name in other processes, and "
             f"{python.__qualname__} has none in {python.__module__}; define it by `def` at the top "

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _code
 from .._support.differences import LADDER, STEP, Slopes
 from .._support.texts import said
+from ..reference import own_code
 
 # Where functions are looked at: none of the first is a likely kink, and the others are.
 ORDINARY = np.concatenate([k * np.sqrt(2.0) * np.arange(-20.5, 21) for k in (0.015, 0.15, 1.0)])
@@ -39,8 +39,8 @@ class Role:
     def _count(self, function: Any, counts: range) -> int:
         """Return how many arguments a function takes, the most it can."""
         example = f"such as lambda {', '.join(self.takes[: counts[0]])}: ..."
-        python = _code.plain(function)
-        if not (_code.is_library(python) or inspect.isfunction(python)):
+        python = own_code.plain(function)
+        if not (own_code.is_library(python) or inspect.isfunction(python)):
             got = said(repr(function))
             raise TypeError(f"{self.name} must be a function, {example}; got {got}")
         if isinstance(python, np.ufunc):
@@ -57,8 +57,8 @@ class Role:
         )
 
     def _check_code(self) -> None:
-        for function in _code.all_used(self.call):
-            for code in _code.codes(function.__code__):
+        for function in own_code.all_used(self.call):
+            for code in own_code.codes(function.__code__):
                 for step in dis.get_instructions(code):
                     if step.opname in _RAISES or step.argval is AssertionError:
                         raise ValueError(
@@ -120,8 +120,8 @@ def _positional(function: Any) -> tuple[int, int]:
 
 def _with_arguments(function: Any, count: int) -> Callable[..., Any]:
     """Return the Python function; one that calls it, if it is one of Python's or NumPy's own."""
-    function = _code.plain(function)
-    if not _code.is_library(function):
+    function = own_code.plain(function)
+    if not own_code.is_library(function):
         return function  # type: ignore[no-any-return]
     if count == 1:
         return lambda z: function(z)

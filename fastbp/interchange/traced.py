@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _code, reference
+from .. import reference
 from .._support.texts import said
+from ..reference import own_code
 from .operators import PROBES, Expression, Z, same, values
 
 MOST = 8  # comparisons on which one outcome depends
@@ -30,7 +31,7 @@ _COMPARISONS = "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"
 def traced(activation: Any) -> Expression:
     """Return the expression of a user's activation; ValueError if operators of ONNX make none."""
     try:
-        found = _explored(_code.Copies(_symbolic).of(activation.roles[0].call), {})
+        found = _explored(own_code.Copies(_symbolic).of(activation.roles[0].call), {})
         reference.activate(activation, PROBES, out := np.empty_like(PROBES))
         with np.errstate(all="ignore"):
             if not same(values(found), out):

@@ -18,14 +18,14 @@ import numba
 from llvmlite.binding import llvm_version_info
 from numba.core import config
 
-from .. import _code
+from ..reference import own_code
 from . import machine
 from .cpu import vector_bytes
 
 logger = logging.getLogger("fastbp")
 CACHES_KEPT = 8
 PACKAGE = __name__.rpartition(".")[0]
-CODE = f"{_code.__name__}."
+CODE = f"{own_code.__name__}."
 NOT_KEPT = "kernels are compiled anew in each process; {}"
 # Switches of Numba that change machine code, and are in no key of its cache.
 SWITCHES = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT"
@@ -45,7 +45,7 @@ def stamp():
     try:
         for name in sorted(n for n in sys.modules if f"{n}.".startswith((f"{PACKAGE}.", CODE))):
             digest.update(name.encode())
-            for part in _code.texts(sys.modules[name].__spec__.loader.get_code(name)):
+            for part in own_code.texts(sys.modules[name].__spec__.loader.get_code(name)):
                 digest.update(part.encode())
     except Exception:  # a loader of any kind, which may find its archive gone
         return ""

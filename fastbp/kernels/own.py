@@ -9,6 +9,7 @@ other things, in each process.
 import ctypes
 import hashlib
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -16,7 +17,7 @@ from numba import from_dtype, types
 from numba.core import cgutils
 from numba.np.numpy_support import as_dtype
 
-from .. import _code
+from ..reference import own_code
 from .cpu import vector_bytes
 from .ir.activations import map_one, map_row
 from .ir.losses import add_lanes, each_row, store_loss
@@ -62,7 +63,7 @@ def _typed(role, number, converted):
         return constant(SCALARS.get(id(value), value))
 
     kinds = (number,) * role.count
-    dispatcher = _code.Copies(change, constant, inlined).of(role.call)
+    dispatcher = own_code.Copies(change, constant, inlined).of(role.call)
     dispatcher.compile(kinds)
     return dispatcher.overloads[kinds]
 
@@ -183,7 +184,7 @@ def _entries(pair, dtype, define):
     """Return the addresses of both functions that `define(pair, dtype)` defines, compiled."""
     dtype = np.dtype(dtype)
     if (pair, dtype) not in _ENTRIES:
-        said = _code.key(*(role.call for role in pair.roles))
+        said = own_code.key(*(role.call for role in pair.roles))
         text = f"{define.__name__} {dtype} {[role.count for role in pair.roles]}\n{said}"
         name = said and f"own.{hashlib.sha256(text.encode()).hexdigest()[:32]}"
         _ENTRIES[pair, dtype] = compiled_once(name, lambda: define(pair, dtype))
@@ -213,7 +214,7 @@ def _call(address, *arguments):
     call(ctypes.byref(nothing), ctypes.byref(nothing), *numbers)
 
 
-def compiled_values(pair, places):
+def compiled_values(pair: Any, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of both functions of a pair at places, float64, as compiled code has them.
 
     Places are rows: z of an `Activation`, a and y of a `Loss`.
