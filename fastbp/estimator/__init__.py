@@ -38,8 +38,8 @@ nine targets in ten stay below. Searches go over all of these as over other para
 >>> rng = np.random.default_rng(0)
 >>> x = rng.uniform(size=(500, 1))
 >>> waiting = rng.exponential(1 + x[:, 0])
->>> level = MLPRegressor([8, 8], loss=losses.Quantile(0.9), activation=["gelu", "tanh"],
-...                      learning_rate_init=0.01, random_state=0).fit(x, waiting)
+>>> level = MLPRegressor(losses.Quantile(0.9), [8, 8], ["gelu", "tanh"], random_state=0,
+...                      learning_rate_init=0.01, max_iter=300).fit(x, waiting)
 >>> bool(abs(np.mean(waiting < level.predict(x)) - 0.9) < 0.03)
 True
 
