@@ -324,9 +324,7 @@ def test_own_functions_of_a_state_dict(tmp_path):
     interchange.write_torch(net, path)
     both = interchange.read(path, functions=[STEEP, loss], backend="numpy")
     assert_same_network(both, net)
-    with pytest.raises(
-        ModelFileError, match=r"takes the function '.*:steep'.*functions=\["
-    ):
+    with pytest.raises(ModelFileError, match=r"takes the function '.*:steep'.*functions=\["):
         interchange.read(path)
     given = interchange.read(path, activation=["relu", STEEP], loss="huber", output="identity")
     assert given.config["activation"] == ["relu", STEEP]

@@ -51,7 +51,7 @@ def settings(thing: Any, where: str = "", strict: bool = False) -> dict[str, Any
 
 def code_digest(function: Any) -> str | None:
     """Return a digest of what an `Activation` or `Loss` computes; None if nothing tells it."""
-    from .._code import key  # with the few networks that have such functions
+    from ..reference.own_code import key  # with the few networks that have such functions
 
     text = key(*(role.call for role in function.roles))
     return text and hashlib.sha256(text.encode()).hexdigest()
