@@ -151,7 +151,6 @@ samples are rows; the book's column vectors are refused with a hint.
 | `fastbp.estimator` | in place of scikit-learn's networks |
 | `fastbp.verification` | checking gradients, yours too, and this machine |
 | `fastbp.interchange` | to PyTorch, ONNX and scikit-learn, and back |
-| `fastbp.functions` | activations and losses of your own |
 | `fastbp.layers` | computational graphs of your own |
 | `fastbp.cli` | the command line |
 | `fastbp.reference` | every operation as an equation and in plain NumPy |
