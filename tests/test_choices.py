@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -149,7 +150,12 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "error", "part"), REFUSED, ids=lambda x: str(x)[:60])
+def _name(value):
+    """Return what names a test: the same in each process."""
+    return re.sub(" at 0x[0-9a-f]+", "", str(value))[:60]
+
+
+@pytest.mark.parametrize(("options", "error", "part"), REFUSED, ids=_name)
 def test_what_fits_no_network_is_named(options, error, part):
     with pytest.raises(error) as caught:
         network(**options)
