@@ -51,12 +51,13 @@ class Network(Predictor):
     dtype : {"float32", "float64"}, default "float32"
     backend : {"numba", "numpy"}, default "numba"
         The compiled kernels, or the reference.
-    init : {"lecun_normal", "he", "glorot", "normal", "uniform"}, float or list, default the first
+    init : {"lecun_normal", "he", "glorot", "normal", "uniform"}, float or list, optional
         Weights from N(0, 1/n_in), N(0, 2/n_in), U(-r, r) with r**2 = 6 / (n_in + n_out), N(0, 1),
         U(-1, 1), or a normal distribution with this standard deviation. Biases are drawn like the
         weights for "normal" and "uniform", else start at zero. Or a list that has one of these for
         each layer, or its initial arrays, a pair (W, b) as in `weights` and `biases`; b may be
-        None for zeros. Many layers of relu learn sooner with "he".
+        None for zeros. By default "he" for hidden layers of relu, leaky_relu, elu, softplus, silu
+        and gelu, "lecun_normal" for others.
     input_scale : float, default 1.0
         Inputs are multiplied by it on the fly: 1/255 for images of type uint8.
     seed : int, optional
@@ -125,7 +126,7 @@ class Network(Predictor):
         activation: str | Activation | Sequence[str | Activation] = "sigmoid",
         output: str | Activation | None = None, loss: str | Adjusted | Loss = "quadratic",
         bias: bool = True, dtype: DTypeLike = "float32", backend: str = "numba",
-        init: str | float | Sequence[Any] = "lecun_normal",
+        init: str | float | Sequence[Any] | None = None,
         input_scale: float = 1.0, seed: int | None = None,
         scale: str | tuple[ArrayLike, ArrayLike] | None = None,
         dropout: float | Sequence[float] = 0.0,

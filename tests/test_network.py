@@ -234,6 +234,9 @@ def test_each_layer_has_a_start_of_its_own():
     assert net.weights[0].any()
     alike = Network([3, 4, 300, 5], init=["lecun_normal"] * 3, seed=1).to_vector()
     np.testing.assert_array_equal(alike, Network([3, 4, 300, 5], seed=1).to_vector())
+    kin = {"activation": ["gelu", "tanh"], "output": "relu", "seed": 1}
+    alike = Network([3, 4, 300, 5], init=["he", "lecun_normal", "lecun_normal"], **kin)
+    np.testing.assert_array_equal(alike.to_vector(), Network([3, 4, 300, 5], **kin).to_vector())
     again = Network([3, 4, 2], init=[(net.weights[0], net.biases[0]), "he"], seed=0)
     np.testing.assert_array_equal(again.biases[0], b)
     without = Network([3, 4], init=[(np.ones((4, 3)), None)], bias=False)
@@ -247,7 +250,7 @@ def test_each_layer_has_a_start_of_its_own():
         (["he", "zeros"], ValueError, r"init\[1\] must be one of .* got 'zeros'"),
         (["he", -1], ValueError, r"init\[1\] must be a positive number"),
         (["he"], ValueError, "an entry for each of the 2 layers; got 1"),
-        (None, TypeError, r"or a list with .* \(W, b\) for each layer; got None as init"),
+        (b"he", TypeError, r"or a list with .* \(W, b\) for each layer; got b'he' as init"),
         (np.ones((4, 3)), TypeError, r"got array\(.* as init"),
         ([np.ones((4, 3)), "he"], TypeError, r"\(W, b\) for each .* got array\(.* as init\[0\]"),
         ([(np.ones((3, 4)), None), 1], ValueError, r"init\[0\]\[0\] .*\(4, 3\).* got \(3, 4\)"),

@@ -135,7 +135,8 @@ GROUPS: dict[str, dict[str, Declaration]] = {
             "dest": "bias", "action": "store_false", "default": True, "help": "weights only",
         },
         "--init": _value(
-            "INIT", f"{', '.join(INITS)} or standard deviation", "lecun_normal", values.number
+            "INIT", f"{', '.join(INITS)} or standard deviation; by default as suits the activation",
+            type=values.number,
         ),
         "--dtype": _choice(("float32", "float64"), "precision", "float32"),
         "--input-scale": _value(

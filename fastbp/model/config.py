@@ -145,9 +145,16 @@ INITS = {
 }
 
 
+# Functions that let about half through: with weights larger by the root of 2 sizes stay alike.
+_HALVING = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu"}
+
+
 def initializers(init: Any, config: Config) -> list[Initializer]:
-    """Return what fills each layer: all alike, or each by its entry in a list."""
+    """Return what fills each layer: all alike, each by its entry in a list or its activation."""
     layers = list(pairwise(config.sizes))
+    if init is None:
+        start = [name in _HALVING for name in config.hidden]
+        return [INITS["he" if halving else "lecun_normal"] for halving in (*start, False)]
     if not isinstance(init, (list, tuple)):
         return [_drawn("init", init, config.dtype)] * len(layers)
     if len(init) != len(layers):

@@ -179,10 +179,10 @@ their bits, and count neither in the penalty nor in the norm of the gradient.
 Frozen layers take the path of the optimisers, plain SGD too. An optimiser object that is passed on
 to a `fit` of other layers starts anew.
 
-The default of `init`, "lecun_normal", stays where other libraries choose by the activation: on
-digits, wine and MNIST, networks of one to three hidden layers of relu end with the same accuracy
-from "he", within the spread of seeds. Deep ones learn sooner with it: the digits with six layers of
-50 have a loss of 0.33 after three epochs (0.78 from the default), with ten 0.79 (1.68).
+By default hidden layers of relu, leaky_relu, elu, softplus, silu and gelu start by "he", all others
+by "lecun_normal". With one or two layers it makes no difference; after four epochs on 20,000 images
+of MNIST at a rate of 0.02, eight layers of 50 are right in 0.93 (relu), 0.93 (gelu) and 0.90
+(softplus) from "he", in 0.91, 0.17 and 0.12 from "lecun_normal" (means of three seeds).
 
 ## Standardised columns
 
