@@ -218,8 +218,9 @@ def text(found, seeds):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,  # an error is one line
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=10, help="trainings of each kind")
     parser.add_argument("--backend", choices=("numba", "numpy"), default="numba")
     parser.add_argument("--data-dir", help="where MNIST is looked for")

@@ -101,7 +101,7 @@ classes, so that outputs stop short of certainty. That helps where some labels a
 >>> loss = fastbp.losses.CrossEntropy(label_smoothing=0.1)
 >>> net = fastbp.Network([64, 200, 10], "relu", loss=loss, input_scale=1 / 16, seed=0)
 >>> history = net.fit(X, y, epochs=20, batch_size=10, learning_rate=0.05)
->>> bool(net.feedforward(X_test).max() < 0.99)
+>>> float(net.feedforward(X_test).max(axis=1).mean()) < 0.9  # 0.95 without
 True
 
 From the shell: `fastbp train --label-smoothing 0.1`.
