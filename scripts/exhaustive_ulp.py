@@ -63,15 +63,13 @@ def softplus(x):
 
 
 def silu(x):
-    """The truth, in float64; of minus infinity it is no number."""
-    with np.errstate(invalid="ignore"):
-        return x * sigmoid(x)
+    """The truth, in float64; of minus infinity its limit, 0."""
+    return np.maximum(x, -1e3) * sigmoid(x)
 
 
 def gelu(x):
-    """The truth, in float64; of minus infinity it is no number."""
-    with np.errstate(invalid="ignore"):
-        return x * _erfc(-x / np.sqrt(2)) / 2
+    """The truth, in float64; of minus infinity its limit, 0."""
+    return np.maximum(x, -1e3) * _erfc(-x / np.sqrt(2)) / 2
 
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])

@@ -1278,6 +1278,9 @@ def test_export_to_torch_and_back(run, model, digits):
     assert (config["activation"], config["output"], config["loss"], config["input_scale"]) == (
         "tanh", "sigmoid", "quadratic", 0.5,
     )  # fmt: skip
+    said = "--activation", "tanh", "--loss", "huber,width=2"
+    assert run("convert", "bare.safetensors", "h.safetensors", *said)[0] == 0
+    assert fastbp.load("h.safetensors").config["loss"] == fastbp.losses.Huber(width=2)
     squares = {f"{name}.weight": np.eye(3) + k for k, name in enumerate(("in", "out"))}
     checkpoint.write_arrays("words.safetensors", squares, {"loss": "0.3"})
     code, _, err = run("convert", "words.safetensors", "c.safetensors", *said)

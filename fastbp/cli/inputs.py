@@ -115,8 +115,8 @@ def load_model(path: str, backend: str = "numba") -> Network:
 def new_network(args: Namespace, sizes: list[int], **more: Any) -> Network:
     """Return a new network as the options say."""
     return Network(
-        sizes, activation=args.activation, loss=tasks.loss(args), dropout=args.dropout,
-        bias=args.bias, backend=args.backend, seed=args.seed, **more,
+        sizes, activation=args.activation, loss=tasks.loss(args.loss, args.label_smoothing),
+        dropout=args.dropout, bias=args.bias, backend=args.backend, seed=args.seed, **more,
     )  # fmt: skip
 
 

@@ -87,22 +87,22 @@ def network(args: Namespace, data: datasets.Dataset, input_scale: float) -> Netw
         scale = {"scale": "standard"}
     net = Network(
         [data.X_train.shape[1], *args.hidden, n_out], activation=args.activation, output=output,
-        loss=loss(args), bias=args.bias, dtype=args.dtype, backend=args.backend, init=args.init,
-        seed=args.seed, dropout=args.dropout, **scale,
+        loss=loss(args.loss, args.label_smoothing), dropout=args.dropout, bias=args.bias,
+        dtype=args.dtype, backend=args.backend, init=args.init, seed=args.seed, **scale,
     )  # fmt: skip
     known = {} if regression else {"classes": list(range(n_out))}
     net.notes = {**known, **data.notes}
     return net
 
 
-def loss(args: Namespace) -> Any:
+def loss(text: str, label_smoothing: float = 0.0) -> Any:
     """Return the loss that the options name, with its setting if it has one."""
-    chosen = values.loss(args.loss)
+    chosen = values.loss(text)
     settings = list(chosen.settings.values())
-    if args.label_smoothing:
+    if label_smoothing:
         if chosen.name != "cross-entropy":
             raise ValueError(f"--label-smoothing is of --loss cross-entropy; --loss is {chosen}")
-        settings = [args.label_smoothing]
+        settings = [label_smoothing]
     if not settings:
         return chosen.name
     from .. import losses

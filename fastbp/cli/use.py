@@ -97,8 +97,9 @@ def export(args: Namespace) -> Result:
 def convert(args: Namespace) -> Result:
     """Read a model of another program, write one of fastbp."""
     _check_new(args.out, args.file, ".safetensors")
+    loss = tasks.loss(args.loss) if args.loss else None
     net = interchange.read(
-        args.file, activation=args.activation, output=args.output_activation, loss=args.loss,
+        args.file, activation=args.activation, output=args.output_activation, loss=loss,
         input_scale=args.input_scale, order=args.order, backend="numpy",  # nothing is computed
     )  # fmt: skip
     net.save(args.out)
