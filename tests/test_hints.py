@@ -21,7 +21,7 @@ GOOD = {
 }
 HOPELESS = {
     "a small rate": (
-        ["--learning-rate", "1e-6"], "the loss has hardly fallen, from 2.30"
+        ["--learning-rate", "1e-6"], "the loss has hardly fallen, from 2.3"
     ),
     "the rate of relu for the book's": (
         [*BOOK, "--learning-rate", "0.001"], "--learning-rate, such as 0.01, or more --epochs"

@@ -992,7 +992,7 @@ def refuses(net, call, error, *parts):
         ({"init": 0}, ValueError, ("init must be a positive number", "0")),
         ({"init": np.nan}, ValueError, ("init must be a positive number", "nan")),
         ({"init": 1e39}, ValueError, ("init must be", "finite in float32", "1e+39")),
-        ({"init": None}, TypeError, ("init must be one of", "a number", "got None as init")),
+        ({"init": b"he"}, TypeError, ("init must be one of", "a number", "got b'he' as init")),
         ({"init": True}, TypeError, ("init must be one of", "a number", "got True as init")),
         ({"input_scale": 0}, ValueError, ("input_scale must be a positive number", "0")),
         ({"input_scale": -1.0}, ValueError, ("input_scale must be a positive number", "-1.0")),

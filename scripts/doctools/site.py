@@ -226,8 +226,8 @@ def new_place(path):
     """Return the page that shows a file of the repository."""
     place = path.resolve().relative_to(ROOT).as_posix()
     files = {file: f"{name}.html" for name, (_, file) in FILES.items()}
-    if place.endswith("/__init__.py"):
-        return place.removesuffix("/__init__.py") + ".html"
+    if place.endswith(".py"):
+        return place.removesuffix(".py").removesuffix("/__init__") + ".html"
     if place.endswith(".svg"):
         return f"images/{path.name}"
     return {**files, "scripts/gallery": "gallery.html"}[place]
