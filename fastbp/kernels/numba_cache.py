@@ -52,6 +52,18 @@ class _CacheImpl(CompileResultCacheImpl):
         return super().rebuild(target_context, kernel) if load_routines(routines) else None
 
 
+class _File(IndexDataCacheFile):
+    """The index of a kernel, and a file of machine code for each of its signatures."""
+
+    def save(self, key, data):
+        # Numba numbers the files. Of two processes that compile at once, one would name in the
+        # index what the other writes: code for other types, called by its address, spoils memory.
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+        name = f"{self._index_name.removesuffix('.nbi')}.{digest}.nbc"
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class _KernelCache(FunctionCache):
     _impl_class = _CacheImpl
 
@@ -65,7 +77,7 @@ class _KernelCache(FunctionCache):
         if readable:
             with numba_config(CACHE_LOCATOR_CLASSES=""):  # the user's would choose other folders
                 super().__init__(self._function)
-        return [IndexDataCacheFile(str(p), self._impl.filename_base, stamp()) for p in readable]
+        return [_File(str(p), self._impl.filename_base, stamp()) for p in readable]
 
     def _index_key(self, sig, codegen):
         # As Numba's, less what a closure holds of intrinsics: their pickles change from process to
@@ -126,11 +138,15 @@ def _check():
             FunctionCache._guard_against_spurious_io_errors: 1,
             CacheLocator.from_function: 2,
             IndexDataCacheFile.__init__: 4,
+            IndexDataCacheFile.save: 3,
+            IndexDataCacheFile._save_data: 3,
+            IndexDataCacheFile._save_index: 2,
+            IndexDataCacheFile._load_index: 1,
             rtsys.initialize: 1,
         }
         check_parameters(parameters)
         _ = FunctionCache._impl_class._locator_classes, FunctionCache.cache_path
-        _ = numba.njit(_check)._cache
+        _ = numba.njit(_check)._cache, _File("", "", "")._index_name
         _Locator(_check, __file__)
     except (AttributeError, TypeError) as error:
         raise ImportError(str(error)) from error

@@ -177,6 +177,23 @@ def test_a_closure_is_known_by_its_numbers_not_by_its_intrinsics():
     assert key(intrinsics[0], 1) == key(intrinsics[1], 1) != key(intrinsics[0], 2)
 
 
+def test_two_processes_that_compile_at_once_spoil_no_code(tmp_path):
+    """One writes while the other does, and knows nothing of it."""
+    numba_cache = pytest.importorskip("fastbp.kernels.numba_cache")
+    one, other = (numba_cache._File(str(tmp_path), "kernel", "stamp") for _ in range(2))
+    other._load_index, write = dict, one._save_data
+
+    def write_amid(*args):
+        other.save("float64", "code of float64")
+        write(*args)
+
+    one._save_data = write_amid
+    one.save("float32", "code of float32")
+    found = numba_cache._File(str(tmp_path), "kernel", "stamp")
+    codes = {kind: found.load(kind) for kind in ("float32", "float64")}
+    assert codes == {kind: f"code of {kind}" for kind in codes}
+
+
 def test_the_users_choice_of_numbas_locators_makes_no_code_stale(house):
     locators = {"NUMBA_CACHE_LOCATOR_CLASSES": "InTreeCacheLocator"}
     house.run(**locators)
