@@ -100,6 +100,11 @@ LIMITS = {
     "tanh": [-1, -1, 0, 1, 1],
     "relu": [0, 0, 0, 1000, np.inf],
     "identity": [-np.inf, -1000, 0, 1000, np.inf],
+    "elu": [-1, -1, 0, 1000, np.inf],
+    "silu": [0, 0, 0, 1000, np.inf],
+    "silu_prime": [0, 0, 0.5, 1, 1],
+    "gelu": [0, 0, 0, 1000, np.inf],
+    "gelu_prime": [0, 0, 0.5, 1, 1],
 }
 
 

@@ -110,6 +110,7 @@ def _doubles(function: Callable[[Array], Any]) -> Callable[[Array, Array], None]
 
 
 LEAK = 0.01  # slope of leaky ReLU below zero
+FAR = 1e3  # where exp(-z) is 0, which infinity must not be multiplied by
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -170,14 +171,14 @@ def silu(z: Array) -> Any:
     the last place over all float32, and by less than 2.5 in float64; its slope, which is zero at
     z = -1.278, by at most 1.3 times epsilon.
     """
-    return z * _logistic(z)
+    return np.maximum(z, -FAR) * _logistic(z)
 
 
 @_doubles
 def silu_prime(z: Array) -> Any:
     """Derivative of SiLU, sigma(z) (1 + z (1 - sigma(z)))."""
     s = _logistic(z)
-    return s * (1 + z * _logistic(-z))
+    return s * (1 + np.clip(z, -FAR, FAR) * _logistic(-z))
 
 
 @_doubles
@@ -189,13 +190,13 @@ def gelu(z: Array) -> Any:
     over all float32 (by less in samples of float64); its slope, which is zero at z = -0.752, by at
     most epsilon. Here, in float64, the rounding of z / sqrt(2) counts z**2 times in that tail.
     """
-    return z * _normal(z)
+    return np.maximum(z, -FAR) * _normal(z)
 
 
 @_doubles
 def gelu_prime(z: Array) -> Any:
     """Derivative of GELU, Phi(z) + z phi(z), with phi(z) = exp(-z**2 / 2) / sqrt(2 pi)."""
-    return _normal(z) + z * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return _normal(z) + np.clip(z, -FAR, FAR) * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def _logistic(z: Array) -> Any:

@@ -23,13 +23,10 @@ LIMITS = {
     "elu": [-1, -1, 0, BIG, INF],
     "elu_prime": [0, 0, 1, 1, 1],
     "softplus_prime": [0, 0, 0.5, 1, 1],
-}
-# As above, but at the infinities: there they are 0 times infinity.
-FINITE_LIMITS = {
-    "silu": [0, 0, BIG],
-    "silu_prime": [0, 0.5, 1],
-    "gelu": [0, 0, BIG],
-    "gelu_prime": [0, 0.5, 1],
+    "silu": [0, 0, 0, BIG, INF],
+    "silu_prime": [0, 0, 0.5, 1, 1],
+    "gelu": [0, 0, 0, BIG, INF],
+    "gelu_prime": [0, 0, 0.5, 1, 1],
 }
 PROPERTY = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
@@ -72,13 +69,11 @@ def test_saturated_inputs_give_the_limits(name, dtype):
         assert apply(name, np.tile(z, times)).tolist() == times * wanted
 
 
-@pytest.mark.parametrize("name", FINITE_LIMITS)
+@pytest.mark.parametrize("name", ["silu", "silu_prime", "gelu", "gelu_prime"])
 def test_large_inputs_give_the_limits(name, dtype):
-    largest = np.sqrt(np.finfo(dtype).max)
-    for big in (BIG, largest):
-        found = apply(name, np.array([-big, -0.0, big], dtype))
-        wanted = [big if x == BIG else x for x in FINITE_LIMITS[name]]
-        assert found.tolist() == np.array(wanted, dtype).tolist()
+    big = np.sqrt(np.finfo(dtype).max)
+    found = apply(name, np.array([-big, big], dtype))
+    assert found.tolist() == [0, 1 if name.endswith("_prime") else big]
 
 
 EDGES = {"float32": (-104, 89), "float64": (-746, 710)}  # beyond, exp is zero and infinite

@@ -97,7 +97,11 @@ def silu(z):
     large, small = quotient(z.const(1.0), d, low), quotient(t, d, low)
     scale, sigma = z.where("<", 0.0, 2.0**-_RAISED, 1.0), z.where("<", 0.0, small, large)
     rest = z.where("<", 0.0, large, small * 2.0**-_RAISED)
-    return z * sigma * scale, sigma * z.fma(rest, z.const(1.0)) * scale
+    # Of infinities, which 0 must not be multiplied by, the limits.
+    end = 11.0 - lowest(z)  # from which t is zero
+    above = z.where("<", -end, -end, z)
+    inside = above.where(">", end, end, above)
+    return above * sigma * scale, sigma * inside.fma(rest, z.const(1.0)) * scale
 
 
 # GELU's tail: (x + 4) exp(x**2 / 2) Phi(-x), a polynomial in (x - 4) / (x + 4) up to where exp
@@ -155,10 +159,9 @@ def gelu(z):
     x = size.where(">", end, end, size)  # NaN passes
     tail, (square, left) = _tail(x, coefficients), _square(x, bits)
     bell = _raised_exponential(square * -0.5, left * -0.5)
-    # Of minus infinity, which is no result of finite weights, the value is no number.
-    below, above = (bell * (s * tail) * 2.0**-_RAISED for s in (size, x))
+    part = bell * (x * tail) * 2.0**-_RAISED
     slope = bell * (-x).fma(x.const(1 / math.sqrt(2 * math.pi)), tail) * 2.0**-_RAISED
-    return z.where("<", 0.0, -below, z - above), z.where("<", 0.0, slope, slope.const(1.0) - slope)
+    return z.where("<", 0.0, -part, z - part), z.where("<", 0.0, slope, slope.const(1.0) - slope)
 
 
 FORMULAS = {f.__name__: f for f in (leaky_relu, elu, softplus, silu, gelu)}
