@@ -87,8 +87,8 @@ FUNCTIONS = {
     "exp": (_operation("exp"), exp, (0.0, 1.0, np.inf), 2.0, True),
     "elu": (_operation("elu"), elu, (-1.0, 0.0, np.inf), 2.0, True),
     "softplus": (_operation("softplus"), softplus, (0.0, LOG_2, np.inf), 2.0, False),
-    "silu": (_operation("silu"), silu, (np.nan, 0.0, np.inf), 3.0, False),
-    "gelu": (_operation("gelu"), gelu, (np.nan, 0.0, np.inf), 6.0, False),
+    "silu": (_operation("silu"), silu, (0.0, 0.0, np.inf), 3.0, False),
+    "gelu": (_operation("gelu"), gelu, (0.0, 0.0, np.inf), 6.0, False),
     "softmax": (_softmax_with_zero, sigmoid, (0.0, 0.5, 1.0), None, True),
 }
 USUAL_ULP = 2.0  # by which what is not promised is judged

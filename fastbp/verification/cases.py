@@ -67,15 +67,18 @@ class Scope(NamedTuple):
     networks: tuple[Any, ...]  # (sizes, batch) for every activation, loss and bias
     large: tuple[Any, ...]  # likewise, for a few: wide ones, and batches larger than the scratch
     both_targets: bool  # labels and real values for each network, instead of in turns
+    # How many of the functions that come by address, dropout among them, by dtype: a number of
+    # `models`. Each costs a compilation of its own.
+    by_address: dict[str, int]
 
 
 _FEW = (((17, 7, 3), 6), ((5, 3, 2, 2), 1))
 _LARGE = (((7, 5, 3), 1030), (WIDE, 20))
-QUICK = Scope((1, 7, 17, 64), (1, 6), _FEW, _LARGE, False)
+QUICK = Scope((1, 7, 17, 64), (1, 6), _FEW, _LARGE, False, {"float32": 1, "float64": 0})
 FULL = Scope(
     (1, 2, 7, 17, 64, 100), (1, 2, 6, 33),
     (*_FEW, ((1, 1, 1), 1), ((64, 100, 17), 33), ((100, 2), 7), ((7, 64, 1, 17, 100, 2), 9)),
-    (*_LARGE, ((100, 17, 4), 2100), ((70_000, 2), 3)), True,
+    (*_LARGE, ((100, 17, 4), 2100), ((70_000, 2), 3)), True, dict.fromkeys(DTYPES, 2),
 )  # fmt: skip
 
 
@@ -101,38 +104,40 @@ def own() -> tuple[Activation, Loss]:
     return Activation(_softsign, _softsign_slope), Loss(_log_cosh, _log_cosh_slope)
 
 
-def models(sizes: Sequence[int], every: bool = False) -> Iterator[Model]:
+def models(sizes: Sequence[int], by_address: int = 1) -> Iterator[Model]:
     """Yield the model for every activation, loss, output and bias; every third takes bytes.
 
-    Those whose functions come by address take turns, half of the outputs for networks of any depth;
-    with `every` all, and each of these activations with each output.
+    Of those whose functions come by address none (0); a half of the outputs for networks of any
+    depth, below hidden layers in turns (1); or all, and each of these activations with each output.
     """
     scales, depth = cycle((1.0, 1 / 256, 1.0)), len(sizes) - 2
     turns, biases = cycle(TURNS), cycle((True, False))
     combined = product(HIDDEN, OUTPUTS, (True, False))
     found: list[tuple[list[Any], tuple[Any, ...], bool]]  # hidden layers, output, bias
     found = [([hidden] * depth, (*pair, None), bias) for hidden, pair, bias in combined]
-    if every:
+    if by_address > 1:
         found += [
             ([hidden] * depth, (*pair, None), next(biases))
             for hidden, pair in product(MORE_HIDDEN, OUTPUTS)
         ]
-    more = MORE_OUTPUTS if every else MORE_OUTPUTS[depth % 2 :: 2]
-    found += [([next(turns) for _ in range(depth)], output, next(biases)) for output in more]
-    activation, own_loss = own()
-    found += [
-        ([activation] * depth, ("cross-entropy", "softmax", None), True),
-        ([activation] * depth, (own_loss, activation, None), False),
-    ]
+    if by_address:
+        more = MORE_OUTPUTS if by_address > 1 else MORE_OUTPUTS[depth % 2 :: 2]
+        found += [([next(turns) for _ in range(depth)], output, next(biases)) for output in more]
+        activation, own_loss = own()
+        found += [
+            ([activation] * depth, ("cross-entropy", "softmax", None), True),
+            ([activation] * depth, (own_loss, activation, None), False),
+        ]
     for hidden, (loss, output, setting), bias in found:
         # The softmax of a single output is constant: its gradient would consist of rounding.
         if sizes[-1] > 1 or output != "softmax":
             yield Model(tuple(sizes), (*hidden, output), loss, bias, next(scales), setting)
 
 
-def with_dropout(sizes: Sequence[int]) -> Iterator[Model]:
+def with_dropout(sizes: Sequence[int], by_address: int = 1) -> Iterator[Model]:
     """Yield models whose training leaves out neurons: of some layers, and of all."""
-    if depth := len(sizes) - 2:
+    depth = len(sizes) - 2
+    if depth and by_address:
         shares = (0.5, 0.0, 0.25)
         for names, output, loss in ((HIDDEN[1:], "softmax", "cross-entropy"),
                                     (MORE_HIDDEN[::-1], "identity", "huber")):  # fmt: skip

@@ -31,15 +31,18 @@ from .tolerances import Comparisons, Row
 SATURATED = np.array([-1e3, -746, -709, -104, -89, -37, -1e-30, 0, 1e-30, 37, 89, 709, 1e3])
 
 
-def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[Any]]]:
+def _operations(
+    rng: Rng, b: int, n: int, m: int, by_address: int
+) -> Iterator[tuple[str, list[Any]]]:
     """Yield the name and arguments of each operation, for a batch of b on a layer from m to n."""
+    names = reference.PRIMES if by_address else HIDDEN
 
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape)
 
     for z in (3 * draw(b, n), np.tile(SATURATED, (b, 1))):
         yield "softmax", [z]
-        for name, suffix in product(reference.PRIMES, ("", "_prime")):
+        for name, suffix in product(names, ("", "_prime")):
             yield name + suffix, [z]
     yield "exp", [9 * draw(b, n)]
     for name in HIDDEN:
@@ -58,7 +61,7 @@ def _operations(rng: Rng, b: int, n: int, m: int) -> Iterator[tuple[str, list[An
     for (loss, output), size in product(OUTPUTS, (1, 300)):
         if (output, size) != ("exp", 300):  # infinite, and so is everything after it
             yield "output_delta", [loss, output, size * draw(b, n), np.abs(draw(b, n))]
-    for loss, output, setting in MORE_OUTPUTS:
+    for loss, output, setting in MORE_OUTPUTS if by_address else ():
         told = loss if setting is None else KINDS[loss](setting)
         yield "output_delta", [told, output, draw(b, n), draw(b, n)]
 
@@ -74,7 +77,7 @@ def compare_operations(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) 
     """Compare every operation; numbers of inputs and memory layouts take turns."""
     layouts = cycle(LAYOUTS.items())
     for (batch, n), m in zip(product(scope.batches, scope.widths), cycle((1, 17, 5)), strict=False):
-        for name, arguments in _operations(rng, batch, n, m):
+        for name, arguments in _operations(rng, batch, n, m, scope.by_address[dtype]):
             layout, arrange = next(layouts)
             args = [arrange(x.astype(dtype)) if isinstance(x, np.ndarray) else x for x in arguments]
             kind = "elementwise" if name in (*ELEMENTWISE, "softmax") else "contraction"
@@ -257,19 +260,19 @@ def _compare_shared_step(row: Row, case: Case, rule: Rule, state: np.ndarray) ->
 
 def compare_networks(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) -> None:
     """Compare results, gradients and single steps, for every activation, loss and bias."""
-    turns = cycle((True, False))
+    turns, by_address = cycle((True, False)), scope.by_address[dtype]
     for sizes, batch in scope.networks:
-        for model in models(sizes, scope.both_targets):
+        for model in models(sizes, by_address):
             for labels in (True, False) if scope.both_targets else (next(turns),):
                 compare_engines(matrix, Case(rng, model, dtype, batch, labels))
     for sizes, batch in scope.large:
-        for model in list(models(sizes))[:: 3 * len(OUTPUTS)]:
+        for model in list(models(sizes, min(by_address, 1)))[:: 3 * len(OUTPUTS)]:
             case = Case(rng, model, dtype, batch, labels=True)
             compare_engines(matrix, case)
             for path in PATHS:
                 _compare_epoch(matrix, case, path)
     for sizes, batch in (*scope.networks, *scope.large):
-        for model in with_dropout(sizes):
+        for model in with_dropout(sizes, by_address):
             compare_engines(matrix, case := Case(rng, model, dtype, batch, labels=True))
             for path in PATHS:
                 _compare_epoch(matrix, case, path)
@@ -292,10 +295,12 @@ def compare_optimizers(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) 
             compare_share(matrix, case, path)
 
 
-def compare_threads(matrix: Comparisons, dtype: str, rng: Rng) -> None:
+def compare_threads(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) -> None:
     """Compare teams of one to four, as far as there are cores, with one thread, bit by bit."""
+    by_address = min(scope.by_address[dtype], 1)
     for path, (sizes, batch) in TEAMWORK.items():
-        for model in (*list(models(sizes))[:: len(OUTPUTS) - 1], *with_dropout(sizes)):
+        few = list(models(sizes, by_address))[:: len(OUTPUTS) - 1]
+        for model in (*few, *with_dropout(sizes, by_address)):
             case, teams = Case(rng, model, dtype, batch, labels=True), set()
             for threads in (2, 3, 4):
                 with case.trainer("numba", case.copy(), threads=threads, path=path) as trainer:
