@@ -22,6 +22,7 @@ from .walk.optimizers import (
     step_nesterov,
     step_rmsprop,
 )
+from .walk.records import Matrix, TargetArrays
 
 
 @inner
@@ -96,10 +97,11 @@ def output_delta(loss, activation, z, y, rows, a, delta, losses):
     # `losses` has room for as many hits.
     _to_rows(z, a)
     delta[:] = 0
+    targets = TargetArrays(pointer(rows), pointer(y), False, pointer(y), False)
     output_rows(
-        loss, activation, z.shape[0], z.shape[1], pointer(a), a.shape[1], pointer(rows),
-        pointer(rows), pointer(y), False, pointer(delta), delta.shape[1],
-        pointer(losses), at(pointer(losses), z.shape[0]),
+        (loss, activation), z.shape[0], z.shape[1], Matrix(pointer(a), a.shape[1]),
+        Matrix(pointer(delta), delta.shape[1]), targets, pointer(rows),
+        (pointer(losses), at(pointer(losses), z.shape[0])),
     )  # fmt: skip
 
 

@@ -94,11 +94,12 @@ class MeanLoss(Node[np.ndarray]):
 
     def __init__(self, loss: Any = "quadratic") -> None:
         self.loss = choices.loss(loss)
-        self._kind = choices.kind(self.loss, "identity")
-        checks.one_of("loss", self._kind[0], (*TERMS, choices.OWN))
-        self._terms = getattr(self.loss, "terms", None) or TERMS[self._kind[0]]
+        # Its name, "own" for a user's, beside that of the output; and its setting or the default.
+        self.kind = choices.kind(self.loss, "identity")
+        checks.one_of("loss", self.kind[0], (*TERMS, choices.OWN))
+        self._terms = getattr(self.loss, "terms", None) or TERMS[self.kind[0]]
         given = choices.setting(self.loss)
-        self._setting = SETTINGS.get(self._kind[0], ("", 0.0))[1] if given is None else given
+        self.setting = SETTINGS.get(self.kind[0], ("", 0.0))[1] if given is None else given
 
     def __repr__(self) -> str:
         return f"MeanLoss({self.loss!r})"
@@ -113,9 +114,9 @@ class MeanLoss(Node[np.ndarray]):
         if not x.ndim or not x.size:
             raise ValueError(f"x must be (..., n_out), at least one sample; got {x.shape}")
         n_out = x.shape[-1]
-        targets = targets_of(y, x, kind=self._kind).rows(slice(None), n_out)
+        targets = targets_of(y, x, kind=self.kind).rows(slice(None), n_out)
         rows = checks.finite("x", x.reshape(-1, n_out))
-        losses, slopes = self._terms(rows, targets, self._setting)
+        losses, slopes = self._terms(rows, targets, self.setting)
         self._out, self._seen = ((), np.float64), ((slopes / len(rows)).reshape(x.shape),)
         return float(losses.sum(axis=1).mean())
 

@@ -76,6 +76,7 @@ class Sides:
         return self._sides[l]
 
 
+_BENT: dict[type, str] = {ReLU: "relu", LeakyReLU: "leaky_relu", ELU: "elu"}
 Held: TypeAlias = tuple[Callable[[], Any], bool]
 
 
@@ -83,9 +84,9 @@ def holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], H
     """Return what returns the function with nodes of a graph held on their sides of kinks."""
     sides, forwards = Sides(), dict[Any, Any]()
     for l, node in enumerate(nodes):
-        if type(node) in (ReLU, LeakyReLU, ELU):
-            forwards[node] = partial(_activated, sides, l, node)
-        elif type(node) is MeanLoss and node._kind[0] in _OF_REST:
+        if type(node) in _BENT:
+            forwards[node] = partial(_activated, sides, l, _BENT[type(node)])
+        elif type(node) is MeanLoss and node.kind[0] in _OF_REST:
             forwards[node] = partial(_mean_loss, sides, node)
 
     def held() -> Any:
@@ -100,10 +101,10 @@ def holding(nodes: Iterable[Any], function: Callable[[], Any]) -> Callable[[], H
     return lambda: (held, held() is None or sides.at_kink)
 
 
-def _activated(sides: Sides, l: int, node: Any, x: Any) -> Any:
-    return sides.activate(l, node._function, np.asarray(x))[()]
+def _activated(sides: Sides, l: int, name: str, x: Any) -> Any:
+    return sides.activate(l, name, np.asarray(x))[()]
 
 
 def _mean_loss(sides: Sides, node: MeanLoss, x: _Array, y: Any) -> float:
-    y = targets_of(y, x, kind=node._kind).rows(slice(None), x.shape[-1])
-    return sides.mean_of_rest(node._kind[0], node._setting, x.reshape(y.shape) - y)
+    y = targets_of(y, x, kind=node.kind).rows(slice(None), x.shape[-1])
+    return sides.mean_of_rest(node.kind[0], node.setting, x.reshape(y.shape) - y)

@@ -12,6 +12,7 @@ from fastbp.kernels.ir.losses import FACTORS
 from fastbp.kernels.ir.memory import at, pointer
 from fastbp.kernels.losses import loss_code
 from fastbp.kernels.walk.losses import output_lanes, output_rows
+from fastbp.kernels.walk.records import Matrix, TargetArrays
 from fastbp.model.layout import stride
 from fastbp.reference.losses import setting_of
 
@@ -256,10 +257,11 @@ def test_softmax_ignores_a_shift(dtype, z, shift):
 @numba.njit
 def run_rows(loss, code, n, z, which, labels, values, labelled, delta, sums):
     rows = which.size
+    targets = TargetArrays(pointer(labels), pointer(values), labelled, pointer(values), False)
     output_rows(
-        loss, code, rows, n, pointer(z), z.shape[1], pointer(which), pointer(labels),
-        pointer(values), labelled, pointer(delta), delta.shape[1], pointer(sums),
-        at(pointer(sums), rows),
+        (loss, code), rows, n, Matrix(pointer(z), z.shape[1]),
+        Matrix(pointer(delta), delta.shape[1]), targets, pointer(which),
+        (pointer(sums), at(pointer(sums), rows)),
     )  # fmt: skip
 
 
@@ -342,9 +344,8 @@ def test_of_equal_outputs_the_first_one_counts(kind, layout, dtype, rng):
 
 @numba.njit
 def run_lanes(loss, code, n, m, row, z, target, labelled, delta, sums):
-    output_lanes(
-        loss, code, n, m, row, pointer(z), pointer(target), labelled, pointer(delta), pointer(sums)
-    )
+    targets = pointer(target), labelled
+    output_lanes((loss, code), n, m, row, pointer(z), pointer(delta), targets, pointer(sums))
 
 
 def by_lanes(kind, z, y, labelled=True):

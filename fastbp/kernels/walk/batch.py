@@ -10,7 +10,7 @@ from ..ir.memory import at, number, pointer, prefetch
 from ..jit import inner, unit
 from . import first, first_sparse, records, upper
 from .losses import output_rows
-from .records import NUM, TOTALS, batch_at
+from .records import NUM, TOTALS, Matrix, batch_at
 from .stores import gradient_store
 from .team import SAMPLES_UNIT, asked_to_stop, barrier, meet, share, stop
 
@@ -72,10 +72,10 @@ def output(plan, targets, batch, r0, r1, work):
         else:
             prefetch(at(targets.values, batch.ahead[r] * plan.sizes[last]), plan.sizes[last])
     output_rows(
-        plan.loss, plan.activations[last], r1 - r0, plan.sizes[last],
-        at(scratch, plan.a[last] + r0 * row), row, at(batch.now, r0), targets.labels,
-        targets.values, targets.labelled, at(scratch, plan.delta[last] + r0 * row), row,
-        at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0),
+        (plan.loss, plan.activations[last]), r1 - r0, plan.sizes[last],
+        Matrix(at(scratch, plan.a[last] + r0 * row), row),
+        Matrix(at(scratch, plan.delta[last] + r0 * row), row), targets, at(batch.now, r0),
+        (at(work.sums, TOTALS + r0), at(work.sums, TOTALS + plan.chunk + r0)),
     )  # fmt: skip
     if targets.weighted:
         _weigh(plan, targets.weights, batch.now, r0, r1, work)

@@ -6,11 +6,11 @@ from .team import DRAW
 
 
 @inner
-def drop_rows(job, batch, l, r0, r1, v, n, a, slope):
-    """Multiply n neurons of layer l, from v on, by the masks of samples r0 <= r < r1."""
+def drop_rows(job, batch, l, r0, r1, neurons, a, slope):
+    """Multiply neurons of layer l, from one on so many, by the masks of samples r0 <= r < r1."""
     # a, slope: each a `Matrix`, (samples, n). What multiplies is compiled for networks with dropout
     # alone, and called by its address.
-    plan = job.plan
+    plan, (v, n) = job.plan, neurons
     if plan.threshold[l] > 0:
         some = at(a.start, r0 * a.row), a.row, at(slope.start, r0 * slope.row), slope.row
         by, which = at(job.work.integers, DRAW), at(batch.now, r0)

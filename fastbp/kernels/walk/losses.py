@@ -41,33 +41,35 @@ def lanes_kinds(dtype):
 
 
 @inner
-def output_rows(
-    loss, code, rows, n, z, z_row, which, labels, values, labelled, delta, delta_row, losses, hits
-):
+def output_rows(codes, rows, n, z, delta, targets, which, sums):
     """Replace z by a; write delta, loss and hit of each sample, from the targets of which[r]."""
+    # codes: of the loss, and of the activation. z, delta: each a `Matrix`, (rows, n). sums: where
+    # the losses go, and the hits, (rows,).
+    (loss, code), (losses, hits) = codes, sums
+    given = which, targets.labels, targets.values, targets.labelled
     if loss <= POISSON:
         formulas.output_rows(
-            loss, code, rows, n, z, z_row, which, labels, values, labelled, delta, delta_row,
-            losses, hits,
-        )  # fmt: skip
+            loss, code, rows, n, z.start, z.row, *given, delta.start, delta.row, losses, hits
+        )
         return
-    table = like(integers_at(z), loss)
+    table = like(integers_at(z.start), loss)
     if table[ACTIVATED]:
         for r in range(rows):
-            place = at(z, r * z_row)
-            activate_one(code, n, place, place, at(delta, r * delta_row))
-    setting = doubles_at(table)[SETTING]
-    given = which, labels, values, labelled
-    call_address(table[ROWS], (setting, rows, n, z, z_row, *given, delta, delta_row, losses, hits))
-    if table[SIDE_ROWS] and not labelled:
-        call_address(table[SIDE_ROWS], (rows, n, z, z_row, which, values, hits))
+            place = at(z.start, r * z.row)
+            activate_one(code, n, place, place, at(delta.start, r * delta.row))
+    setting, rest = doubles_at(table)[SETTING], (delta.start, delta.row, losses, hits)
+    call_address(table[ROWS], (setting, rows, n, z.start, z.row, *given, *rest))
+    if table[SIDE_ROWS] and not targets.labelled:
+        call_address(table[SIDE_ROWS], (rows, n, z.start, z.row, which, targets.values, hits))
 
 
 @inner
-def output_lanes(loss, code, n, m, row, z, targets, labelled, delta, sums):
+def output_lanes(codes, n, m, row, z, delta, targets, sums):
     """Do the same for m samples in the lanes; add losses and hits to sums[0] and sums[1]."""
+    # z, delta: (n, row). targets: where they are, likewise, and whether they are of labels.
+    (loss, code), (y, labelled) = codes, targets
     if loss <= POISSON:
-        formulas.output_lanes(loss, code, n, m, row, z, targets, labelled, delta, sums)
+        formulas.output_lanes(loss, code, n, m, row, z, y, labelled, delta, sums)
         return
     table = like(integers_at(z), loss)
     if table[ACTIVATED]:
@@ -75,6 +77,6 @@ def output_lanes(loss, code, n, m, row, z, targets, labelled, delta, sums):
             place = at(z, j * row)
             activate_one(code, m, place, place, at(delta, j * row))
     setting = doubles_at(table)[SETTING]
-    call_address(table[LANES], (setting, n, m, row, z, targets, labelled, delta, sums))
+    call_address(table[LANES], (setting, n, m, row, z, y, labelled, delta, sums))
     if table[SIDE_LANES] and not labelled:
-        call_address(table[SIDE_LANES], (n, m, row, z, targets, sums))
+        call_address(table[SIDE_LANES], (n, m, row, z, y, sums))

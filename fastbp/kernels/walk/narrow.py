@@ -156,9 +156,9 @@ def forward_and_backward(job, which, m, scratch, sums):
     _forward(job, which, m, width, scratch)
     fill(sums, 0, 2, 0)
     output_lanes(
-        plan.loss, plan.activations[last], plan.sizes[last], m, plan.chunk,
-        at(scratch, plan.a[last]), at(scratch, plan.transposed[last]), targets.labelled,
-        at(scratch, plan.delta[last]), sums,
+        (plan.loss, plan.activations[last]), plan.sizes[last], m, plan.chunk,
+        at(scratch, plan.a[last]), at(scratch, plan.delta[last]),
+        (at(scratch, plan.transposed[last]), targets.labelled), sums,
     )  # fmt: skip
     _backward(plan, params, width, scratch)
     return width

@@ -75,7 +75,7 @@ def _activate_and_keep(job, batch, l, r0, r1):
                 plan.activations[l], n, at(z.start, r * z.row), at(a.start, r * row),
                 at(slope.start, r * slope.row),
             )  # fmt: skip
-        drop_rows(job, batch, l, r0, r1, v, n, a, slope)
+        drop_rows(job, batch, l, r0, r1, (v, n), a, slope)
 
 
 @inner
@@ -153,7 +153,7 @@ def activate_one_at(job, batch, l, r):
     all_a, slopes = Matrix(at(scratch, plan.a[l]), row), Matrix(at(scratch, plan.delta[l]), row)
     a, slope = at(all_a.start, r * row), at(slopes.start, r * row)
     activate_one(plan.activations[l], plan.sizes[l], a, a, slope)
-    drop_rows(job, batch, l, r, r + 1, NUM(0), plan.sizes[l], all_a, slopes)
+    drop_rows(job, batch, l, r, r + 1, (NUM(0), plan.sizes[l]), all_a, slopes)
 
 
 @inner
@@ -166,8 +166,8 @@ def _activate_columns_one(job, batch):
         v, n = c.first, min(c.width, plan.sizes[1] - c.first)
         activate_one(plan.activations[1], n, c.z, at(a, v), at(slope, v))
     row = plan.strides[1]
-    some = Matrix(a, row), Matrix(slope, row)
-    drop_rows(job, batch, NUM(1), NUM(0), NUM(1), NUM(0), plan.sizes[1], *some)
+    some = (NUM(0), plan.sizes[1]), Matrix(a, row), Matrix(slope, row)
+    drop_rows(job, batch, NUM(1), NUM(0), NUM(1), *some)
 
 
 @inner
