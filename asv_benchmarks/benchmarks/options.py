@@ -63,9 +63,7 @@ class Options(Timed):
     def time_epoch_with_option(self, option, workload):
         self.calls[0]()
 
-    time_epoch_with_option.pretty_name = (
-        "fit: an epoch with dropout, Huber's loss, an own function"
-    )
+    time_epoch_with_option.pretty_name = "fit: an epoch with dropout, Huber's loss, an own function"
 
     def track_of_plain(self, option, workload):
         return {"samples": ratios(*self.calls), "number": 1}
