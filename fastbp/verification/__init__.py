@@ -99,8 +99,9 @@ def verify(quick: bool = False, seed: int = 0) -> VerificationReport:
     Parameters
     ----------
     quick : bool, default False
-        Fewer shapes, and in float32 alone those activations and losses that are compiled when a
-        network first uses them, and dropout: a few seconds, once the kernels are compiled.
+        Fewer shapes, and those activations and losses that are compiled when a network first uses
+        them, and dropout, in networks of float32 alone: a few seconds, once the kernels are
+        compiled.
     seed : int, default 0
         Seed of the random numbers that are computed with.
 

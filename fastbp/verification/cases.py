@@ -67,8 +67,8 @@ class Scope(NamedTuple):
     networks: tuple[Any, ...]  # (sizes, batch) for every activation, loss and bias
     large: tuple[Any, ...]  # likewise, for a few: wide ones, and batches larger than the scratch
     both_targets: bool  # labels and real values for each network, instead of in turns
-    # How many of the functions that come by address, dropout among them, by dtype: a number of
-    # `models`. Each costs a compilation of its own.
+    # How much of what comes by address, dropout among it, by dtype, as each costs a compilation of
+    # its own: nothing, networks with functions in turns, also operations, or all in `models`.
     by_address: dict[str, int]
 
 
@@ -78,7 +78,7 @@ QUICK = Scope((1, 7, 17, 64), (1, 6), _FEW, _LARGE, False, {"float32": 1, "float
 FULL = Scope(
     (1, 2, 7, 17, 64, 100), (1, 2, 6, 33),
     (*_FEW, ((1, 1, 1), 1), ((64, 100, 17), 33), ((100, 2), 7), ((7, 64, 1, 17, 100, 2), 9)),
-    (*_LARGE, ((100, 17, 4), 2100), ((70_000, 2), 3)), True, dict.fromkeys(DTYPES, 2),
+    (*_LARGE, ((100, 17, 4), 2100), ((70_000, 2), 3)), True, dict.fromkeys(DTYPES, 3),
 )  # fmt: skip
 
 
@@ -108,20 +108,20 @@ def models(sizes: Sequence[int], by_address: int = 1) -> Iterator[Model]:
     """Yield the model for every activation, loss, output and bias; every third takes bytes.
 
     Of those whose functions come by address none (0); a half of the outputs for networks of any
-    depth, below hidden layers in turns (1); or all, and each of these activations with each output.
+    depth, below hidden layers in turns; or all, and each of these activations with each output (3).
     """
     scales, depth = cycle((1.0, 1 / 256, 1.0)), len(sizes) - 2
     turns, biases = cycle(TURNS), cycle((True, False))
     combined = product(HIDDEN, OUTPUTS, (True, False))
     found: list[tuple[list[Any], tuple[Any, ...], bool]]  # hidden layers, output, bias
     found = [([hidden] * depth, (*pair, None), bias) for hidden, pair, bias in combined]
-    if by_address > 1:
+    if by_address > 2:
         found += [
             ([hidden] * depth, (*pair, None), next(biases))
             for hidden, pair in product(MORE_HIDDEN, OUTPUTS)
         ]
     if by_address:
-        more = MORE_OUTPUTS if by_address > 1 else MORE_OUTPUTS[depth % 2 :: 2]
+        more = MORE_OUTPUTS if by_address > 2 else MORE_OUTPUTS[depth % 2 :: 2]
         found += [([next(turns) for _ in range(depth)], output, next(biases)) for output in more]
         activation, own_loss = own()
         found += [

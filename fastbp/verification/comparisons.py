@@ -35,7 +35,7 @@ def _operations(
     rng: Rng, b: int, n: int, m: int, by_address: int
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield the name and arguments of each operation, for a batch of b on a layer from m to n."""
-    names = reference.PRIMES if by_address else HIDDEN
+    names = reference.PRIMES if by_address > 1 else HIDDEN
 
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape)
@@ -61,7 +61,7 @@ def _operations(
     for (loss, output), size in product(OUTPUTS, (1, 300)):
         if (output, size) != ("exp", 300):  # infinite, and so is everything after it
             yield "output_delta", [loss, output, size * draw(b, n), np.abs(draw(b, n))]
-    for loss, output, setting in MORE_OUTPUTS if by_address else ():
+    for loss, output, setting in MORE_OUTPUTS if by_address > 1 else ():
         told = loss if setting is None else KINDS[loss](setting)
         yield "output_delta", [told, output, draw(b, n), draw(b, n)]
 
@@ -271,7 +271,7 @@ def compare_networks(matrix: Comparisons, scope: Scope, dtype: str, rng: Rng) ->
             compare_engines(matrix, case)
             for path in PATHS:
                 _compare_epoch(matrix, case, path)
-    for sizes, batch in (*scope.networks, *scope.large):
+    for sizes, batch in (*scope.networks, *(scope.large if by_address > 1 else ())):
         for model in with_dropout(sizes, by_address):
             compare_engines(matrix, case := Case(rng, model, dtype, batch, labels=True))
             for path in PATHS:
