@@ -104,6 +104,7 @@ class NumbaEngine:
         return {
             "loss": _loss_code(self.model.loss, layers[-1], self.model.setting, self.dtype),
             "activations": codes, "kept": [*kept, False], "threshold": below,
+            "keep": functions.keep(self.dtype, narrow) if any(kept) else 0,
             "times": functions.times(self.dtype, narrow) if any(kept) else 0,
             "drop": functions.drop(self.dtype, narrow) if any(below) else 0,
         }  # fmt: skip

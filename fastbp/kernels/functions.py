@@ -16,7 +16,9 @@ from .ir.linear_units import FORMULAS, one_by, rows_by
 from .ir.tiles import gemm_times, gemm_times_lanes
 from .jit import addressed
 from .own import activation_entries
+from .walk import kept
 from .walk.activations import ACTIVATE, ACTIVATE_ONE, TABLE_SIZE
+from .walk.records import job_kinds
 
 
 def _activate(name, formula):
@@ -49,6 +51,18 @@ _ACTIVATIONS = {
     for name, formula in FORMULAS.items()
 }
 _TIMES = _times("times", gemm_times), _times("times_lanes", gemm_times_lanes)
+
+
+@addressed
+def keep_rows(job, batch, l, r0, r1, alone):
+    """Do what `kept.activate_rows` does."""
+    kept.activate_rows(job, batch, l, r0, r1, alone)
+
+
+@addressed
+def keep_lanes(job, which, m, l, s, width, scratch):
+    """Do what `kept.activate_lanes` does."""
+    kept.activate_lanes(job, which, m, l, s, width, scratch)
 
 
 @addressed
@@ -86,6 +100,14 @@ def activation_code(activation: Any, dtype: Any) -> int:
     if activation in ACTIVATION_CODES:
         return ACTIVATION_CODES[activation]
     return _table(activation, np.dtype(dtype)).ctypes.data
+
+
+def keep(dtype: Any, narrow: bool) -> int:
+    """Return the address of what activates layers that keep slopes."""
+    (n, p), (job, batch, _) = _kinds(dtype), job_kinds(from_dtype(np.dtype(dtype)))
+    if narrow:
+        return keep_lanes(job, types.CPointer(n), n, n, n, n, p)
+    return keep_rows(job, batch, n, n, n, n)
 
 
 def times(dtype: Any, narrow: bool) -> int:

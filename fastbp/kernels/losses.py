@@ -17,6 +17,7 @@ from .ir.losses import LOSS_CODES, WRITTEN_OUT
 from .ir.memory import bits_of
 from .jit import addressed
 from .own import loss_entries
+from .walk import losses as walk
 from .walk.losses import lanes_kinds, rows_kinds
 
 _TABLES: dict[tuple[int, ...], np.ndarray] = {}  # which stay where they are
@@ -53,6 +54,18 @@ def _sides():
     return addressed(rows, "side_rows"), addressed(lanes, "side_lanes")
 
 
+@addressed
+def by_rows(codes, rows, n, z, delta, targets, which, sums):
+    """Do what `walk.losses.rows_by_table` does."""
+    walk.rows_by_table(codes, rows, n, z, delta, targets, which, sums)
+
+
+@addressed
+def by_lanes(codes, n, m, row, z, delta, targets, sums):
+    """Do what `walk.losses.lanes_by_table` does."""
+    walk.lanes_by_table(codes, n, m, row, z, delta, targets, sums)
+
+
 def _entries(loss, activation, dtype):
     """Return the addresses of `rows` and `lanes`."""
     if not isinstance(loss, str):
@@ -80,5 +93,6 @@ def loss_code(loss: Any, activation: Any, setting: float, dtype: Any) -> int:
         return known[0]
     sides = _side_entries(dtype) if activation == "sigmoid" else (0, 0)
     (bits,) = struct.unpack("q", struct.pack("d", setting))
-    numbers = *_entries(loss, activation, dtype), bits, loss != "cross-entropy", *sides
+    all_of_it = by_rows(*walk.by_rows_kinds(dtype)), by_lanes(*walk.by_lanes_kinds(dtype))
+    numbers = *all_of_it, *_entries(loss, activation, dtype), bits, loss != "cross-entropy", *sides
     return _TABLES.setdefault(numbers, np.array(numbers, np.int64)).ctypes.data

@@ -265,6 +265,7 @@ EDITS = {
     ),
     "walk/first_sparse.py": ("put(value, k + s, 0)", "put(value, k + s, 1)", "index"),
     "walk/lists.py": ("at(data.position, first), r * row", "at(data.position, first), 0", "lists"),
+    "walk/kept.py": ("at(slope.start, r * slope.row)", "at(a.start, r * row)", "leaky"),
     "walk/losses.py": ("doubles_at(table)[SETTING]", "doubles_at(table)[SETTING] + 1", "huber"),
     "walk/narrow.py": (
         "plan.sizes[l - 1] + plan.bias, pl",

@@ -18,9 +18,7 @@ from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_sloped
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner, unit
 from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT
-from .activations import activate_one
 from .batch import may_go_on
-from .dropout import drop_lanes
 from .losses import output_lanes
 from .products import multiply_slopes
 from .records import (
@@ -83,19 +81,6 @@ def _load_targets(plan, targets, which, m, scratch):
 
 
 @inner
-def _activate_and_keep(job, which, m, l, s, width, scratch):
-    """Activations of layer l, neuron by neuron, for the samples s to s + width of m."""
-    # Slopes go where deltas will be.
-    plan = job.plan
-    for i in range(plan.sizes[l]):
-        place = i * plan.chunk + s
-        a, slope = at(scratch, plan.a[l] + place), at(scratch, plan.delta[l] + place)
-        activate_one(plan.activations[l], width, a, a, slope)
-    a, slope = at(scratch, plan.a[l] + s), at(scratch, plan.delta[l] + s)
-    drop_lanes(job, l, min(width, m - s), at(which, s), a, slope)
-
-
-@inner
 def _forward(job, which, m, width, scratch):
     plan, params = job.plan, job.params.flat
     row, block = plan.chunk, NARROW_BLOCK * vector_lanes(params)
@@ -111,7 +96,7 @@ def _forward(job, which, m, width, scratch):
             if l == plan.last:
                 continue
             if plan.kept[l]:  # what the first cache level still holds
-                _activate_and_keep(job, which, m, l, s, some, scratch)
+                call_address(plan.keep, (job, which, m, l, s, some, scratch))
             else:
                 activate(plan.activations[l], plan.sizes[l], some, a, row, a, row)
 

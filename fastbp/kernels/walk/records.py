@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     local: int  # where its copy of the parameters starts; 0 where they stay as stored
     # Addresses of functions, 0 where no layer needs them: the product that multiplies slopes, and
     # what drops activations.
+    keep: int
     times: int
     drop: int
     sizes: Sequence[int]  # neurons per layer, the inputs being layer 0
@@ -65,7 +66,7 @@ class Plan(NamedTuple):
     threshold: Sequence[int]  # of a layer's random bits, below which an activation is dropped
 
 
-NUMBERS = 18  # the fields before the first array
+NUMBERS = 19  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:

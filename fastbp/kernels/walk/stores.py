@@ -79,6 +79,17 @@ def columns(job, turn):
     return columns_of(job, job.team.thread, turn)
 
 
+@inner
+def owners(job, l):
+    """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
+    team = job.team
+    if l > 1:
+        return NUM(0), NUM(1)
+    if job.plan.whole:
+        return team.thread, team.thread + 1
+    return NUM(0), team.size
+
+
 # -- stores ----------------------------------------------------------------------------------------
 
 

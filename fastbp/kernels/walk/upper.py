@@ -4,15 +4,15 @@ Threads share out samples in forward and delta, and rows of W in the update; or 
 (see `stores`). The first layer's z come from the columns of all threads, and deltas go there.
 """
 
+from ..ir import activations as formulas
 from ..ir.activations import scale_by_slope
-from ..ir.memory import add_row, at, put, vector_lanes
+from ..ir.memory import add_row, at, call_address, put, vector_lanes
 from ..ir.single import delta_and_update, delta_and_update_one, multiply_one
 from ..ir.tiles import pack
 from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import ROWS_UNIT, TURNED
-from .activations import activate, activate_one
-from .dropout import drop_rows
+from .activations import activate
 from .products import (
     add_packed,
     add_product,
@@ -22,7 +22,7 @@ from .products import (
     packed_at,
 )  # fmt: skip
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
-from .stores import columns, columns_of
+from .stores import columns, columns_of, owners
 from .team import share
 
 
@@ -34,64 +34,22 @@ def _rows(work, first, row):
 
 
 @inner
-def _weighted_inputs(job, l, thread, turn):
-    """Return a thread's columns of layer l: the first, how many, and where their z are."""
-    # Those of the first layer lie with their owners, of others the only thread has all.
-    plan = job.plan
-    v, n, z = NUM(0), plan.sizes[l], Matrix(at(job.work.scratch, plan.a[l]), plan.strides[l])
-    if l == 1:
-        c = columns_of(job, thread, turn)
-        v, n, z = c.first, min(c.width, n - c.first), Matrix(c.z, c.row)
-    return v, n, z
-
-
-@inner
 def _activate(job, l, r0, r1, turn):
     """Activations of layer l; those of the first are gathered from the columns of all threads."""
-    plan = job.plan
-    row = plan.strides[l]
-    a = at(job.work.scratch, plan.a[l] + r0 * row)
-    for thread in range(job.team.size if l == 1 else 1):
-        v, n, z = _weighted_inputs(job, l, thread, turn)
-        activate(plan.activations[l], r1 - r0, n, at(z.start, r0 * z.row), z.row, at(a, v), row)
-
-
-@inner
-def _activate_and_keep(job, batch, l, r0, r1):
-    """Do as `_activate` does, sample by sample; slopes go where deltas will be."""
     plan, scratch = job.plan, job.work.scratch
     row = plan.strides[l]
-    first, last = _owners(job, l)
+    a = at(scratch, plan.a[l] + r0 * row)
     for thread in range(job.team.size if l == 1 else 1):
-        v, n, z = _weighted_inputs(job, l, thread, batch.turn)
-        a = Matrix(at(scratch, plan.a[l] + v), row)
-        # Slopes of columns that others learn from go where nobody looks for them.
-        slope = Matrix(at(scratch, plan.delta[l] + v), row)
-        if l == 1 and first <= thread and thread < last:
-            c = columns_of(job, thread, NUM(0))
-            slope = Matrix(c.delta, c.row)
-        for r in range(r0, r1):
-            activate_one(
-                plan.activations[l], n, at(z.start, r * z.row), at(a.start, r * row),
-                at(slope.start, r * slope.row),
-            )  # fmt: skip
-        drop_rows(job, batch, l, r0, r1, (v, n), a, slope)
-
-
-@inner
-def _owners(job, l):
-    """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
-    team = job.team
-    if l > 1:
-        return NUM(0), NUM(1)
-    if job.plan.whole:
-        return team.thread, team.thread + 1
-    return NUM(0), team.size
+        v, n, z, z_row = NUM(0), plan.sizes[l], a, row
+        if l == 1:
+            c = columns_of(job, thread, turn)
+            v, n, z, z_row = c.first, min(c.width, n - c.first), at(c.z, r0 * c.row), c.row
+        formulas.activate(plan.activations[l], r1 - r0, n, z, z_row, at(a, v), row)
 
 
 @inner
 def _gather(job, r0, r1, turn):
-    """Copy the output's z from the columns of all threads, in networks of one layer."""
+    """Copy the first layer's z from the columns of all threads to where activations are."""
     for thread in range(job.team.size):
         c = columns_of(job, thread, turn)
         for r in range(r0, r1):
@@ -102,7 +60,7 @@ def _gather(job, r0, r1, turn):
 @inner
 def _hand_out(job, r0, r1):
     """Copy the output's deltas to the columns of those who learn from them."""
-    first, last = _owners(job, 1)
+    first, last = owners(job, 1)
     for thread in range(first, last):
         c = columns_of(job, thread, NUM(0))
         for r in range(r0, r1):
@@ -118,7 +76,7 @@ def forward_rest(job, batch, r0, r1):
         _gather(job, r0, r1, batch.turn)
     for l in range(1, plan.last):
         if plan.kept[l]:
-            _activate_and_keep(job, batch, l, r0, r1)
+            call_address(plan.keep, (job, batch, l, r0, r1, NUM(0)))
         else:
             _activate(job, l, r0, r1, batch.turn)
         _multiply(job, l, r0, r1)
@@ -126,9 +84,11 @@ def forward_rest(job, batch, r0, r1):
 
 @inner
 def predict_rest(job, m):
-    """Do as `forward_rest` does for m samples that are not learnt: no slopes are kept."""
-    for l in range(1, job.plan.last):
-        _activate(job, l, NUM(0), m, NUM(0))
+    """Do as `forward_rest` does for m samples that are not learnt, on one thread."""
+    plan = job.plan
+    for l in range(1, plan.last):
+        row, a = plan.strides[l], at(job.work.scratch, plan.a[l])
+        activate(plan.activations[l], m, plan.sizes[l], a, row, a, row)
         _multiply(job, l, NUM(0), m)
 
 
@@ -149,25 +109,27 @@ def _multiply(job, l, r0, r1):
 def activate_one_at(job, batch, l, r):
     """Activations of layer l for sample r; its slopes go where its deltas will be."""
     plan, scratch = job.plan, job.work.scratch
-    row = plan.strides[l]
-    all_a, slopes = Matrix(at(scratch, plan.a[l]), row), Matrix(at(scratch, plan.delta[l]), row)
-    a, slope = at(all_a.start, r * row), at(slopes.start, r * row)
-    activate_one(plan.activations[l], plan.sizes[l], a, a, slope)
-    drop_rows(job, batch, l, r, r + 1, (NUM(0), plan.sizes[l]), all_a, slopes)
+    if plan.kept[l]:
+        call_address(plan.keep, (job, batch, l, r, r + 1, NUM(1)))
+        return
+    row = r * plan.strides[l]
+    a, slope = at(scratch, plan.a[l] + row), at(scratch, plan.delta[l] + row)
+    formulas.activate_one(plan.activations[l], plan.sizes[l], a, a, slope)
 
 
 @inner
 def _activate_columns_one(job, batch):
     """Do as `activate_one_at` does for a sample whose z lie in the columns of all threads."""
     plan, scratch = job.plan, job.work.scratch
+    if plan.kept[1]:
+        _gather(job, NUM(0), NUM(1), batch.turn)
+        activate_one_at(job, batch, NUM(1), NUM(0))
+        return
     a, slope = at(scratch, plan.a[1]), at(scratch, plan.delta[1])
     for thread in range(job.team.size):
         c = columns_of(job, thread, batch.turn)
         v, n = c.first, min(c.width, plan.sizes[1] - c.first)
-        activate_one(plan.activations[1], n, c.z, at(a, v), at(slope, v))
-    row = plan.strides[1]
-    some = (NUM(0), plan.sizes[1]), Matrix(a, row), Matrix(slope, row)
-    drop_rows(job, batch, NUM(1), NUM(0), NUM(1), *some)
+        formulas.activate_one(plan.activations[1], n, c.z, at(a, v), at(slope, v))
 
 
 @inner
@@ -244,7 +206,7 @@ def backward(job, r0, r1):
         _hand_out(job, r0, r1)
     for l in range(plan.last - 1, 0, -1):
         row, above = plan.strides[l], plan.strides[l + 1]
-        first, last = _owners(job, l)
+        first, last = owners(job, l)
         for thread in range(first, last):
             v, width, out, out_row = NUM(0), plan.widths[l], at(scratch, plan.delta[l]), row
             if l == 1:
