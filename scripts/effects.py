@@ -158,6 +158,15 @@ EFFECTS = [
         )
         for name in ("tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
     ),
+    *(
+        Effect(
+            "init=None", f"MNIST, 20,000 training images, 784-(8 layers of 50, {name})-10, beside "
+            '"lecun_normal"', "accuracy", True, images, {"activation": name, "init": None},
+            {"hidden": (50,) * 8, "n": 20_000, "rate": 0.02, "epochs": 4},
+            {"activation": name, "init": "lecun_normal"},
+        )
+        for name in ("relu", "gelu", "softplus")
+    ),
 ]  # fmt: skip
 QUANTITIES = {
     "accuracy": "accuracy", "calibration error": "expected calibration error",

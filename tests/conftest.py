@@ -149,6 +149,25 @@ def run_program():
     return run
 
 
+# -- other programs, where they are installed ------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ort():
+    return pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
+
+
+@pytest.fixture(scope="session")
+def onnx():
+    return pytest.importorskip("onnx", reason="the extra onnx is not installed")
+
+
+@pytest.fixture(scope="session")
+def torch():
+    reason = "PyTorch is too large for the suite; run where it is (pip install --group peers)"
+    return pytest.importorskip("torch", reason=reason)
+
+
 # -- networks and data -----------------------------------------------------------------------------
 
 

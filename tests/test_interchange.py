@@ -36,22 +36,6 @@ def images(mnist):
 
 
 @pytest.fixture(scope="module")
-def ort():
-    return pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
-
-
-@pytest.fixture(scope="module")
-def onnx():
-    return pytest.importorskip("onnx", reason="the extra onnx is not installed")
-
-
-@pytest.fixture(scope="module")
-def torch():
-    reason = "PyTorch is too large for the suite; run where it is (pip install --group peers)"
-    return pytest.importorskip("torch", reason=reason)
-
-
-@pytest.fixture(scope="module")
 def sklearn():
     reason = "the extra sklearn is not installed"
     return pytest.importorskip("sklearn.neural_network", reason=reason)

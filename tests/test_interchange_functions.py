@@ -21,22 +21,6 @@ from fastbp.model import config
 NEW = ["leaky_relu", "elu", "softplus", "silu", "gelu"]
 
 
-@pytest.fixture(scope="module")
-def onnx():
-    return pytest.importorskip("onnx", reason="the extra onnx is not installed")
-
-
-@pytest.fixture(scope="module")
-def ort():
-    return pytest.importorskip("onnxruntime", reason="onnxruntime runs what is exported")
-
-
-@pytest.fixture(scope="module")
-def torch():
-    reason = "PyTorch is too large for the suite; run where it is (pip install --group peers)"
-    return pytest.importorskip("torch", reason=reason)
-
-
 def made(sizes=(5, 4, 6, 3), activation="relu", **options):
     net = fastbp.Network(sizes, activation, seed=1, **{"backend": "numpy", "init": 1.0, **options})
     for b in net.biases:

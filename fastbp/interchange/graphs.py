@@ -17,7 +17,7 @@ from .._support.texts import said
 from ..errors import ModelFileError
 from ..model.file import check_head
 from ..model.scaling import Scaling, checked
-from .operators import POINTWISE, Curve
+from .operators import AFFINE, POINTWISE, POWERS, STANDARDISED, Curve
 from .parts import Parts
 
 _ACTIVATIONS = {
@@ -179,7 +179,7 @@ class _Chain:
             return self.curve is not None and operator in POINTWISE
         before = bool(self.weights) and self.activations[-1] is None and self.end in names
         # What MatMul gives still lacks its biases, which may be one number.
-        own = bool(self.own) and not (operator in _AFFINE and self.dense_by == "MatMul")
+        own = bool(self.own) and not (operator in AFFINE and self.dense_by == "MatMul")
         own = own and all(self._array(name).size == 1 for name in names if name in self.constants)
         return before and (own or self.uses[self.end] > 1)
 
@@ -377,20 +377,20 @@ class _Chain:
     def affine(self, node: _Node) -> None:
         if self.weights:
             row = self._row(node.names[0], self._above(node.operator)).astype(np.float64)
-            return self._fold(*_AFFINE[node.operator](row))
+            return self._fold(*AFFINE[node.operator](row))
         array = self._floats(node.names[0])
         if array.size > 1:
             n = self._width(f"the input of {node.operator}")
             n = array.size if n == UNKNOWN else n
             array = self._row(node.names[0], n, f"what inputs meet in {node.operator}")
         row = array.astype(np.float64).reshape(-1)
-        if node.operator in _POWERS and not (row > 0).all():
+        if node.operator in POWERS and not (row > 0).all():
             raise ValueError(f"{node.operator} of the inputs must be by numbers above zero")
-        if len(row) > 1 or (node.operator not in _POWERS and row[0]):
+        if len(row) > 1 or (node.operator not in POWERS and row[0]):
             self.scale = None
-        elif self.scale is not None and node.operator in _POWERS:
-            self.scale *= float(row[0]) ** _POWERS[node.operator]
-        self.mean, self.divisor = _STANDARDISED[node.operator](self.mean, self.divisor, row)
+        elif self.scale is not None and node.operator in POWERS:
+            self.scale *= float(row[0]) ** POWERS[node.operator]
+        self.mean, self.divisor = STANDARDISED[node.operator](self.mean, self.divisor, row)
 
     def input_scaling(self) -> tuple[float, Scaling | None]:
         """Return by what inputs are multiplied, or else standardised, before the first layer."""
@@ -460,19 +460,6 @@ class _Rule(NamedTuple):
     attributes: dict[str, Any] = {}  # noqa: RUF012  a type, or the allowed values
 
 
-_POWERS = {"Mul": 1, "Div": -1}
-_AFFINE: dict[str, Callable[[np.ndarray], tuple[np.ndarray | None, np.ndarray | float]]] = {
-    "Add": lambda c: (None, c),
-    "Sub": lambda c: (None, -c),
-    "Mul": lambda c: (c, 0.0),
-    "Div": lambda c: (1 / c, 0.0),
-}
-_STANDARDISED: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
-    "Add": lambda mean, divisor, c: (mean - c * divisor, divisor),
-    "Sub": lambda mean, divisor, c: (mean + c * divisor, divisor),
-    "Mul": lambda mean, divisor, c: (mean, divisor / c),
-    "Div": lambda mean, divisor, c: (mean, divisor * c),
-}
 _AXIS, _AXES, _RESHAPE = {"axis": (1, -1)}, {"axes": list}, {"allowzero": (0, 1)}
 _CAST = {"saturate": (0, 1), "to": (1, 11)}  # TensorProto.FLOAT, DOUBLE
 _GEMM = {"alpha": float, "beta": float, "transA": (0,), "transB": (0, 1)}
@@ -485,7 +472,7 @@ _SHAPED: dict[str, dict[str, Any]] = {
 _TAKEN = {
     "Gemm": _Rule(_Chain.dense, 2, 3, _GEMM),
     "MatMul": _Rule(_Chain.dense, 2, 2),
-    **dict.fromkeys(_AFFINE, _Rule(_Chain.affine, 2, 2)),
+    **dict.fromkeys(AFFINE, _Rule(_Chain.affine, 2, 2)),
     **{name: _Rule(_Chain.activated, attributes=_SHAPED.get(name, {})) for name in _ACTIVATIONS},
     **dict.fromkeys(("Softmax", "LogSoftmax"), _Rule(_Chain.activated, attributes=_AXIS)),
     "BatchNormalization": _Rule(_Chain.normalized, 5, 5, _NORM),

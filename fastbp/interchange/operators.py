@@ -42,6 +42,22 @@ POINTWISE: dict[str, tuple[Callable[..., Any], int]] = {
     "Tanh": (_known("tanh"), 1), "Where": (np.where, 3),
 }  # fmt: skip
 
+# Operators with a constant c: what a layer is multiplied by, and what is added; what becomes of the
+# mean and the divisor of the inputs; and the power of c in a scale.
+AFFINE: dict[str, Callable[[np.ndarray], tuple[np.ndarray | None, np.ndarray | float]]] = {
+    "Add": lambda c: (None, c),
+    "Sub": lambda c: (None, -c),
+    "Mul": lambda c: (c, 0.0),
+    "Div": lambda c: (1 / c, 0.0),
+}
+STANDARDISED: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "Add": lambda mean, divisor, c: (mean - c * divisor, divisor),
+    "Sub": lambda mean, divisor, c: (mean + c * divisor, divisor),
+    "Mul": lambda mean, divisor, c: (mean, divisor / c),
+    "Div": lambda mean, divisor, c: (mean, divisor * c),
+}
+POWERS = {"Mul": 1, "Div": -1}
+
 _NORMAL = ("Add", ("Erf", ("Div", Z, math.sqrt(2))), 1.0)
 EXPRESSIONS: dict[str, Expression] = {
     "sigmoid": ("Sigmoid", Z),

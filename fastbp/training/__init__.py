@@ -180,9 +180,8 @@ Frozen layers take the path of the optimisers, plain SGD too. An optimiser objec
 to a `fit` of other layers starts anew.
 
 By default hidden layers of relu, leaky_relu, elu, softplus, silu and gelu start by "he", all others
-by "lecun_normal". With one or two layers it makes no difference; after four epochs on 20,000 images
-of MNIST at a rate of 0.02, eight layers of 50 are right in 0.93 (relu), 0.93 (gelu) and 0.90
-(softplus) from "he", in 0.91, 0.17 and 0.12 from "lecun_normal" (means of three seeds).
+by "lecun_normal". With one or two layers it makes little difference; eight of gelu or softplus do
+not begin to learn without it, as the table of `scripts/effects.py` in `tests/README.md` shows.
 
 ## Standardised columns
 
