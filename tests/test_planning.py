@@ -149,6 +149,31 @@ def test_scratch_has_room_for_what_is_used_and_no_more(plan_of):
         assert not any(start * planner.itemsize % 64 for start in starts)  # each starts on a line
 
 
+@pytest.mark.parametrize(
+    ("sizes", "path", "batch", "turned"),
+    [
+        ((784, 50, 10), "dense", 100, True),
+        ((784, 50, 10), "sparse", 100, False),
+        ((784, 50, 10), "dense", 10, False),
+        ((784, 64, 10), "dense", 100, False),  # no padding is saved
+        ((100, 50, 10), "dense", 100, False),  # the sums over lanes would take too long
+        ((2000, 500, 10), "dense", 100, False),  # weights leave the second level cache
+    ],
+)
+def test_weights_lie_output_by_output_where_columns_would_be_padded(
+    sizes, path, batch, turned, monkeypatch
+):
+    monkeypatch.setattr(machine, "TURNED_SHARE", 0.93)
+    monkeypatch.setattr(machine, "TURNED_BYTES", 2**19)
+    found = planner(*sizes)
+    row = found.turned(path, batch)
+    assert (row >= sizes[0]) == turned
+    places = found.columns(found.places(batch), planning.ALONE)
+    some = found.panels(places, planning.ALONE, row, 2)
+    assert (some.local >= places.size) == (some.panel >= found.size + row * sizes[1]) == turned
+    assert some.size >= places.size + 2 * some.panel
+
+
 @pytest.mark.parametrize("batch", [1, 7, 8, 64, 10_000])
 def test_places_in_the_scratch_do_not_overlap(batch, plan_of):
     """Nor do they reach into the constants, or beyond the end."""

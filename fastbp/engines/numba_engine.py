@@ -80,13 +80,16 @@ class NumbaEngine:
         packed, inputs, hidden = places.size, *(planner.packed(places.chunk) if tiled else (0, 0))
         places = places._replace(size=places.size + inputs + hidden)
         if not narrow:
-            places = planner.columns(places, team, panels)
+            places = planner.columns(places, team)
+            turned = planner.turned(path, batch_size) if panels else 0
+            places = planner.panels(places, team, turned, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, bias=model.bias,
             chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if inputs else 0,
             packed_above=packed + inputs if hidden else 0, thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
             turn=places.turn, columns_delta=places.columns_delta, local=places.local,
+            panel=places.panel, turned=places.turned,
             sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,

@@ -60,6 +60,8 @@ class Places(NamedTuple):
     turn: int = 0
     columns_delta: int = 0
     local: int = 0
+    panel: int = 0
+    turned: int = 0
 
 
 class Planner:
@@ -127,23 +129,47 @@ class Planner:
             places[0] = rounded_up(2 * inputs, LINE) + 2 * lists * inputs, 0, 0
         return self._placed(chunk, places)
 
-    def columns(self, places: Places, team: Team, panels: int) -> Places:
-        """Return the places with those of each thread's columns, and so many panels of weights."""
+    def columns(self, places: Places, team: Team) -> Places:
+        """Return the places with those of each thread's columns."""
         if team.size == 1:
             place, delta = places.a[1], places.delta[1]
             return places._replace(row=self.strides[1], z=place, columns_delta=delta)
         apart, page = machine.APART // self.itemsize, machine.PAGE // self.itemsize
-        widest = -(-(self.widths[1] // self.lanes) // team.size) * self.lanes
-        row = stride(widest, self.dtype)
+        row = stride(self._widest(team), self.dtype)
         z = rounded_up(places.size, apart) + apart
         turn = rounded_up(max(2, places.chunk) * row, apart)
-        delta, local = z + 2 * turn, z + 3 * turn + apart
+        delta = z + 2 * turn
         return places._replace(
             whole=team.whole, row=row, z=z, turn=turn, columns_delta=delta,
-            local=local if panels else 0,
-            size=rounded_up(local + panels * self.size, page) + page,
+            size=rounded_up(delta + turn, page) + page,
             thread_sums=rounded_up(records.sums_size(places.chunk), page) if team.whole else 0,
         )  # fmt: skip
+
+    def _widest(self, team: Team) -> int:
+        """Return the most columns of the first layer that a thread owns, in whole vectors."""
+        return -(-(self.widths[1] // self.lanes) // team.size) * self.lanes
+
+    def panels(self, places: Places, team: Team, turned: int, count: int) -> Places:
+        """Return the places with `count` panels of weights for each thread that needs them."""
+        if not count or (team.size == 1 and not turned):
+            return places
+        apart, page = machine.APART // self.itemsize, machine.PAGE // self.itemsize
+        local = rounded_up(places.size, apart)
+        panel = self.size + turned * self._widest(team)
+        size = rounded_up(local + count * panel, page) + page
+        return places._replace(local=local, panel=panel, turned=turned, size=size)
+
+    def turned(self, path: str, batch_size: int) -> int:
+        """Return how long rows of the first layer's weights are, output by output; 0: as stored."""
+        n_in, n_out = self.sizes[:2]
+        pays = (
+            path == "dense"
+            and batch_size >= machine.TURNED_BATCH
+            and n_in >= machine.TURNED_VECTORS * self.lanes
+            and n_in * n_out * self.itemsize <= machine.TURNED_BYTES
+            and n_out <= machine.TURNED_SHARE * self.tile_widths[1]
+        )
+        return stride(n_in, self.dtype) if pays else 0
 
     def packed(self, chunk: int) -> tuple[int, int]:
         """Return how many elements a chunk takes packed for the update: inputs, hidden layers."""

@@ -52,6 +52,19 @@ LANE_ROWS = 8 if CPU.registers == 32 else 4
 # Rows and columns of a tile of dot products: 2x8 gave 230 GFLOP/s, 4x4 and 3x8 gave 190 and 215.
 DOT_ROWS = 2
 DOT_COLUMNS = 8 if CPU.registers == 32 else 4
+# First layers whose weights lie output by output while they train, see `ir.along`: of so many bytes
+# at most, with inputs of so many vectors and batches of so many samples at least, where the outputs
+# are no more than this share of the columns that tiles would compute. On Zen 4 784-50-10 at batches
+# of 100 takes 163 us in place of 176, and 318 in place of 313 with 100 outputs, of 104; held to
+# AVX2 178 and 213, 326 and 400, and 541 and 573 with 128 of 128.
+# by kind: avx2 1
+TURNED_BYTES, TURNED_VECTORS, TURNED_BATCH, TURNED_SHARE = STEP_BYTES, 8, 16, 0.93
+# Samples and outputs of their tiles forward; outputs of those in the update, columns in vectors,
+# and samples that are added at once: each is in a page of its own. Held to AVX2 784-50-10 takes 201
+# us by 1,024 of them, 178 by 32.
+ALONG_ROWS, ALONG_COLUMNS = (5 if CPU.registers == 32 else 3, 2, 1), 4
+ADD_ROWS, ADD_COLUMNS = (10 if CPU.registers == 32 else 5, 2, 1), 2
+ADD_SAMPLES = 1024 if CPU.registers == 32 else 32
 # One sum per vector would leave a tile of one row waiting for each FMA's four cycles: low tiles
 # split the sum over k into this many. It depends on the rows alone, so that an element is summed in
 # the same order whatever its neighbours.
@@ -258,7 +271,7 @@ KINDS = {
     # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.
     "intel": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19, "STEP_BYTES": 2**19},
     # AVX2, seen on both of the above held to it: 16 registers of 32 bytes.
-    "avx2": {},
+    "avx2": {"TURNED_SHARE": 1},
     # Arm: 32 registers of 16 bytes. Not measured yet; the tiles are those of BLIS.
     "neon": {},
 }

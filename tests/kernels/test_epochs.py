@@ -4,7 +4,9 @@ The fused path keeps no gradient, so (W before - W after) / learning_rate is com
 activation, loss, dtype, kind of input, batch and number of threads.
 """
 
+from contextlib import contextmanager
 from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from fastbp.kernels.walk.team import ASKED
 
 OUTPUTS = [*cases.OUTPUTS, ("poisson", "exp")]  # for the others see `test_walk_losses`
 HIDDEN = list(reference.PRIMES)
-PATHS = ("dense", "sparse", "narrow")
+# Those of a trainer; and the dense one with the first layer's weights output by output.
+PATHS = ("dense", "sparse", "narrow", "turned")
 TEAMS = (1, 2, 3, 4)
 # Batches with biases or without: single samples are fused with the next, others go through tiles.
 BATCHES_AND_BIASES = [*product((1, 33), (True, False)), (2, True), (3, False), (8, True)]
@@ -139,6 +142,16 @@ def unpacked(table):
     )
 
 
+@contextmanager
+def as_trainer_has_it(path):
+    """The name that a trainer knows a path by, and the constants that lead to it."""
+    least = {"TURNED_VECTORS": 0, "TURNED_BATCH": 2, "TURNED_SHARE": 1}
+    never = {"TURNED_SHARE": 0}
+    turned = path == "turned"
+    with mock.patch.multiple(machine, **(least if turned else never)):
+        yield "dense" if turned else path
+
+
 class Trained:
     """Parameters after training a copy, with the loss, the hits and the flag."""
 
@@ -147,8 +160,13 @@ class Trained:
         engine = how.get("engine", NumbaEngine)(net.model, net.layout)
         order = how.get("order", np.arange(len(X)))
         rate = how.get("learning_rate", 0.1)
-        paths = () if isinstance(engine, NumpyEngine) else (path,)
-        with engine.trainer(self.params, X, targets, batch_size, threads, *paths) as trainer:
+        with (
+            as_trainer_has_it(path) as name,
+            engine.trainer(
+                self.params, X, targets, batch_size, threads,
+                *(() if isinstance(engine, NumpyEngine) else (name,)),
+            ) as trainer,
+        ):  # fmt: skip
             for first, last in how.get("slices", [(0, len(order))]):
                 trainer.run(order, first, last, rate)
             self.loss, self.hits, _ = trainer.totals[0].tolist()
@@ -208,8 +226,9 @@ def test_the_fused_step_is_the_reference_gradient(
                 Trained(net, X, targets, batch, threads, path, learning_rate=LEARNING_RATE)
                 for threads in TEAMS
             )
-            blocks = unpacked(one.trainer.plan).blocks
-            assert (path == "sparse" and batch > 1) == (blocks > 2)
+            plan = unpacked(one.trainer.plan)
+            assert (path == "sparse" and batch > 1) == (plan.blocks > 2)
+            assert (path == "turned" and batch > 1) == (plan.turned > 0)
             assert not one.stopped
             assert not np.array_equal(one.params, net.params)
             assert_step_is_gradient(net, X, targets, one, assert_close, where)
@@ -462,7 +481,7 @@ def test_slices_of_single_samples_do_not_show_in_the_result(
     whole = Trained(net, X, targets, 1, 1, path, order=order)
     assert_close(whole.params, train_reference(net, X, targets, 1, order=order).params)
     unit = whole.trainer.unit
-    assert unit == (PASS_SAMPLES if path == "dense" else 1)
+    assert unit == (PASS_SAMPLES if path in ("dense", "turned") else 1)
     for size in (unit, 3 * unit, 30 - 30 % unit):
         slices = [(first, min(first + size, 30)) for first in range(0, 30, size)]
         for threads in TEAMS:
@@ -817,7 +836,10 @@ def test_training_stops_before_the_next_step_when_asked_to(
     engine = NumbaEngine(net.model, net.layout)
     for threads in TEAMS:
         params = net.copy_params()
-        with engine.trainer(params, X, targets, batch, threads, path) as trainer:
+        with (
+            as_trainer_has_it(path) as name,
+            engine.trainer(params, X, targets, batch, threads, name) as trainer,
+        ):
             trainer.work.integers[ASKED] = 1
             trainer.run(np.arange(33), 0, 33, 0.1)
             assert trainer.stopped
@@ -830,7 +852,7 @@ def test_training_stops_before_the_next_step_when_asked_to(
 
 @pytest.mark.parametrize("batch", [1, 10, 100])
 def test_steps_on_mnist(batch, dtype, mnist, make_net, assert_close):
-    """Both paths and the one that is chosen; float32 weights drift apart over more steps."""
+    """All paths and the one that is chosen; float32 weights drift apart over more steps."""
     X, y, _, _ = mnist
     net = make_net((784, 30, 10), dtype=dtype, scale=1 / 255)
     targets = reference.Targets(y[:1000], np.empty((0, 10), dtype))

@@ -224,6 +224,7 @@ EDITS = {
         "return builder.fneg(context.cast(builder, args[1], x, ptr.dtype))",
         "momentum",
     ),
+    "ir/along.py": ("factor.fma(found", "factor.fma(found + 1.0", "narrow gradient"),
     "ir/single.py": (
         "(e.load(place) * scale).keep(",
         "(e.load(place) * scale * 2.0).keep(",

@@ -32,6 +32,7 @@ from fastbp.kernels.ir.activations import (
     scale_by_slope,
     slopes,
 )
+from fastbp.kernels.ir.along import add_samples, dots_axpy, dots_bias
 from fastbp.kernels.ir.entries import gather_bias, pack_nonzeros, scatter_axpy
 from fastbp.kernels.ir.memory import (
     add_row,
@@ -54,7 +55,6 @@ from fastbp.kernels.ir.single import (
 )
 from fastbp.kernels.ir.tiles import (
     add_by_steps,
-    dots_axpy,
     gemm_axpy,
     gemm_bias,
     gemm_packed,
@@ -327,6 +327,99 @@ def test_dots_are_the_product_of_rows(vectors, dtype, rng):
             )  # fmt: skip
             assert np.array_equal(C, expected), (rows, columns)
             assert_guards(around, rows, columns)
+
+
+@numba.njit
+def run_dots_bias(rows, columns, depth, a, a_row, table, b, b_row, c, start, c_row, bias):
+    dots_bias(
+        rows, columns, depth, pointer(a), a_row, pointer(table), pointer(b), b_row,
+        at(pointer(c), start), c_row, pointer(bias),
+    )  # fmt: skip
+
+
+def among_others(rng, samples, others=5):
+    """Samples, shuffled among others that are NaN, as are the ends of the rows; their numbers."""
+    count, n = samples.shape
+    table = rng.permutation(count + others)[:count]
+    memory = np.full((count + others, n + 3), np.nan, samples.dtype)
+    memory[table, :n] = samples
+    return memory, table
+
+
+def as_long_as_vectors(x):
+    """The rows of x, with zeros up to whole vectors."""
+    lanes = num_lanes(x.dtype)
+    out = np.zeros((len(x), -(-x.shape[1] // lanes) * lanes), x.dtype)
+    out[:, : x.shape[1]] = x
+    return out
+
+
+@pytest.mark.parametrize("depth", [1, 3, 15, 16, 17, 37, 64])
+def test_sums_over_the_lanes_are_the_product(depth, dtype, rng):
+    """Rows end within a vector, and nothing behind them counts."""
+    for rows, columns in product((1, 2, 3, 4, 5, 9, 11), (1, 2, 3, 4, 5, 11, 33)):
+        A, B = integers(rng, dtype, rows, depth), integers(rng, dtype, columns, depth)
+        bias, (C, around) = integers(rng, dtype, columns), guarded(rows, columns, dtype)
+        (memory, table), weights = among_others(rng, A), as_long_as_vectors(B)
+        run_dots_bias(
+            rows, columns, depth, memory, depth + 3, table, weights, weights.shape[1], around,
+            around.shape[1], around.shape[1], bias,
+        )  # fmt: skip
+        assert np.array_equal(C, A @ B.T + bias), (rows, columns)
+        assert_guards(around, rows, columns)
+
+
+def test_such_a_sum_has_the_same_bits_whatever_stands_beside_it(dtype, rng):
+    """Threads have columns of their own, and batches any number of samples."""
+    A, B = (rng.standard_normal((n, 37)).astype(dtype) for n in (11, 11))
+    bias, weights = rng.standard_normal(11).astype(dtype), as_long_as_vectors(B)
+
+    def products(rows, columns):
+        C, around = guarded(rows, columns, dtype)
+        run_dots_bias(
+            rows, columns, 37, A, 37, np.arange(rows), weights, weights.shape[1], around,
+            around.shape[1], around.shape[1], bias,
+        )  # fmt: skip
+        return C
+
+    whole = products(11, 11)
+    for rows, columns in product(range(1, 11), range(1, 11)):
+        assert np.array_equal(products(rows, columns), whole[:rows, :columns]), (rows, columns)
+
+
+@numba.njit
+def run_add_samples(rows, width, depth, a, a_row, b, b_row, table, ahead, c, c_row, alpha):
+    add_samples(
+        rows, width, depth, pointer(a), a_row, pointer(b), b_row, pointer(table), pointer(ahead),
+        pointer(c), c_row, alpha,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1, 3, 16, 17, 37, 64])
+@pytest.mark.parametrize("depth", [1, 5, 32, 33, 70])
+def test_samples_are_added_to_the_weights_of_outputs(width, depth, dtype, rng):
+    """What fills up the rows of weights does not change, whatever follows a sample."""
+    for rows in (1, 2, 3, 5, 10, 13, 21):
+        A, B = integers(rng, dtype, depth, rows + 2), integers(rng, dtype, depth, width)
+        C = integers(rng, dtype, rows, width)
+        (memory, table), weights = among_others(rng, B), as_long_as_vectors(C)
+        A[:, rows:] = np.nan
+        run_add_samples(
+            rows, width, depth, A, rows + 2, memory, width + 3, table, table[::-1].copy(), weights,
+            weights.shape[1], dtype_of(dtype, -2),
+        )  # fmt: skip
+        assert np.array_equal(weights[:, :width], C - 2 * A[:, :rows].T @ B), rows
+        assert not weights[:, width:].any()
+
+
+def test_what_fills_up_weights_stays_zero_where_deltas_overflow(dtype, rng):
+    weights, table = np.zeros((1, num_lanes(dtype)), dtype), np.zeros(1, np.int64)
+    infinite, sample = np.full((1, 1), np.inf, dtype), np.ones((1, 1), dtype)
+    run_add_samples(
+        1, 1, 1, infinite, 1, sample, 1, table, table, weights, weights.size, dtype_of(dtype, 1)
+    )
+    assert weights[0, 0] == np.inf
+    assert not weights[0, 1:].any()
 
 
 # -- lanes over the batch --------------------------------------------------------------------------

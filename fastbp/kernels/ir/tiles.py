@@ -13,7 +13,7 @@ from .. import machine
 from ..machine import PACKED_ROWS, TILE_ROWS
 from .activations import EXP, FORMULAS, IDENTITY
 from .memory import FIRST_LEVEL, prefetch_line
-from .vectors import I64, emitted, shuffle, spread
+from .vectors import I64, emitted, shuffle
 
 
 class Tile:
@@ -417,45 +417,3 @@ def gemm_sloped(e, code, rows, width, depth, a, a_row, b, b_row, c, c_row, act, 
 
     t.finish = finish
     _emit_tiles(t, "store", rows, width, depth, _LANES)
-
-
-def _emit_dots(t, rows, columns, i, j, depth):
-    """Emit C[i:, j:] += alpha A B^T for `rows` x `columns` elements, both operands along rows."""
-    b, e = t.builder, t.e
-
-    a_rows = [e.row(t.a, b.add(i, I64(r)), t.a_row) for r in range(rows)]
-    b_rows = [e.row(t.b, b.add(j, I64(c)), t.b_row) for c in range(columns)]
-
-    def step(s, *sums):
-        xs = [e.load(e.at(row, s)) for row in a_rows]
-        out = []
-        for c, row in enumerate(b_rows):  # one at a time: the sums leave few registers
-            y = e.load(e.at(row, s))
-            out += [x.fma(y, sums[c * rows + r]) for r, x in enumerate(xs)]
-        return out
-
-    sums = e.loop(I64(0), depth, e.lanes, [e.zero()] * (rows * columns), step)
-    for r in range(rows):
-        row = e.row(t.c, b.add(i, I64(r)), t.c_row)
-        first, *others = sums[r::rows]
-        found = first.sums_beside(others)
-        place = b.bitcast(e.at(row, j), found.value.type.as_pointer())
-        alpha = e.vec(spread(b, t.extra, columns))
-        old = e.vec(b.load(place, align=e.dtype.bitwidth // 8))
-        b.store(alpha.fma(found, old).value, place, align=e.dtype.bitwidth // 8)
-
-
-@emitted(apart=True)
-def dots_axpy(e, rows, columns, depth, a, a_row, b, b_row, c, c_row, alpha):
-    """C[i, j] += alpha * (A[i, :] . B[j, :]), rows of whole vectors: sums over the lanes."""
-    # A: (rows, depth); B: (columns, depth); C: (rows, columns).
-    t = Tile(e, a, a_row, b, b_row, c, c_row, alpha)
-
-    def some_columns(j, width):
-        def tile(i, height):
-            _emit_dots(t, height, width, i, j, depth)
-
-        in_sizes(e, rows, range(machine.DOT_ROWS, 0, -1), tile)
-
-    # B outermost: its few rows, of long chunks, stay in the first level.
-    in_sizes(e, columns, [n for n in (8, 4, 2, 1) if n <= machine.DOT_COLUMNS], some_columns)

@@ -14,7 +14,9 @@ from .products import (
     add_packed,
     add_product,
     add_product_by_steps,
+    add_product_turned,
     multiply_bias,
+    multiply_turned,
     packed_at,
 )  # fmt: skip
 from .records import (
@@ -31,7 +33,7 @@ from .records import (
     kind,
     numbers,
 )  # fmt: skip
-from .stores import columns
+from .stores import columns, outputs
 from .team import SAMPLES_UNIT, barrier, share
 
 _STEP_VECTORS = STEP_BYTES // CPU.vector_bytes
@@ -93,6 +95,9 @@ def _forward(data, job, batch):
     x = _samples(data, job, batch.now, ahead, NUM(0))
     c, store = columns(job, batch.turn), job.params
     w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
+    if plan.turned:
+        multiply_turned(batch.size, outputs(job), plan.sizes[0], x, w, z, store.bias)
+        return
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
     if plan.packed:  # for the update, which begins after a barrier
         barrier(job.work.integers, upper)  # others may still read what was packed before
@@ -113,7 +118,9 @@ def _update(data, job, batch, first, last):
     c, store = columns(job, batch.turn), batch.target
     d, w = Matrix(c.delta, c.row), Matrix(store.W, store.row)
     n_in = job.plan.sizes[0]
-    if job.plan.packed:
+    if job.plan.turned:
+        add_product_turned(n_in, outputs(job), batch.size, x, d, w, batch.alpha)
+    elif job.plan.packed:
         packed = packed_at(job.plan, job.work.scratch, job.plan.packed, NUM(0))
         add_packed(n_in, c.width, batch.size, packed, x, d, w, batch.alpha)
     elif _by_steps(job):

@@ -13,8 +13,9 @@ depend on how many threads there are.
 import math
 
 from ..ir.activations import activate
+from ..ir.along import dots_axpy
 from ..ir.memory import at, call_address, put, vector_lanes
-from ..ir.tiles import dots_axpy, gemm_row_bias, gemm_sloped
+from ..ir.tiles import gemm_row_bias, gemm_sloped
 from ..ir.transpose import transpose_few, transpose_samples
 from ..jit import by_type, inner, unit
 from ..machine import FEW_COLUMNS, NARROW_BLOCK, ROUND, UPDATE_UNIT

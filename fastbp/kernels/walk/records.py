@@ -46,6 +46,10 @@ class Plan(NamedTuple):
     turn: int
     columns_delta: int
     local: int  # where its copy of the parameters starts; 0 where they stay as stored
+    panel: int  # elements of that copy
+    # The first layer's weights lie output by output in it, in rows of so many elements; 0: as
+    # stored.
+    turned: int
     # Addresses of functions, 0 where no layer needs them: the product that multiplies slopes, and
     # what drops activations.
     keep: int
@@ -66,7 +70,7 @@ class Plan(NamedTuple):
     threshold: Sequence[int]  # of a layer's random bits, below which an activation is dropped
 
 
-NUMBERS = 19  # the fields before the first array
+NUMBERS = 21  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:

@@ -11,7 +11,8 @@ own: the same sums in the same order, and only z crosses between cores. Its scra
 then are its own, too.
 """
 
-from ..ir.memory import at, pointer, pointers, vector_lanes
+from ..ir.memory import at, pointer, pointers, put, vector_lanes
+from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import UPDATE_UNIT
 from .records import (
@@ -80,6 +81,13 @@ def columns(job, turn):
 
 
 @inner
+def outputs(job):
+    """Return how many neurons of the first layer are this thread's."""
+    c = columns(job, NUM(0))
+    return min(c.width, job.plan.sizes[1] - c.first)
+
+
+@inner
 def owners(job, l):
     """Return from which thread on to which layer l's deltas go: one, or those of its columns."""
     team = job.team
@@ -104,8 +112,10 @@ def as_stored(plan, flat, team):
 def _panel(plan, flat, memory, team, skip):
     """Return what a thread has of parameters to itself, or behind it (`skip`) of a gradient."""
     own = at(memory, team.thread * plan.thread_scratch + plan.local + skip)
-    above = own if plan.whole else flat
-    return Store(above, at(own, plan.w[1]), at(own, plan.b[1]), plan.row)
+    above, bias = own if plan.whole else flat, at(own, plan.b[1])
+    if plan.turned:
+        return Store(above, at(own, size_of(plan)), bias, plan.turned)
+    return Store(above, at(own, plan.w[1]), bias, plan.row)
 
 
 @inner
@@ -113,16 +123,33 @@ def gradient_store(job):
     """Return where the gradients of a batch are added up."""
     plan, team, flat = job.plan, job.team, job.work.grads
     if plan.local:
-        return _panel(plan, flat, job.memory, team, size_of(plan))
+        return _panel(plan, flat, job.memory, team, plan.panel)
     return as_stored(plan, flat, team)
 
 
 @inner
-def _copy_columns(plan, width, p, q):
-    """Copy this thread's columns from store q to p."""
+def _take_weights(plan, width, p, q):
+    """Copy this thread's columns of stored weights to where they are trained."""
+    if plan.turned:
+        transpose(plan.sizes[0], width, q.W, q.row, p.W, p.row)
+        return
     for i in range(plan.sizes[0]):
         copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
-    copy(p.bias, q.bias, width)
+
+
+@inner
+def _return_weights(job, width, p, q):
+    """Copy this thread's columns of weights back to where they are stored."""
+    n_in = job.plan.sizes[0]
+    if not job.plan.turned:
+        for i in range(n_in):
+            copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
+        return
+    count, whole = outputs(job), n_in - n_in % vector_lanes(job.memory)
+    transpose(count, whole, q.W, q.row, p.W, p.row)
+    for i in range(whole, n_in):
+        for j in range(count):
+            put(p.W, i * p.row + j, q.W[j * q.row + i])
 
 
 @inner
@@ -139,7 +166,9 @@ def take_columns(job):
     if not plan.local:
         return job
     own = _panel(plan, stored.flat, job.memory, team, 0)
-    _copy_columns(plan, columns(job, 0).width, own, stored)
+    width = columns(job, NUM(0)).width
+    _take_weights(plan, width, own, stored)
+    copy(own.bias, stored.bias, width)
     if plan.whole:
         _upper_copy(plan, own, stored)
     return Job(plan, own, job.inputs, job.targets, job.work, team, job.upper, job.memory)
@@ -151,7 +180,9 @@ def return_columns(job, trained):
     plan, team = job.plan, job.team
     if not plan.local:
         return
-    _copy_columns(plan, columns(job, 0).width, job.params, trained.params)
+    width = columns(job, NUM(0)).width
+    _return_weights(job, width, job.params, trained.params)
+    copy(job.params.bias, trained.params.bias, width)
     if plan.whole and team.thread == 0:
         _upper_copy(plan, job.params, trained.params)
 
@@ -165,11 +196,20 @@ def upper_share(plan, upper):
 
 
 @inner
+def _rows(job):
+    """Return the rows of this thread's weights of the first layer, and how long they are."""
+    if job.plan.turned:
+        return outputs(job), job.plan.turned
+    return job.plan.sizes[0], columns(job, NUM(0)).width
+
+
+@inner
 def add(job, alpha, gradient):
     """Add alpha * gradient to this thread's share of the parameters."""
-    plan, params, width = job.plan, job.params, columns(job, 0).width
-    for i in range(plan.sizes[0]):
-        add_scaled(at(params.W, i * params.row), 0, width, alpha, at(gradient.W, i * gradient.row))
+    plan, params, width = job.plan, job.params, columns(job, NUM(0)).width
+    rows, length = _rows(job)
+    for i in range(rows):
+        add_scaled(at(params.W, i * params.row), 0, length, alpha, at(gradient.W, i * gradient.row))
     add_scaled(params.bias, 0, width, alpha, gradient.bias)
     low, high = upper_share(plan, job.upper)
     add_scaled(params.flat, low, high, alpha, gradient.flat)
@@ -178,9 +218,10 @@ def add(job, alpha, gradient):
 @inner
 def clear(job, store):
     """Set this thread's share of a gradient to zero."""
-    plan, width = job.plan, columns(job, 0).width
-    for i in range(plan.sizes[0]):
-        fill(at(store.W, i * store.row), 0, width, 0)
+    plan, width = job.plan, columns(job, NUM(0)).width
+    rows, length = _rows(job)
+    for i in range(rows):
+        fill(at(store.W, i * store.row), 0, length, 0)
     fill(store.bias, 0, width, 0)
     low, high = upper_share(plan, job.upper)
     fill(store.flat, low, high, 0)
