@@ -259,6 +259,7 @@ KINDS = {
         "PACKED_WIDTH": 2048,
         "HALF_TAILS": True,
         "ENTRIES_SPREAD": True,
+        "LIST_SPLIT": 4,  # values are loaded four at once: 784-100-10 at batch 200 takes 1 % less
         "PASS_BYTES": 32,
         "PASS_COLUMNS": 1,
         "DELTA_ROWS": 4,

@@ -408,8 +408,9 @@ def test_an_index_that_outgrows_its_room(dtype, make_net, make_data, rng, assert
 
 @pytest.fixture
 def lists_pay(monkeypatch):
-    """Zero-skipping batches are learned by lists, in parts of seven samples."""
-    for name, value in (("LIST_BYTES", 0), ("LIST_ENTRIES", 0), ("LIST_SAMPLES", 6)):
+    """Zero-skipping batches are learned by lists, in parts of few samples: eight pairs of each."""
+    samples = 9 - machine.LIST_SPLIT
+    for name, value in (("LIST_BYTES", 0), ("LIST_ENTRIES", 0), ("LIST_SAMPLES", samples)):
         monkeypatch.setattr(machine, name, value)
 
 

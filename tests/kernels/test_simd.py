@@ -33,7 +33,7 @@ from fastbp.kernels.ir.activations import (
     slopes,
 )
 from fastbp.kernels.ir.along import add_samples, dots_axpy, dots_bias
-from fastbp.kernels.ir.entries import gather_bias, pack_nonzeros, scatter_axpy
+from fastbp.kernels.ir.entries import gather_axpy, gather_bias, pack_nonzeros, scatter_axpy
 from fastbp.kernels.ir.memory import (
     add_row,
     at,
@@ -71,6 +71,7 @@ from fastbp.kernels.machine import (
     FEW_COLUMNS,
     FORMULA_VECTORS,
     LINE,
+    LIST_SPLIT,
     MASK_BITS,
     PACKED_ROWS,
     PASS_SAMPLES,
@@ -548,6 +549,28 @@ def test_scatter_adds_to_the_rows_that_the_index_names(index_type, coded, dtype,
             )  # fmt: skip
             assert np.array_equal(C, expected), (width, count)
             assert_guards(around, rows, width)
+
+
+@numba.njit
+def gather_list(width, depth, pairs, b, c, alpha):
+    gather_axpy(width, depth, pointer(pairs), pointer(b), pointer(c), alpha)
+
+
+def test_gather_adds_up_the_rows_that_a_list_names(dtype, rng):
+    for width in widths_of_gathers(dtype):
+        rows, row = 40, width + 3
+        B = integers(rng, dtype, rows, row)
+        for count in (LIST_SPLIT * n for n in (0, 1, 2, 7)):
+            values, numbers = integers(rng, dtype, count), rng.integers(0, rows, count)
+            pairs = np.empty((count + LIST_SPLIT, 2), dtype)  # the last are not asked for
+            pairs[:count, 0] = values
+            pairs.view(f"i{pairs.itemsize}")[:count, 1] = numbers * row
+            c = np.full(width + 8, GUARD, dtype)
+            c[:width] = integers(rng, dtype, width)
+            expected = c[:width] - 2 * (values @ B[numbers, :width])
+            gather_list(width, count, pairs.ravel(), B, c, dtype_of(dtype, -2))
+            assert np.array_equal(c[:width], expected), (width, count)
+            assert (c[width:] == GUARD).all(), (width, count)
 
 
 def test_a_palette_and_its_values_give_the_same_bits(dtype, rng):
