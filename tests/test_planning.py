@@ -170,8 +170,8 @@ def test_weights_lie_output_by_output_where_columns_would_be_padded(
     assert (row >= sizes[0]) == turned
     places = found.columns(found.places(batch), planning.ALONE)
     some = found.panels(places, planning.ALONE, row, 2)
-    assert (some.local >= places.size) == (some.panel >= found.size + row * sizes[1]) == turned
-    assert some.size >= places.size + 2 * some.panel
+    assert (some.local >= places.size) == (some.local_size >= found.size + row * sizes[1]) == turned
+    assert some.size >= places.size + 2 * some.local_size
 
 
 @pytest.mark.parametrize("batch", [1, 7, 8, 64, 10_000])

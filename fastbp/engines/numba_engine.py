@@ -89,7 +89,7 @@ class NumbaEngine:
             packed_above=packed + inputs if hidden else 0, thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
             turn=places.turn, columns_delta=places.columns_delta, local=places.local,
-            panel=places.panel, turned=places.turned,
+            local_size=places.local_size, turned=places.turned,
             sizes=layout.sizes, strides=layout.strides, widths=widths,
             w=layout.w, b=layout.b,
             a=places.a, delta=places.delta, transposed=places.transposed,

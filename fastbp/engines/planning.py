@@ -60,7 +60,7 @@ class Places(NamedTuple):
     turn: int = 0
     columns_delta: int = 0
     local: int = 0
-    panel: int = 0
+    local_size: int = 0
     turned: int = 0
 
 
@@ -155,9 +155,9 @@ class Planner:
             return places
         apart, page = machine.APART // self.itemsize, machine.PAGE // self.itemsize
         local = rounded_up(places.size, apart)
-        panel = self.size + turned * self._widest(team)
-        size = rounded_up(local + count * panel, page) + page
-        return places._replace(local=local, panel=panel, turned=turned, size=size)
+        each = self.size + turned * self._widest(team)
+        size = rounded_up(local + count * each, page) + page
+        return places._replace(local=local, local_size=each, turned=turned, size=size)
 
     def turned(self, path: str, batch_size: int) -> int:
         """Return how long rows of the first layer's weights are, output by output; 0: as stored."""

@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     turn: int
     columns_delta: int
     local: int  # where its copy of the parameters starts; 0 where they stay as stored
-    panel: int  # elements of that copy
+    local_size: int  # elements of that copy
     # The first layer's weights lie output by output in it, in rows of so many elements; 0: as
     # stored.
     turned: int

@@ -123,7 +123,7 @@ def gradient_store(job):
     """Return where the gradients of a batch are added up."""
     plan, team, flat = job.plan, job.team, job.work.grads
     if plan.local:
-        return _panel(plan, flat, job.memory, team, plan.panel)
+        return _panel(plan, flat, job.memory, team, plan.local_size)
     return as_stored(plan, flat, team)
 
 
