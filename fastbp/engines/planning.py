@@ -154,6 +154,13 @@ class Planner:
         inputs, hidden = (rounded_up(n, machine.PACKED_ROWS) * (chunk | 1) for n in rows)
         return inputs, hidden
 
+    def panel(self, chunk: int) -> int:
+        """Return how many elements a copy of a panel of any layer's weights takes; 0: none pays."""
+        largest = max(self.sizes) * max(self.strides) * self.itemsize
+        if chunk < machine.PANEL_BATCH or largest < machine.PANEL_BYTES:
+            return 0
+        return max(self.sizes) * machine.TILE_COLUMNS * self.lanes
+
     @cached_property
     def _narrow_chunk(self) -> int:
         """How many samples the scratch of lanes over the batch holds."""

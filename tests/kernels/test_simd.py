@@ -37,6 +37,7 @@ from fastbp.kernels.ir.memory import (
     add_row,
     at,
     count_bits,
+    like,
     lowest_bit,
     nonzero_bits,
     nonzero_mask,
@@ -106,7 +107,7 @@ def assert_guards(around, rows, width):
 def run_gemm_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_bias(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, pointer(extra),
+        at(pointer(c), start), c_row, pointer(extra), like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def run_gemm_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start
 def run_gemm_row_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_row_bias(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, pointer(extra),
+        at(pointer(c), start), c_row, pointer(extra), None,
     )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def run_gemm_row_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, s
 def run_gemm_store(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_store(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, extra,
+        at(pointer(c), start), c_row, extra, like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def run_gemm_store(rows, width, depth, a, a_row, table, ahead, b, b_row, c, star
 def run_gemm_axpy(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_axpy(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, extra,
+        at(pointer(c), start), c_row, extra, None,
     )  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def run_gemm_axpy(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start
 def run_unnumbered(rows, width, depth, a, a_row, b, b_row, c, start, c_row):
     gemm_store(
         rows, width, depth, pointer(a), a_row, None, None, pointer(b), b_row,
-        at(pointer(c), start), c_row, 0.0,
+        at(pointer(c), start), c_row, 0.0, like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -195,6 +196,42 @@ def test_gemm_is_the_product(epilogue, vectors, dtype, rng):
             gemm(epilogue, A, B, C, around, extra, rng)
             assert np.array_equal(C, expected), (rows, depth)
             assert_guards(around, rows, width)
+
+
+@numba.njit
+def run_copying(rows, width, depth, a, b, bias, z, delta, panel):
+    gemm_bias(
+        rows, width, depth, pointer(a), depth, None, None, pointer(b), width, pointer(z), width,
+        pointer(bias), pointer(panel),
+    )  # fmt: skip
+    gemm_store(
+        rows, width, depth, pointer(a), depth, None, None, pointer(b), width, pointer(delta), width,
+        0.0, pointer(panel),
+    )  # fmt: skip
+
+
+def test_copied_panels_change_no_bit(dtype, rng):
+    """They have room for one panel, and are copied where there is enough of A and B alone."""
+    width = 1024 + num_lanes(dtype)  # panels of all widths
+    deep = -(-machine.PANEL_BYTES // np.dtype(dtype).itemsize // width)
+    few, many = machine.PANEL_BATCH - 1, machine.PANEL_BATCH + 7
+    for rows, depth in (few, deep), (many, deep - 1), (many, deep), (many + 4, deep):
+        A, B = (rng.standard_normal(n).astype(dtype) for n in ((rows, depth), (depth, width)))
+        bias = rng.standard_normal(width).astype(dtype)
+        expected = [guarded(rows, width, dtype) for _ in range(2)]
+        for epilogue, extra, (C, around) in zip(
+            ("bias", "store"), (bias, dtype_of(dtype, 0)), expected, strict=True
+        ):
+            gemm(epilogue, A, B, C, around, extra)
+        z, delta = (np.full((rows, width), np.nan, dtype) for _ in range(2))
+        room = depth * machine.TILE_COLUMNS * num_lanes(dtype)
+        panel = np.full(room + 64, GUARD, dtype)
+        run_copying(rows, width, depth, A, B, bias, z, delta, panel)
+        assert np.array_equal(z, expected[0][0])
+        assert np.array_equal(delta, expected[1][0])
+        assert (panel[room:] == GUARD).all()
+        copies = rows >= machine.PANEL_BATCH and depth == deep
+        assert (panel[:room] != GUARD).all() if copies else (panel == GUARD).all()
 
 
 @pytest.mark.skipif(not machine.HALF_TAILS, reason="columns are whole vectors on this CPU")

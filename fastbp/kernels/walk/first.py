@@ -31,7 +31,7 @@ from .records import (
     kind,
     numbers,
 )  # fmt: skip
-from .stores import columns
+from .stores import columns, panel
 from .team import SAMPLES_UNIT, barrier, share
 
 _STEP_VECTORS = STEP_BYTES // CPU.vector_bytes
@@ -93,7 +93,7 @@ def _forward(data, job, batch):
     x = _samples(data, job, batch.now, ahead, NUM(0))
     c, store = columns(job, batch.turn), job.params
     w, z = Matrix(store.W, store.row), Matrix(c.z, c.row)
-    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
+    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias, panel(job))
     if plan.packed:  # for the update, which begins after a barrier
         barrier(job.work.integers, upper)  # others may still read what was packed before
         packed = packed_at(plan, job.work.scratch, plan.packed, NUM(0))

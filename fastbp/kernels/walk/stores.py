@@ -11,7 +11,7 @@ own: the same sums in the same order, and only z crosses between cores. Its scra
 then are its own, too.
 """
 
-from ..ir.memory import at, pointer, pointers, vector_lanes
+from ..ir.memory import at, like, pointer, pointers, vector_lanes
 from ..jit import inner
 from ..machine import UPDATE_UNIT
 from .records import (
@@ -77,6 +77,15 @@ def columns_of(job, thread, turn):
 def columns(job, turn):
     """Return this thread's columns of the first layer."""
     return columns_of(job, job.team.thread, turn)
+
+
+@inner
+def panel(job):
+    """Return where this thread's products may copy columns side by side, or null."""
+    plan, memory = job.plan, job.memory
+    if not plan.panel:
+        return like(memory, 0)
+    return at(memory, job.team.thread * plan.thread_scratch + plan.panel)
 
 
 @inner
