@@ -157,7 +157,8 @@ class Planner:
     def panel(self, chunk: int) -> int:
         """Return how many elements a copy of a panel of any layer's weights takes; 0: none pays."""
         largest = max(self.sizes) * max(self.strides) * self.itemsize
-        if chunk < machine.PANEL_BATCH or largest < machine.PANEL_BYTES:
+        least = machine.PANEL_BYTES
+        if least is None or largest < least or chunk < machine.PANEL_BATCH:
             return 0
         return max(self.sizes) * machine.TILE_COLUMNS * self.lanes
 

@@ -304,7 +304,7 @@ def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
     def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra, panel):
         t = Tile(
             e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead,
-            transposed=transposed, panel=panel,
+            transposed=transposed, panel=panel if machine.PANEL_BYTES else None,
         )  # fmt: skip
         _emit_tiles(t, epilogue, rows, width, depth, shape, halves)
 
