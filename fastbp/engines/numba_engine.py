@@ -78,7 +78,9 @@ class NumbaEngine:
         tiled = path == "dense" and batch_size > 1
         widths = planner.widths if narrow else planner.tile_widths
         packed, inputs, hidden = places.size, *(planner.packed(places.chunk) if tiled else (0, 0))
-        places = places._replace(size=places.size + inputs + hidden)
+        panel = planning.rounded_up(packed + inputs + hidden, machine.LINE)
+        room = 0 if narrow else planner.panel(places.chunk)
+        places = places._replace(size=panel + room)
         if not narrow:
             places = planner.columns(places, team)
             turned = planner.turned(path, batch_size) if panels else 0
@@ -86,7 +88,8 @@ class NumbaEngine:
         plan = records.Plan(
             last=len(layout.sizes) - 1, bias=model.bias,
             chunk=places.chunk, blocks=blocks, lists=lists, packed=packed if inputs else 0,
-            packed_above=packed + inputs if hidden else 0, thread_scratch=places.size,
+            packed_above=packed + inputs if hidden else 0, panel=panel if room else 0,
+            thread_scratch=places.size,
             thread_sums=places.thread_sums, whole=places.whole, row=places.row, z=places.z,
             turn=places.turn, columns_delta=places.columns_delta, local=places.local,
             local_size=places.local_size, turned=places.turned,

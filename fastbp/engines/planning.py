@@ -180,6 +180,14 @@ class Planner:
         inputs, hidden = (rounded_up(n, machine.PACKED_ROWS) * (chunk | 1) for n in rows)
         return inputs, hidden
 
+    def panel(self, chunk: int) -> int:
+        """Return how many elements a copy of a panel of any layer's weights takes; 0: none pays."""
+        largest = max(self.sizes) * max(self.strides) * self.itemsize
+        least = machine.PANEL_BYTES
+        if least is None or largest < least or chunk < machine.PANEL_BATCH:
+            return 0
+        return max(self.sizes) * machine.TILE_COLUMNS * self.lanes
+
     @cached_property
     def _narrow_chunk(self) -> int:
         """How many samples the scratch of lanes over the batch holds."""

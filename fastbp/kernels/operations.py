@@ -8,7 +8,7 @@ number, and others would be compiled for rows as they lie.
 from .ir.activations import ACTIVATION_NAMES, EXP, activate, scale_by_slope, slopes
 from .ir.linear_units import FORMULAS, rows_by
 from .ir.losses import softmax_rows
-from .ir.memory import at, number, pointer
+from .ir.memory import at, like, number, pointer
 from .ir.tiles import gemm_axpy, gemm_bias, gemm_store
 from .ir.transpose import transpose
 from .jit import inner, kernel
@@ -111,7 +111,7 @@ def affine(x, W, b, rows, out):
     stride, numbers = W.shape[1], pointer(rows)
     gemm_bias(
         x.shape[0], stride, x.shape[1], pointer(x), x.shape[1], numbers, numbers, pointer(W),
-        stride, pointer(out), stride, pointer(b),
+        stride, pointer(out), stride, pointer(b), like(pointer(out), 0),
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def backprop_delta(W_next, delta_next, a, activation, out, scratch):
     transpose(n, stride_next, pointer(W_next), stride_next, W_T, stride)
     gemm_store(
         out.shape[0], stride, stride_next, pointer(delta_next), stride_next, None, None,
-        W_T, stride, pointer(out), stride, 0.0,
+        W_T, stride, pointer(out), stride, 0.0, like(W_T, 0),
     )  # fmt: skip
     scale_by_slope(activation, out.shape[0], n, pointer(a), a.shape[1], pointer(out), stride)
 
@@ -136,7 +136,7 @@ def _add_product(a_prev, delta, rows, alpha, W):
     stride = W.shape[1]
     gemm_axpy(
         n_in, stride, batch, pointer(a_prev), n_in, pointer(rows), None, pointer(delta), stride,
-        pointer(W), stride, alpha,
+        pointer(W), stride, alpha, None,
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def outer_update(W, b, a_prev, delta, rows, learning_rate):
     alpha = -learning_rate
     gemm_axpy(
         n_in, stride, 1, pointer(a_prev), n_in, pointer(rows), None, pointer(delta), stride,
-        pointer(W), stride, alpha,
+        pointer(W), stride, alpha, None,
     )  # fmt: skip
     for j in range(stride):
         b[j] += alpha * delta[j]

@@ -4,6 +4,7 @@ The fused path keeps no gradient, so (W before - W after) / learning_rate is com
 activation, loss, dtype, kind of input, batch and number of threads.
 """
 
+import math
 from contextlib import contextmanager
 from itertools import product
 from unittest import mock
@@ -894,3 +895,23 @@ def test_packed_rows_change_no_bit(threads, rng, monkeypatch, all_take_part):
         return net.to_vector()
 
     assert np.array_equal(trained(2**20, 1), trained(1, threads))
+
+
+@pytest.mark.skipif(machine.PANEL_BYTES is None, reason="no panels are copied on this CPU")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_copied_panels_change_no_bit(threads, dtype, rng, monkeypatch, all_take_part):
+    """Each thread of a team has a place of its own for them."""
+    batch, n = 3 * machine.PANEL_BATCH, math.isqrt(machine.PANEL_BYTES // 4) + 1
+    X = rng.standard_normal((2 * batch + 5, 3 * n)).astype(dtype)
+    y = rng.integers(0, 3, len(X))
+    monkeypatch.setattr(NumbaEngine, "choose_path", lambda *_, **__: "dense")
+
+    def trained(least, threads):
+        monkeypatch.setattr(machine, "PANEL_BYTES", least)
+        net = fastbp.Network([3 * n, n, n, 3], dtype=dtype, seed=0)
+        assert (net._engine.planner.panel(batch) > 0) == (least < 2**30)
+        net.fit(X, y, epochs=2, batch_size=batch, learning_rate=0.3, shuffle=False, threads=threads)
+        return net.to_vector()
+
+    copied = trained(machine.PANEL_BYTES, threads)
+    assert np.array_equal(trained(2**30, 1), copied)

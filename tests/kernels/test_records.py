@@ -18,9 +18,8 @@ def field(table, number, l):
     p = records.unpack(table)
     numbers = (
         p.last, p.loss, p.bias, p.chunk, p.blocks, p.lists, p.packed, p.packed_above,
-        p.thread_scratch, p.thread_sums, p.whole, p.row, p.z, p.turn, p.columns_delta, p.local,
-        p.local_size, p.turned,
-        p.keep, p.times, p.drop,
+        p.panel, p.thread_scratch, p.thread_sums, p.whole, p.row, p.z, p.turn, p.columns_delta,
+        p.local, p.local_size, p.turned, p.keep, p.times, p.drop,
     )  # fmt: skip
     if number < len(numbers):
         return numbers[number]

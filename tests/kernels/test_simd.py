@@ -38,6 +38,7 @@ from fastbp.kernels.ir.memory import (
     add_row,
     at,
     count_bits,
+    like,
     lowest_bit,
     nonzero_bits,
     nonzero_mask,
@@ -107,7 +108,7 @@ def assert_guards(around, rows, width):
 def run_gemm_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_bias(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, pointer(extra),
+        at(pointer(c), start), c_row, pointer(extra), like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def run_gemm_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start
 def run_gemm_row_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_row_bias(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, pointer(extra),
+        at(pointer(c), start), c_row, pointer(extra), None,
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def run_gemm_row_bias(rows, width, depth, a, a_row, table, ahead, b, b_row, c, s
 def run_gemm_store(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_store(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, extra,
+        at(pointer(c), start), c_row, extra, like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def run_gemm_store(rows, width, depth, a, a_row, table, ahead, b, b_row, c, star
 def run_gemm_axpy(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start, c_row, extra):
     gemm_axpy(
         rows, width, depth, pointer(a), a_row, pointer(table), pointer(ahead), pointer(b), b_row,
-        at(pointer(c), start), c_row, extra,
+        at(pointer(c), start), c_row, extra, None,
     )  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def run_gemm_axpy(rows, width, depth, a, a_row, table, ahead, b, b_row, c, start
 def run_unnumbered(rows, width, depth, a, a_row, b, b_row, c, start, c_row):
     gemm_store(
         rows, width, depth, pointer(a), a_row, None, None, pointer(b), b_row,
-        at(pointer(c), start), c_row, 0.0,
+        at(pointer(c), start), c_row, 0.0, like(pointer(c), 0),
     )  # fmt: skip
 
 
@@ -196,6 +197,43 @@ def test_gemm_is_the_product(epilogue, vectors, dtype, rng):
             gemm(epilogue, A, B, C, around, extra, rng)
             assert np.array_equal(C, expected), (rows, depth)
             assert_guards(around, rows, width)
+
+
+@numba.njit
+def run_copying(rows, width, depth, a, b, bias, z, delta, panel):
+    gemm_bias(
+        rows, width, depth, pointer(a), depth, None, None, pointer(b), width, pointer(z), width,
+        pointer(bias), pointer(panel),
+    )  # fmt: skip
+    gemm_store(
+        rows, width, depth, pointer(a), depth, None, None, pointer(b), width, pointer(delta), width,
+        0.0, pointer(panel),
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(machine.PANEL_BYTES is None, reason="no panels are copied on this CPU")
+def test_copied_panels_change_no_bit(dtype, rng):
+    """They have room for one panel, and are copied where there is enough of A and B alone."""
+    width = 1024 + num_lanes(dtype)  # panels of all widths
+    deep = -(-machine.PANEL_BYTES // np.dtype(dtype).itemsize // width)
+    few, many = machine.PANEL_BATCH - 1, machine.PANEL_BATCH + 7
+    for rows, depth in (few, deep), (many, deep - 1), (many, deep), (many + 4, deep):
+        A, B = (rng.standard_normal(n).astype(dtype) for n in ((rows, depth), (depth, width)))
+        bias = rng.standard_normal(width).astype(dtype)
+        expected = [guarded(rows, width, dtype) for _ in range(2)]
+        for epilogue, extra, (C, around) in zip(
+            ("bias", "store"), (bias, dtype_of(dtype, 0)), expected, strict=True
+        ):
+            gemm(epilogue, A, B, C, around, extra)
+        z, delta = (np.full((rows, width), np.nan, dtype) for _ in range(2))
+        room = depth * machine.TILE_COLUMNS * num_lanes(dtype)
+        panel = np.full(room + 64, GUARD, dtype)
+        run_copying(rows, width, depth, A, B, bias, z, delta, panel)
+        assert np.array_equal(z, expected[0][0])
+        assert np.array_equal(delta, expected[1][0])
+        assert (panel[room:] == GUARD).all()
+        copies = rows >= machine.PANEL_BATCH and depth == deep
+        assert (panel[:room] != GUARD).all() if copies else (panel == GUARD).all()
 
 
 @pytest.mark.skipif(not machine.HALF_TAILS, reason="columns are whole vectors on this CPU")
@@ -1221,6 +1259,7 @@ SELECTION = [
     "test_activations.py::test_elementwise_kernels_are_their_twins",
     "test_losses.py::test_the_kernel_is_its_twin",
     "test_first_sparse.py::test_compressed_rows_hold_what_is_not_zero",
+    "test_simd.py::test_copied_panels_change_no_bit",
     "test_simd.py::test_transpose_by_squares",
     "test_simd.py::test_fold_adds_by_halves",
     "test_simd.py::test_masks_take_the_first_lanes",
@@ -1232,6 +1271,7 @@ WHOLE = [
     "test_epochs.py::test_training_does_not_read_what_memory_held_before",
     "test_epochs.py::test_a_batch_in_chunks_learns_what_the_fused_one_does",
     "test_epochs.py::test_ten_steps_and_a_smaller_last_batch",
+    "test_epochs.py::test_copied_panels_change_no_bit",
 ]
 
 

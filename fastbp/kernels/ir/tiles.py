@@ -30,6 +30,8 @@ class Tile:
     fetching = TILE_ROWS  # rows of the tiles that ask for them
     palette = None  # where A holds places in it instead of values
     apart = 1  # elements of A from one entry to the next
+    panel = None  # room for a copy of a panel's columns of B, which it is while `copying`
+    copying = False
     advance = None  # changes rows of B as they are read; see `update_and_forward`
     finish = None  # takes the sums, a list for each row, where they are not just stored
 
@@ -85,6 +87,10 @@ class Tile:
         if self.advance is not None:
             vecs = self.advance(k, vecs)
             for place, vec in zip(places, vecs, strict=True):
+                self.e.store(place, vec)
+        if self.copying:
+            row = self.e.row(self.panel, k, I64(len(columns) * self.e.lanes))
+            for place, vec in zip(self.e.beside(row, len(columns)), vecs, strict=True):
                 self.e.store(place, vec)
         return vecs
 
@@ -249,6 +255,8 @@ def _in_units(e, count, sizes, body, done=ZERO):
 # Heights of tiles by the rows that they are taken for, and the most columns.
 _FORWARD = {machine.TILE_UNIT: TILE_ROWS, 4: 4, 2: 2, 1: 1}, machine.TILE_COLUMNS
 _UPDATE = {machine.UPDATE_TILE_UNIT: machine.UPDATE_ROWS, 4: 4, 2: 2, 1: 1}, machine.UPDATE_COLUMNS
+# Rows of the tile that copies a panel: with others, other rows would be left over for low tiles.
+_FIRST = TILE_ROWS if machine.TILE_UNIT == TILE_ROWS else 4
 _LANES = {n: n for n in (8, 4, 2, 1) if n <= machine.LANE_ROWS}, 2
 
 
@@ -260,21 +268,44 @@ def _emit_tiles(t, epilogue, rows, width, depth, shape, halves=0):
         def tile(i, size):
             emit_tile(t, epilogue, size, columns, i, v, depth)
 
-        _in_units(t.e, rows, heights, tile)
+        done, stored = ZERO, (t.b, t.b_row)
+        if t.panel is not None and columns == [1] * most:
+            done = _emit_copying(t, rows, most, v, depth, tile)
+        _in_units(t.e, rows, heights, tile, done)
+        t.b, t.b_row = stored
 
     t.panels(width, panel, most, halves)
+
+
+def _emit_copying(t, rows, columns, v, depth, tile):
+    """Emit the first tile of a panel, if it pays that it copies its columns of B for the others.
+
+    Return how many rows of C are done.
+    """
+    b = t.builder
+    pays = b.icmp_unsigned("!=", b.ptrtoint(t.panel, I64), I64(0))
+    pays = b.and_(pays, b.icmp_signed(">=", rows, I64(machine.PANEL_BATCH)))
+    large = I64(machine.PANEL_BYTES * 8 // t.e.dtype.bitwidth)
+    pays = b.and_(pays, b.icmp_signed(">=", b.mul(depth, t.b_row), large))
+    t.copying = True
+    with b.if_then(pays):
+        tile(I64(0), _FIRST)
+    t.copying = False
+    t.b = b.select(pays, t.e.at(t.panel, b.neg(v)), t.b)
+    t.b_row = b.select(pays, I64(columns * t.e.lanes), t.b_row)
+    return b.select(pays, I64(_FIRST), ZERO)
 
 
 def _gemm(epilogue, transposed=False, shape=_FORWARD, halves=0):
     # C = epilogue(A B). A: (rows, depth), or (depth, rows) where `transposed`; B: (depth, width);
     # C: (rows, width). `table` numbers the rows of A, `ahead` those that will be asked for next;
-    # both may be None.
+    # both may be None. `panel` has room for `depth` rows of a panel's columns of B, or is null.
 
-    def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra):
+    def gemm(e, rows, width, depth, a, a_row, table, ahead, b, b_row, c, c_row, extra, panel):
         t = Tile(
-            e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead, transposed=transposed
-        )
-
+            e, a, a_row, b, b_row, c, c_row, extra, table=table, ahead=ahead,
+            transposed=transposed, panel=panel if machine.PANEL_BYTES else None,
+        )  # fmt: skip
         _emit_tiles(t, epilogue, rows, width, depth, shape, halves)
 
     gemm.__name__ = f"gemm_{epilogue}"

@@ -33,7 +33,7 @@ from .records import (
     kind,
     numbers,
 )  # fmt: skip
-from .stores import columns, outputs
+from .stores import columns, outputs, panel
 from .team import SAMPLES_UNIT, barrier, share
 
 _STEP_VECTORS = STEP_BYTES // CPU.vector_bytes
@@ -98,7 +98,7 @@ def _forward(data, job, batch):
     if plan.turned:
         multiply_turned(batch.size, outputs(job), plan.sizes[0], x, w, z, store.bias)
         return
-    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias)
+    multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias, panel(job))
     if plan.packed:  # for the update, which begins after a barrier
         barrier(job.work.integers, upper)  # others may still read what was packed before
         packed = packed_at(plan, job.work.scratch, plan.packed, NUM(0))

@@ -92,7 +92,7 @@ def _forward(job, which, m, width, scratch):
             a, some = at(scratch, plan.a[l] + s), min(block, width - s)
             gemm_row_bias(
                 plan.sizes[l], some, n, at(params, plan.w[l]), plan.strides[l], None, None,
-                at(below, s), row, a, row, at(params, plan.b[l]),
+                at(below, s), row, a, row, at(params, plan.b[l]), None,
             )  # fmt: skip
             if l == plan.last:
                 continue

@@ -15,17 +15,21 @@ from .records import Matrix, Rows
 
 
 @inner
-def multiply_bias(rows, width, depth, a, b, c, bias):
+def multiply_bias(rows, width, depth, a, b, c, bias, panel):
     """C = A B + bias; A is `Rows`, B `(depth, width)` and C `(rows, width)` each a `Matrix`."""
+    # `panel` is what `stores.panel` returns.
     gemm_bias(
-        rows, width, depth, a.start, a.row, a.which, a.ahead, b.start, b.row, c.start, c.row, bias
-    )
+        rows, width, depth, a.start, a.row, a.which, a.ahead, b.start, b.row, c.start, c.row, bias,
+        panel,
+    )  # fmt: skip
 
 
 @inner
-def multiply(rows, width, depth, a, b, c):
+def multiply(rows, width, depth, a, b, c, panel):
     """C = A B; A `(rows, depth)`, B `(depth, width)` and C `(rows, width)` each a `Matrix`."""
-    gemm_store(rows, width, depth, a.start, a.row, None, None, b.start, b.row, c.start, c.row, 0.0)
+    gemm_store(
+        rows, width, depth, a.start, a.row, None, None, b.start, b.row, c.start, c.row, 0.0, panel
+    )
 
 
 @inner
@@ -39,8 +43,9 @@ def multiply_slopes(times, rows, width, depth, a, b, c):
 def add_product(rows, width, depth, a, b, c, alpha):
     """C += alpha A^T B; A is `Rows` `(depth, rows)`, B `(depth, width)` a `Matrix`, and so is C."""
     gemm_axpy(
-        rows, width, depth, a.start, a.row, a.which, None, b.start, b.row, c.start, c.row, alpha
-    )
+        rows, width, depth, a.start, a.row, a.which, None, b.start, b.row, c.start, c.row, alpha,
+        None,
+    )  # fmt: skip
 
 
 @inner

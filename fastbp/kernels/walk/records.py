@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     # comes out of one hidden layer after the other.
     packed: int
     packed_above: int
+    panel: int  # where products may copy columns of a matrix side by side; 0: nowhere
     thread_scratch: int  # elements of the scratch that each thread of a team has to itself
     thread_sums: int  # and of the sums; `whole` only
     whole: int  # whether each thread does all that is above the first layer, on a copy of its own
@@ -70,7 +71,7 @@ class Plan(NamedTuple):
     threshold: Sequence[int]  # of a layer's random bits, below which an activation is dropped
 
 
-NUMBERS = 21  # the fields before the first array
+NUMBERS = 22  # the fields before the first array
 
 
 def pack(plan: Plan) -> np.ndarray:

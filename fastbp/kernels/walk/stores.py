@@ -11,7 +11,7 @@ own: the same sums in the same order, and only z crosses between cores. Its scra
 then are its own, too.
 """
 
-from ..ir.memory import at, pointer, pointers, put, vector_lanes
+from ..ir.memory import at, like, pointer, pointers, put, vector_lanes
 from ..ir.transpose import transpose
 from ..jit import inner
 from ..machine import UPDATE_UNIT
@@ -85,6 +85,15 @@ def outputs(job):
     """Return how many neurons of the first layer are this thread's."""
     c = columns(job, NUM(0))
     return min(c.width, job.plan.sizes[1] - c.first)
+
+
+@inner
+def panel(job):
+    """Return where this thread's products may copy columns side by side, or null."""
+    plan, memory = job.plan, job.memory
+    if not plan.panel:
+        return like(memory, 0)
+    return at(memory, job.team.thread * plan.thread_scratch + plan.panel)
 
 
 @inner

@@ -22,7 +22,7 @@ from .products import (
     packed_at,
 )  # fmt: skip
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
-from .stores import columns, columns_of, owners
+from .stores import columns, columns_of, owners, panel
 from .team import share
 
 
@@ -101,7 +101,7 @@ def _multiply(job, l, r0, r1):
         r1 - r0, plan.widths[l + 1], plan.sizes[l], _rows(work, plan.a[l] + r0 * row, row),
         Matrix(at(params, plan.w[l + 1]), above),
         Matrix(at(work.scratch, plan.a[l + 1] + r0 * above), above),
-        at(params, plan.b[l + 1]),
+        at(params, plan.b[l + 1]), panel(job),
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def backward(job, r0, r1):
             if plan.kept[l]:
                 multiply_slopes(plan.times, r1 - r0, width, n_above, deltas, w, delta)
                 continue
-            multiply(r1 - r0, width, n_above, deltas, w, delta)
+            multiply(r1 - r0, width, n_above, deltas, w, delta, panel(job))
             scale_by_slope(
                 plan.activations[l], r1 - r0, min(width, plan.sizes[l] - v),
                 at(scratch, plan.a[l] + r0 * row + v), row, delta.start, out_row,
