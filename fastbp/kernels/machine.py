@@ -135,9 +135,9 @@ ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole ti
 # Chunks whose gradients are kept apart until they are added up, in `narrow`: memory for so many
 # gradients, and as many threads that can take part in a round.
 ROUND = 32
-# Pieces of the gradient whose squares are summed apart, for its norm; and pieces that a step takes
-# of each block of parameters. More of them share out evenly to more threads, and cost sums.
-NORM_PIECES, STEP_PIECES = 64, 16
+# Pieces that a step takes of each block of weights. More of them share out evenly to more threads,
+# and cost sums.
+STEP_PIECES = 16
 
 # -- memory ----------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from the thread that writes them. On Emerald Rapids a team of two took up to 1.9
 one thread for that. The panels are filled when a call begins, and copied back at its end: no sum
 changes its order.
 
+So do their gradients, and what an optimiser remembers of them.
+
 Where what is above the first layer is small, each thread does it for all samples on a copy of its
 own: the same sums in the same order, and only z crosses between cores. Its scratch and its sums
 then are its own, too.
@@ -101,9 +103,10 @@ def as_stored(plan, flat, team):
 
 
 @inner
-def _panel(plan, flat, memory, team, skip):
-    """Return what a thread has of parameters to itself, or behind it (`skip`) of a gradient."""
-    own = at(memory, team.thread * plan.thread_scratch + plan.local + skip)
+def _panel(plan, flat, memory, team, number):
+    """Return what a thread has to itself: parameters, their gradient, what is remembered."""
+    skip = plan.local + number * size_of(plan)
+    own = at(memory, team.thread * plan.thread_scratch + skip)
     above = own if plan.whole else flat
     return Store(above, at(own, plan.w[1]), at(own, plan.b[1]), plan.row)
 
@@ -113,23 +116,41 @@ def gradient_store(job):
     """Return where the gradients of a batch are added up."""
     plan, team, flat = job.plan, job.team, job.work.grads
     if plan.local:
-        return _panel(plan, flat, job.memory, team, size_of(plan))
+        return _panel(plan, flat, job.memory, team, NUM(1))
     return as_stored(plan, flat, team)
 
 
 @inner
-def _copy_columns(plan, width, p, q):
-    """Copy this thread's columns from store q to p."""
-    for i in range(plan.sizes[0]):
-        copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
-    copy(p.bias, q.bias, width)
+def memory_store(job, flat):
+    """Return where an optimiser remembers; further numbers are `size_of` elements apart."""
+    if job.plan.local:
+        return _panel(job.plan, flat, job.memory, job.team, NUM(2))
+    return as_stored(job.plan, flat, job.team)
 
 
 @inner
-def _upper_copy(plan, p, q):
-    """Copy all that is above the first layer."""
-    start = plan.b[1] + plan.strides[1]
-    copy(at(p.flat, start), at(q.flat, start), size_of(plan) - start)
+def behind(store, count):
+    """Return a store so many elements behind another."""
+    return Store(at(store.flat, count), at(store.W, count), at(store.bias, count), store.row)
+
+
+@inner
+def _whole_width(job):
+    """Return the width of this thread's columns in whole vectors: sums are of these."""
+    lanes = vector_lanes(job.memory)
+    return (columns(job, 0).width + lanes - 1) // lanes * lanes
+
+
+@inner
+def _copy_store(job, width, p, q, above):
+    """Copy columns of this thread from store q to p, and what is `above` the first layer."""
+    plan = job.plan
+    for i in range(plan.sizes[0]):
+        copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
+    copy(p.bias, q.bias, width)
+    if above:
+        start = plan.b[1] + plan.strides[1]
+        copy(at(p.flat, start), at(q.flat, start), size_of(plan) - start)
 
 
 @inner
@@ -138,22 +159,30 @@ def take_columns(job):
     plan, team, stored = job.plan, job.team, job.params
     if not plan.local:
         return job
-    own = _panel(plan, stored.flat, job.memory, team, 0)
-    _copy_columns(plan, columns(job, 0).width, own, stored)
-    if plan.whole:
-        _upper_copy(plan, own, stored)
+    own = _panel(plan, stored.flat, job.memory, team, NUM(0))
+    _copy_store(job, _whole_width(job), own, stored, plan.whole)
     return Job(plan, own, job.inputs, job.targets, job.work, team, job.upper, job.memory)
 
 
 @inner
 def return_columns(job, trained):
     """Copy the parameters back from where this thread has trained them."""
-    plan, team = job.plan, job.team
-    if not plan.local:
-        return
-    _copy_columns(plan, columns(job, 0).width, job.params, trained.params)
-    if plan.whole and team.thread == 0:
-        _upper_copy(plan, job.params, trained.params)
+    if job.plan.local:
+        above = job.plan.whole and job.team.thread == 0
+        _copy_store(job, columns(job, 0).width, job.params, trained.params, above)
+
+
+@inner
+def move_memory(job, flat, count, back):
+    """Copy so many numbers of each parameter to where a thread keeps them, or back."""
+    size, whole = size_of(job.plan), job.plan.whole
+    for k in range(count if job.plan.local else 0):
+        own = behind(memory_store(job, flat), k * size)
+        stored = behind(as_stored(job.plan, flat, job.team), k * size)
+        if back:
+            _copy_store(job, columns(job, 0).width, stored, own, whole and job.team.thread == 0)
+        else:
+            _copy_store(job, _whole_width(job), own, stored, whole)
 
 
 @inner
@@ -178,7 +207,7 @@ def add(job, alpha, gradient):
 @inner
 def clear(job, store):
     """Set this thread's share of a gradient to zero."""
-    plan, width = job.plan, columns(job, 0).width
+    plan, width = job.plan, _whole_width(job)
     for i in range(plan.sizes[0]):
         fill(at(store.W, i * store.row), 0, width, 0)
     fill(store.bias, 0, width, 0)
