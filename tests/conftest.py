@@ -228,7 +228,8 @@ def all_take_part(monkeypatch):
     """
 
     def team(planner, threads, task):
-        whole = task.plain and threads > 1 and (task.batch_size == 1 or threads % 2 == 1)
+        single = task.plain and task.batch_size == 1
+        whole = not task.shared and threads > 1 and (single or threads % 2 == 1)
         return planning.Team(threads, whole)
 
     monkeypatch.setattr(planning.Planner, "team", team)

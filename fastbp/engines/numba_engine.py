@@ -64,9 +64,13 @@ class NumbaEngine:
 
     def workspace(
         self, batch_size: int, path: str = "any", blocks: int = 1, lists: int = 0,
-        team: planning.Team = planning.ALONE, panels: int = 0, dropout: Sequence[float] = (),
+        team: planning.Team = planning.ALONE, panels: int = 0, turned: int = 0,
+        dropout: Sequence[float] = (),
     ) -> Workspace:  # fmt: skip
         """Return the plan for batches of this size, and memory for it.
+
+        A thread has so many `panels` of what is as long as the parameters; weights in them may be
+        `turned`, see `Planner.turned`.
 
         `dropout` has a probability for each hidden layer, or none: outside of training.
         """
@@ -83,7 +87,6 @@ class NumbaEngine:
         places = places._replace(size=panel + room)
         if not narrow:
             places = planner.columns(places, team)
-            turned = planner.turned(path, batch_size) if panels else 0
             places = planner.panels(places, team, turned, panels)
         plan = records.Plan(
             last=len(layout.sizes) - 1, bias=model.bias,

@@ -11,7 +11,7 @@ from .. import kernels
 from .._support.checks import is_sparse
 from ..kernels import inputs, machine
 from ..kernels.ir.dropout import FIRST, KEY, TABLE
-from ..kernels.machine import LONG_BATCH, NORM_PIECES, ROUND, STEP_PIECES
+from ..kernels.machine import LONG_BATCH, ROUND, STEP_PIECES
 from ..kernels.walk import optimizers, records
 from ..kernels.walk.team import ASKED, DRAW, STOPPED
 from ..model.layout import aligned, stride
@@ -52,17 +52,21 @@ class NumbaTrainer(Trainer):
         self._gradient = kernels.narrow_part_gradient if narrow else kernels.part_gradient
         frozen = [l in rule.frozen for l in range(len(engine.model.activations))]
         numbers = np.array([optimizers.KINDS[rule.name], *rule[1:-1], *frozen], np.float64)
-        squares = np.zeros(NORM_PIECES + 2 * (self._blocks + 1) * STEP_PIECES)
-        slots = self.memory.slots.reshape(-1)
-        self._rule = optimizers.RuleArrays(numbers, self.memory.clock, slots, squares)
+        vectors = max(engine.planner.widths[1:]) // engine.planner.lanes
+        count = (self._blocks + 2 * len(frozen) - 1) * STEP_PIECES * vectors
+        self._rule = optimizers.RuleArrays(
+            numbers, self.memory.clock, self.memory.slots.reshape(-1), np.zeros(2 * count),
+            count, vectors, rule.slots,
+        )  # fmt: skip
         self._extra = () if plain else (self._rule,)
         self.load(X, targets)
-        stays = plain and not shared
         some = density(X) if path == "sparse" else 1.0
         lists = engine.planner.lists(some, batch_size) if path == "sparse" else 0
-        team = engine.planner.team(threads, Task(path, batch_size, some, stays))
-        # Weights, and gradients of batches that do not fit the scratch.
-        shape = batch_size, path, self._blocks, lists, team, 2 * stays
+        team = engine.planner.team(threads, Task(path, batch_size, some, plain, shared))
+        # Weights, gradients, and what is remembered.
+        panels = 0 if shared else 2 + rule.slots
+        turned = engine.planner.turned(path, batch_size) if plain and not shared else 0
+        shape = batch_size, path, self._blocks, lists, team, panels, turned
         space = engine.workspace(*shape, engine.model.dropout)
         self.team, self.plan = team.size, space.plan
         fused = plain and batch_size <= space.chunk and not shared

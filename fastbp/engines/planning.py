@@ -36,12 +36,13 @@ ALONE = Team()
 
 
 class Task(NamedTuple):
-    """What is to be trained: on which path, and whether by plain SGD."""
+    """What is to be trained: by plain SGD or not, on batches that are shared among ranks or not."""
 
     path: str
     batch_size: int
     density: float = 1.0
     plain: bool = True
+    shared: bool = False
 
 
 class Places(NamedTuple):
@@ -246,6 +247,11 @@ class Planner:
         rest = machine.UPPER_COST * upper + machine.SAMPLE_COST
         return rest + machine.LOGARITHM_COST * self.logarithms
 
+    @property
+    def _above(self) -> int:
+        """How many parameters are above the first layer, padding included."""
+        return self.size - (self.sizes[0] + 1) * self.strides[1]
+
     def team(self, threads: int, task: Task) -> Team:
         """Return the team that takes least time: of so many threads at most, if not one alone."""
         most = min(threads, machine.MOST_THREADS)
@@ -254,8 +260,9 @@ class Planner:
         most = min(most, available_cores()) if most > 1 else 1
         least, best = self._step_cost(ALONE, task), ALONE
         for size in range(2, most + 1):
-            # Batches of one are learnt `whole`, and by optimisers none.
-            ways = (False, True) if task.plain and task.batch_size > 1 else (task.plain,)
+            # Single samples are learnt `whole` by plain SGD, and parts of shared batches are not.
+            one = task.plain and task.batch_size == 1
+            ways = (False,) if task.shared else (True,) if one else (False, True)
             costs = {(size, whole): self._step_cost(Team(size, whole), task) for whole in ways}
             team = min(costs, key=costs.__getitem__)
             if costs[team] < machine.TEAM_GAIN * least:
@@ -273,10 +280,14 @@ class Planner:
         samples = n if team.whole else min(n, 4 * -(-n // (4 * team.size)))
         rest, each = self._rest_cost(), machine.INPUT_COST
         cost = (total - rest * n) * (columns + each) / (vectors + each) + rest * samples
+        barriers = 1 if team.whole else 2
         if not task.plain:
-            cost += machine.RULE_COST * self.size / self.lanes / team.size
+            above = self._above if team.whole else self._above / team.size
+            own = (self.size - self._above) / team.size + above
+            cost += machine.RULE_COST * own / self.lanes
+            barriers *= 2
         if team.size > 1:
-            cost += machine.BARRIER_COST * (1 if team.whole else 2)
+            cost += machine.BARRIER_COST * barriers
             passing = self._passing(team, task, vectors - columns, samples)
             cost += machine.CROSSING_COST * passing * self.lanes * self.itemsize / LINE
         return cost
@@ -286,9 +297,8 @@ class Planner:
         found: float = others * samples  # of z
         share = 1 - 1 / team.size
         if not team.whole:  # deltas and activations of others' samples; weights and their transpose
-            above = self.size - (self.sizes[0] + 1) * self.strides[1]
-            found += 2 * others * (task.batch_size - samples) + 2 * share * above / self.lanes
-        if not task.plain:  # gradients and weights: columns have one owner, rows another
+            found += 2 * others * (task.batch_size - samples) + 2 * share * self._above / self.lanes
+        if task.shared:  # gradients and weights: columns have one owner, rows another
             found += 4 * share * self.size / self.lanes / team.size
         return found
 

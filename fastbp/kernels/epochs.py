@@ -122,53 +122,56 @@ def narrow_epoch(plan, params, inputs, targets, order, span, work, team):
 
 @inner
 def _learn_by_rule(job, order, n, span, rule):
-    plan, work, team, rate = job.plan, job.work, job.team, span.learning_rate
-    by_blocks = plan.blocks > 1 and team.size == 1 and rule.numbers[optimizers.CLIP] == 0
+    plan, work, rate, held = job.plan, job.work, span.learning_rate, optimizers.held_by(job, rule)
+    by_blocks = plan.blocks > 1 and rule.numbers[optimizers.CLIP] == 0
     for p in range(span.first, span.last, span.batch):
         m, which = min(span.batch, n - p), at(order, p)
         share_of_each, share_of_loss = shares(job.targets, which, m)
-        grads = stores.as_stored(plan, work.grads, team)
-        batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, grads, NUM(0))
+        grads, turn = held.grads, NUM(0)
+        batch = records.batch_at(order, p, m, n, share_of_each, share_of_loss, grads, turn)
         if m <= plan.chunk and by_blocks:
-            if not optimizers.learn_by_blocks(job, batch, rule, rate):
+            if not optimizers.learn_by_blocks(job, batch, held, rule, rate):
                 return
             continue
         if m <= plan.chunk:
             fine = learn_chunk(job, batch, optimizers.learning_blocks(plan, rule))
-            barrier(work.integers, team)
+            barrier(work.integers, job.upper)
         else:
             fine = learn_chunks(job, which, m, share_of_each, share_of_loss)
         if not fine:
             return
-        optimizers.take_step(plan, job.params.flat, work, team, rule, rate, m, share_of_each)
+        optimizers.take_step(plan, held, work, job.team, rule, rate, m, share_of_each)
 
 
 @kernel
 def optimizer_epoch(plan, params, inputs, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`."""
-    job, optimizer = stores.job_of(plan, params, inputs, targets, work, team), pointers(rule)
-    low, high = share(records.size_of(job.plan), optimizers.UNIT, team.thread, team.size)
-    records.fill(job.work.grads, low, high, 0)
+    stored, optimizer = stores.job_of(plan, params, inputs, targets, work, team), pointers(rule)
+    job = stores.take_columns(stored)
+    stores.move_memory(stored, optimizer.state, optimizer.slots, False)
+    low, high = share(records.size_of(job.plan), UPDATE_UNIT, team.thread, team.size)
+    records.fill(job.work.grads, low, high, 0)  # with the padding
+    stores.clear(job, stores.gradient_store(job))
     for epoch in range(span.epochs):
         _learn_by_rule(records.in_epoch(job, epoch), pointer(order), order.size, span, optimizer)
         if stopped(job.work.integers):
-            return
+            break
+    stores.return_columns(stored, job)
+    stores.move_memory(stored, optimizer.state, optimizer.slots, True)
 
 
 @kernel
 def narrow_optimizer_epoch(plan, params, inputs, targets, order, span, work, rule, team):
     """Twin of `reference.optimizer_epoch`, for narrow networks."""
     job, optimizer = stores.job_of(plan, params, inputs, targets, work, team), pointers(rule)
-    rate = span.learning_rate
+    rate, held = span.learning_rate, optimizers.held_by(job, optimizer)
     for epoch in range(span.epochs):
         here = records.in_epoch(job, epoch)
         for p in range(span.first, span.last, span.batch):
             m = min(span.batch, order.size - p)
             if not narrow.learn_rounds(here, at(pointer(order), p), m):
                 return
-            optimizers.take_step(
-                here.plan, here.params.flat, here.work, team, optimizer, rate, m, 1 / m
-            )
+            optimizers.take_step(here.plan, held, here.work, here.team, optimizer, rate, m, 1 / m)
 
 
 # A rank takes part of a batch. Between the halves the gradients are added up over the ranks; see
@@ -198,7 +201,9 @@ def narrow_part_gradient(plan, params, inputs, targets, order, span, work, team)
 def rule_step(plan, params, span, work, rule, share_of_each, team):
     """Twin of `reference.optimizer_step` along work.grads, which is zeroed."""
     # The penalty, times span.batch samples, goes to the totals.
+    net, memory, optimizer = records.unpack(plan), pointers(work), pointers(rule)
+    of_all = records.Team(NUM(team.thread), NUM(team.size))
+    held = optimizers.held_as_stored(net, pointer(params), memory.grads, optimizer, of_all)
     optimizers.take_step(
-        records.unpack(plan), pointer(params), pointers(work), team, pointers(rule),
-        span.learning_rate, span.batch, share_of_each,
-    )  # fmt: skip
+        net, held, memory, of_all, optimizer, span.learning_rate, span.batch, share_of_each
+    )

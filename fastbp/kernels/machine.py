@@ -155,9 +155,9 @@ ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole ti
 # Chunks whose gradients are kept apart until they are added up, in `narrow`: memory for so many
 # gradients, and as many threads that can take part in a round.
 ROUND = 32
-# Pieces of the gradient whose squares are summed apart, for its norm; and pieces that a step takes
-# of each block of parameters. More of them share out evenly to more threads, and cost sums.
-NORM_PIECES, STEP_PIECES = 64, 16
+# Pieces that a step takes of each block of weights. More of them share out evenly to more threads,
+# and cost sums.
+STEP_PIECES = 16
 
 # -- memory ----------------------------------------------------------------------------------------
 
@@ -182,9 +182,11 @@ DENSITY_SAMPLE = 512  # rows are looked at to choose a path: 0.1 ms of MNIST
 
 # What a team pays, in the nanoseconds of the costs below: a barrier, and a line that another core
 # has written. What a thread does for each input, however few its columns are, in vectors of them;
-# and an optimiser's step of a vector. One thread more must gain so much. By tables of Zen 4, where
-# a barrier takes 100 ns and a line 5; other kinds have no prices of their own yet.
-BARRIER_COST, CROSSING_COST = 100, 2.5
+# and an optimiser's step of a vector. One thread more must gain so much. Where nobody has measured,
+# prices are the dearest known, Intel's: a team should never be slower than one thread. Those of
+# Zen 4 are by tables of trainings; `scripts/tune.py` says 93 ns and 5.6 of it, of which a line's
+# price is 0.45, since lines are fetched while others are worked on.
+BARRIER_COST, CROSSING_COST = 340, 16
 INPUT_COST, RULE_COST = 0.7, 0.8
 TEAM_GAIN = 0.93
 # To wake threads for a single call takes 0.05 ms.
@@ -258,6 +260,8 @@ KINDS = {
     # 6 % less. Halves of vectors: 784-50-10 takes 6 % less, 784-100-10 4 %. Packed inputs gain
     # nothing at 256 columns, and 1 % at 512.
     "zen4": {
+        "BARRIER_COST": 100,
+        "CROSSING_COST": 2.5,
         "LARGE_BYTES": 2**20,
         "SCRATCH_BYTES": 2**19,
         "STEP_BYTES": 2**19,
@@ -275,8 +279,18 @@ KINDS = {
         "NARROW_COST": 0.155,
     },
     # AMD EPYC, Zen 5: data paths of 64 bytes, 48 KiB and 1 MiB.
-    "zen5": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19, "STEP_BYTES": 2**19},
-    # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB.
+    # A barrier takes 53 to 64 ns; a line is taken to cost as on Zen 4. No training of a team has
+    # been seen with these prices.
+    "zen5": {
+        "BARRIER_COST": 64,
+        "CROSSING_COST": 2.5,
+        "LARGE_BYTES": 2**20,
+        "SCRATCH_BYTES": 2**19,
+        "STEP_BYTES": 2**19,
+    },
+    # Intel Xeon with AVX-512 (Emerald Rapids): data paths of 64 bytes, 48 KiB and 2 MiB. The prices
+    # of a team are those above: they follow from a round trip of 300 to 340 ns and 64 lines that
+    # take 2,600 to read, (2,600 - 320) / 63 * 0.45, and no training has been seen with them.
     "intel": {"LARGE_BYTES": 2**20, "SCRATCH_BYTES": 2**19, "STEP_BYTES": 2**19},
     # AVX2, seen on both of the above held to it: 16 registers of 32 bytes.
     "avx2": {"TURNED_SHARE": 1},

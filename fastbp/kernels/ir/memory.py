@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..machine import FORMULA_VECTORS, HALF_TAILS, LINE, MASK_BITS
+from ..machine import HALF_TAILS, LINE, MASK_BITS
 from .vectors import I32, I64, Vec, call, emitted, first_of, not_zero
 
 
@@ -219,25 +219,26 @@ def add_row(e, width, alpha, x, y):
         e.store(place, product, size)
 
 
-def _sum(e, ptr, count, added):
-    """Emit the sum of what `added(x, total)` adds of each of `count` elements, in one order."""
+def _sum(e, ptr, row, rows, added):
+    """Emit the sum of what `added(x, total)` adds of a vector of each row, in one order."""
 
-    def add(k, total):
-        inside = e.first_lanes(e.builder.sub(count, k), FORMULA_VECTORS)
-        return [added(e.masked_load(e.at(ptr, k), inside), total)]
+    def add(k, *totals):
+        places = (e.at(ptr, e.builder.mul(e.builder.add(k, I64(i)), row)) for i in range(4))
+        return [added(e.load(p), total) for p, total in zip(places, totals, strict=False)]
 
-    step = e.lanes * FORMULA_VECTORS
-    (total,) = e.loop(I64(0), count, step, [e.zero(FORMULA_VECTORS)], add)
-    return total.fold(Vec.__add__).value
-
-
-@emitted(float)
-def sum_of_squares(e, ptr, count):
-    """Return the sum of the squares of `count` elements, always added in the same order."""
-    return _sum(e, ptr, count, lambda x, total: x.fma(x, total))
+    fours = e.builder.and_(rows, I64(-4))
+    totals = e.loop(I64(0), fours, 4, [e.zero()] * 4, add)
+    rest = e.loop(fours, rows, 1, totals[:1], add)
+    return (rest[0] + totals[1] + (totals[2] + totals[3])).fold(Vec.__add__).value
 
 
 @emitted(float)
-def sum_of_sizes(e, ptr, count):
-    """Return the sum of the absolute values of `count` elements, always in the same order."""
-    return _sum(e, ptr, count, lambda x, total: total + abs(x))
+def sum_of_squares(e, ptr, row, rows):
+    """Return the sum of the squares of a vector of each row, always added in the same order."""
+    return _sum(e, ptr, row, rows, lambda x, total: x.fma(x, total))
+
+
+@emitted(float)
+def sum_of_sizes(e, ptr, row, rows):
+    """Return the sum of the absolute values of a vector of each row, always in the same order."""
+    return _sum(e, ptr, row, rows, lambda x, total: total + abs(x))

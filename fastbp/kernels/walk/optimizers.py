@@ -4,9 +4,10 @@ A pass reads gradient, weights and state once, writes what changes, and leaves z
 gradient; L2, clipping and AdamW's decay are factors in it, and L1 is a pass of its own before it.
 Denormal numbers are taken for zeros. Padding stays zero, since its gradient and state are.
 
-The parameters are cut into blocks: those of each block of inputs, and one of all the others. A step
-takes each block in STEP_PIECES pieces, which the threads share out; a norm takes all parameters in
-NORM_PIECES. What is summed over the pieces has the same bits for any number of threads.
+The parameters are cut into blocks: the weights of each block of inputs, those of each layer above,
+and each layer's biases. A step takes weights in STEP_PIECES pieces, which threads share out, but
+for columns of the first layer that are a thread's own. Sums are of each piece's vectors of
+columns, and added up in one order: they have the same bits for any number of threads.
 """
 
 import math
@@ -15,17 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ..ir.denormals import flush_denormals, restore_denormals
-from ..ir.memory import at, number, put, sum_of_sizes, sum_of_squares
+from ..ir.memory import at, number, put, sum_of_sizes, sum_of_squares, vector_lanes
 from ..jit import inner, unit
-from ..machine import NORM_PIECES, STEP_PIECES
+from ..machine import STEP_PIECES
 from . import first
 from .batch import learn_upper
-from .records import NUM, ONE, fill, size_of, with_target
-from .stores import as_stored
+from .records import NUM, ONE, Store, Team, fill, size_of, with_target
+from .stores import as_stored, columns, gradient_store, memory_store
 from .team import barrier, share
 
 CLIP_SLACK = 1e-6  # as in PyTorch: no division by zero
-UNIT = 16  # parameters are shared out in whole lines
 
 
 class RuleArrays(NamedTuple):
@@ -34,8 +34,10 @@ class RuleArrays(NamedTuple):
     numbers: np.ndarray  # float64, by the names below
     clock: np.ndarray  # float64, (1,): the steps taken
     state: np.ndarray  # what it remembers of each parameter: velocities, or moments
-    # float64: sums of squares of each piece, for the norm, then for L2; of sizes, for L1.
-    squares: np.ndarray
+    sums: np.ndarray  # float64: of squares, for the norm, then for L2; behind them of sizes, for L1
+    count: int  # of the sums of a kind: for each piece of each block
+    vectors: int  # so many
+    slots: int  # numbers that are remembered of each parameter
 
 
 # Behind them stands for each layer whether it is frozen.
@@ -186,39 +188,71 @@ def _after_l1(step, p):
 
 
 @inner
-def _pass(step, p, g, size, low, high):
-    numbers, state, s = step.rule.numbers, step.rule.state, step.factors
+def _pass(step, size, stretch, count):
+    numbers, s, p, g, state = (
+        step.rule.numbers, step.factors, stretch.p, stretch.g, stretch.state,
+    )  # fmt: skip
     kind, first = numbers[KIND], number(p, numbers[FIRST])
     if kind == MOMENTUM:
-        step_momentum(p, state, g, low, high, s, first)
+        step_momentum(p, state, g, 0, count, s, first)
     elif kind == NESTEROV:
-        step_nesterov(p, state, g, low, high, s, first)
+        step_nesterov(p, state, g, 0, count, s, first)
     elif kind == ADAM:
-        step_adam(p, (state, at(state, size)), g, low, high, s, step.adam)
+        step_adam(p, (state, at(state, size)), g, 0, count, s, step.adam)
     elif kind == RMSPROP:
-        step_rmsprop(p, state, g, low, high, s, step.adam)
+        step_rmsprop(p, state, g, 0, count, s, step.adam)
     else:
-        _plain(p, g, low, high, s)
+        _plain(p, g, 0, count, s)
+
+
+# -- what is stepped -------------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """What a thread takes steps of, and with whom it shares it."""
+
+    params: Store
+    grads: Store
+    state: Store
+    first: int  # of its columns of the first layer
+    width: int
+    columns: Team  # who shares the rows of these: where they are the thread's own, it alone
+    above: Team  # who shares what is above the first layer
+
+
+class Stretch(NamedTuple):
+    """Rows of a layer's weights, or its biases, where they lie."""
+
+    l: int
+    p: np.ndarray
+    g: np.ndarray
+    state: np.ndarray
+    row: int
+    rows: int
+    first: int  # the columns that count
+    width: int
 
 
 @inner
-def _squares(p, count):
-    """Return the sum of the squares; where they overflow in float32, as of 1e20, in float64."""
-    total = np.float64(sum_of_squares(p, count))
-    if total < np.inf:
-        return total
-    total = 0.0
-    for i in range(count):
-        total += np.float64(p[i]) * np.float64(p[i])
-    return total
+def held_by(job, rule):
+    """Return what a thread holds of a network that is trained."""
+    if not job.plan.local:
+        return held_as_stored(job.plan, job.params.flat, job.work.grads, rule, job.team)
+    c = columns(job, NUM(0))
+    return Held(
+        job.params, gradient_store(job), memory_store(job, rule.state), c.first, c.width,
+        Team(NUM(0), NUM(1)), job.upper,
+    )  # fmt: skip
 
 
 @inner
-def _sum(squares, count):
-    total = 0.0
-    for i in range(count):
-        total += squares[i]
-    return total
+def held_as_stored(plan, params, grads, rule, team):
+    """Return what a thread holds where all share the rows of storage."""
+    one = Team(NUM(0), NUM(1))
+    return Held(
+        as_stored(plan, params, one), as_stored(plan, grads, one),
+        as_stored(plan, rule.state, one), NUM(0), plan.widths[1], team, team,
+    )  # fmt: skip
 
 
 @inner
@@ -234,72 +268,137 @@ def learning_blocks(plan, rule):
 
 
 @inner
-def _clear_frozen(plan, rule, l, g, low, high):
-    """If layer l is frozen, set what lies of its gradient from low to high to zero."""
-    if is_frozen(rule, l):
-        fill(g, max(low, plan.w[l]), min(high, plan.b[l] + plan.strides[l]), 0)
+def _matrices(plan):
+    """Return how many blocks have weights; behind them follow the layers' biases."""
+    return plan.blocks + plan.last - 1
 
 
 @inner
-def _norm(plan, rule, g, work, team):
-    first, last = share(NORM_PIECES, 1, team.thread, team.size)
-    for piece in range(first, last):
-        low, high = share(size_of(plan), UNIT, piece, NORM_PIECES)
-        for l in range(1, plan.last + 1):
-            _clear_frozen(plan, rule, l, g, low, high)
-        put(rule.squares, piece, _squares(at(g, low), high - low))
+def _first_row(plan, j):
+    """Return the first row of block j of inputs."""
+    return min(j * -(-plan.sizes[0] // plan.blocks), plan.sizes[0])
+
+
+@inner
+def _stretch(plan, held, grads, j, piece):
+    """Return a piece of block j of the parameters."""
+    l = max(1, j - plan.blocks + 2) if j < _matrices(plan) else j - _matrices(plan) + 1
+    params, state, row, start, end = held.params, held.state, plan.strides[l], NUM(0), NUM(1)
+    first, width = NUM(0), plan.widths[l]
+    if l == 1:
+        row, first, width = params.row, held.first, held.width
+    if j >= _matrices(plan):
+        p, g, memory = params.bias, grads.bias, state.bias
+        if l > 1:
+            b = plan.b[l]
+            p, g, memory = at(params.flat, b), at(grads.flat, b), at(state.flat, b)
+        return Stretch(l, p, g, memory, row, end, first, width)
+    p, g, memory = params.W, grads.W, state.W
+    if l > 1:
+        w, end = plan.w[l], plan.sizes[l - 1]
+        p, g, memory = at(params.flat, w), at(grads.flat, w), at(state.flat, w)
+    else:
+        start, end = _first_row(plan, j), _first_row(plan, j + 1)
+    low, high = share(end - start, 1, piece, STEP_PIECES)
+    skip = (start + low) * row
+    place = at(p, skip), at(g, skip), at(memory, skip)
+    return Stretch(l, place[0], place[1], place[2], row, high - low, first, width)
+
+
+@inner
+def _pieces(plan, held, j):
+    """Return which pieces of block j this thread takes."""
+    weights = j < _matrices(plan)
+    by_columns = j < plan.blocks or j == _matrices(plan)
+    team = held.columns if by_columns else held.above
+    return share(STEP_PIECES if weights else NUM(1), 1, team.thread, team.size)
+
+
+# -- sums ------------------------------------------------------------------------------------------
+
+
+@inner
+def _squares(p, row, rows):
+    """Return the sum of a vector's squares; where they overflow in float32, in float64."""
+    total = np.float64(sum_of_squares(p, row, rows))
+    if total < np.inf:
+        return total
+    total = 0.0
+    for r in range(rows):
+        for i in range(vector_lanes(p)):
+            total += np.float64(p[r * row + i]) * np.float64(p[r * row + i])
+    return total
+
+
+@inner
+def _note(rule, j, piece, s, p, sizes):
+    """Note what each vector of columns of a stretch sums up to: its squares, or its sizes."""
+    lanes = vector_lanes(p)
+    slot = (j * STEP_PIECES + piece) * rule.vectors + s.first // lanes
+    for v in range(0, s.width, lanes):
+        if sizes:
+            put(rule.sums, rule.count + slot, np.float64(sum_of_sizes(at(p, v), s.row, s.rows)))
+        else:
+            put(rule.sums, slot, _squares(at(p, v), s.row, s.rows))
+        slot += 1
+
+
+@inner
+def _sum(sums, count):
+    # Their number is a multiple of four: one sum would wait for each addition.
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for i in range(0, count, 4):
+        a, b, c, d = a + sums[i], b + sums[i + 1], c + sums[i + 2], d + sums[i + 3]
+    return (a + b) + (c + d)
+
+
+@inner
+def _norm(plan, rule, held, work, team):
+    """Return the norm of the gradient, without layers that are frozen."""
+    sums = rule.sums
+    for j in range(_matrices(plan) + plan.last):
+        first, last = _pieces(plan, held, j)
+        for piece in range(first, last):
+            s = _stretch(plan, held, held.grads, j, piece)
+            if is_frozen(rule, s.l):
+                fill(s.g, 0, s.rows * s.row, 0)
+            _note(rule, j, piece, s, s.g, False)
     barrier(work.integers, team)
-    return math.sqrt(_sum(rule.squares, NORM_PIECES))
+    norm = math.sqrt(_sum(sums, rule.count))
+    barrier(work.integers, team)  # the sums of the weights go to the same place
+    return norm
+
+
+# -- a step ----------------------------------------------------------------------------------------
 
 
 @inner
-def _step_stretch(plan, step, params, g, low, high):
-    """Take the step from low to high; return sums over the weights from before, squared and not."""
+def _step_piece(plan, step, held, grads, j, piece):
+    """Take the step in a piece, and note what its weights sum up to before."""
     # They are summed while in the first level cache: a pass of its own cost 10 % of a step.
-    squares, sizes, size = 0.0, 0.0, size_of(plan)
-    rest, undecayed = _after_l1(step, params), _undecayed(step, params)
-    for l in range(1, plan.last + 1):
-        if is_frozen(step.rule, l):
-            _clear_frozen(plan, step.rule, l, g, low, high)
-            continue
-        start, end = max(low, plan.w[l]), min(high, plan.b[l])
-        if start < end and step.factors.decay != 0:
-            squares += _squares(at(params, start), end - start)
-        if start < end and step.factors.l1 != 0:
-            sizes += np.float64(sum_of_sizes(at(params, start), end - start))
-            _add_l1(at(params, start), at(g, start), end - start, step.factors)
-        _pass(rest, params, g, size, start, end)
-        start, end = max(low, plan.b[l]), min(high, plan.b[l] + plan.strides[l])
-        _pass(undecayed, params, g, size, start, end)
-    return squares, sizes
-
-
-@inner
-def _block(plan, j):
-    """Return where block j of the parameters lies: a block of inputs, or, after them, the rest."""
-    if j == plan.blocks:
-        return plan.b[1], size_of(plan)
-    rows, row = -(-plan.sizes[0] // plan.blocks), plan.strides[1]
-    end = min((j + 1) * rows, plan.sizes[0])
-    return plan.w[1] + min(j * rows, end) * row, plan.w[1] + end * row
-
-
-@inner
-def _step_piece(plan, step, params, g, piece):
-    """Take the step in a piece of a block, and note what its weights sum up to."""
-    start, end = _block(plan, piece // STEP_PIECES)
-    low, high = share(end - start, UNIT, piece % STEP_PIECES, STEP_PIECES)
+    s = _stretch(plan, held, grads, j, piece)
+    count, rule, chosen = s.rows * s.row, step.rule, _undecayed(step, s.p)
+    if is_frozen(rule, s.l):
+        fill(s.g, 0, count, 0)
+        return
     mode = flush_denormals()
-    squares, sizes = _step_stretch(plan, step, params, g, start + low, start + high)
+    if j < _matrices(plan):
+        if step.factors.decay != 0:
+            _note(rule, j, piece, s, s.p, False)
+        if step.factors.l1 != 0:
+            _note(rule, j, piece, s, s.p, True)
+            _add_l1(s.p, s.g, count, step.factors)
+        chosen = _after_l1(step, s.p)
+    _pass(chosen, size_of(plan), s, count)
     restore_denormals(mode)
-    put(step.rule.squares, NORM_PIECES + piece, squares)
-    put(step.rule.squares, NORM_PIECES + _pieces(plan) + piece, sizes)
 
 
 @inner
-def _pieces(plan):
-    """Return how many pieces a step is taken in."""
-    return (plan.blocks + 1) * STEP_PIECES
+def _step_block(plan, step, held, grads, j):
+    """Take the step in this thread's pieces of block j."""
+    first, last = _pieces(plan, held, j)
+    for piece in range(first, last):
+        _step_piece(plan, step, held, grads, j, piece)
 
 
 @inner
@@ -311,52 +410,52 @@ def _penalty(rule, which, share_of_each):
 
 @inner
 def _end_step(plan, work, rule, m, share_of_each, team):
+    # Threads meet again before any takes the next step.
     barrier(work.integers, team)
     if team.thread == 0:
         decay, l1 = _penalty(rule, L2, share_of_each), _penalty(rule, L1, share_of_each)
-        pieces = _pieces(plan)
-        squares = _sum(at(rule.squares, NORM_PIECES), pieces)
-        put(work.sums, 2, work.sums[2] + m * 0.5 * decay * squares)
+        count = _matrices(plan) * STEP_PIECES * rule.vectors
+        if decay != 0:
+            put(work.sums, 2, work.sums[2] + m * 0.5 * decay * _sum(rule.sums, count))
         if l1 != 0:
-            sizes = _sum(at(rule.squares, NORM_PIECES + pieces), pieces)
-            put(work.sums, 2, work.sums[2] + m * l1 * sizes)
+            put(work.sums, 2, work.sums[2] + m * l1 * _sum(at(rule.sums, rule.count), count))
         put(rule.clock, 0, rule.clock[0] + 1)
-    barrier(work.integers, team)
 
 
 @unit
-def take_step(plan, params, work, team, rule, rate, m, share_of_each):
-    """Take one step along work.grads, the mean gradient of a batch of m samples, and zero them."""
+def take_step(plan, held, work, team, rule, rate, m, share_of_each):
+    """Take one step along the mean gradient of a batch of m samples, and zero it."""
     factor, clip = 1.0, rule.numbers[CLIP]
     if clip > 0:
-        factor = min(1.0, clip / (_norm(plan, rule, work.grads, work, team) + CLIP_SLACK))
-    step = _step_of(rule, params, rate, factor, share_of_each)
-    first, last = share(_pieces(plan), 1, team.thread, team.size)
-    for piece in range(first, last):
-        _step_piece(plan, step, params, work.grads, piece)
+        factor = min(1.0, clip / (_norm(plan, rule, held, work, team) + CLIP_SLACK))
+    step = _step_of(rule, held.params.flat, rate, factor, share_of_each)
+    for j in range(_matrices(plan) + plan.last):
+        _step_block(plan, step, held, held.grads, j)
     _end_step(plan, work, rule, m, share_of_each, team)
 
 
 @inner
-def learn_by_blocks(job, batch, rule, rate):
-    """Take one step, the first layer's block by block; one thread alone."""
-    # All blocks have their gradient in one place, the buffer's beginning, which stays in the cache:
-    # with it, weights and velocities of 784-100-10 fit into a megabyte. A tenth of a step's time at
-    # batch 10. One thread's alone, as threads own columns of the gradient, and rows of the step.
+def learn_by_blocks(job, batch, held, rule, rate):
+    """Take one step, the first layer's block by block."""
+    # All blocks have their gradient in one place, the beginning of its own, which stays in the
+    # cache: with it, weights and velocities of 784-100-10 fit into a megabyte. A tenth of a step's
+    # time at batch 10.
     first.forward(job, batch)
     if not learn_upper(job, batch):
         return False
-    plan, params, work = job.plan, job.params.flat, job.work
+    plan, work, g = job.plan, job.work, held.grads
     # From memory: where LLVM saw that it is 1, sums were rounded once where a team's are twice.
-    step = _step_of(rule, params, rate, np.float64(work.scratch[ONE]), batch.alpha)
+    one = np.float64(work.scratch[ONE])
+    step = _step_of(rule, held.params.flat, rate, one, batch.alpha)
     learning = learning_blocks(plan, rule)
-    for j in range(plan.blocks + 1):
-        start, _ = _block(plan, j)
-        g = at(work.grads, plan.w[1] - start) if j < plan.blocks else work.grads
+    for j in range(_matrices(plan) + plan.last):
+        grads = g
+        if j < plan.blocks:
+            grads = Store(g.flat, at(g.W, -_first_row(plan, j) * g.row), g.bias, g.row)
         if j < learning:
-            target = as_stored(plan, g, job.team)
-            first.update(job, with_target(batch, target), j, j + 1)
-        for piece in range(j * STEP_PIECES, (j + 1) * STEP_PIECES):
-            _step_piece(plan, step, params, g, piece)
+            first.update(job, with_target(batch, grads), j, j + 1)
+        if j == plan.blocks:
+            barrier(work.integers, job.upper)
+        _step_block(plan, step, held, grads, j)
     _end_step(plan, work, rule, batch.size, batch.alpha, job.team)
     return True

@@ -6,6 +6,8 @@ from the thread that writes them. On Emerald Rapids a team of two took up to 1.9
 one thread for that. The panels are filled when a call begins, and copied back at its end: no sum
 changes its order.
 
+So do their gradients, and what an optimiser remembers of them.
+
 Where what is above the first layer is small, each thread does it for all samples on a copy of its
 own: the same sums in the same order, and only z crosses between cores. Its scratch and its sums
 then are its own, too.
@@ -118,9 +120,10 @@ def as_stored(plan, flat, team):
 
 
 @inner
-def _panel(plan, flat, memory, team, skip):
-    """Return what a thread has of parameters to itself, or behind it (`skip`) of a gradient."""
-    own = at(memory, team.thread * plan.thread_scratch + plan.local + skip)
+def _panel(plan, flat, memory, team, number):
+    """Return what a thread has to itself: parameters, their gradient, what is remembered."""
+    skip = plan.local + number * plan.local_size
+    own = at(memory, team.thread * plan.thread_scratch + skip)
     above, bias = own if plan.whole else flat, at(own, plan.b[1])
     if plan.turned:
         return Store(above, at(own, size_of(plan)), bias, plan.turned)
@@ -132,29 +135,53 @@ def gradient_store(job):
     """Return where the gradients of a batch are added up."""
     plan, team, flat = job.plan, job.team, job.work.grads
     if plan.local:
-        return _panel(plan, flat, job.memory, team, plan.local_size)
+        return _panel(plan, flat, job.memory, team, NUM(1))
     return as_stored(plan, flat, team)
 
 
 @inner
-def _take_weights(plan, width, p, q):
-    """Copy this thread's columns of stored weights to where they are trained."""
-    if plan.turned:
-        transpose(plan.sizes[0], width, q.W, q.row, p.W, p.row)
-        return
-    for i in range(plan.sizes[0]):
+def memory_store(job, flat):
+    """Return where an optimiser remembers; further numbers are `size_of` elements apart."""
+    if job.plan.local:
+        return _panel(job.plan, flat, job.memory, job.team, NUM(2))
+    return as_stored(job.plan, flat, job.team)
+
+
+@inner
+def behind(store, count):
+    """Return a store so many elements behind another."""
+    return Store(at(store.flat, count), at(store.W, count), at(store.bias, count), store.row)
+
+
+@inner
+def _whole_width(job):
+    """Return the width of this thread's columns in whole vectors: sums are of these."""
+    lanes = vector_lanes(job.memory)
+    return (columns(job, 0).width + lanes - 1) // lanes * lanes
+
+
+@inner
+def _copy_weights(job, width, p, q):
+    """Copy this thread's columns of the first layer's weights from store q to p."""
+    for i in range(job.plan.sizes[0]):
         copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
 
 
 @inner
-def _return_weights(job, width, p, q):
-    """Copy this thread's columns of weights back to where they are stored."""
-    n_in = job.plan.sizes[0]
-    if not job.plan.turned:
-        for i in range(n_in):
-            copy(at(p.W, i * p.row), at(q.W, i * q.row), width)
-        return
-    count, whole = outputs(job), n_in - n_in % vector_lanes(job.memory)
+def _copy_rest(job, width, p, q, above):
+    """Copy biases of this thread's columns, and what is `above` the first layer."""
+    plan = job.plan
+    copy(p.bias, q.bias, width)
+    if above:
+        start = plan.b[1] + plan.strides[1]
+        copy(at(p.flat, start), at(q.flat, start), size_of(plan) - start)
+
+
+@inner
+def _turn_back(job, p, q):
+    """Copy weights that lie output by output in store q to the rows of storage."""
+    n_in, count = job.plan.sizes[0], outputs(job)
+    whole = n_in - n_in % vector_lanes(job.memory)
     transpose(count, whole, q.W, q.row, p.W, p.row)
     for i in range(whole, n_in):
         for j in range(count):
@@ -162,38 +189,51 @@ def _return_weights(job, width, p, q):
 
 
 @inner
-def _upper_copy(plan, p, q):
-    """Copy all that is above the first layer."""
-    start = plan.b[1] + plan.strides[1]
-    copy(at(p.flat, start), at(q.flat, start), size_of(plan) - start)
-
-
-@inner
 def take_columns(job):
     """Return the job with the parameters where this thread trains them; `return_columns` after."""
-    plan, team, stored = job.plan, job.team, job.params
+    plan, team, stored, width = job.plan, job.team, job.params, _whole_width(job)
     if not plan.local:
         return job
-    own = _panel(plan, stored.flat, job.memory, team, 0)
-    width = columns(job, NUM(0)).width
-    _take_weights(plan, width, own, stored)
-    copy(own.bias, stored.bias, width)
-    if plan.whole:
-        _upper_copy(plan, own, stored)
+    own = _panel(plan, stored.flat, job.memory, team, NUM(0))
+    if plan.turned:
+        transpose(plan.sizes[0], width, stored.W, stored.row, own.W, own.row)
+    else:
+        _copy_weights(job, width, own, stored)
+    _copy_rest(job, width, own, stored, plan.whole)
     return Job(plan, own, job.inputs, job.targets, job.work, team, job.upper, job.memory)
 
 
 @inner
 def return_columns(job, trained):
     """Copy the parameters back from where this thread has trained them."""
-    plan, team = job.plan, job.team
-    if not plan.local:
+    if not job.plan.local:
         return
-    width = columns(job, NUM(0)).width
-    _return_weights(job, width, job.params, trained.params)
-    copy(job.params.bias, trained.params.bias, width)
-    if plan.whole and team.thread == 0:
-        _upper_copy(plan, job.params, trained.params)
+    width, above = columns(job, NUM(0)).width, job.plan.whole and job.team.thread == 0
+    if job.plan.turned:
+        _turn_back(job, job.params, trained.params)
+    else:
+        _copy_weights(job, width, job.params, trained.params)
+    _copy_rest(job, width, job.params, trained.params, above)
+
+
+@inner
+def _move(job, width, p, q, above):
+    """Copy what is this thread's from store q to p."""
+    _copy_weights(job, width, p, q)
+    _copy_rest(job, width, p, q, above)
+
+
+@inner
+def move_memory(job, flat, count, back):
+    """Copy so many numbers of each parameter to where a thread keeps them, or back."""
+    size, whole = size_of(job.plan), job.plan.whole
+    for k in range(count if job.plan.local else 0):
+        own = behind(memory_store(job, flat), k * size)
+        stored = behind(as_stored(job.plan, flat, job.team), k * size)
+        if back:
+            _move(job, columns(job, NUM(0)).width, stored, own, whole and job.team.thread == 0)
+        else:
+            _move(job, _whole_width(job), own, stored, whole)
 
 
 @inner
@@ -209,7 +249,7 @@ def _rows(job):
     """Return the rows of this thread's weights of the first layer, and how long they are."""
     if job.plan.turned:
         return outputs(job), job.plan.turned
-    return job.plan.sizes[0], columns(job, NUM(0)).width
+    return job.plan.sizes[0], _whole_width(job)
 
 
 @inner
@@ -227,7 +267,7 @@ def add(job, alpha, gradient):
 @inner
 def clear(job, store):
     """Set this thread's share of a gradient to zero."""
-    plan, width = job.plan, columns(job, NUM(0)).width
+    plan, width = job.plan, _whole_width(job)
     rows, length = _rows(job)
     for i in range(rows):
         fill(at(store.W, i * store.row), 0, length, 0)
