@@ -168,8 +168,14 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 def _learn_one(data, job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
     # Each thread of a team does all that is above the first layer.
-    plan, work = job.plan, job.work
     first_sparse.learn_one(data, job, batch, slot, fresh)
+    return _learn_above_one(job, batch)
+
+
+@unit
+def _learn_above_one(job, batch):
+    """What `_learn_one` does above the first layer, whose z are there."""
+    plan, work = job.plan, job.work
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))
     upper.forward_one(job, batch)
     output(plan, job.targets, batch, NUM(0), NUM(1), work)
