@@ -64,7 +64,7 @@ def update(value, position, job, some, first_block, last_block):
 
 @addressed
 def learn_ones(value, position, job, order, n, span):
-    """Do what `ones.learn_ones` does, whole: a call by address for each sample cost 22 ns."""
+    """Do what `ones.learn_ones` does, with all that is called for each sample."""
     ones.learn_ones(_data(value, position, job), job, order, n, span)
 
 

@@ -30,12 +30,14 @@ try:
     from . import numba_link
     from .numba_cache import cached
 
-    WHOLE = {"pipeline_class": numba_link.KernelCompiler, "no_cfunc_wrapper": True}
-    PART = {"pipeline_class": numba_link.PartCompiler}
-    UNIT = {"pipeline_class": numba_link.UnitCompiler}
+    # Nothing is allocated in kernels: references to arrays need no counts.
+    WHOLE = {"pipeline_class": numba_link.KernelCompiler, "_nrt": False, "no_cfunc_wrapper": True}
+    PART = {"pipeline_class": numba_link.PartCompiler, "_nrt": False}
+    UNIT = {"pipeline_class": numba_link.UnitCompiler, "_nrt": False}
+    USERS = {"pipeline_class": numba_link.UserCompiler}
 except ImportError as error:
     cached = numba_link = None
-    WHOLE, PART, UNIT = {}, {}, {}
+    WHOLE, PART, UNIT, USERS = {}, {}, {}, {}
     logger.warning(
         "the kernel cache does not know Numba %s (%s); Numba's own is used. Kernels are loaded "
         "0.2 s later in each process, and a damaged cache file or a full disk is an error.",
@@ -49,14 +51,13 @@ def inner(function):
 
 
 def inlined(function):
-    """Compile a function of numbers, which is inlined wherever it is called."""
-    return numba.njit(**NOT_FROM_PYTHON, **PART, **OPTIONS, forceinline=True)(function)
+    """Compile a function of numbers, maybe the user's, which is inlined wherever it is called."""
+    return numba.njit(**NOT_FROM_PYTHON, **USERS, **OPTIONS, forceinline=True)(function)
 
 
 def unit(function):
     """Compile a function that only kernels call, as machine code that they share."""
-    # For what takes a kernel long to compile, and is called a few times a batch: the call costs
-    # 10 ns, for all that it passes.
+    # For what takes a kernel long to compile, or would be compiled for several.
     return numba.njit(**NOT_FROM_PYTHON, **UNIT, **OPTIONS)(function)
 
 

@@ -11,18 +11,26 @@ expected, importing this file raises an ImportError, and kernels are linked as N
 """
 
 import ctypes
+import gc
 import hashlib
 import os
 import pickle
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cache
 from inspect import signature
 from types import SimpleNamespace
 
 import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, CompilerBase
+from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import FastMathOptions
+from numba.core.datamodel.manager import DataModelManager
+from numba.core.datamodel.models import TupleModel
 from numba.core.fastmathpass import rewrite_module
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
@@ -31,6 +39,22 @@ from .cache import cache_folders
 
 # Where Python calls a part: with its arguments (the function, ...) it says that it is no callable.
 _NOT_CALLABLE = ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value
+# Of Numba's passes those that kernels need: none of them has closures, generators or arithmetic of
+# whole arrays, or branches that depend on types.
+PASSES = (
+    untyped_passes.TranslateByteCode,
+    untyped_passes.FixupArgs,
+    untyped_passes.IRProcessing,
+    untyped_passes.GenericRewrites,
+    untyped_passes.ReconstructSSA,
+    typed_passes.NopythonTypeInference,
+    typed_passes.PreLowerStripPhis,
+    typed_passes.IRLegalization,
+    typed_passes.AnnotateTypes,
+    typed_passes.NativeLowering,
+    typed_passes.NoPythonBackend,
+)
+FLAT = 8  # fields of a record that are passed one by one; of larger ones, the address
 _ROUTINES: dict = {}  # by name, those in memory
 _FUNCTIONS: dict = {}  # by name, symbols and libraries of those called by address
 
@@ -130,7 +154,103 @@ class _Unit(_Kernel, _Routine):
     _get_module_for_linking = _Routine._get_module_for_linking
 
 
-class PartCompiler(Compiler):
+class _Record(TupleModel):
+    """How a NamedTuple is passed from kernel to kernel: by its address, if it is large."""
+
+    # Numba takes each apart and puts it together again, at each call and in each function. Whoever
+    # calls such a function is compiled by a compiler from below, too.
+
+    def __init__(self, *of):
+        super().__init__(*of)
+        self._by_address = _leaves(super().get_argument_type()) > FLAT
+
+    def get_argument_type(self):
+        if self._by_address:
+            return self.get_value_type().as_pointer()
+        return super().get_argument_type()
+
+    def as_argument(self, builder, value):
+        if not self._by_address:
+            return super().as_argument(builder, value)
+        if (place := _still_at(builder, value)) is None:
+            place = cgutils.alloca_once(builder, value.type)
+            builder.store(value, place)
+        return place
+
+    def from_argument(self, builder, value):
+        if self._by_address:
+            return builder.load(value)
+        return super().from_argument(builder, value)
+
+
+def _leaves(kinds):
+    return sum(map(_leaves, kinds)) if isinstance(kinds, tuple) else 1
+
+
+def _still_at(builder, value):
+    """Return the address that a value was loaded from, if it is there yet, or None."""
+    if isinstance(value, ir.LoadInstr):
+        (place,) = value.operands
+        if isinstance(place, ir.Argument):  # a record that was passed, which nobody changes
+            return place
+        for one in reversed(builder.block.instructions):
+            if one is value:
+                return place
+            if isinstance(one, ir.StoreInstr) and one.operands[1] is place:
+                break
+    return None
+
+
+_MODELS = DataModelManager({types.NamedTuple: _Record})
+_MODELS = _MODELS.chain(cpu_target.target_context.data_model_manager)
+
+
+@cache
+def _passes():
+    manager = PassManager("fastbp")
+    for one in PASSES:
+        manager.add_pass(one, one._name)
+    manager.finalize()
+    manager._ENFORCING = False  # each pass that needs an analysis makes it: all made all anew
+    return manager
+
+
+@contextmanager
+def _no_collection():
+    """Keep Python from looking for garbage, which took a tenth of the time to compile."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Compiler(CompilerBase):
+    """Numba's, less what kernels do not need: a third of the time of what is before LLVM."""
+
+    def __init__(self, *of):
+        super().__init__(*of)
+        self.state.targetctx.data_model_manager = _MODELS
+
+    def define_pipelines(self):
+        return [_passes()]
+
+    def compile_extra(self, function):
+        with _no_collection():
+            return super().compile_extra(function)
+
+
+class UserCompiler(Compiler):
+    """Compiles functions of the user's, which may need all of Numba, as parts."""
+
+    def __init__(self, typingctx, targetctx, library, *others):
+        library = library or _Part(targetctx.codegen(), "part")
+        super().__init__(typingctx, targetctx, library, *others)
+
+
+class PartCompiler(_Compiler):
     """Compiles what only kernels call."""
 
     def __init__(self, typingctx, targetctx, library, *others):
@@ -138,7 +258,7 @@ class PartCompiler(Compiler):
         super().__init__(typingctx, targetctx, library, *others)
 
 
-class UnitCompiler(Compiler):
+class UnitCompiler(_Compiler):
     """Compiles parts that are routines."""
 
     def __init__(self, typingctx, targetctx, library, *others):
@@ -146,7 +266,7 @@ class UnitCompiler(Compiler):
         super().__init__(typingctx, targetctx, library, *others)
 
 
-class KernelCompiler(Compiler):
+class KernelCompiler(_Compiler):
     """Compiles what Python calls."""
 
     def __init__(self, typingctx, targetctx, library, *others):
@@ -279,11 +399,20 @@ def _check():
             JITCodeLibrary._get_module_for_linking: 1,
             JITCodeLibrary._get_compiled_object: 1,
             JITCodeLibrary._set_compiled_object: 2,
-            Compiler.__init__: 8,
+            CompilerBase.__init__: 8,
+            CompilerBase.define_pipelines: 1,
+            CompilerBase.compile_extra: 2,
+            PassManager.add_pass: 3,
+            DataModelManager.chain: 2,
+            TupleModel.__init__: 3,
+            TupleModel.get_argument_type: 1,
+            TupleModel.as_argument: 3,
+            TupleModel.from_argument: 3,
             rewrite_module: 2,
             rtsys.initialize: 1,
         }
         check_parameters(parameters)
+        _ = _passes(), PassManager._ENFORCING, cpu_target.target_context.data_model_manager
         library = _new(_Kernel, "check")
         _ = library._final_module.functions, library._linking_libraries, library._finalized
         _ = library._codegen._data_layout, library._codegen._module_pass_manager

@@ -4,6 +4,7 @@ The processes here see a copy of the kernels alone, and a cache of their own.
 """
 
 import compileall
+import gc
 import json
 import os
 import py_compile
@@ -14,10 +15,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import pytest
+from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastbp.kernels import cache, jit, machine
+from fastbp.kernels import cache, jit, machine, numba_link
+from fastbp.kernels.walk import records
 
 FOLDER = Path(cache.__file__).parent
 SOURCES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
@@ -434,6 +438,46 @@ def test_what_another_kernel_has_compiled_is_not_compiled_again(house):
     before = path.stat().st_mtime_ns
     house.run("call_sigmoid_then_compile.py")
     assert [p.stat().st_mtime_ns for p in house.files(r"^activate.*\.o$")] == [before]
+
+
+# -- how kernels are compiled ----------------------------------------------------------------------
+
+
+def test_large_records_are_passed_by_their_address_and_small_ones_field_by_field():
+    job, _, span = records.job_kinds(numba.float32)
+    model = numba_link._MODELS[job]
+    assert model.get_argument_type() == model.get_value_type().as_pointer()
+    assert isinstance(numba_link._MODELS[span].get_argument_type(), tuple)
+
+
+def test_a_value_is_passed_where_it_lies_only_while_it_is_there():
+    double = ir.DoubleType()
+    kind = ir.FunctionType(ir.VoidType(), [double.as_pointer()])
+    function = ir.Function(ir.Module(), kind, "f")
+    builder = ir.IRBuilder(function.append_basic_block())
+    place = builder.alloca(double)
+    passed, value = builder.load(function.args[0]), builder.load(place)
+    builder.store(double(1), function.args[0])
+    assert numba_link._still_at(builder, value) is place
+    builder.store(double(1), place)
+    assert numba_link._still_at(builder, value) is None
+    later = builder.load(place)
+    builder.position_at_end(function.append_basic_block())
+    assert numba_link._still_at(builder, later) is None
+    assert numba_link._still_at(builder, passed) is function.args[0]
+    assert numba_link._still_at(builder, double(1)) is None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_after_compiling_if_it_was_before(enabled):
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with numba_link._no_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 # -- no cache at all -------------------------------------------------------------------------------

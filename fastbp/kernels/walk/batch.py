@@ -167,7 +167,8 @@ def learn_chunks(job, order, m, alpha, share_of_loss):
 @inner
 def _learn_one(data, job, batch, slot, fresh):
     """Take one step on one sample; False if its loss is not finite."""
-    # Each thread of a team does all that is above the first layer.
+    # Each thread of a team does all that is above the first layer. As a unit that would be compiled
+    # once for all kinds of input, in 3 s less, and `online` would take 3 % longer (Zen 4).
     plan, work = job.plan, job.work
     first_sparse.learn_one(data, job, batch, slot, fresh)
     asked = meet(work.integers, job.team, asked_to_stop(work.integers))

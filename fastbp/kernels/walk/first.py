@@ -7,7 +7,7 @@ that W stays in its cache.
 from ..ir.memory import at, call_address, prefetch, put, vector_lanes
 from ..ir.single import update_and_forward
 from ..ir.tiles import pack
-from ..jit import by_type, inner
+from ..jit import by_type, inner, unit
 from ..machine import CPU, PASS_SAMPLES, STEP_BYTES
 from . import first_sparse
 from .products import (
@@ -82,6 +82,7 @@ def _samples(data, job, which, ahead, slot):
     return Rows(_originals(data, job), plan.sizes[0], which, ahead)
 
 
+@unit
 def _forward(data, job, batch):
     plan, upper = job.plan, job.upper
     if _converts(data, job):
@@ -113,6 +114,7 @@ def _by_steps(job):
     return plan.sizes[0] * plan.strides[1] <= _STEP_VECTORS * vector_lanes(job.memory)
 
 
+@unit
 def _update(data, job, batch, first, last):
     x = _samples(data, job, batch.now, batch.ahead, NUM(0))
     c, store = columns(job, batch.turn), batch.target
@@ -154,14 +156,16 @@ def learn_and_forward(job, old, due, x, count, turn, alpha):
 @by_type
 def forward_from(data, job, batch):
     """Write this thread's columns of the first layer's weighted inputs."""
-    return _forward if is_dense(data) else first_sparse.forward
+    chosen = _forward if is_dense(data) else first_sparse.forward
+    return lambda data, job, batch: chosen(data, job, batch)
 
 
 @by_type
 def update_from(data, job, batch, first, last):
     """Add alpha * gradient to this thread's columns of the first layer's weights in the target."""
     # Those of zero-skipping input: of the blocks first <= j < last.
-    return _update if is_dense(data) else first_sparse.update
+    chosen = _update if is_dense(data) else first_sparse.update
+    return lambda data, job, batch, first, last: chosen(data, job, batch, first, last)
 
 
 # The same by their addresses: who calls these is compiled once for all kinds of input.

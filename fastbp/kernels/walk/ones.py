@@ -16,7 +16,7 @@ blocks, so that its bits do not depend on that.
 
 from ..ir.memory import at, number, put
 from ..ir.single import products_of_rows
-from ..jit import by_type, inner
+from ..jit import by_type, inner, unit
 from ..machine import PASS_SAMPLES
 from . import first, upper
 from .batch import learn_sparse_ones, may_go_on, output
@@ -77,7 +77,7 @@ def _learn_one(job, batch, j):
     return True
 
 
-@inner
+@unit
 def _learn_block(job, batch, size):
     """Learn a block's samples, but for the weights of the first layer; return how many."""
     sync = job.work.integers

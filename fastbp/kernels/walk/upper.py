@@ -10,7 +10,7 @@ from ..ir.memory import add_row, at, call_address, put, vector_lanes
 from ..ir.single import delta_and_update, delta_and_update_one, multiply_one
 from ..ir.tiles import pack
 from ..ir.transpose import transpose
-from ..jit import inner
+from ..jit import inner, unit
 from ..machine import ROWS_UNIT, TURNED
 from .activations import activate
 from .products import (
@@ -82,7 +82,7 @@ def forward_rest(job, batch, r0, r1):
         _multiply(job, l, r0, r1)
 
 
-@inner
+@unit
 def predict_rest(job, m):
     """Do as `forward_rest` does for m samples that are not learnt, on one thread."""
     plan = job.plan
@@ -173,7 +173,7 @@ def _multiply_one(job, l, r):
     )  # fmt: skip
 
 
-@inner
+@unit
 def return_weights(job):
     """Copy back what single samples have learned on transposed weights."""
     plan, params, scratch = job.plan, job.params.flat, job.work.scratch
@@ -185,7 +185,7 @@ def return_weights(job):
                     put(params, plan.w[l] + i * plan.strides[l] + k, row[i])
 
 
-@inner
+@unit
 def transpose_weights(job):
     """Transpose the weights of all layers, each thread the rows that it updates."""
     plan, params, scratch, team = job.plan, job.params.flat, job.work.scratch, job.upper
