@@ -1,6 +1,6 @@
 """Arrays as kernels take them: read-only rows, compressed rows, targets, and memory to work in."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,6 +154,14 @@ def part_of(X: Any, part: slice) -> Any:
     return X._replace(start=X.start[part.start : part.stop + machine.TILE_ROWS + 1])
 
 
+class Piece(NamedTuple):
+    """Memory for a call, and the address by which kernels find it."""
+
+    table: int  # the address of `addresses`, which `records.opened` reads
+    work: records.Work
+    addresses: Array
+
+
 class Workspace:
     """A packed plan, and memory to work in, one piece for each call that is under way."""
 
@@ -162,7 +170,7 @@ class Workspace:
         self.plan, self.size, self.chunk = records.pack(plan), size, max(plan.chunk, 2)
         self.thread_sums = plan.thread_sums
         self.n_in, self.scale, self.dtype = plan.sizes[0], scale, dtype
-        self._idle: list[records.Work] = []
+        self._idle: list[Piece] = []
 
     def make(self, grads: Array | None = None, team: int = 1) -> records.Work:
         """Return memory for a team."""
@@ -178,13 +186,20 @@ class Workspace:
         sums[:] = 0
         return records.Work(scratch, sums, integers, scratch if grads is None else grads)
 
-    def acquire(self) -> records.Work:
+    def _piece(self) -> Piece:
+        work = self.make()
+        room = work.integers[-self.n_in - machine.ENTRY_GROUP :]
+        arrays = self.plan, *work[:3], room
+        addresses = np.array([array.ctypes.data for array in arrays], np.int64)
+        return Piece(addresses.ctypes.data, work, addresses)
+
+    def acquire(self) -> Piece:
         """Return memory that no other thread uses; `release` it."""
         try:
             return self._idle.pop()
         except IndexError:
-            return self.make()
+            return self._piece()
 
-    def release(self, work: records.Work) -> None:
+    def release(self, piece: Piece) -> None:
         """Keep memory for the next call."""
-        self._idle.append(work)
+        self._idle.append(piece)

@@ -1,19 +1,19 @@
 """Walks over many samples that lie one after the other: gradient, evaluate, feedforward.
 
-Their arrays come one by one, not in records: an array costs 65 ns, a call on one sample 600 in all.
-Shapes: plan as `walk.records.pack` makes it; X (samples, n_in), or `records.Sparse` in one block of
-inputs, which stays within what is not zero; labels (samples,) or (0,); values
-(samples, n_out) or (0, n_out); weights (samples,) or (0,); scratch, sums and integers as in
-`walk.records.Work`; params and grads flat; out (samples * n_out,).
+An array costs 65 ns to hand over, a call on one sample 600 in all. So what calls share comes as the
+address of a table, see `walk.records.opened`, and the others one by one, not in records.
+Shapes: X (samples, n_in), or `records.Sparse` in one block of inputs, which stays within what is
+not zero; labels (samples,) or (0,); values (samples, n_out) or (0, n_out); weights (samples,) or
+(0,); params and grads flat; out (samples * n_out,).
 """
 
 import math
 
 import numpy as np
 
-from .ir.memory import at, doubles_at, pointer, pointers
+from .ir.memory import at, pointer, pointers, put
 from .jit import by_type, inner, kernel
-from .machine import ENTRY_GROUP, TILE_ROWS
+from .machine import TILE_ROWS
 from .walk import first, narrow, records, upper
 from .walk.activations import apply_output
 from .walk.batch import learn_upper, output, sum_of, targets_from, weighted_shares
@@ -27,7 +27,6 @@ from .walk.records import (
     Sparse,
     TargetArrays,
     Team,
-    Work,
     is_dense,
 )  # fmt: skip
 from .walk.stores import as_stored, lone_job
@@ -90,15 +89,14 @@ def _learn(data, job, batch):
 
 
 @kernel
-def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, grads):
+def gradient(table, params, X, labels, values, weights, grads):
     """Twin of `reference.gradient`: grads is the mean over the batch, sums[0] / n the loss."""
-    # Return whether all is finite: an input that is not makes its own gradients so (the product of
-    # infinity and a delta of zero is NaN), and a target the loss.
-    net, n = records.unpack(plan), _count(X)
-    work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(grads))
+    # Return the loss, or NaN if not all is finite: an input that is not makes its own gradients so
+    # (the product of infinity and a delta of zero is NaN), and a target the loss.
+    (net, work, _), n = records.opened(table, params, grads), _count(X)
     target = as_stored(net, work.grads, Team(NUM(0), NUM(1)))
-    sums[0] = sums[1] = 0
-    integers[STOPPED] = 0
+    records.fill(work.sums, 0, 2, 0)
+    put(work.integers, STOPPED, 0)
     records.fill(work.grads, 0, grads.size, 0)
     share_of_each, share_of_loss = 1.0 / n, 1.0
     n_out, weighted = net.sizes[net.last], weights.size > 0
@@ -111,19 +109,25 @@ def gradient(plan, params, X, labels, values, weights, scratch, sums, integers, 
         job = lone_job(net, pointer(params), targets, work)
         if not _learn(data, job, _in_order(work, m, share_of_each, share_of_loss, target)):
             records.fill(work.grads, 0, grads.size, np.nan)  # as the loss is
-            sums[0] = np.nan
+            put(work.sums, 0, np.nan)
             break
-    return math.isfinite(sums[0]) and records.all_finite(work.grads, grads.size)
+    return _finite_loss(work, n, grads.size)
+
+
+@inner
+def _finite_loss(work, n, size):
+    """Return the mean loss, or NaN if it is not finite, or a gradient is not."""
+    fine = math.isfinite(work.sums[0]) and records.all_finite(work.grads, size)
+    return work.sums[0] / n if fine else np.nan
 
 
 @kernel
-def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, grads):
+def narrow_gradient(table, params, X, labels, values, grads):
     """Twin of `reference.gradient`, as `gradient` is, for narrow networks."""
-    net, n = records.unpack(plan), X.shape[0]
-    work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(grads))
+    (net, work, _), n = records.opened(table, params, grads), X.shape[0]
     which, total = records.numbers(work), at(work.sums, TOTALS)
     records.fill(work.grads, 0, grads.size, 0)
-    sums[0] = 0
+    put(work.sums, 0, 0)
     step, n_out = narrow.chunk_of(net, work.grads, n), net.sizes[net.last]
     for done in range(0, n, step):
         m = min(step, n - done)
@@ -132,9 +136,9 @@ def narrow_gradient(plan, params, X, labels, values, scratch, sums, integers, gr
         targets = targets_from(done, n_out, labels, values, work.scratch, False)
         job = lone_job(net, pointer(params), targets, work)
         width = narrow.forward_and_backward(job, which, m, work.scratch, total)
-        sums[0] += total[0]
+        put(work.sums, 0, work.sums[0] + total[0])
         narrow.update(net, width, work.grads, 1.0 / n, work.scratch)
-    return math.isfinite(sums[0]) and records.all_finite(work.grads, grads.size)
+    return _finite_loss(work, n, grads.size)
 
 
 @inner
@@ -154,11 +158,10 @@ def _forward_chunk(data, job, m, begun):
 
 
 @kernel
-def evaluate(plan, params, X, labels, values, scratch, sums, integers):
+def evaluate(table, params, X, labels, values):
     """Twin of `reference.evaluate`: the sums of losses and hits, in sums[0] and sums[1]."""
-    net = records.unpack(plan)
-    work = Work(pointer(scratch), pointer(sums), pointer(integers), pointer(scratch))
-    sums[0] = sums[1] = 0
+    net, work, _ = records.opened(table, params, params)  # no gradient is written
+    records.fill(work.sums, 0, 2, 0)
     n_out = net.sizes[net.last]
     for done in range(0, _count(X), net.chunk):
         m = min(net.chunk, _count(X) - done)
@@ -168,27 +171,23 @@ def evaluate(plan, params, X, labels, values, scratch, sums, integers):
         _forward_chunk(data, job, m, False)
         output(net, targets, _in_order(work, m, 0.0, 0.0, job.params), NUM(0), m, work)
         loss, hits = sum_of(net, m, work)
-        sums[0] += loss
-        sums[1] += hits
+        records.count(work.sums, loss, hits)
 
 
 @kernel
-def feedforward(plan, params, X, scratch, integers, out):
+def feedforward(table, params, X, out):
     """Twin of `reference.feedforward`; return whether all inputs were surely finite."""
     # X, if it is rows, and out are flat, so that a sample and its outputs are taken as they are.
     # The zeros of a row that comes alone are skipped: a digit of MNIST took 784-30-10 0.7 us, and
     # takes 0.4; 784-512-10 took 18 us, and takes 3.
-    net, w = records.unpack(plan), pointer(params)
-    memory = pointer(scratch)
-    work = Work(memory, doubles_at(memory), pointer(integers), memory)
+    net, work, room = records.opened(table, params, params)
     n, row = net.sizes[net.last], net.strides[net.last]
     samples = out.size // n
     z = at(work.scratch, net.a[net.last])
     first_rows = _data_from(X, NUM(0), net.sizes[0])
-    job = lone_job(net, w, _nothing(work), work)
+    job = lone_job(net, pointer(params), _nothing(work), work)
     begun, fine = False, True
     if samples == 1:
-        room = at(work.integers, integers.size - net.sizes[0] - ENTRY_GROUP)
         begun = _begin(first_rows, job, at(work.scratch, net.a[0]), room)
     for done in range(0, samples, net.chunk):
         m = min(net.chunk, samples - done)

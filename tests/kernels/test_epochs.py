@@ -83,20 +83,12 @@ def any_lanes(request, monkeypatch):
 @pytest.fixture
 def zeros_behind_integers(monkeypatch):
     """Let a kernel that counts too far meet sample 0, not memory that is not its own."""
+    aligned = numba_data.aligned
 
-    def with_room(name, place):
-        right = getattr(kernels, name)
+    def with_room(size, dtype, *unit):
+        return aligned(size + 10_000 * (dtype is np.int64), dtype, *unit)
 
-        def call(*args):
-            longer = np.append(args[place], np.zeros(10_000, np.int64))
-            return right(*args[:place], longer, *args[place + 1 :])
-
-        monkeypatch.setattr(kernels, name, call)
-
-    for name, place in (
-        ("gradient", 8), ("narrow_gradient", 7), ("evaluate", 7), ("feedforward", 4)
-    ):  # fmt: skip
-        with_room(name, place)
+    monkeypatch.setattr(numba_data, "aligned", with_room)
 
 
 @pytest.fixture(params=[0x00, 0xFF])
@@ -107,26 +99,26 @@ def filled_memory(request, monkeypatch):
         array.view(np.uint8)[...] = request.param
         return array
 
-    def filling(name, find):
+    def filling(name):
         right = getattr(kernels, name)
 
         def call(*args):
-            for array in find(*args):
-                fill(array)
+            fill(args[-1])
             return right(*args)
 
         monkeypatch.setattr(kernels, name, call)
 
-    def sums_and_grads(*args):
-        return args[-3], args[-1]
-
     aligned, trainer = numba_data.aligned, NumbaEngine.trainer
+    acquire = numba_data.Workspace.acquire
     for module in (numba_data, numba_trainer):
         monkeypatch.setattr(module, "aligned", lambda *args: fill(aligned(*args)))
-    filling("gradient", sums_and_grads)
-    filling("narrow_gradient", sums_and_grads)
-    filling("evaluate", lambda *args: args[6:7])
-    filling("feedforward", lambda *args: args[5:])
+    for name in ("gradient", "narrow_gradient", "feedforward"):  # what they return
+        filling(name)
+
+    def acquired(space):
+        piece = acquire(space)
+        fill(piece.work.sums)
+        return piece
 
     def filled(*args, **kwargs):
         made = trainer(*args, **kwargs)
@@ -134,6 +126,7 @@ def filled_memory(request, monkeypatch):
         return made
 
     monkeypatch.setattr(NumbaEngine, "trainer", filled)
+    monkeypatch.setattr(numba_data.Workspace, "acquire", acquired)
 
 
 def unpacked(table):

@@ -122,10 +122,48 @@ def _tanh_by_exponential(z):
     return quotient(v, d, d_low, v_low).call("copysign", z)
 
 
+# Of tanh in float64: from where on it is 1 but for rounding, and c in
+# x + x**3 (c[0] + c[1] x**2 + ...), which for |x| < ln 2 errs by 4e-18 of tanh(x) at most: the
+# least that so many terms allow, by Remez' exchange.
+_TANH_TOP = 20.0
+_TANH_TERMS = (
+    -0.33333333333333134, 0.13333333333304924, -0.053968253954116837, 0.021869488182440408,
+    -0.0088632303270868520, 0.0035920791086562106, -0.0014555257475887172,
+    0.00058868725100591071, -0.00023508514973401872, 0.000088480067749377935,
+    -0.000027360235959531972, 4.9055664416195737e-6,
+)  # fmt: skip
+
+
+def _tanh_by_addition(z):
+    """1 - (1 - t) / (C + (C - 1) t), with |z| = k ln 2 + r, t = tanh(r), C = (4**k + 1) / 2."""
+    # That is tanh(k ln 2 + r) by the addition theorem; where k is 0, t itself. As r grows, 1 - t
+    # falls and the divisor rises, however they are rounded: so tanh never falls. As r is not
+    # negative, 1 - t has all digits, and where k is not 0 tanh is above 0.6.
+    # 22 cycles for 8 values on Zen 4, by the exponential 29; vectors of 32 bytes took longer so.
+    (shift, bias, *_), terms = EXP_PARTS["double"], _TANH_TERMS
+    b, x = z.builder, abs(z)
+    x = x.where(">", _TANH_TOP, _TANH_TOP, x)  # NaN passes
+    # Adding 1.5 * 2**(shift + 1) rounds to even numbers, 2 k here, and leaves k in the lowest bits;
+    # with the exponent of 1/2 added they make 4**k / 2. Were `less` 1, zero would be halfway to -2.
+    magic = 1.5 * 2.0 ** (shift + 1) + (bias - 1)
+    less = 1 - 0.5 ** (shift + 1)
+    shifted = x.fma(x.const(2 / LN2), x.const(-less)) + magic
+    integer = ir.VectorType(I64, x.value.type.count)
+    bits = b.shl(b.bitcast(shifted.value, integer), integer([shift + 1] * integer.count))
+    half, twice = Vec(b, b.bitcast(bits, x.value.type)), shifted - magic
+    r = twice.fma(x.const(-LN2 / 2), x)
+    square, p = r * r, r.const(terms[-1])
+    for term in reversed(terms[:-1]):
+        p = p.fma(square, r.const(term))
+    t = (square * r).fma(p, r)
+    q = (t.const(1.0) - t) / (half - 0.5).fma(t, half + 0.5)
+    return twice.where(">", 0.0, q.const(1.0) - q, t).call("copysign", z)
+
+
 def _tanh(z):
-    if str(z.value.type.element) == "float" and machine.AVX512:
-        return tanh(z)
-    return _tanh_by_exponential(z)
+    if not machine.AVX512:
+        return _tanh_by_exponential(z)
+    return tanh(z) if str(z.value.type.element) == "float" else _tanh_by_addition(z)
 
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from ..ir.memory import at, pointer, put
+from ..ir.memory import at, doubles_at, integers_at, like, pointer, put
 from ..ir.tables import Table, as_table
 from ..jit import inner
 from ..machine import ROUND
@@ -88,6 +88,17 @@ def unpack(table):
     return _as_plan(pointer(table))
 
 
+@inner
+def opened(table, params, grads):
+    """Return the plan and the memory of a table of addresses; the address of the table is given."""
+    p = pointer(params)
+    numbers = integers_at(p)
+    found = like(numbers, table)
+    scratch, sums = like(p, found[SCRATCH]), like(doubles_at(p), found[SUMS])
+    work = Work(scratch, sums, like(numbers, found[INTEGERS]), pointer(grads))
+    return _as_plan(like(numbers, found[PLAN])), work, like(numbers, found[ROOM])
+
+
 # A kernel of training takes its input as a table of addresses: of the arrays below, and of the
 # functions that are compiled for them. So it is compiled once for all kinds of input.
 FORWARD, UPDATE, LEARN_ONES, VALUE, POSITION, START, PALETTE, FETCHED = range(8)
@@ -130,6 +141,11 @@ class Work(NamedTuple):
     # the end room for the positions of one sample's entries.
     integers: np.ndarray
     grads: np.ndarray  # as the parameters
+
+
+# Walks over samples that lie in order are called for a few microseconds, and take the addresses of
+# all that their calls share as one table: of the plan, of the first three above, and of the room.
+PLAN, SCRATCH, SUMS, INTEGERS, ROOM = range(5)
 
 
 def sums_size(chunk: int) -> int:
