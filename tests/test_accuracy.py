@@ -38,7 +38,7 @@ def test_tanh_is_monotone_from_interval_to_interval():
     found = get_backend("numba").tanh(z)
     assert (np.diff(found, axis=1) >= 0).all()
     normal, _ = ulps(found.ravel()[::97], z.ravel()[::97], EXACT["tanh"], digits=24)
-    assert normal.max() < (1.05 if machine.AVX512 else 1.6)
+    assert normal.max() < (1.05 if machine.AVX512 else 1.08)
     assert found[-1, -1] == 1
 
 
@@ -46,7 +46,7 @@ def test_tanh_is_monotone_from_interval_to_interval():
 @pytest.mark.timeout(3600)
 def test_tanh_over_all_floats():
     row = script.measure("tanh", 1)
-    assert row["max_ulp"] < (1.05 if machine.AVX512 else 1.58)
+    assert row["max_ulp"] < (1.05 if machine.AVX512 else 1.08)
     assert row["monotone"]
     assert row["limits"]
     assert row["nan"]
@@ -165,7 +165,8 @@ def ulps(got, z, exact, digits=53):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_float64_activations_to_the_last_place(name, rng):
-    """Promised: 2 units. Measured over millions of samples: sigmoid 1.46, tanh 1.43."""
+    """Promised: 2 units. Measured over millions of samples: sigmoid 1.46, tanh 1.43 (1.34 with
+    AVX-512)."""
     hard = np.array(HARD)
     near = np.concatenate([np.nextafter(hard, 0), hard, np.nextafter(hard, np.inf)])
     dense = np.concatenate([

@@ -26,10 +26,10 @@ def sigmoid(z: Array, out: Array) -> None:
 
     Evaluated as exp(-|z|) / (1 + exp(-|z|)) for negative z, so that nothing overflows.
 
-    The compiled twins of sigmoid and tanh are monotone, and err by at most 1.523 and 1.577 units in
+    The compiled twins of sigmoid and tanh are monotone, and err by at most 1.523 and 1.079 units in
     the last place over all float32, tanh by 1.046 with AVX-512, sigmoid by at most 2**-126 where
     its result is not a normal number (`scripts/exhaustive_ulp.py`, on a CPU with FMA; without, 2.2
-    and 2.0 units). In float64, dense samples stay below 1.5 units, tanh below 1.35 with AVX-512.
+    and 1.1 units). In float64, dense samples stay below 1.5 units, tanh below 1.35 with AVX-512.
 
     >>> sigmoid(np.array([0.0, 1000.0, -1000.0]), out := np.empty(3))
     >>> out

@@ -122,6 +122,30 @@ def _tanh_by_exponential(z):
     return quotient(v, d, d_low, v_low).call("copysign", z)
 
 
+# Of tanh in float32 without AVX-512: up to where it is x + x**3 (c[0] + c[1] x**2 + ...), and from
+# where on it is 1 but for rounding. On Emerald Rapids 18.7 cycles for 16 values, by the formula for
+# float64 23.5; on Zen 4 as long as that, and 1.08 units in the last place in place of 1.58.
+_TANH_NEAR, _TANH_FAR = 0.7, 10.0
+_TANH_NEAR_TERMS = (
+    -0.3333319127559662, 0.1332911103963852, -0.053558893501758575, 0.02009204961359501,
+    -0.005138729698956013,
+)  # fmt: skip
+
+
+def _tanh_in_two(z):
+    """x + x**3 P(x**2) near zero, else 1 - 2 / (exp(2 x) + 1), with x = |z|."""
+    x = abs(z)
+    y = x.where(">", _TANH_FAR, _TANH_FAR, x)  # NaN passes
+    k, p = split(y + y, [LN2])
+    s = power(y, k)
+    far = y.const(1.0) - y.const(2.0) / (s.fma(p, s) + 1.0)
+    square, near = y * y, y.const(_TANH_NEAR_TERMS[-1])
+    for term in reversed(_TANH_NEAR_TERMS[:-1]):
+        near = near.fma(square, y.const(term))
+    near = (square * y).fma(near, y)
+    return y.where("<", _TANH_NEAR, near, far).call("copysign", z)
+
+
 # Of tanh in float64: from where on it is 1 but for rounding, and c in
 # x + x**3 (c[0] + c[1] x**2 + ...), which for |x| < ln 2 errs by 4e-18 of tanh(x) at most: the
 # least that so many terms allow, by Remez' exchange.
@@ -161,9 +185,9 @@ def _tanh_by_addition(z):
 
 
 def _tanh(z):
-    if not machine.AVX512:
-        return _tanh_by_exponential(z)
-    return tanh(z) if str(z.value.type.element) == "float" else _tanh_by_addition(z)
+    if str(z.value.type.element) == "float":
+        return tanh(z) if machine.AVX512 else _tanh_in_two(z)
+    return _tanh_by_addition(z) if machine.AVX512 else _tanh_by_exponential(z)
 
 
 # By code: the activation of z and its derivative from a. Softmax, which is not element-wise, is
