@@ -40,6 +40,7 @@ MORE_OUTPUTS = (
     ("cross-entropy", "sigmoid", 0.3),
 )
 WIDE = (300, 130, 17)  # several blocks of inputs and panels of columns where zeros are skipped
+FLAT = (200, 13, 4)  # its weights lie output by output while it trains
 ROUNDINGS = 8  # standard errors that two correct programs may be apart
 KINK = 1e-4  # a ReLU nearer to zero might fall to either side by rounding
 BENT = "relu", "leaky_relu"  # at zero
@@ -73,7 +74,7 @@ class Scope(NamedTuple):
 
 
 _FEW = (((17, 7, 3), 6), ((5, 3, 2, 2), 1))
-_LARGE = (((7, 5, 3), 1030), (WIDE, 20))
+_LARGE = (((7, 5, 3), 1030), (WIDE, 20), (FLAT, 20))
 QUICK = Scope((1, 7, 17, 64), (1, 6), _FEW, _LARGE, False, {"float32": 1, "float64": 0})
 FULL = Scope(
     (1, 2, 7, 17, 64, 100), (1, 2, 6, 33),
