@@ -155,8 +155,8 @@ ROWS_UNIT = 16  # rows of W: whole squares of vectors of any width, and whole ti
 # Chunks whose gradients are kept apart until they are added up, in `narrow`: memory for so many
 # gradients, and as many threads that can take part in a round.
 ROUND = 32
-# Pieces that a step takes of each block of weights. More of them share out evenly to more threads,
-# and cost sums.
+# Pieces that a step takes of each block of weights: they stay in the first level cache. With four,
+# 784-100-10 takes 15 % longer by Adam at batch 200 (Zen 4).
 STEP_PIECES = 16
 
 # -- memory ----------------------------------------------------------------------------------------

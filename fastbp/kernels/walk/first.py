@@ -156,6 +156,7 @@ def learn_and_forward(job, old, due, x, count, turn, alpha):
 @by_type
 def forward_from(data, job, batch):
     """Write this thread's columns of the first layer's weighted inputs."""
+    # Where zeros are skipped, inlined: as a unit, 784-30-10 at batches of ten took 1 % more.
     chosen = _forward if is_dense(data) else first_sparse.forward
     return lambda data, job, batch: chosen(data, job, batch)
 

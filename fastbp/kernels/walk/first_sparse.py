@@ -19,7 +19,7 @@ from ..ir.memory import (
     put,
     vector_lanes,
 )
-from ..jit import inner, unit
+from ..jit import inner
 from ..machine import ENTRY_GROUP, MASK_BITS
 from . import lists
 from .records import NUM, SCALE, Columns, Store
@@ -137,13 +137,13 @@ def _update(data, blocks, first, last, batch, c):
                 )  # fmt: skip
 
 
-@unit
+@inner
 def forward(data, job, batch):
     """Write this thread's columns of the weighted inputs."""
     _forward(data, job.plan.blocks, batch, columns(job, batch.turn), job.params)
 
 
-@unit
+@inner
 def update(data, job, batch, first, last):
     """Add alpha * gradient to this thread's columns of the weights of some blocks of inputs."""
     c = columns(job, batch.turn)
