@@ -67,10 +67,17 @@ def _thread_work(plan, work, team):
 
 
 @inner
+def _unit(plan, p):
+    """Return in units of how many columns threads share the first layer."""
+    # Output by output no vectors are cut: 784-50-10 is 24 and 26 columns, where it was 32 and 18.
+    return vector_lanes(p) // 2 if plan.turned else vector_lanes(p)
+
+
+@inner
 def columns_of(job, thread, turn):
     """Return a thread's columns of the first layer."""
     plan = job.plan
-    v, end = share(plan.widths[1], vector_lanes(job.memory), thread, job.team.size)
+    v, end = share(plan.widths[1], _unit(plan, job.memory), thread, job.team.size)
     place = at(job.memory, thread * plan.thread_scratch)
     z = at(place, plan.z + turn * plan.turn)
     return Columns(v, end - v, plan.row, z, at(place, plan.columns_delta))
@@ -115,7 +122,7 @@ def owners(job, l):
 @inner
 def as_stored(plan, flat, team):
     """Return parameters, or a gradient, with this thread's columns in the rows of storage."""
-    v, _ = share(plan.widths[1], vector_lanes(flat), team.thread, team.size)
+    v, _ = share(plan.widths[1], _unit(plan, flat), team.thread, team.size)
     return Store(flat, at(flat, plan.w[1] + v), at(flat, plan.b[1] + v), plan.strides[1])
 
 
@@ -180,11 +187,12 @@ def _copy_rest(job, width, p, q, above):
 @inner
 def _turn_back(job, p, q):
     """Copy weights that lie output by output in store q to the rows of storage."""
-    n_in, count = job.plan.sizes[0], outputs(job)
-    whole = n_in - n_in % vector_lanes(job.memory)
-    transpose(count, whole, q.W, q.row, p.W, p.row)
-    for i in range(whole, n_in):
-        for j in range(count):
+    # Whole squares of vectors, and what is left of inputs and outputs: beside are others' columns.
+    n_in, count, lanes = job.plan.sizes[0], outputs(job), vector_lanes(job.memory)
+    rows, cols = n_in - n_in % lanes, count - count % lanes
+    transpose(cols, rows, q.W, q.row, p.W, p.row)
+    for i in range(n_in):
+        for j in range(cols if i < rows else 0, count):
             put(p.W, i * p.row + j, q.W[j * q.row + i])
 
 
