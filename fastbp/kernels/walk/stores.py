@@ -4,9 +4,8 @@ While a team trains, the columns of each thread lie in a panel of its own, and s
 inputs and deltas: CPUs fetch the lines beside those that are asked for, and so take columns away
 from the thread that writes them. On Emerald Rapids a team of two took up to 1.9 times as long as
 one thread for that. The panels are filled when a call begins, and copied back at its end: no sum
-changes its order.
-
-So do their gradients, and what an optimiser remembers of them.
+changes its order. So do their gradients, and what an optimiser remembers of them. Of narrow dense
+layers the weights lie output by output there, also where one thread works alone (see `ir.along`).
 
 Where what is above the first layer is small, each thread does it for all samples on a copy of its
 own: the same sums in the same order, and only z crosses between cores. Its scratch and its sums
@@ -162,9 +161,9 @@ def behind(store, count):
 
 @inner
 def _whole_width(job):
-    """Return the width of this thread's columns in whole vectors: sums are of these."""
-    lanes = vector_lanes(job.memory)
-    return (columns(job, 0).width + lanes - 1) // lanes * lanes
+    """Return the width of this thread's columns in whole units: sums are of whole vectors."""
+    unit = _unit(job.plan, job.memory)
+    return (columns(job, 0).width + unit - 1) // unit * unit
 
 
 @inner
