@@ -90,9 +90,9 @@ def columns(job, turn):
 
 @inner
 def outputs(job):
-    """Return how many neurons of the first layer are this thread's."""
+    """Return how many neurons of the first layer are this thread's: none of nothing but padding."""
     c = columns(job, NUM(0))
-    return min(c.width, job.plan.sizes[1] - c.first)
+    return max(NUM(0), min(c.width, job.plan.sizes[1] - c.first))
 
 
 @inner
