@@ -73,7 +73,6 @@ to a reader that has left, are lost, and characters that a terminal lacks are wr
 Only a result that cannot be printed is an error, once everything else is done.
 """
 
-import gc
 import os
 import signal
 from contextlib import contextmanager
@@ -92,8 +91,6 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Run the command `fastbp` with the process's arguments, or these; return its exit code."""
     ours = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        if ours:
-            gc.set_threshold(100_000)  # more often, it takes 7 % of the time to compile
         with loading(ours):
             from . import program
 

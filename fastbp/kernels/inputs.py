@@ -1,8 +1,7 @@
 """The input of training: its arrays, and what the first layer does with them, as addresses.
 
 The functions below are compiled for each kind of input, with nothing else in them. Kernels get them
-by address, in a table beside the arrays, and so are compiled once for all kinds: on an EPYC (Zen 4)
-the kernels of `verify --quick` compile in 51 s so, and took 84 s (beside other loads).
+by address, in a table beside the arrays, and so are compiled once for all kinds.
 """
 
 from typing import Any
