@@ -23,6 +23,7 @@ from fastbp.kernels import machine
 from fastbp.kernels.machine import DENSITY_SAMPLE, PASS_SAMPLES, ROUND
 from fastbp.kernels.walk import records
 from fastbp.kernels.walk.team import ASKED
+from fastbp.reference.records import PLAIN, Rule
 
 OUTPUTS = [*cases.OUTPUTS, ("poisson", "exp")]  # for the others see `test_walk_losses`
 HIDDEN = list(reference.PRIMES)
@@ -158,12 +159,12 @@ class Trained:
             as_trainer_has_it(path) as name,
             engine.trainer(
                 self.params, X, targets, batch_size, threads,
-                *(() if isinstance(engine, NumpyEngine) else (name,)),
+                *(() if isinstance(engine, NumpyEngine) else (name,)), rule=how.get("rule", PLAIN),
             ) as trainer,
         ):  # fmt: skip
             for first, last in how.get("slices", [(0, len(order))]):
                 trainer.run(order, first, last, rate)
-            self.loss, self.hits, _ = trainer.totals[0].tolist()
+            self.loss, self.hits, self.penalty = trainer.totals[0].tolist()
             self.stopped = trainer.stopped
             self.trainer = trainer
 
@@ -537,6 +538,22 @@ def test_training_does_not_read_what_memory_held_before(
                     found = Trained(net, X, targets, batch, threads, path)
                     assert_close(found.params, expected.params, where=f"{path}, batch {batch}")
                     assert not found.params[net.padding()].any()
+
+
+@crossed(last=[20, 33, 70, 136], above=[(), (3,)], path=["dense", "sparse"], batch=[1, 8])
+def test_sums_of_parameters_do_not_read_what_memory_held_before(
+    last, above, path, batch, hidden, filled_memory, dtype, make_net, make_data, assert_close,
+    all_take_part,
+):  # fmt: skip
+    """The norm that clips, and penalties: they are of whole vectors, of each thread's columns."""
+    net = make_net((20, last, *above), hidden=hidden, dtype=dtype)
+    X, targets = make_data(net, 17, labels=False)
+    rule = Rule("momentum", first=0.5, l2=0.1, l1=0.01, clip=0.1)
+    expected = train_reference(net, X, targets, batch, rule=rule)
+    for threads in (1, 2, 3):
+        found = Trained(net, X, targets, batch, threads, path, rule=rule)
+        assert_close(found.params, expected.params, where=f"{threads} threads")
+        assert_close(found.penalty, expected.penalty, dtype=dtype, where=f"{threads} threads")
 
 
 def assert_walks_agree(net, X, targets, assert_close):

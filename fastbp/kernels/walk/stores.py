@@ -160,10 +160,16 @@ def behind(store, count):
 
 
 @inner
-def _whole_width(job):
-    """Return the width of this thread's columns in whole units: sums are of whole vectors."""
+def whole_width(job, c):
+    """Return the width of a thread's columns in whole units: sums are of whole vectors."""
     unit = _unit(job.plan, job.memory)
-    return (columns(job, 0).width + unit - 1) // unit * unit
+    return (c.width + unit - 1) // unit * unit
+
+
+@inner
+def _own_width(job):
+    """Return the width of this thread's columns in whole units."""
+    return whole_width(job, columns(job, NUM(0)))
 
 
 @inner
@@ -198,7 +204,7 @@ def _turn_back(job, p, q):
 @inner
 def take_columns(job):
     """Return the job with the parameters where this thread trains them; `return_columns` after."""
-    plan, team, stored, width = job.plan, job.team, job.params, _whole_width(job)
+    plan, team, stored, width = job.plan, job.team, job.params, _own_width(job)
     if not plan.local:
         return job
     own = _panel(plan, stored.flat, job.memory, team, NUM(0))
@@ -240,7 +246,7 @@ def move_memory(job, flat, count, back):
         if back:
             _move(job, columns(job, NUM(0)).width, stored, own, whole and job.team.thread == 0)
         else:
-            _move(job, _whole_width(job), own, stored, whole)
+            _move(job, _own_width(job), own, stored, whole)
 
 
 @inner
@@ -256,7 +262,7 @@ def _rows(job):
     """Return the rows of this thread's weights of the first layer, and how long they are."""
     if job.plan.turned:
         return outputs(job), job.plan.turned
-    return job.plan.sizes[0], _whole_width(job)
+    return job.plan.sizes[0], _own_width(job)
 
 
 @inner
@@ -274,7 +280,7 @@ def add(job, alpha, gradient):
 @inner
 def clear(job, store):
     """Set this thread's share of a gradient to zero."""
-    plan, width = job.plan, _whole_width(job)
+    plan, width = job.plan, _own_width(job)
     rows, length = _rows(job)
     for i in range(rows):
         fill(at(store.W, i * store.row), 0, length, 0)

@@ -22,7 +22,7 @@ from .products import (
     packed_at,
 )  # fmt: skip
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
-from .stores import columns, columns_of, owners, panel
+from .stores import columns, columns_of, owners, panel, whole_width
 from .team import share
 
 
@@ -59,13 +59,13 @@ def _gather(job, r0, r1, turn):
 
 @inner
 def _hand_out(job, r0, r1):
-    """Copy the output's deltas to the columns of those who learn from them."""
+    """Copy the output's deltas, and the zeros behind, to the columns of who learns from them."""
     first, last = owners(job, 1)
     for thread in range(first, last):
         c = columns_of(job, thread, NUM(0))
         for r in range(r0, r1):
             place = job.plan.delta[1] + r * job.plan.strides[1] + c.first
-            copy(at(c.delta, r * c.row), at(job.work.scratch, place), c.width)
+            copy(at(c.delta, r * c.row), at(job.work.scratch, place), whole_width(job, c))
 
 
 @inner
