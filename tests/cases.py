@@ -1,8 +1,12 @@
 """Tables of cases: few that cover much by default, the whole product under the marker `long`."""
 
+from contextlib import contextmanager
 from itertools import combinations, product
+from unittest import mock
 
 import pytest
+
+from fastbp.kernels import machine
 
 # The losses of a `Network`, each with the outputs that go with it.
 OUTPUTS = [
@@ -42,3 +46,13 @@ def _name(value):
     """How a value is named in the id of a case."""
     parts = value if isinstance(value, (tuple, list)) else [value]
     return "-".join(str(getattr(part, "__name__", part)) for part in parts)
+
+
+@contextmanager
+def as_trainer_has_it(path):
+    """The name that a trainer knows a path by, and the constants that lead to it."""
+    least = {"TURNED_VECTORS": 0, "TURNED_BATCH": 2, "TURNED_SHARE": 1}
+    never = {"TURNED_SHARE": 0}
+    turned = path == "turned"
+    with mock.patch.multiple(machine, **(least if turned else never)):
+        yield "dense" if turned else path

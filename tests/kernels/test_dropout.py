@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 
+import cases
 from cases import crossed
 from fastbp import reference
 from fastbp.engines.numba_engine import NumbaEngine
@@ -134,11 +135,13 @@ def test_what_is_not_finite_stays_so():
 RULES = {"plain": PLAIN, "momentum": Rule("momentum", 0.9, l2=0.01, frozen=(1,))}
 
 
-def trained(engine, net, X, targets, batch_size, **how):
+def trained(engine, net, X, targets, batch_size, path=None, **how):
     """All that an epoch leaves, in an order of its own."""
     params, order = net.copy_params(), np.arange(len(X))[::-1].copy()
-    how = {"rule": PLAIN, **how}
-    with engine(net.model, net.layout).trainer(params, X, targets, batch_size, **how) as trainer:
+    with cases.as_trainer_has_it(path) as name:
+        how = {"rule": PLAIN, **how, **({"path": name} if name else {})}
+        trainer = engine(net.model, net.layout).trainer(params, X, targets, batch_size, **how)
+    with trainer:
         trainer.draw_masks(EPOCH, 1000)
         trainer.run(order, 0, len(order), 0.05)
         return params, trainer.totals[0].copy()
@@ -181,7 +184,7 @@ def test_what_is_learnt_is_what_the_reference_learns(
     X, targets = make_data(net, 33)
     if batch_size == 2:
         targets = targets._replace(weights=np.linspace(0.5, 2, 33, dtype=dtype))
-    for path in ("dense", "sparse", "narrow"):
+    for path in ("dense", "sparse", "narrow", "turned"):
         if path == "narrow" and (batch_size == 1 or targets.weights.size):
             continue
         rounding = (1, 33) if dtype == "float64" else (33,)  # float32 drifts from step to step
@@ -222,7 +225,7 @@ def test_wide_layers_of_a_team(make_net, make_data, assert_close, all_take_part)
     """Columns of a thread begin amid what the words of a counter are for."""
     net = make_net((10, 300, 130, 3), ("cross-entropy", "softmax"), "relu", dropout=(0.5, 0.3))
     X, targets = make_data(net, 40)
-    for path in ("dense", "sparse"):
+    for path in ("dense", "sparse", "turned"):
         for batch_size in (1, 40):
             assert_is_the_reference_s(net, X, targets, batch_size, assert_close, path)
 

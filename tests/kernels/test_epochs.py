@@ -5,9 +5,7 @@ activation, loss, dtype, kind of input, batch and number of threads.
 """
 
 import math
-from contextlib import contextmanager
 from itertools import product
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -137,16 +135,6 @@ def unpacked(table):
     )
 
 
-@contextmanager
-def as_trainer_has_it(path):
-    """The name that a trainer knows a path by, and the constants that lead to it."""
-    least = {"TURNED_VECTORS": 0, "TURNED_BATCH": 2, "TURNED_SHARE": 1}
-    never = {"TURNED_SHARE": 0}
-    turned = path == "turned"
-    with mock.patch.multiple(machine, **(least if turned else never)):
-        yield "dense" if turned else path
-
-
 class Trained:
     """Parameters after training a copy, with the loss, the hits and the flag."""
 
@@ -156,7 +144,7 @@ class Trained:
         order = how.get("order", np.arange(len(X)))
         rate = how.get("learning_rate", 0.1)
         with (
-            as_trainer_has_it(path) as name,
+            cases.as_trainer_has_it(path) as name,
             engine.trainer(
                 self.params, X, targets, batch_size, threads,
                 *(() if isinstance(engine, NumpyEngine) else (name,)), rule=how.get("rule", PLAIN),
@@ -849,7 +837,7 @@ def test_training_stops_before_the_next_step_when_asked_to(
     for threads in TEAMS:
         params = net.copy_params()
         with (
-            as_trainer_has_it(path) as name,
+            cases.as_trainer_has_it(path) as name,
             engine.trainer(params, X, targets, batch, threads, name) as trainer,
         ):
             trainer.work.integers[ASKED] = 1

@@ -69,7 +69,9 @@ def _thread_work(plan, work, team):
 def _unit(plan, p):
     """Return in units of how many columns threads share the first layer."""
     # Output by output no vectors are cut: 784-50-10 is 24 and 26 columns, where it was 32 and 18.
-    return vector_lanes(p) // 2 if plan.turned else vector_lanes(p)
+    # Masks are drawn for whole vectors.
+    halves = plan.turned and plan.threshold[1] == 0
+    return vector_lanes(p) // 2 if halves else vector_lanes(p)
 
 
 @inner
