@@ -18,7 +18,7 @@ from fastbp.engines import numba_data, numba_trainer
 from fastbp.engines.numba_engine import NumbaEngine
 from fastbp.engines.numpy_engine import NumpyEngine
 from fastbp.kernels import machine
-from fastbp.kernels.machine import DENSITY_SAMPLE, PASS_SAMPLES, ROUND
+from fastbp.kernels.machine import DENSITY_SAMPLE, PACKED_ROWS, PASS_SAMPLES, ROUND
 from fastbp.kernels.walk import records
 from fastbp.kernels.walk.team import ASKED
 from fastbp.reference.records import PLAIN, Rule
@@ -420,7 +420,7 @@ def test_updates_by_lists_are_the_reference(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("sizes", [(40, 100, 33, 10), (130, 17, 3)])
+@pytest.mark.parametrize("sizes", [(40, 100, 33, 10), (130, 17, 3), (20, 24, 3), (20, 41, 3)])
 def test_any_number_of_threads_gives_the_same_bits(
     sizes, path, hidden, dtype, make_net, make_data, rng, all_take_part
 ):
@@ -893,6 +893,20 @@ def test_packed_rows_change_no_bit(threads, rng, monkeypatch, all_take_part):
         return net.to_vector()
 
     assert np.array_equal(trained(2**20, 1), trained(1, threads))
+
+
+@pytest.mark.parametrize("filled_memory", [0xFF], indirect=True)
+def test_each_thread_packs_in_a_place_of_its_own(
+    filled_memory, dtype, make_net, make_data, monkeypatch, all_take_part
+):
+    """One may be at the next layer, of another size, while the others are at this one."""
+    monkeypatch.setattr(machine, "PACKED_BATCH", 2)
+    monkeypatch.setattr(machine, "PACKED_WIDTH", 1)
+    net = make_net((20, 40, 24, 3), dtype=dtype)
+    trainer = Trained(net, *make_data(net, 16), 16, 2, "dense").trainer
+    plan, size = unpacked(trainer.plan), PACKED_ROWS * 16
+    for part in trainer.work.scratch.reshape(2, plan.thread_scratch):
+        assert np.isfinite(part[plan.packed_above : plan.packed_above + size]).all()
 
 
 @pytest.mark.skipif(machine.PANEL_BYTES is None, reason="no panels are copied on this CPU")

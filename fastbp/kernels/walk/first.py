@@ -102,7 +102,7 @@ def _forward(data, job, batch):
     multiply_bias(batch.size, c.width, plan.sizes[0], x, w, z, store.bias, panel(job))
     if plan.packed:  # for the update, which begins after a barrier
         barrier(job.work.integers, upper)  # others may still read what was packed before
-        packed = packed_at(plan, job.work.scratch, plan.packed, NUM(0))
+        packed = packed_at(plan, job.work.scratch, plan.packed)
         r0, r1 = share(batch.size, SAMPLES_UNIT, upper.thread, upper.size)
         pack(r0, r1, plan.sizes[0], x.start, x.row, x.which, packed.start, packed.row)
 
@@ -123,7 +123,7 @@ def _update(data, job, batch, first, last):
     if job.plan.turned:
         add_product_turned(n_in, outputs(job), batch.size, x, d, w, batch.alpha)
     elif job.plan.packed:
-        packed = packed_at(job.plan, job.work.scratch, job.plan.packed, NUM(0))
+        packed = packed_at(job.plan, job.work.scratch, job.plan.packed)
         add_packed(n_in, c.width, batch.size, packed, x, d, w, batch.alpha)
     elif _by_steps(job):
         add_product_by_steps(n_in, c.width, batch.size, x, d, w, batch.alpha)

@@ -49,11 +49,10 @@ def add_product(rows, width, depth, a, b, c, alpha):
 
 
 @inner
-def packed_at(plan, scratch, start, rows):
-    """Return the place of a batch that is packed from `start` on, behind so many rows."""
+def packed_at(plan, scratch, start):
+    """Return the place of a batch that is packed from `start` on."""
     # An odd number of groups of a tile's rows apart: 4 KiB would be the same sets of the cache.
-    row = plan.chunk | 1
-    return Matrix(at(scratch, start + rows * row), row)
+    return Matrix(at(scratch, start), plan.chunk | 1)
 
 
 @inner

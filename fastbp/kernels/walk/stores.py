@@ -69,8 +69,8 @@ def _thread_work(plan, work, team):
 def _unit(plan, p):
     """Return in units of how many columns threads share the first layer."""
     # Output by output no vectors are cut: 784-50-10 is 24 and 26 columns, where it was 32 and 18.
-    # Masks are drawn for whole vectors.
-    halves = plan.turned and plan.threshold[1] == 0
+    # Slopes that are kept come in whole vectors, with activations, and so do the masks of both.
+    halves = plan.turned and not plan.kept[1]
     return vector_lanes(p) // 2 if halves else vector_lanes(p)
 
 
@@ -98,12 +98,17 @@ def outputs(job):
 
 
 @inner
+def own_scratch(job):
+    """Return this thread's part of the scratch, whoever shares what is above the first layer."""
+    return at(job.memory, job.team.thread * job.plan.thread_scratch)
+
+
+@inner
 def panel(job):
     """Return where this thread's products may copy columns side by side, or null."""
-    plan, memory = job.plan, job.memory
-    if not plan.panel:
-        return like(memory, 0)
-    return at(memory, job.team.thread * plan.thread_scratch + plan.panel)
+    if not job.plan.panel:
+        return like(job.memory, 0)
+    return at(own_scratch(job), job.plan.panel)
 
 
 @inner

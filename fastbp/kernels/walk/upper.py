@@ -22,7 +22,7 @@ from .products import (
     packed_at,
 )  # fmt: skip
 from .records import NUM, ONE, Matrix, Rows, copy, numbers
-from .stores import columns, columns_of, owners, panel, whole_width
+from .stores import columns, columns_of, own_scratch, owners, panel, whole_width
 from .team import share
 
 
@@ -235,8 +235,8 @@ def update_layers(job, m, target, alpha):
         a = _rows(work, plan.a[l - 1] + low, below)
         delta = Matrix(at(work.scratch, plan.delta[l]), here)
         w = Matrix(at(target.flat, plan.w[l] + low * here), here)
-        if plan.packed_above:
-            packed = packed_at(plan, work.scratch, plan.packed_above, low)
+        if plan.packed_above:  # in a place of the thread's own: others may be at another layer
+            packed = packed_at(plan, own_scratch(job), plan.packed_above)
             pack(NUM(0), m, high - low, a.start, a.row, a.which, packed.start, packed.row)
             add_packed(high - low, plan.widths[l], m, packed, a, delta, w, alpha)
         else:
