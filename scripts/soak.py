@@ -5,12 +5,12 @@
     scripts/soak --seed 7 --job 123  one job again
 
 A job is a network, data and a way to train, all drawn at random: sizes, batches, threads,
-optimisers, schedules, weights of samples, validation, either backend. It is trained undisturbed by
-one thread. Then it is trained with threads, and stopped by Ctrl-C at a random moment, again and
-again, each time going on from its checkpoint in a new network, until it comes to its end; meanwhile
-it is saved and loaded, and another thread may train a network of its own. Both must end with the
-same bits, of weights and history. In the end some jobs are run again, and must leave no memory
-behind.
+optimisers, schedules, dropout, weights of samples, validation, either backend, and constants of the
+CPU's kind that lead to other paths. It is trained undisturbed by one thread. Then it is trained
+with threads, and stopped by Ctrl-C at a random moment, again and again, each time going on from
+its checkpoint in a new network, until it comes to its end; meanwhile it is saved and loaded, and
+another thread may train a network of its own. Both must end with the same bits, of weights and
+history. In the end some jobs are run again, and must leave no memory behind.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -55,6 +56,13 @@ RATES = [
     lambda rate, epochs: schedules.OnPlateau(rate, patience=1, min_delta=0.05),
 ]
 SIZES = 3, 7, 16, 20, 30, 64, 100, 150  # below a vector, whole ones, and vectors and a half
+# Constants that lead to what small jobs would not take: chunks, blocks, lists, packed tiles,
+# weights output by output, never lanes over samples. Of each a job has this, or the CPU's own.
+CONSTANTS = {
+    "FEWEST_CHUNK": 8, "MOST_CHUNK": 8, "BLOCK_BYTES": 512, "LIST_BYTES": 1, "LIST_ENTRIES": 0,
+    "PACKED_WIDTH": 1, "PACKED_BATCH": 2, "TURNED_VECTORS": 0, "TURNED_BATCH": 2, "TURNED_SHARE": 1,
+    "NARROW_COST": 99,
+}  # fmt: skip
 FEW, AGAIN = 10, 3  # jobs run once more for what they leave behind, and how often
 LEFT = 2**17  # bytes that they may leave: fewer than one network with its data
 
@@ -72,7 +80,8 @@ class Job:
         self.threads = int(rng.integers(1, 5))
         self.loss = str(rng.choice(["quadratic", "cross-entropy"]))
         self.network = {
-            "activation": str(rng.choice(["sigmoid", "tanh", "relu"])), "loss": self.loss,
+            "activation": str(rng.choice(["sigmoid", "tanh", "relu", "gelu"])), "loss": self.loss,
+            "dropout": 0.3 if len(self.sizes) > 2 and rng.random() < 0.3 else 0.0,
             "bias": bool(rng.random() < 0.8), "dtype": str(rng.choice(["float32", "float64"])),
             "backend": "numpy" if rng.random() < 0.15 else "numba", "seed": number,
         }  # fmt: skip
@@ -86,6 +95,10 @@ class Job:
         if rng.random() < 0.3:
             self.options["sample_weight"] = rng.random(self.n) + 0.1
         self.validated, self.stops = rng.random() < 0.5, rng.random() < 0.5
+        self.constants = {
+            name: forced if rng.random() < 0.5 else getattr(machine, name)
+            for name, forced in CONSTANTS.items()
+        }
 
     def __str__(self):
         return (
@@ -151,6 +164,12 @@ def disturbed(job, folder, seconds):
 
 def run(job, folder):
     """Return what went wrong, or None, and how often the job was stopped."""
+    with mock.patch.multiple(machine, **job.constants):
+        return compared(job, folder)
+
+
+def compared(job, folder):
+    """Train a job undisturbed and disturbed; return what `run` does."""
     whole = job.make()
     started = time.perf_counter()
     try:
