@@ -13,6 +13,7 @@ from ..ir.memory import at, integers_at, put, put_pair, vector_lanes
 from ..jit import inner
 from ..machine import LIST_SPLIT, SPARSE_COLUMNS
 from .records import Matrix
+from .stores import own_scratch
 
 UNIT = 16  # elements of the scratch, whole lines
 
@@ -67,7 +68,7 @@ def update(data, job, first, last, batch, c):
     """Add alpha * gradient to this thread's columns of the weights of blocks first <= j < last."""
     plan, room = job.plan, job.plan.lists
     rows = -(-plan.sizes[0] // plan.blocks)
-    memory = at(job.memory, plan.a[0] + job.team.thread * plan.thread_scratch)
+    memory = at(own_scratch(job), plan.a[0])
     store = batch.target
     ends, pairs, most = integers_at(memory), at(memory, ends_size(rows)), room - LIST_SPLIT + 1
     for j in range(first, last):

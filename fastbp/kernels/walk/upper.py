@@ -63,9 +63,10 @@ def _hand_out(job, r0, r1):
     first, last = owners(job, 1)
     for thread in range(first, last):
         c = columns_of(job, thread, NUM(0))
+        width = whole_width(job, c)
         for r in range(r0, r1):
             place = job.plan.delta[1] + r * job.plan.strides[1] + c.first
-            copy(at(c.delta, r * c.row), at(job.work.scratch, place), whole_width(job, c))
+            copy(at(c.delta, r * c.row), at(job.work.scratch, place), width)
 
 
 @inner
